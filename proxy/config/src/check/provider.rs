@@ -1,0 +1,220 @@
+//! `[provider.*]` checked.
+
+use crate::file;
+use crate::model::{ApiHost, Duo, Okta, OktaCredentials, Provider, SeedFile, Totp, Upstream, UpstreamServer};
+
+use super::{Check, DEFAULT_PROVIDER_HOST_SUFFIXES};
+
+impl Check<'_> {
+    pub(super) fn provider(&mut self, raw: &file::Provider, suffixes: Option<&[String]>) -> Option<Provider> {
+        let default = DEFAULT_PROVIDER_HOST_SUFFIXES.map(str::to_owned);
+        let suffixes = suffixes.unwrap_or(&default);
+        match raw {
+            file::Provider::Duo(raw) => self.duo(raw, suffixes).map(Provider::Duo),
+            file::Provider::Okta(raw) => self.okta(raw, suffixes).map(Provider::Okta),
+            file::Provider::Totp(raw) => Some(Provider::Totp(self.totp(raw))),
+            file::Provider::Radius(raw) => Some(Provider::Radius(self.upstream(raw))),
+        }
+    }
+
+    fn duo(&mut self, raw: &file::Duo, suffixes: &[String]) -> Option<Duo> {
+        let api_host = self.api_host("provider.duo.api_host", &raw.api_host, suffixes);
+        let integration_key = self.secret("provider.duo.integration_key_file", &raw.integration_key_file);
+        let secret_key = self.secret("provider.duo.secret_key_file", &raw.secret_key_file);
+        if raw.factors.is_empty() {
+            self.problem(
+                "provider.duo.factors",
+                "is empty; write [\"auto\"] to let Duo choose",
+            );
+        }
+        Some(Duo {
+            api_host: api_host?,
+            integration_key: integration_key?,
+            secret_key: secret_key?,
+            factors: raw.factors.clone(),
+            fail_mode: raw.fail_mode,
+            signature_version: raw.signature_version,
+            http_proxy: self.http_proxy("provider.duo.http_proxy", raw.http_proxy.as_deref()),
+            ca_bundle: self.ca_bundle("provider.duo.ca_bundle", raw.ca_bundle.as_deref()),
+        })
+    }
+
+    fn okta(&mut self, raw: &file::Okta, suffixes: &[String]) -> Option<Okta> {
+        let org = match raw.org_url.strip_prefix("https://") {
+            Some(host) => self.api_host("provider.okta.org_url", host.trim_end_matches('/'), suffixes),
+            None => {
+                let message = format!("is {:?}; write https://<your organisation>.okta.com", raw.org_url);
+                self.problem("provider.okta.org_url", message);
+                None
+            }
+        };
+        let credentials = match &raw.credentials {
+            file::OktaCredentials::Token { token_file } => self
+                .secret("provider.okta.credentials.token.token_file", token_file)
+                .map(OktaCredentials::Token),
+            file::OktaCredentials::Oauth {
+                client_id,
+                private_key_file,
+                key_id,
+            } => self
+                .secret(
+                    "provider.okta.credentials.oauth.private_key_file",
+                    private_key_file,
+                )
+                .map(|private_key| OktaCredentials::Oauth {
+                    client_id: client_id.clone(),
+                    private_key,
+                    key_id: key_id.clone(),
+                }),
+        };
+        if raw.factors.is_empty() {
+            self.problem(
+                "provider.okta.factors",
+                "is empty; write [\"push\", \"totp\"] for example",
+            );
+        }
+        Some(Okta {
+            org: org?,
+            credentials: credentials?,
+            factors: raw.factors.clone(),
+            login_suffix: raw.login_suffix.clone(),
+            fail_mode: raw.fail_mode,
+            http_proxy: self.http_proxy("provider.okta.http_proxy", raw.http_proxy.as_deref()),
+            ca_bundle: self.ca_bundle("provider.okta.ca_bundle", raw.ca_bundle.as_deref()),
+        })
+    }
+
+    fn totp(&mut self, raw: &file::Totp) -> Totp {
+        if raw.seed_folders.is_empty() {
+            self.problem(
+                "provider.totp.seed_folders",
+                "is empty; name at least one folder of otpauth:// URIs",
+            );
+        }
+        let skew_steps = self.range("provider.totp.skew_steps", raw.skew_steps, 0..=10);
+        let prefixes: Vec<String> = raw.seed_folders.iter().map(|f| format!("{f}/")).collect();
+        let seeds = self
+            .contents
+            .iter()
+            .filter(|(path, _)| prefixes.iter().any(|prefix| path.starts_with(prefix.as_str())))
+            .map(|(path, text)| SeedFile {
+                path: path.clone(),
+                text: text.clone(),
+            })
+            .collect();
+        Totp { seeds, skew_steps }
+    }
+
+    fn upstream(&mut self, raw: &file::Upstream) -> Upstream {
+        if !(1..=8).contains(&raw.servers.len()) {
+            let message = format!("names {} servers; it must be 1 to 8", raw.servers.len());
+            self.problem("provider.radius.servers", message);
+        }
+        let servers = raw
+            .servers
+            .iter()
+            .enumerate()
+            .filter_map(|(i, s)| self.upstream_server(i, s))
+            .collect();
+        Upstream {
+            servers,
+            timeout: self.seconds("provider.radius.timeout_seconds", raw.timeout_seconds, 1..=60),
+            tries: self.range("provider.radius.tries", raw.tries, 1..=10),
+            require_message_authenticator: raw.require_message_authenticator,
+            status_server: raw.status_server,
+            forward_attributes: raw.forward_attributes.clone(),
+            return_attributes: raw.return_attributes.clone(),
+        }
+    }
+
+    fn upstream_server(&mut self, i: usize, raw: &file::UpstreamServer) -> Option<UpstreamServer> {
+        let at = |field: &str| format!("provider.radius.servers[{i}].{field}");
+        let secret = self.shared_secret(at("secret_file"), &raw.secret_file);
+        let parts = raw.address.rsplit_once(':').and_then(|(host, port)| {
+            let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            (!host.is_empty()).then(|| (host.to_owned(), port))
+        });
+        let Some((host, port)) = parts else {
+            self.problem(
+                at("address"),
+                format!("is {:?}; write host:port, such as 10.0.0.5:1812", raw.address),
+            );
+            return None;
+        };
+        Some(UpstreamServer {
+            host,
+            port,
+            secret: secret?,
+        })
+    }
+
+    /// A host, with a port or not, that is one of `suffixes` or ends in `.suffix`, and is no link-local address.
+    fn api_host(&mut self, field: &str, text: &str, suffixes: &[String]) -> Option<ApiHost> {
+        let parsed = url::Url::parse(&format!("https://{text}")).ok().filter(|url| {
+            url.path() == "/"
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+        });
+        let Some((host, port)) = parsed
+            .as_ref()
+            .and_then(|url| Some((url.host_str()?, url.port().unwrap_or(443))))
+        else {
+            self.problem(
+                field,
+                format!("is {text:?}; write a host name, such as api-1234abcd.duosecurity.com"),
+            );
+            return None;
+        };
+        let allowed = suffixes.iter().any(|suffix| {
+            host.strip_suffix(suffix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        });
+        if !allowed {
+            let message = format!(
+                "is {text:?}; the host must be one of, or end in: {}. More are allowed by server.provider_host_suffixes \
+                 (in Kubernetes: the operator's --provider-host-suffixes)",
+                suffixes.join(", ")
+            );
+            self.problem(field, message);
+        }
+        if is_link_local(host) {
+            self.problem(field, format!("is {text:?}; a link-local address is refused"));
+        }
+        Some(ApiHost {
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    fn http_proxy(&mut self, field: &str, text: Option<&str>) -> Option<String> {
+        let text = text?;
+        let good = url::Url::parse(text).is_ok_and(|url| url.scheme() == "http" && url.has_host());
+        if !good {
+            self.problem(field, format!("is {text:?}; write http://host:port"));
+        }
+        Some(text.to_owned())
+    }
+
+    fn ca_bundle(&mut self, field: &str, text: Option<&str>) -> Option<String> {
+        let text = text?;
+        if !text.contains("-----BEGIN CERTIFICATE-----") {
+            self.problem(
+                field,
+                "holds no PEM certificate; it must have a BEGIN CERTIFICATE line",
+            );
+        }
+        Some(text.to_owned())
+    }
+}
+
+fn is_link_local(host: &str) -> bool {
+    match host.trim_start_matches('[').trim_end_matches(']').parse() {
+        Ok(std::net::IpAddr::V4(address)) => address.is_link_local(),
+        Ok(std::net::IpAddr::V6(address)) => {
+            address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
+        }
+        Err(_) => false,
+    }
+}

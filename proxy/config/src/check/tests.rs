@@ -1,0 +1,138 @@
+use super::*;
+
+const DUO: &str = r#"
+    [server]
+    listen = ["127.0.0.1:1812"]
+    [provider.duo]
+    api_host = "api-1234abcd.duosecurity.com"
+    integration_key_file = "ikey"
+    secret_key_file = "skey"
+    [[clients]]
+    name = "vpn"
+    networks = ["10.0.0.0/24", "::ffff:10.1.0.1"]
+    secret_files = ["secret"]
+    timeout_seconds = 30
+    retries = 4
+"#;
+
+fn contents() -> Contents {
+    [
+        ("ikey", "DIXXXXXXXXXXXXXXXXXX\n"),
+        ("skey", "k"),
+        ("secret", "a long enough secret\n"),
+        ("s/a", "otpauth://"),
+    ]
+    .map(|(path, text)| (path.to_owned(), Secret::new(text.as_bytes().to_vec())))
+    .into()
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let file = ConfigFile::parse(text).unwrap();
+    Config::check(&file, &contents())
+        .unwrap_err()
+        .0
+        .iter()
+        .map(Problem::to_string)
+        .collect()
+}
+
+#[test]
+fn a_good_file_becomes_a_configuration() {
+    let config = Config::check(&ConfigFile::parse(DUO).unwrap(), &contents()).unwrap();
+    let client = config.clients.first().unwrap();
+    assert_eq!(client.networks[1], "10.1.0.1/32".parse::<IpNet>().unwrap());
+    assert_eq!(client.budget(), Duration::from_secs(150));
+    assert_eq!(client.secret.expose(), b"a long enough secret");
+    assert_eq!(config.provider.name(), "duo");
+}
+
+#[test]
+fn what_is_written_back_is_what_was_read() {
+    let file = ConfigFile::parse(DUO).unwrap();
+    assert_eq!(ConfigFile::parse(&toml::to_string(&file).unwrap()).unwrap(), file);
+}
+
+#[test]
+fn every_problem_is_told_with_field_value_and_bound() {
+    let text = DUO
+        .replace("timeout_seconds = 30", "timeout_seconds = 51")
+        .replace("retries = 4", "retries = 11")
+        .replace("\"10.0.0.0/24\"", "\"10.0.0.0/33\"")
+        .replace("127.0.0.1:1812", "localhost");
+    assert_eq!(
+        problems(&text),
+        [
+            "clients[0].networks: \"10.0.0.0/33\" is neither an address nor a CIDR",
+            "clients[0].retries: is 11; it must be 0 to 10",
+            "clients[0].timeout_seconds: is 51; it must be 1 to 50",
+            "server.listen[0]: is \"localhost\"; write an address and a port, such as \"[::]:1812\"",
+        ]
+    );
+}
+
+#[test]
+fn a_provider_is_only_where_its_vendor_is() {
+    for host in [
+        "duosecurity.com.evil.example",
+        "evilduosecurity.com",
+        "169.254.169.254",
+        "a@duosecurity.com/x",
+    ] {
+        let told = problems(&DUO.replace("api-1234abcd.duosecurity.com", host));
+        assert!(
+            told.iter().all(|p| p.starts_with("provider.duo.api_host: is ")),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_or_short_secret_is_named_and_not_shown() {
+    let told = problems(&DUO.replace("[\"secret\"]", "[\"nowhere\"]"));
+    assert_eq!(
+        told,
+        ["clients[0].secret_files: the file \"nowhere\" is missing or cannot be read"]
+    );
+    let told = problems(&DUO.replace("[\"secret\"]", "[\"skey\"]"));
+    assert_eq!(
+        told,
+        [
+            "clients[0].secret_files: the file \"skey\": the shared secret has 1 characters; AWS Directory Service takes 8 to 512"
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line() {
+    let error = ConfigFile::parse("[server]\nlisten_on = 1\n")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("line 2") && error.contains("listen_on"), "{error}");
+}
+
+#[test]
+fn two_clients_cannot_own_one_network() {
+    let two = format!(
+        "{DUO}{}",
+        &DUO[DUO.find("[[clients]]").unwrap()..].replace("vpn", "wlan")
+    );
+    assert!(problems(&two)[0].contains("10.0.0.0/24 is listed in clients[0] too"));
+}
+
+#[test]
+fn the_files_of_a_seed_folder_are_seeds() {
+    let totp = "[provider.totp]\nseed_folders = [\"s\"]\n[[clients]]\nname = \"a\"\nnetworks = [\"::1\"]\nsecret_files = [\"secret\"]";
+    let file = ConfigFile::parse(totp).unwrap();
+    assert_eq!(
+        file.named_files(),
+        [
+            file::NamedFile::Folder("s".to_owned()),
+            file::NamedFile::File("secret".to_owned())
+        ]
+    );
+    let crate::Provider::Totp(totp) = Config::check(&file, &contents()).unwrap().provider else {
+        panic!("not totp")
+    };
+    assert_eq!(totp.seeds.len(), 1);
+    assert_eq!(totp.seeds[0].path, "s/a");
+}

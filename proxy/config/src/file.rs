@@ -1,0 +1,243 @@
+//! The configuration file as it is written: TOML, unknown keys refused, durations in seconds, secrets only as paths.
+//!
+//! A path is absolute or relative to the folder of the configuration file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ParseError;
+
+mod provider;
+
+pub use provider::{
+    Duo, DuoFactor, FailMode, Okta, OktaCredentials, OktaFactor, Provider, SignatureVersion, Totp, Upstream,
+    UpstreamServer,
+};
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// Sockets, records, drain.
+    #[serde(default)]
+    pub server: Server,
+    /// What asks the second factor: exactly one of `duo`, `okta`, `totp`, `radius`.
+    pub provider: Provider,
+    /// User names, typed text, exempt users, limits.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Who may ask. At least one.
+    pub clients: Vec<Client>,
+}
+
+impl ConfigFile {
+    /// Parses TOML.
+    ///
+    /// # Errors
+    /// Not TOML, an unknown key, a missing one, or a value of the wrong type; with line and column.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// Every path that the file names, in the order of the file. A path of [`NamedFile::Folder`] stands for every
+    /// file directly in it whose name does not begin with a dot.
+    #[must_use]
+    pub fn named_files(&self) -> Vec<NamedFile> {
+        let mut paths: Vec<NamedFile> = Vec::new();
+        paths.extend(self.server.digest_key_file.iter().cloned().map(NamedFile::File));
+        paths.extend(self.provider.named_files());
+        for client in &self.clients {
+            paths.extend(client.secret_files.iter().cloned().map(NamedFile::File));
+        }
+        paths
+    }
+}
+
+/// A path that the configuration file names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NamedFile {
+    /// One file.
+    File(String),
+    /// A folder of files, which may be empty.
+    Folder(String),
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// UDP addresses for RADIUS authentication. `[::]` takes IPv4 as well.
+    pub listen: Vec<String>,
+    /// TCP address of health, metrics and the configuration digest; left out, there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<String>,
+    /// Where login records go: `stdout`, or the path of a file that is appended to.
+    pub records: String,
+    /// What the user is logging in to, as push messages show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// How long pending logins are answered after SIGTERM, in seconds, 0 to 600.
+    pub drain_seconds: u32,
+    /// The key of the configuration digest; left out, a random one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest_key_file: Option<String>,
+    /// Host names that a provider's address may be or end in (`duosecurity.com` allows `api-1.duosecurity.com`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_host_suffixes: Option<Vec<String>>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: vec!["[::]:1812".to_owned()],
+            admin: None,
+            records: "stdout".to_owned(),
+            application: None,
+            drain_seconds: 60,
+            digest_key_file: None,
+            provider_host_suffixes: None,
+        }
+    }
+}
+
+/// `[[clients]]`: a RADIUS client or a group of them. The longest matching prefix wins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// Its name in records: 1 to 63 of `a-z`, `0-9`, `-`, `.`
+    pub name: String,
+    /// Addresses or CIDRs, v4 or v6.
+    pub networks: Vec<String>,
+    /// One or two files with the shared secret: the current one, then the one still accepted while it rotates.
+    pub secret_files: Vec<String>,
+    /// AWS Directory Service: never challenged, never answered with silence.
+    #[serde(default)]
+    pub directory: bool,
+    /// The client's timeout for one try, in seconds, 1 to 50.
+    #[serde(default = "default_timeout")]
+    pub timeout_seconds: u32,
+    /// How often the client tries again after that, 0 to 10.
+    #[serde(default = "default_retries")]
+    pub retries: u32,
+    /// Whether Message-Authenticator is demanded: `auto` (once seen), `always`, `never`.
+    #[serde(default)]
+    pub message_authenticator: MessageAuthenticator,
+    /// Whether CHAP and MS-CHAPv1 without Message-Authenticator may start a push (they prove no shared secret).
+    #[serde(default)]
+    pub unproven_push: bool,
+    /// Whether the client understands Access-Challenge. Never for a directory.
+    #[serde(default)]
+    pub challenge: bool,
+    /// The attribute with the user's own address, `Calling-Station-Id` for example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_address_attribute: Option<String>,
+    /// Attributes added to every Access-Accept, by dictionary name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept_attributes: Vec<Attribute>,
+}
+
+/// An attribute that is added to an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attribute {
+    /// Dictionary name, `Class` or `Filter-Id` for example.
+    pub name: String,
+    /// Its value as text.
+    pub value: String,
+}
+
+const fn default_timeout() -> u32 {
+    20
+}
+
+const fn default_retries() -> u32 {
+    1
+}
+
+/// When Message-Authenticator (RFC 3579 section 3.2) is demanded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageAuthenticator {
+    /// Demanded from an address once one was seen from it.
+    #[default]
+    Auto,
+    /// Always demanded.
+    Always,
+    /// Never demanded, still verified when present.
+    Never,
+}
+
+/// `[policy]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// How user names are normalised.
+    pub user_names: UserNames,
+    /// What typed text may mean beside a factor keyword and a passcode.
+    pub typed_text: TypedText,
+    /// Users who need no second factor: exact, normalised names. Each use is counted and recorded.
+    pub exempt_users: Vec<String>,
+    /// Throttles.
+    pub limits: Limits,
+}
+
+/// `[policy.user_names]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UserNames {
+    /// `DOMAIN\u` and `u@domain` become `u`. When false, the name is kept whole.
+    pub strip_domain: bool,
+    /// `Jane` becomes `jane`.
+    pub lower_case: bool,
+    /// Longest accepted name in bytes, 1 to 253.
+    pub max_bytes: u32,
+}
+
+impl Default for UserNames {
+    fn default() -> Self {
+        Self {
+            strip_domain: true,
+            lower_case: true,
+            max_bytes: 128,
+        }
+    }
+}
+
+/// `[policy.typed_text]`: both forms are off when absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TypedText {
+    /// `password<delimiter>factor`: what follows the last delimiter is the factor or passcode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<String>,
+    /// `password123456`: the last so many characters are the passcode, 6 to 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passcode_suffix_length: Option<u32>,
+}
+
+/// `[policy.limits]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Pushes and calls started for one user within a minute, 1 to 60.
+    pub pushes_per_user_per_minute: u32,
+    /// Logins of one user within a minute, pushes or not, 1 to 600.
+    pub logins_per_user_per_minute: u32,
+    /// New requests of one client address within a second, 1 to 1,000,000.
+    pub requests_per_client_per_second: u32,
+    /// Logins that wait for a provider at once, 1 to 1,000,000.
+    pub pending: u32,
+    /// How long no push is started for a user after a denied one, in seconds, 0 to 3600. Passcodes still work.
+    pub push_cool_down_seconds: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            pushes_per_user_per_minute: 6,
+            logins_per_user_per_minute: 30,
+            requests_per_client_per_second: 10_000,
+            pending: 20_000,
+            push_cool_down_seconds: 10,
+        }
+    }
+}
