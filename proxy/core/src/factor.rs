@@ -1,0 +1,235 @@
+//! What the engine and a provider say to each other: a factor request and a verdict, never a RADIUS byte.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use proxy_config::{ClientName, Secret};
+
+/// A login inside one engine, never used twice by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LoginId(pub u64);
+
+/// A user's name after normalisation: what limits, duplicates and stores are keyed by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserName(pub(crate) String);
+
+impl UserName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A factor keyword that a user can type: `push`, `phone2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Keyword {
+    /// Which factor.
+    pub factor: KeywordFactor,
+    /// Which of the user's devices, from 1, in the provider's order.
+    pub device: Option<u8>,
+}
+
+/// The factor of a [`Keyword`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeywordFactor {
+    /// The provider chooses.
+    Auto,
+    /// A push.
+    Push,
+    /// A telephone call.
+    Phone,
+    /// Codes by SMS.
+    Sms,
+}
+
+/// What the user gave as second factor.
+#[derive(Clone)]
+pub enum Credential {
+    /// Nothing that names a factor (empty, or text that may be somebody's password and is not passed on): the
+    /// configured default.
+    Default,
+    /// A factor keyword.
+    Keyword(Keyword),
+    /// Something of the shape of a passcode.
+    Passcode(Secret),
+    /// CHAP or MS-CHAP: the text cannot be read, only guesses can be tried. Keywords and the empty text were tried
+    /// already.
+    Response(std::sync::Arc<dyn ResponseCheck>),
+    /// The password attributes themselves, for an upstream server that decides about them.
+    Forward(Forwarded),
+}
+
+/// Tries guesses against a CHAP or MS-CHAP response.
+pub trait ResponseCheck: Send + Sync {
+    /// Whether `guess` is what was typed.
+    fn matches(&self, guess: &[u8]) -> bool;
+}
+
+/// A password as it is passed to an upstream server.
+#[derive(Clone)]
+pub enum Forwarded {
+    /// The text of User-Password, to be encrypted again for the upstream server.
+    Pap(Secret),
+    /// CHAP-Password (17 bytes) and the challenge (CHAP-Challenge, else the Request Authenticator).
+    Chap {
+        /// Identifier and response.
+        password: Secret,
+        /// The challenge it answers.
+        challenge: Vec<u8>,
+    },
+    /// Microsoft's attributes, each as (vendor type, value) of vendor 311.
+    MsChap(Vec<(u8, Secret)>),
+}
+
+/// What a provider is asked.
+#[derive(Clone)]
+pub struct FactorRequest {
+    /// Which login it is about.
+    pub login: LoginId,
+    /// Who logs in.
+    pub user: UserName,
+    /// The name as the client sent it, for a provider whose users have domains. Control and bidi characters are
+    /// still in it.
+    pub user_as_sent: String,
+    /// What was given as second factor.
+    pub credential: Credential,
+    /// Which client asks.
+    pub client: ClientName,
+    /// The address that the request came from.
+    pub source: IpAddr,
+    /// The user's own address, where the client tells it.
+    pub user_address: Option<IpAddr>,
+    /// How long the verdict is of use, from the time of asking.
+    pub budget: Duration,
+    /// Whether a push, call or SMS may be started for it; `false` during a cool-down, over a limit, or when the
+    /// request proved no shared secret.
+    pub may_push: bool,
+    /// Attributes to pass to an upstream server: type and value, in the order of the request.
+    pub attributes: Vec<(u8, Vec<u8>)>,
+}
+
+/// A provider's end of a login.
+#[derive(Clone)]
+pub enum Verdict {
+    /// Approved: the only one that can become an Access-Accept.
+    Approved(Approval),
+    /// Refused.
+    Refused(Refusal),
+}
+
+/// How a login was approved. Made by providers and by the engine's own exemption and fail-open rules.
+#[derive(Clone)]
+pub struct Approval {
+    /// The factor that approved it, as records show it.
+    pub factor: Factor,
+    /// Why, when it was not the factor itself.
+    pub basis: Basis,
+    /// What the user is told.
+    pub message: Option<String>,
+    /// The typed text, found by trying; an MS-CHAPv2 success answer is computed from it.
+    pub found_text: Option<Secret>,
+    /// Attributes of an upstream server's Access-Accept to pass back: type and value.
+    pub attributes: Vec<(u8, Vec<u8>)>,
+}
+
+/// Why a login was approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Basis {
+    /// The factor was proved.
+    Factor,
+    /// The provider lets the user in without one (Duo's bypass).
+    ProviderBypass,
+    /// The policy names the user as exempt.
+    Exempt,
+    /// The provider could not be asked, and the fail mode is `safe`.
+    FailOpen,
+}
+
+/// Why a login was refused, and what the user is told.
+#[derive(Clone)]
+pub struct Refusal {
+    /// The factor that was tried, when one was.
+    pub factor: Option<Factor>,
+    /// Why.
+    pub reason: RefusalReason,
+    /// What the user is told.
+    pub message: Option<String>,
+}
+
+/// A factor, as records and metrics name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Factor {
+    /// None was asked.
+    None,
+    /// The provider's own choice.
+    Auto,
+    /// A push.
+    Push,
+    /// A telephone call.
+    Phone,
+    /// Codes by SMS.
+    Sms,
+    /// A passcode.
+    Passcode,
+    /// An upstream server's decision.
+    Upstream,
+}
+
+/// Why a login was refused: one closed set for records, metrics and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// The user or the provider said no.
+    Denied,
+    /// The user reported the push as fraud.
+    Fraud,
+    /// Nobody answered in time.
+    TimedOut,
+    /// The passcode is wrong.
+    WrongPasscode,
+    /// The passcode was right and had been used before.
+    PasscodeReplayed,
+    /// The user may not log in at the provider now.
+    LockedOut,
+    /// The provider does not know the user.
+    UnknownUser,
+    /// The user has no device enrolled.
+    NotEnrolled,
+    /// No device of the user can do the factor.
+    FactorUnavailable,
+    /// Codes were sent; the user logs in again with one.
+    CodesSent,
+    /// The provider wants a number compared, which cannot be shown over RADIUS.
+    NumberChallenge,
+    /// The factor cannot work with this password method.
+    MethodCannotCarry,
+    /// The typed text is none of the few things it can be.
+    NothingMatched,
+    /// A limit or cool-down of this proxy.
+    Throttled,
+    /// Another login of the user is waiting for a push.
+    PushPending,
+    /// The user name is too long, empty or not UTF-8.
+    BadUserName,
+    /// The provider limits the rate.
+    ProviderThrottled,
+    /// The provider refused the proxy's own credentials.
+    ProviderCredentials,
+    /// The provider could not be reached: name, connection, TLS or time.
+    ProviderUnreachable,
+    /// The provider answered with an error of its own.
+    ProviderError,
+    /// What the provider answered cannot be understood.
+    ProviderMalformed,
+    /// Used codes could not be remembered, and the policy is to deny then.
+    StoreUnavailable,
+    /// The proxy is ending and starts nothing new.
+    Draining,
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_debug())
+    }
+}
