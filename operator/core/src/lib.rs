@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The operator's decisions, without a client, a runtime or a clock.
+
+pub mod api;

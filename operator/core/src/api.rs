@@ -1,0 +1,36 @@
+//! The API `radius-mfa.dev/v1alpha1`. Additive changes only.
+//!
+//! Every bound is in the schema, so that `kubectl apply` refuses what AWS Directory Service would. The field
+//! descriptions are what `kubectl explain` shows.
+
+mod directory;
+mod grant;
+mod provider;
+mod proxy;
+mod status;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub use directory::{
+    AdoptionPolicy, AuthenticationProtocol, DeletionPolicy, DirectorySpec, DriftPolicy, directory_id_pattern,
+};
+pub use grant::{DirectoryGrant, DirectoryGrantSpec};
+pub use provider::{
+    DuoFactor, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec, TotpSpec,
+    UpstreamServerSpec, UpstreamSpec,
+};
+pub use proxy::{
+    AddressSource, AddressesSpec, ClientSpec, LimitsSpec, LoadBalancerSpec, MessageAuthenticatorPolicy,
+    PolicySpec, RadiusProxy, RadiusProxySpec, SecretKeyRef, SecretRef, TypedTextSpec, UserNamesSpec,
+};
+pub use status::{
+    AppliedSettings, ConditionType, DirectoryStatus, LastWrite, RadiusProxyStatus, RegisteredServer,
+};
+pub use workload::SchedulingSpec;
+
+/// The API group.
+pub const GROUP: &str = "radius-mfa.dev";
+/// The API version.
+pub const VERSION: &str = "v1alpha1";

@@ -1,0 +1,385 @@
+//! RadiusProxy.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{DirectorySpec, ProviderSpec, RadiusProxyStatus, SchedulingSpec};
+
+/// RADIUS servers with a second factor, run as a StatefulSet and registered with AWS Directory Service.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "radius-mfa.dev",
+    version = "v1alpha1",
+    kind = "RadiusProxy",
+    plural = "radiusproxies",
+    shortname = "rp",
+    category = "radius-mfa",
+    category = "all",
+    namespaced,
+    status = "RadiusProxyStatus",
+    derive = "PartialEq",
+    doc = "RADIUS servers with a second factor, registered with AWS Directory Service",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Servers",
+        type_ = "string",
+        json_path = ".status.servers",
+        description = "Registered servers / wanted servers"
+    ),
+    printcolumn(name = "Directory", type_ = "string", json_path = ".spec.directory.id"),
+    printcolumn(
+        name = "RADIUS",
+        type_ = "string",
+        json_path = ".status.directory.radiusStatus",
+        description = "What AWS says of the directory's RADIUS settings"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = "1"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: the names of pods are made of it")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.directory) || size(self.clients) > 0").message("spec must have a directory or at least one client; nobody could ask these proxies anything"))]
+#[x_kube(validation = Rule::new("has(self.directory) == has(oldSelf.directory)").message("spec.directory cannot be added or removed later; make another RadiusProxy"))]
+pub struct RadiusProxySpec {
+    /// How many proxies run, 1 to 16. One alone cannot fail over.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 16))]
+    pub replicas: u32,
+
+    /// The directory that asks. Left out, the proxies serve only `clients`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<DirectorySpec>,
+
+    /// What asks the second factor.
+    pub provider: ProviderSpec,
+
+    /// The secret shared with the directory, 8 to 512 characters. Left out, one of 48 characters is generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_secret_ref: Option<SecretKeyRef>,
+
+    /// The UDP port of the proxies, 1025 to 65535.
+    #[serde(default = "default_port")]
+    #[schemars(range(min = 1025, max = 65535))]
+    pub port: u32,
+
+    /// Which addresses are registered.
+    #[serde(default)]
+    pub addresses: AddressesSpec,
+
+    /// RADIUS clients beside the directory's own.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub clients: Vec<ClientSpec>,
+
+    /// User names, typed text, exempt users, limits.
+    #[serde(default)]
+    pub policy: PolicySpec,
+
+    /// What the user is logging in to, as a push shows it. The directory's label and id when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub application: Option<String>,
+
+    /// When true, nothing is written to AWS.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// The proxy's image; the operator's own default when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// Secrets for pulling the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+
+    /// The container's resources; the operator's own default when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Labels added to the pods. Those of app.kubernetes.io and radius-mfa.dev are the operator's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+
+    /// Annotations added to the pods. Those of radius-mfa.dev are the operator's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+
+    /// Where the pods run.
+    #[serde(default)]
+    pub scheduling: SchedulingSpec,
+}
+
+const fn default_replicas() -> u32 {
+    2
+}
+
+const fn default_port() -> u32 {
+    1812
+}
+
+/// A Secret of the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A key of a Secret of the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[serde(default = "default_secret_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+fn default_secret_key() -> String {
+    "secret".to_owned()
+}
+
+/// Which addresses are registered with the directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.source == 'Static' ? size(self.static) > 0 : size(self.static) == 0").message("spec.addresses.static goes with source: Static, and only with it"))]
+#[x_kube(validation = Rule::new("self.source == 'LoadBalancer' || !has(self.loadBalancer)").message("spec.addresses.loadBalancer goes with source: LoadBalancer"))]
+pub struct AddressesSpec {
+    /// PodIP: the pods' own addresses, where the directory can reach them (the usual case with the AWS VPC CNI). HostIP:
+    /// the nodes' addresses, through a host port. LoadBalancer: a Service of that type. Static: the list in `static`.
+    #[serde(default)]
+    pub source: AddressSource,
+    /// Addresses or DNS names to register.
+    #[serde(default, rename = "static")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 256)))]
+    pub fixed: Vec<String>,
+    /// The Service of type LoadBalancer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancerSpec>,
+}
+
+/// Where registered addresses come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AddressSource {
+    /// The pods' addresses.
+    #[default]
+    #[serde(rename = "PodIP")]
+    PodIp,
+    /// The nodes' addresses, through a host port.
+    #[serde(rename = "HostIP")]
+    HostIp,
+    /// The address of a Service of type LoadBalancer.
+    LoadBalancer,
+    /// A fixed list.
+    Static,
+}
+
+/// The Service of type LoadBalancer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadBalancerSpec {
+    /// Its annotations, for the controller that makes the load balancer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Its class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+}
+
+/// A RADIUS client beside the directory's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.name != 'directory'").message("the client name 'directory' is the operator's own; choose another"))]
+pub struct ClientSpec {
+    /// Its name in records and metrics.
+    #[schemars(
+        regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"),
+        length(min = 1, max = 63)
+    )]
+    pub name: String,
+    /// Source networks, as CIDRs. The longest prefix wins.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 49)))]
+    #[x_kube(validation = Rule::new("self.all(n, isCIDR(n) || isIP(n))").message("spec.clients[].networks must be addresses or CIDRs, such as 10.0.0.0/24"))]
+    pub networks: Vec<String>,
+    /// The secret shared with it.
+    pub secret_ref: SecretKeyRef,
+    /// How long it waits for one try, in seconds, 1 to 50.
+    #[serde(default = "default_client_timeout")]
+    #[schemars(range(min = 1, max = 50))]
+    pub timeout_seconds: u32,
+    /// How often it tries again, 0 to 10.
+    #[serde(default = "default_client_retries")]
+    #[schemars(range(min = 0, max = 10))]
+    pub retries: u32,
+    /// Whether Message-Authenticator is demanded.
+    #[serde(default)]
+    pub message_authenticator: MessageAuthenticatorPolicy,
+    /// Whether CHAP and MS-CHAPv1 without Message-Authenticator may start a push.
+    #[serde(default)]
+    pub unproven_push: bool,
+    /// Whether it understands Access-Challenge.
+    #[serde(default)]
+    pub challenge: bool,
+    /// The attribute with the user's own address, such as Calling-Station-Id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub user_address_attribute: Option<String>,
+    /// Attributes added to every Access-Accept: dictionary name and text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accept_attributes: BTreeMap<String, String>,
+}
+
+const fn default_client_timeout() -> u32 {
+    20
+}
+
+const fn default_client_retries() -> u32 {
+    1
+}
+
+/// When Message-Authenticator (RFC 3579 section 3.2) is demanded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageAuthenticatorPolicy {
+    /// From an address once one was seen from it.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never; still verified when present.
+    Never,
+}
+
+/// What logins are decided by, beside the factor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySpec {
+    /// How user names are normalised.
+    #[serde(default)]
+    pub user_names: UserNamesSpec,
+    /// What typed text may mean beside a factor keyword and a passcode.
+    #[serde(default)]
+    pub typed_text: TypedTextSpec,
+    /// Users who need no second factor: exact, normalised names. Each use is counted and recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
+    pub exempt_users: Vec<String>,
+    /// Throttles.
+    #[serde(default)]
+    pub limits: LimitsSpec,
+}
+
+/// How user names are normalised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserNamesSpec {
+    /// Whether DOMAIN\u and u@domain are u.
+    #[serde(default = "yes")]
+    pub strip_domain: bool,
+    /// Whether Jane is jane.
+    #[serde(default = "yes")]
+    pub lower_case: bool,
+}
+
+impl Default for UserNamesSpec {
+    fn default() -> Self {
+        Self {
+            strip_domain: true,
+            lower_case: true,
+        }
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// What typed text may mean beside a factor keyword and a passcode. Both are off unless written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TypedTextSpec {
+    /// What follows the last of this character is the factor or passcode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1))]
+    pub delimiter: Option<String>,
+    /// The last so many characters are the passcode, 6 to 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 6, max = 8))]
+    pub passcode_suffix_length: Option<u32>,
+}
+
+/// Throttles. They refuse for a while and never lock anybody out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitsSpec {
+    /// Pushes and calls for one user within a minute, 1 to 60.
+    #[serde(default = "default_pushes")]
+    #[schemars(range(min = 1, max = 60))]
+    pub pushes_per_user_per_minute: u32,
+    /// Logins of one user within a minute, 1 to 600.
+    #[serde(default = "default_logins")]
+    #[schemars(range(min = 1, max = 600))]
+    pub logins_per_user_per_minute: u32,
+    /// New requests of one client address within a second, 1 to 1000000.
+    #[serde(default = "default_requests")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_client_per_second: u32,
+    /// Logins that wait for the provider at once, in one proxy, 1 to 1000000.
+    #[serde(default = "default_pending")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub pending: u32,
+    /// How long no push is started for a user after a denied one, in seconds, 0 to 3600. Passcodes still work.
+    #[serde(default = "default_cool_down")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub push_cool_down_seconds: u32,
+}
+
+impl Default for LimitsSpec {
+    fn default() -> Self {
+        Self {
+            pushes_per_user_per_minute: default_pushes(),
+            logins_per_user_per_minute: default_logins(),
+            requests_per_client_per_second: default_requests(),
+            pending: default_pending(),
+            push_cool_down_seconds: default_cool_down(),
+        }
+    }
+}
+
+const fn default_pushes() -> u32 {
+    6
+}
+
+const fn default_logins() -> u32 {
+    30
+}
+
+const fn default_requests() -> u32 {
+    10_000
+}
+
+const fn default_pending() -> u32 {
+    20_000
+}
+
+const fn default_cool_down() -> u32 {
+    10
+}

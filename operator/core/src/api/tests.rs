@@ -1,0 +1,30 @@
+use kube::CustomResourceExt as _;
+
+use super::{DirectoryGrant, RadiusProxy};
+
+#[test]
+fn the_definitions_are_structural_enough_to_be_made() {
+    let proxy = serde_json::to_value(RadiusProxy::crd()).unwrap();
+    let grant = serde_json::to_value(DirectoryGrant::crd()).unwrap();
+    assert_eq!(proxy["metadata"]["name"], "radiusproxies.radius-mfa.dev");
+    assert_eq!(grant["metadata"]["name"], "directorygrants.radius-mfa.dev");
+    let directory = &proxy["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        ["directory"];
+    assert_eq!(directory["properties"]["timeoutSeconds"]["maximum"], 50.0);
+    assert_eq!(directory["properties"]["timeoutSeconds"]["default"], 20);
+}
+
+#[test]
+fn a_small_spec_takes_the_defaults() {
+    let proxy: RadiusProxy = serde_json::from_value(serde_json::json!({
+        "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy", "metadata": {"name": "a"},
+        "spec": {"directory": {"id": "d-1234567890", "region": "eu-central-1"},
+                 "provider": {"totp": {"seedsSecretRef": {"name": "seeds"}}}}
+    }))
+    .unwrap();
+    let directory = proxy.spec.directory.unwrap();
+    assert_eq!(
+        (proxy.spec.replicas, directory.timeout_seconds, directory.retries),
+        (2, 20, 4)
+    );
+}
