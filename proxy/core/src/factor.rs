@@ -226,6 +226,76 @@ pub enum RefusalReason {
     StoreUnavailable,
     /// The proxy is ending and starts nothing new.
     Draining,
+    /// The request proves no shared secret, and what it asks for would start a push.
+    Unproven,
+    /// The State of a challenge is unknown, used up or too old.
+    StaleState,
+    /// The request has no password that can be read: EAP, or none at all.
+    NoPassword,
+}
+
+impl RefusalReason {
+    /// The name in records and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Fraud => "fraud",
+            Self::TimedOut => "timed_out",
+            Self::WrongPasscode => "wrong_passcode",
+            Self::PasscodeReplayed => "passcode_replayed",
+            Self::LockedOut => "locked_out",
+            Self::UnknownUser => "unknown_user",
+            Self::NotEnrolled => "not_enrolled",
+            Self::FactorUnavailable => "factor_unavailable",
+            Self::CodesSent => "codes_sent",
+            Self::NumberChallenge => "number_challenge",
+            Self::MethodCannotCarry => "method_cannot_carry",
+            Self::NothingMatched => "nothing_matched",
+            Self::Throttled => "throttled",
+            Self::PushPending => "push_pending",
+            Self::BadUserName => "bad_user_name",
+            Self::ProviderThrottled => "provider_throttled",
+            Self::ProviderCredentials => "provider_credentials",
+            Self::ProviderUnreachable => "provider_unreachable",
+            Self::ProviderError => "provider_error",
+            Self::ProviderMalformed => "provider_malformed",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Draining => "draining",
+            Self::Unproven => "unproven",
+            Self::StaleState => "stale_state",
+            Self::NoPassword => "no_password",
+        }
+    }
+}
+
+impl Factor {
+    /// The name in records and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Auto => "auto",
+            Self::Push => "push",
+            Self::Phone => "phone",
+            Self::Sms => "sms",
+            Self::Passcode => "passcode",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+impl Basis {
+    /// The name in records and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Factor => "factor",
+            Self::ProviderBypass => "provider_bypass",
+            Self::Exempt => "exempt",
+            Self::FailOpen => "fail_open",
+        }
+    }
 }
 
 impl fmt::Display for UserName {

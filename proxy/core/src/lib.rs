@@ -1,3 +1,18 @@
 //! The RADIUS server without sockets, runtime or clock: bytes and time in, bytes and requests out.
+//!
+//! [`Settings::check`] makes of a checked configuration what the [`Engine`] works with. The caller owns the sockets,
+//! the clock and the providers: it hands every datagram to [`Engine::receive`], asks a provider for each
+//! [`factor::FactorRequest`] that comes out, hands its end to [`Engine::verdict`], and calls [`Engine::tick`] at
+//! [`Engine::next_deadline`]. Nothing here waits, and nothing here can grow without a bound.
 
+pub mod counters;
+mod engine;
 pub mod factor;
+pub mod outputs;
+pub mod record;
+mod settings;
+mod time;
+
+pub use engine::Engine;
+pub use settings::Settings;
+pub use time::Now;

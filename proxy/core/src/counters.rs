@@ -1,0 +1,162 @@
+//! What is counted, as closed sets: every silent drop has a reason, every rare event a name.
+
+macro_rules! closed_set {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(usize)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// Every member, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name in metrics and logs.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                }
+            }
+        }
+    };
+}
+
+closed_set! {
+    /// Why a datagram got no answer.
+    DropReason {
+        /// No client has the source address.
+        UnknownClient => "unknown_client",
+        /// Not a RADIUS packet: too short, a Length outside 20 to 4096 or beyond the datagram, or attributes that
+        /// do not add up (RFC 2865 section 3).
+        Malformed => "malformed",
+        /// A code other than Access-Request and Status-Server.
+        UnexpectedCode => "unexpected_code",
+        /// An attribute that may stand once stands more often, or has a length it cannot have.
+        BadAttribute => "bad_attribute",
+        /// Message-Authenticator is wrong under every secret of the client.
+        BadMessageAuthenticator => "bad_message_authenticator",
+        /// Message-Authenticator is demanded and missing.
+        NoMessageAuthenticator => "no_message_authenticator",
+        /// Proxy-State without Message-Authenticator: the shape of a BlastRADIUS forgery (CVE-2024-3596).
+        UnprovenProxyState => "unproven_proxy_state",
+        /// No secret of the client makes a plausible text of User-Password.
+        BadSecret => "bad_secret",
+        /// Neither a password attribute nor a Message-Authenticator that would be worth a Reject.
+        NoPassword => "no_password",
+        /// A retransmission of a request that is still waiting: silence until its verdict.
+        DuplicatePending => "duplicate_pending",
+        /// A retransmission of a request that a newer one of the same login has replaced.
+        DuplicateSuperseded => "duplicate_superseded",
+        /// More than the client may send while nothing proves the secret.
+        UnprovenFlood => "unproven_flood",
+        /// The proxy is ending: left to another one.
+        Draining => "draining",
+    }
+}
+
+closed_set! {
+    /// What else is counted.
+    Event {
+        /// A datagram arrived.
+        Received => "received",
+        /// A verified Access-Request that is no retransmission.
+        AccessRequest => "access_request",
+        /// A Status-Server request was answered.
+        StatusServer => "status_server",
+        /// An answer was sent again, byte for byte.
+        Resent => "resent",
+        /// A new packet joined a pending push.
+        Joined => "joined",
+        /// A provider was asked.
+        Asked => "asked",
+        /// A provider started a push, call or SMS.
+        Pushed => "pushed",
+        /// A provider's verdict came for a login that had ended.
+        StaleVerdict => "stale_verdict",
+        /// An approval came after the answer and was kept for one further try.
+        LateApprovalKept => "late_approval_kept",
+        /// A further try was served by a late approval.
+        LateApprovalServed => "late_approval_served",
+        /// An Access-Accept was sent for the first time.
+        Accepted => "accepted",
+        /// An Access-Reject was sent for the first time.
+        Rejected => "rejected",
+        /// An Access-Challenge was sent for the first time.
+        Challenged => "challenged",
+        /// A login got no answer.
+        Silent => "silent",
+        /// A user was accepted because the policy names them as exempt.
+        Exempt => "exempt",
+        /// A user was accepted because the provider lets them in without a factor.
+        ProviderBypass => "provider_bypass",
+        /// A user was accepted because the provider could not be asked and the fail mode is `safe`.
+        FailOpen => "fail_open",
+        /// Refused: too many requests of one client address.
+        ThrottledClient => "throttled_client",
+        /// Refused: too many logins of one user.
+        ThrottledUser => "throttled_user",
+        /// Refused: too many pushes for one user.
+        ThrottledPush => "throttled_push",
+        /// Refused: a push was denied a moment ago.
+        CoolDown => "cool_down",
+        /// Refused: too many logins are waiting.
+        ThrottledPending => "throttled_pending",
+        /// Refused: a push for the user is pending.
+        PushPending => "push_pending",
+        /// A remembered answer was forgotten before its time to make room.
+        EvictedReply => "evicted_reply",
+        /// A user's limits were forgotten to make room.
+        EvictedUser => "evicted_user",
+        /// What is known of a client address was forgotten to make room.
+        EvictedAddress => "evicted_address",
+        /// A challenge was forgotten to make room.
+        EvictedChallenge => "evicted_challenge",
+        /// A late approval was forgotten to make room.
+        EvictedLateApproval => "evicted_late_approval",
+    }
+}
+
+/// How often each [`DropReason`] and [`Event`] happened since the engine was made.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    drops: [u64; DropReason::ALL.len()],
+    events: [u64; Event::ALL.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            drops: [0; DropReason::ALL.len()],
+            events: [0; Event::ALL.len()],
+        }
+    }
+}
+
+impl Counters {
+    /// How many datagrams were dropped for `reason`.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    /// How often `event` happened.
+    #[must_use]
+    pub fn events(&self, event: Event) -> u64 {
+        self.events.get(event as usize).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn dropped(&mut self, reason: DropReason) {
+        if let Some(count) = self.drops.get_mut(reason as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn happened(&mut self, event: Event) {
+        if let Some(count) = self.events.get_mut(event as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+}
