@@ -1,0 +1,114 @@
+//! The operator, installed with its chart.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::kubectl::{Kubectl, run};
+use crate::scenario::NAMESPACE;
+use crate::simulators::{CONNECTOR_DIRECTORY, MICROSOFT_DIRECTORY, Simulators};
+
+/// The namespace of the operator.
+pub const OPERATOR_NAMESPACE: &str = "radius-mfa-system";
+/// The Helm release.
+pub const RELEASE: &str = "radius-mfa-operator";
+
+/// The images to run, each as repository:tag.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// The operator's.
+    pub operator: String,
+    /// The proxy's.
+    pub proxy: String,
+    /// The simulators'.
+    pub simulators: String,
+    /// `Never` where they were loaded into the nodes, `IfNotPresent` where they come from a registry.
+    pub pull_policy: String,
+}
+
+/// An installation by Helm.
+#[derive(Debug, Clone)]
+pub struct Install<'a> {
+    /// The cluster.
+    pub kubectl: &'a Kubectl,
+    /// The `helm` program.
+    pub helm: &'a Path,
+    /// The chart's folder.
+    pub chart: PathBuf,
+    /// What runs.
+    pub images: &'a Images,
+    /// Whether pods have no cluster DNS.
+    pub without_dns: bool,
+}
+
+impl Install<'_> {
+    /// The values, in the order of the command line, each for `--set`.
+    #[must_use]
+    pub fn values(&self, simulators: &Simulators) -> Vec<String> {
+        let (repository, tag) = split_image(&self.images.operator);
+        let (proxy_repository, proxy_tag) = split_image(&self.images.proxy);
+        let mut values = vec![
+            format!("image.repository={repository}"),
+            format!("image.tag={tag}"),
+            format!("image.pullPolicy={}", self.images.pull_policy),
+            format!("proxy.image.repository={proxy_repository}"),
+            format!("proxy.image.tag={proxy_tag}"),
+            format!("proxy.image.pullPolicy={}", self.images.pull_policy),
+            format!("proxy.providerHostSuffixes={{{}}}", simulators.duo_host()),
+            "clusterName=demo".to_owned(),
+            "aws.existingSecret=aws-credentials".to_owned(),
+            format!("aws.endpointUrl={}", simulators.aws_endpoint()),
+            format!("grants[0].name=demo,grants[0].namespaces={{{NAMESPACE}}}"),
+            format!("grants[0].directoryIds={{{MICROSOFT_DIRECTORY},{CONNECTOR_DIRECTORY}}}"),
+            "grants[0].region=eu-central-1".to_owned(),
+        ];
+        if self.without_dns {
+            values.push("proxy.dnsPolicy=Default,dnsPolicy=Default".to_owned());
+        }
+        values
+    }
+
+    /// The namespaces and the AWS credentials, as a person would make them before.
+    pub fn prepare(&self) -> Result<()> {
+        self.kubectl.ensure_namespace(OPERATOR_NAMESPACE)?;
+        self.kubectl.ensure_namespace(NAMESPACE)?;
+        self.kubectl
+            .apply(&credentials("AKIDSIMULATOR0000001", "simulated-secret-key"))
+            .map(drop)
+    }
+
+    /// `helm upgrade --install`, waiting until the operator runs.
+    pub fn run(&self, simulators: &Simulators, more: &[&str]) -> Result<String> {
+        let mut command = self.kubectl.command(self.helm);
+        command.args(["upgrade", "--install", RELEASE]).arg(&self.chart);
+        command.args(["--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "3m"]);
+        for value in self
+            .values(simulators)
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+        {
+            command.args(["--set", value]);
+        }
+        let output = run(command, None)?;
+        if output.code != 0 {
+            bail!("helm upgrade --install failed: {}", output.stderr.trim());
+        }
+        Ok(output.stdout)
+    }
+}
+
+/// The Secret with static AWS credentials.
+pub(crate) fn credentials(access_key_id: &str, secret_access_key: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: aws-credentials, namespace: {OPERATOR_NAMESPACE}}}\nstringData:\n  \
+         AWS_ACCESS_KEY_ID: {access_key_id}\n  AWS_SECRET_ACCESS_KEY: {secret_access_key}\n"
+    )
+}
+
+fn split_image(image: &str) -> (&str, &str) {
+    match image.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (image, "latest"),
+    }
+}
