@@ -1,1 +1,21 @@
-//! The end-to-end tests.
+//! The end-to-end tests: the shipped images on a real cluster, installed with the chart, against the simulators.
+//!
+//! `cargo xtask e2e` brings the cluster up and says where it is (the `E2E_*` variables). The tests share one
+//! installation and run one after another; each says what it needs of it and waits for that.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod bad_input;
+mod chart;
+mod definitions;
+mod figures;
+mod logins;
+mod registration;
+mod secrecy;
+mod world;

@@ -1,0 +1,44 @@
+# The project's commands. Each installs or builds what is missing, says what it does, and is quick the second time.
+# `make demo` and `make test` are the two that matter; `make help` lists the rest.
+
+XTASK := cargo run --quiet --package xtask --
+# local: a real cluster on this machine (Linux, root). current: the cluster of the current kubectl context.
+CLUSTER ?= local
+
+.PHONY: help demo demo-down test clean-up fmt lint unit e2e judges generate bench fuzz images
+
+help: ## This list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: ## The whole product on a real cluster, step by step; the cluster is left running
+	@$(XTASK) demo --cluster $(CLUSTER)
+
+demo-down: ## Ends what `make demo` left running
+	@$(XTASK) demo-down --cluster $(CLUSTER)
+
+test: ## Everything CI runs: format, lints, unit tests, generated files, licences, chart, judges, end to end
+	@$(XTASK) test
+
+clean-up: ## Removes what an interrupted run left: clusters, processes, mounts, links
+	@$(XTASK) clean-up
+
+fmt: ## Formats the code
+	@cargo fmt --all
+
+lint: ## Clippy with denied warnings
+	@cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+unit: ## Unit and property tests
+	@cargo test --workspace
+
+e2e: ## End-to-end tests on a local three-node cluster
+	@$(XTASK) e2e
+
+judges: ## The simulators, judged by the vendors' own clients
+	@tests/judges/run
+
+generate: ## Writes the CRDs, the chart's copies and the reference pages
+	@$(XTASK) generate
+
+images: ## Builds the three container images
+	@$(XTASK) images

@@ -1,0 +1,376 @@
+//! What AWS is told, when, and that nobody notices.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use e2e::{BackgroundLogins, CONNECTOR_DIRECTORY, DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, Report, until};
+
+use crate::world::{PATIENCE, World, world};
+
+/// Logins once a second from both domain controllers while `during` goes on.
+fn with_logins<T>(world: &World, during: impl FnOnce() -> T) -> (T, BTreeMap<&'static str, Report>) {
+    let mut running = BTreeMap::new();
+    for (controller, users) in [("dc-0", 0..100), ("dc-1", 100..200)] {
+        let logins = BackgroundLogins {
+            usernames: users.map(|n| format!("user{n}")).collect(),
+            password: "push".to_owned(),
+            every_ms: 1000,
+            for_ms: 300_000,
+        };
+        running.insert(
+            controller,
+            world
+                .simulators
+                .controller(controller)
+                .begin_logins(&logins)
+                .unwrap(),
+        );
+    }
+    // Some logins before the change, some after: by their number, not by the clock.
+    let begun = |more: u64| {
+        let base: u64 = running
+            .iter()
+            .map(|(c, id)| world.simulators.controller(c).report(id).unwrap().tried)
+            .sum();
+        until("logins to begin", PATIENCE, || {
+            let now: u64 = running
+                .iter()
+                .map(|(c, id)| world.simulators.controller(c).report(id).unwrap().tried)
+                .sum();
+            Ok(if now >= base + more {
+                Ok(())
+            } else {
+                Err(format!("{now} begun"))
+            })
+        })
+        .unwrap();
+    };
+    begun(6);
+    let done = during();
+    begun(10);
+    let reports = running
+        .iter()
+        .map(|(c, id)| (*c, world.simulators.controller(c).end_logins(id).unwrap()))
+        .collect();
+    (done, reports)
+}
+
+fn assert_nobody_noticed(reports: &BTreeMap<&'static str, Report>) {
+    for (controller, report) in reports {
+        println!(
+            "{controller}: tried {}, accepted {}, failed over {}, slowest {:?} ms, while AWS was changing {}",
+            report.tried,
+            report.accepted,
+            report.failed_over,
+            report.slowest_ms,
+            report.would_have_been_refused
+        );
+        assert_eq!(
+            report.failures.len() + report.rejections.len(),
+            0,
+            "{:?} {:?}",
+            report.failures,
+            report.rejections
+        );
+        assert_eq!(report.accepted, report.tried, "{controller}");
+    }
+}
+
+#[test]
+fn what_is_registered_is_the_pods_and_the_settings_that_were_asked_for() {
+    let world = world();
+    world.both_ready().unwrap();
+    let pods = world
+        .kubectl
+        .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])
+        .unwrap();
+    let mut addresses: Vec<String> = pods["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["status"]["podIP"].as_str().unwrap().to_owned())
+        .collect();
+    addresses.sort();
+    let mut registered = world
+        .simulators
+        .directory()
+        .registered(MICROSOFT_DIRECTORY)
+        .unwrap();
+    registered.sort();
+    assert_eq!(registered, addresses);
+    let state = world.simulators.directory().state(MICROSOFT_DIRECTORY).unwrap();
+    let settings = &state["radius"]["eu-central-1"]["settings"];
+    assert_eq!(settings["radius_port"], 1812);
+    assert_eq!(settings["radius_timeout"], 5);
+    assert_eq!(settings["radius_retries"], 4);
+    assert_eq!(settings["authentication_protocol"], "PAP");
+    assert_eq!(settings["display_label"], "DUO");
+    assert_eq!(settings["use_same_username"], true);
+}
+
+#[test]
+fn the_two_proxies_are_in_different_zones() {
+    let world = world();
+    world.both_ready().unwrap();
+    let object = world
+        .kubectl
+        .get(&["-n", NAMESPACE, "rp", DuoProxy::NAME])
+        .unwrap();
+    let zones: std::collections::BTreeSet<String> = object["status"]["registeredServers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["zone"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(zones.len(), 2, "{object}");
+    assert_eq!(object["status"]["servers"], "2/2");
+}
+
+#[test]
+fn a_pod_is_lost_and_its_successor_registered_with_one_write_and_no_login_lost() {
+    let world = world();
+    world.both_ready().unwrap();
+    let directory = world.simulators.directory();
+    let before = directory.last_write().unwrap();
+    let old = directory.registered(MICROSOFT_DIRECTORY).unwrap();
+    let (took, reports) = with_logins(world, || {
+        world
+            .kubectl
+            .run(&["-n", NAMESPACE, "delete", "pod", "workspaces-0", "--wait=false"])
+            .unwrap();
+        let deleted = Instant::now();
+        until("the new address to be registered", PATIENCE, || {
+            let now = directory.registered(MICROSOFT_DIRECTORY)?;
+            let status = directory.radius_status(MICROSOFT_DIRECTORY)?;
+            let done = now != old && now.len() == 2 && status.as_deref() == Some("Completed");
+            Ok(if done {
+                Ok(())
+            } else {
+                Err(format!("{now:?} {status:?}"))
+            })
+        })
+        .unwrap();
+        deleted.elapsed()
+    });
+    println!(
+        "from the pod's deletion to the new address registered: {:.1} s",
+        took.as_secs_f64()
+    );
+    assert_nobody_noticed(&reports);
+    let writes = directory.settings_writes(before, MICROSOFT_DIRECTORY).unwrap();
+    assert_eq!(writes.len(), 1, "{writes:?}");
+    world.both_ready().unwrap();
+}
+
+#[test]
+fn the_shared_secret_is_changed_with_one_write_no_restart_and_no_login_lost() {
+    let world = world();
+    world.both_ready().unwrap();
+    let directory = world.simulators.directory();
+    let before = directory.last_write().unwrap();
+    let secret = "second-shared-secret-of-the-tests";
+    let wanted = directory.digest(secret).unwrap();
+    let pods = || {
+        let pods = world
+            .kubectl
+            .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])
+            .unwrap();
+        let facts = |p: &serde_json::Value| {
+            format!(
+                "{} {}",
+                p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]
+            )
+        };
+        pods["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(facts)
+            .collect::<Vec<_>>()
+    };
+    let pods_before = pods();
+    let ((), reports) = with_logins(world, || {
+        world.kubectl.apply(&DuoProxy::shared_secret(secret)).unwrap();
+        until("AWS to hold the new secret", PATIENCE, || {
+            let writes = directory.settings_writes(before, MICROSOFT_DIRECTORY)?;
+            let holds = writes.last().and_then(|w| w.shared_secret_digest.clone()) == Some(wanted.clone());
+            let status = directory.radius_status(MICROSOFT_DIRECTORY)?;
+            let done = holds && status.as_deref() == Some("Completed");
+            Ok(if done {
+                Ok(())
+            } else {
+                Err(format!("{} writes, {status:?}", writes.len()))
+            })
+        })
+        .unwrap();
+    });
+    assert_nobody_noticed(&reports);
+    assert_eq!(
+        directory
+            .settings_writes(before, MICROSOFT_DIRECTORY)
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(pods(), pods_before);
+    world.both_ready().unwrap();
+}
+
+#[test]
+fn nothing_is_written_while_nothing_changes() {
+    let world = world();
+    world.both_ready().unwrap();
+    let directory = world.simulators.directory();
+    let before = directory.last_write().unwrap();
+    // A touched resource, a touched Secret, a killed operator: none of them is a change.
+    world
+        .kubectl
+        .run(&[
+            "-n",
+            NAMESPACE,
+            "annotate",
+            "--overwrite",
+            "rp",
+            "--all",
+            "example.com/touched=yes",
+        ])
+        .unwrap();
+    world
+        .kubectl
+        .run(&[
+            "-n",
+            NAMESPACE,
+            "label",
+            "--overwrite",
+            "secret",
+            "duo",
+            "touched=yes",
+        ])
+        .unwrap();
+    let reads = |w: &World| w.simulators.directory().state(CONNECTOR_DIRECTORY).map(drop);
+    reads(world).unwrap();
+    world
+        .kubectl
+        .run(&[
+            "-n",
+            e2e::OPERATOR_NAMESPACE,
+            "delete",
+            "pods",
+            "--all",
+            "--grace-period=0",
+            "--force",
+        ])
+        .unwrap();
+    world
+        .kubectl
+        .run(&[
+            "-n",
+            e2e::OPERATOR_NAMESPACE,
+            "rollout",
+            "status",
+            "deployment",
+            "--timeout=120s",
+        ])
+        .unwrap();
+    // The new leader has looked at both once it has acted on a change that needs no write.
+    let limits = r#"{"spec":{"policy":{"limits":{"pushesPerUserPerMinute":7}}}}"#;
+    world
+        .kubectl
+        .run(&[
+            "-n",
+            NAMESPACE,
+            "patch",
+            "rp",
+            "workspaces",
+            "--type=merge",
+            "-p",
+            limits,
+        ])
+        .unwrap();
+    world.both_ready().unwrap();
+    let writes = directory.settings_writes(before, MICROSOFT_DIRECTORY).unwrap();
+    assert!(writes.is_empty(), "{writes:?}");
+    assert!(
+        directory
+            .settings_writes(before, CONNECTOR_DIRECTORY)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_domain_controller_that_is_added_becomes_a_client() {
+    let world = world();
+    world.both_ready().unwrap();
+    world
+        .kubectl
+        .run(&["-n", e2e::SIMULATED, "scale", "statefulset", "dc", "--replicas=3"])
+        .unwrap();
+    until("dc-2 to log somebody in", PATIENCE, || {
+        let request = e2e::LoginRequest {
+            username: "user1".to_owned(),
+            password: "push".to_owned(),
+            ..e2e::LoginRequest::default()
+        };
+        let login = world.simulators.controller("dc-2").login(&request)?;
+        Ok(if login.outcome == "accept" {
+            Ok(())
+        } else {
+            Err(login.outcome)
+        })
+    })
+    .unwrap();
+    let addresses = world.kubectl.get(&["-n", NAMESPACE, "rp", "workspaces"]).unwrap();
+    assert_eq!(
+        addresses["status"]["directory"]["clientAddresses"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    world
+        .kubectl
+        .run(&["-n", e2e::SIMULATED, "scale", "statefulset", "dc", "--replicas=2"])
+        .unwrap();
+    world.both_ready().unwrap();
+}
+
+#[test]
+fn a_deleted_resource_switches_radius_off_only_where_that_is_written() {
+    let world = world();
+    world.both_ready().unwrap();
+    let directory = world.simulators.directory();
+    let id = "d-90670000d1";
+    let spec = serde_json::json!({"type": "MicrosoftAD", "name": "gone.example.com",
+        "static_controllers": [{"address": "10.9.9.9"}]});
+    for (policy, left) in [("Retain", Some("Completed")), ("Disable", None)] {
+        directory.put_directory(id, &spec).unwrap();
+        world
+            .kubectl
+            .apply(&crate::bad_input::grant("deletion", "mfa", id))
+            .unwrap();
+        let manifest = crate::bad_input::totp_proxy("gone", "mfa", id).replace(
+            "    retries: 1\n",
+            &format!("    retries: 1\n    deletionPolicy: {policy}\n    adoptionPolicy: Adopt\n"),
+        );
+        world.kubectl.apply(&manifest).unwrap();
+        world
+            .kubectl
+            .wait_for_condition("mfa", "rp/gone", "Ready", PATIENCE)
+            .unwrap();
+        world
+            .kubectl
+            .run(&["-n", "mfa", "delete", "rp", "gone", "--timeout=120s"])
+            .unwrap();
+        let status = directory.radius_status(id).unwrap();
+        assert_eq!(status.as_deref(), left, "{policy}");
+        until("the pods to be gone", Duration::from_secs(120), || {
+            let pods = world
+                .kubectl
+                .get(&["-n", "mfa", "pods", "-l", "radius-mfa.dev/proxy=gone"])?;
+            let n = pods["items"].as_array().map_or(0, Vec::len);
+            Ok(if n == 0 { Ok(()) } else { Err(format!("{n} pods")) })
+        })
+        .unwrap();
+    }
+}

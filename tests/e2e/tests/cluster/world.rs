@@ -1,0 +1,203 @@
+//! What the tests share: the cluster, the simulators, the operator, two RadiusProxy resources.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use e2e::{
+    DuoProxy, Images, Install, Kubectl, Login, LoginRequest, NAMESPACE, Seed, Simulators, TotpProxy, code_at,
+    until,
+};
+use serde_json::Value;
+
+/// Bob's seed: of RFC 6238 appendix B, in base32.
+pub const BOB: &str = "otpauth://totp/Test:bob?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=Test";
+/// The shared secret that the Microsoft directory begins with.
+pub const FIRST_SECRET: &str = "first-shared-secret-of-the-tests";
+/// How long anything may take on a busy machine before a test gives up. Not a measurement.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+pub struct World {
+    pub kubectl: Kubectl,
+    pub helm: PathBuf,
+    pub images: Images,
+    pub simulators: Simulators,
+    /// From `kubectl apply` of both resources to both being Ready.
+    pub apply_to_ready: Duration,
+}
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set: run the tests by `cargo xtask e2e`"))
+}
+
+impl World {
+    fn build() -> Result<Self> {
+        let kubeconfig = variable("E2E_KUBECONFIG")?;
+        let kubectl = Kubectl::new(Path::new(&variable("E2E_KUBECTL")?), Some(Path::new(&kubeconfig)));
+        let helm = PathBuf::from(variable("E2E_HELM")?);
+        let images = Images {
+            operator: variable("E2E_OPERATOR_IMAGE")?,
+            proxy: variable("E2E_PROXY_IMAGE")?,
+            simulators: variable("E2E_SIMULATORS_IMAGE")?,
+            pull_policy: "Never".to_owned(),
+        };
+        let simulators = Simulators::deploy(&kubectl, &images.simulators, &images.pull_policy)?;
+        simulators.duo().generate_users("user", 200, 300)?;
+        let mut world = Self {
+            kubectl,
+            helm,
+            images,
+            simulators,
+            apply_to_ready: Duration::ZERO,
+        };
+        world.install().prepare()?;
+        world.install().run(&world.simulators, &[])?;
+        world.apply_to_ready = world.apply_both()?;
+        Ok(world)
+    }
+
+    /// The installation by Helm.
+    pub fn install(&self) -> Install<'_> {
+        Install {
+            kubectl: &self.kubectl,
+            helm: &self.helm,
+            chart: project().join("charts/radius-mfa-operator"),
+            images: &self.images,
+            without_dns: true,
+        }
+    }
+
+    fn apply_both(&self) -> Result<Duration> {
+        let duo = self.duo_proxy()?;
+        self.kubectl.apply(
+            &[
+                DuoProxy::secrets(FIRST_SECRET),
+                TotpProxy::secrets(&[("bob", BOB)]),
+            ]
+            .join("---\n"),
+        )?;
+        let begun = Instant::now();
+        self.kubectl
+            .apply(&[duo.manifest(), TotpProxy::manifest()].join("---\n"))?;
+        self.both_ready()?;
+        Ok(begun.elapsed())
+    }
+
+    /// The Duo RadiusProxy as it is applied first.
+    pub fn duo_proxy(&self) -> Result<DuoProxy> {
+        Ok(DuoProxy {
+            api_host: format!("{}:8443", self.simulators.duo_host()),
+            ca_bundle: self.simulators.duo().ca()?,
+            replicas: 2,
+        })
+    }
+
+    /// Waits until both are Ready.
+    pub fn both_ready(&self) -> Result<()> {
+        for name in [DuoProxy::NAME, TotpProxy::NAME] {
+            self.kubectl
+                .wait_for_condition(NAMESPACE, &format!("rp/{name}"), "Ready", PATIENCE)?;
+        }
+        Ok(())
+    }
+
+    /// A login at a domain controller.
+    pub fn login(&self, controller: &str, user: &str, typed: &str) -> Login {
+        let request = LoginRequest {
+            username: user.to_owned(),
+            password: typed.to_owned(),
+            ..LoginRequest::default()
+        };
+        self.simulators.controller(controller).login(&request).unwrap()
+    }
+
+    /// Everything that the pods of a RadiusProxy have logged.
+    pub fn proxy_logs(&self, proxy: &str) -> String {
+        let selector = format!("radius-mfa.dev/proxy={proxy}");
+        self.kubectl
+            .run(&["-n", NAMESPACE, "logs", "-l", &selector, "--tail=-1"])
+            .unwrap()
+    }
+
+    /// A condition of a RadiusProxy.
+    pub fn condition(&self, namespace: &str, proxy: &str, kind: &str) -> Value {
+        let object = self.kubectl.get(&["-n", namespace, "rp", proxy]).unwrap();
+        let conditions = object["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        conditions
+            .into_iter()
+            .find(|c| c["type"] == kind)
+            .unwrap_or_default()
+    }
+
+    /// Waits until a condition has a reason, and returns its message.
+    pub fn reason(&self, namespace: &str, proxy: &str, kind: &str, status: &str, reason: &str) -> String {
+        until(
+            &format!("{namespace}/{proxy}: {kind}={status} ({reason})"),
+            PATIENCE,
+            || {
+                let condition = self.condition(namespace, proxy, kind);
+                Ok(
+                    if condition["status"] == status && condition["reason"] == reason {
+                        Ok(condition["message"].as_str().unwrap_or_default().to_owned())
+                    } else {
+                        Err(condition.to_string())
+                    },
+                )
+            },
+        )
+        .unwrap()
+    }
+
+    /// The metrics of a pod.
+    pub fn metrics(&self, namespace: &str, pod: &str) -> String {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/metrics");
+        self.kubectl.run(&["get", "--raw", &path]).unwrap()
+    }
+
+    /// The sum of a metric's samples whose labels contain all of `labels`.
+    pub fn metric(&self, namespace: &str, pod: &str, name: &str, labels: &[&str]) -> f64 {
+        self.metrics(namespace, pod)
+            .lines()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name))
+            .filter(|line| labels.iter().all(|label| line.contains(label)))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+}
+
+/// The one world. Its making is part of whichever test comes first.
+pub fn world() -> &'static World {
+    static WORLD: OnceLock<Result<World, String>> = OnceLock::new();
+    match WORLD.get_or_init(|| World::build().map_err(|error| format!("{error:#}"))) {
+        Ok(world) => world,
+        Err(error) => panic!("the world could not be made: {error}"),
+    }
+}
+
+/// The project's folder.
+pub fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A code of bob's that was not used in this run: each time step is used once, the next one being valid already.
+pub fn unused_code() -> String {
+    static LAST: std::sync::Mutex<u64> = std::sync::Mutex::new(0);
+    let seed = Seed::from_uri(BOB).unwrap();
+    let mut last = LAST.lock().unwrap();
+    let step = until("an unused time step", PATIENCE, || {
+        let now = e2e::fresh_code(&seed)?.0;
+        let step = (*last + 1).max(now.saturating_sub(1));
+        Ok(if step <= now + 1 {
+            Ok(step)
+        } else {
+            Err(format!("step {step} is still to come at {now}"))
+        })
+    })
+    .unwrap();
+    *last = step;
+    code_at(&seed, step).unwrap()
+}
