@@ -3,6 +3,12 @@
 //! Every bound is in the schema, so that `kubectl apply` refuses what AWS Directory Service would. The field
 //! descriptions are what `kubectl explain` shows.
 
+// KubeSchema derives items as public as the type they stand beside, in a private module.
+#![allow(
+    unreachable_pub,
+    reason = "the derive makes them; the types are re-exported below"
+)]
+
 mod directory;
 mod grant;
 mod provider;
@@ -26,7 +32,8 @@ pub use proxy::{
     PolicySpec, RadiusProxy, RadiusProxySpec, SecretKeyRef, SecretRef, TypedTextSpec, UserNamesSpec,
 };
 pub use status::{
-    AppliedSettings, ConditionType, DirectoryStatus, LastWrite, RadiusProxyStatus, RegisteredServer,
+    AppliedSettings, ConditionType, DirectoryStatus, Drift, LastWrite, PendingWrite, RadiusProxyStatus,
+    RegisteredServer, RegisteredSettings, Trouble,
 };
 pub use workload::SchedulingSpec;
 

@@ -1,3 +1,12 @@
 //! The operator's decisions, without a client, a runtime or a clock.
+//!
+//! [`plan`](plan::plan) turns everything observed ([`input::Input`]) and the time into everything to do ([`plan::Plan`]). It is
+//! total: what is wrong with a spec becomes a condition, not an error.
 
+pub mod access;
 pub mod api;
+pub mod aws;
+pub mod input;
+pub mod names;
+pub mod objects;
+pub mod plan;

@@ -35,9 +35,21 @@ pub struct RadiusProxyStatus {
     /// The directory as AWS describes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<DirectoryStatus>,
-    /// What the operator applied last.
+    /// What AWS holds by the operator's doing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedSettings>,
+    /// The write that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_write: Option<PendingWrite>,
+    /// Since when something that AWS should have differs from what it has. Churn settles from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differs_since: Option<Time>,
+    /// Why AWS is not written to for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+    /// Changes that somebody else made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
     /// The last write to AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_write: Option<LastWrite>,
@@ -61,6 +73,9 @@ pub struct RegisteredServer {
     /// Whether the pod's containers are ready.
     #[serde(default)]
     pub ready: bool,
+    /// Since when no pod has the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_pod_since: Option<Time>,
 }
 
 /// A directory as AWS describes it.
@@ -81,13 +96,66 @@ pub struct DirectoryStatus {
     pub client_addresses: Vec<String>,
 }
 
-/// What the operator applied last: AWS does not say what secret it holds, so this is remembered.
+/// RadiusSettings of the AWS API without the shared secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisteredSettings {
+    /// RadiusServers, in AWS's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<String>,
+    /// RadiusServersIpv6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers_ipv6: Vec<String>,
+    /// RadiusPort.
+    pub port: u32,
+    /// RadiusTimeout, in seconds.
+    pub timeout_seconds: u32,
+    /// RadiusRetries.
+    pub retries: u32,
+    /// AuthenticationProtocol.
+    #[serde(default)]
+    pub protocol: String,
+    /// DisplayLabel.
+    #[serde(default)]
+    pub display_label: String,
+    /// UseSameUsername.
+    #[serde(default)]
+    pub use_same_username: bool,
+}
+
+/// What AWS holds by the operator's doing. AWS does not say which secret it holds, so this is remembered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedSettings {
-    /// A keyed digest of all settings, the shared secret among them.
-    pub digest: String,
-    /// When.
+    /// A keyed digest of the shared secret that AWS was given.
+    pub secret_digest: String,
+    /// The other settings that AWS was given.
+    pub settings: RegisteredSettings,
+    /// When AWS was given them.
+    pub time: Time,
+    /// When AWS first reported Completed with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_time: Option<Time>,
+}
+
+/// A write to AWS of which it is not known yet whether it arrived. Written before the call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingWrite {
+    /// Names the write.
+    pub id: String,
+    /// EnableRadius, UpdateRadius, DisableRadius.
+    pub operation: String,
+    /// A keyed digest of the shared secret that is sent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub secret_digest: String,
+    /// The other settings that are sent; none for DisableRadius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<RegisteredSettings>,
+    /// Whether the description of the directory shows if it arrived.
+    #[serde(default)]
+    pub shows: bool,
+    /// When it was planned.
     pub time: Time,
 }
 
@@ -104,6 +172,38 @@ pub struct LastWrite {
     /// AWS's request id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+}
+
+/// Why AWS is not written to for a while.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// What went wrong: Failed (AWS tried and gave up), or the kind of an AWS error.
+    pub kind: String,
+    /// AWS's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// How often in a row.
+    pub count: u32,
+    /// When it was last seen to go wrong.
+    pub time: Time,
+    /// A keyed digest of what was tried: something else is tried at once.
+    pub tried: String,
+}
+
+/// Changes to the settings that were made by somebody else.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Drift {
+    /// The last two times that one was seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub times: Vec<Time>,
+    /// What is there instead of what was applied; none once it is repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<RegisteredSettings>,
+    /// Whether RADIUS was found switched off.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 /// The condition types of a RadiusProxy.

@@ -1,0 +1,130 @@
+//! How AWS calls fail, as far as decisions depend on it.
+
+use std::fmt;
+
+/// A failed AWS call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsFailure {
+    /// Which call.
+    pub operation: AwsOperation,
+    /// What kind of failure.
+    pub class: AwsErrorClass,
+    /// AWS's own message, or the transport's. It never holds a setting.
+    pub message: String,
+    /// AWS's request id.
+    pub request_id: Option<String>,
+}
+
+impl fmt::Display for AwsFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = self.message.trim_end_matches('.');
+        write!(f, "{}: {message}", self.operation.as_str())?;
+        match &self.request_id {
+            Some(id) => write!(f, " (request id {id})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The AWS calls that the operator makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AwsOperation {
+    /// ds:DescribeDirectories
+    DescribeDirectories,
+    /// ds:DescribeDomainControllers
+    DescribeDomainControllers,
+    /// ds:ListTagsForResource
+    ListTagsForResource,
+    /// ds:AddTagsToResource
+    AddTagsToResource,
+    /// ds:EnableRadius
+    EnableRadius,
+    /// ds:UpdateRadius
+    UpdateRadius,
+    /// ds:DisableRadius
+    DisableRadius,
+    /// sts:AssumeRole
+    AssumeRole,
+}
+
+impl AwsOperation {
+    /// The operation's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DescribeDirectories => "DescribeDirectories",
+            Self::DescribeDomainControllers => "DescribeDomainControllers",
+            Self::ListTagsForResource => "ListTagsForResource",
+            Self::AddTagsToResource => "AddTagsToResource",
+            Self::EnableRadius => "EnableRadius",
+            Self::UpdateRadius => "UpdateRadius",
+            Self::DisableRadius => "DisableRadius",
+            Self::AssumeRole => "AssumeRole",
+        }
+    }
+
+    /// The IAM action that allows it.
+    #[must_use]
+    pub const fn iam_action(self) -> &'static str {
+        match self {
+            Self::DescribeDirectories => "ds:DescribeDirectories",
+            Self::DescribeDomainControllers => "ds:DescribeDomainControllers",
+            Self::ListTagsForResource => "ds:ListTagsForResource",
+            Self::AddTagsToResource => "ds:AddTagsToResource",
+            Self::EnableRadius => "ds:EnableRadius",
+            Self::UpdateRadius => "ds:UpdateRadius",
+            Self::DisableRadius => "ds:DisableRadius",
+            Self::AssumeRole => "sts:AssumeRole",
+        }
+    }
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AwsErrorClass {
+    /// No credentials, or ones that AWS does not know or that have expired.
+    NoCredentials,
+    /// AccessDeniedException, for the call or for the role.
+    AccessDenied,
+    /// ThrottlingException.
+    Throttled,
+    /// EntityDoesNotExistException, or an empty answer to DescribeDirectories.
+    NotFound,
+    /// EntityAlreadyExistsException.
+    AlreadyExists,
+    /// InvalidParameterException, ValidationException.
+    InvalidParameter,
+    /// UnsupportedOperationException.
+    Unsupported,
+    /// ClientException and other refusals.
+    Refused,
+    /// ServiceException and other 5xx answers: it may have been done all the same.
+    Service,
+    /// No answer: time-out, connection refused, no DNS. It may have been done all the same.
+    Unreachable,
+}
+
+impl AwsErrorClass {
+    /// Whether AWS said that it did not do it. After anything else a write may have happened.
+    #[must_use]
+    pub const fn is_definite(self) -> bool {
+        !matches!(self, Self::Service | Self::Unreachable)
+    }
+
+    /// A metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCredentials => "no_credentials",
+            Self::AccessDenied => "access_denied",
+            Self::Throttled => "throttled",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::InvalidParameter => "invalid_parameter",
+            Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
+            Self::Service => "service",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Everything that was observed about one RadiusProxy, as plain values.
+//!
+//! # What `gather` promises
+//! - [`Input::proxy`] is at least as new as the last status that this operator wrote: the status is also the memory of
+//!   what was sent to AWS, so reading an older one could repeat a write. After a patch use the object that it returned.
+//! - [`Directory::as_of`] is when DescribeDirectories was *sent*.
+//! - Secrets, pods and Leases may be as old as a watch cache is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use proxy_config::{ConfigDigest, Secret};
+
+use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxySpec, RegisteredSettings};
+use crate::aws::AwsFailure;
+use crate::names::ClusterName;
+
+/// Everything observed about one RadiusProxy.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// The RadiusProxy.
+    pub proxy: RadiusProxy,
+    /// Other RadiusProxy resources of the cluster that name the same directory and region.
+    pub rivals: Vec<Rival>,
+    /// Every DirectoryGrant.
+    pub grants: Vec<DirectoryGrant>,
+    /// The Secrets of [`secrets_named_by`] that exist, by name.
+    pub secrets: BTreeMap<String, SecretContent>,
+    /// The Secret [`crate::names::ObjectNames::radius_secret`], when it exists. Read it live or from one's own writes, not from an
+    /// old cache: it holds the digest key and the secret that AWS may be using.
+    pub radius_secret: Option<SecretContent>,
+    /// Objects that exist under a name that the operator would use, but that no RadiusProxy of this uid controls.
+    pub foreign: Vec<ForeignObject>,
+    /// The StatefulSet.
+    pub stateful_set: Option<StatefulSetState>,
+    /// Every pod of the selector, terminating ones too.
+    pub pods: Vec<PodState>,
+    /// What pods reported in their Leases, by pod uid.
+    pub reports: BTreeMap<String, Report>,
+    /// Addresses and host names of the Service of type LoadBalancer (`status.loadBalancer.ingress`). Host names are as
+    /// written there.
+    pub load_balancer: Vec<String>,
+    /// The directory.
+    pub directory: DirectoryObservation,
+    /// How the last [`crate::plan::DirectoryWrite`] of this process ended, kept until a newer write or a restart.
+    pub outcome: Option<WriteOutcome>,
+    /// How the last tag write of this process failed, if it did.
+    pub tag_failure: Option<AwsFailure>,
+    /// The operator's settings.
+    pub settings: Settings,
+    /// Fresh random bytes, for the digest key and a generated shared secret. Used only when there is none yet.
+    pub entropy: Entropy,
+}
+
+/// 96 random bytes, never shown.
+#[derive(Clone)]
+pub struct Entropy(Secret);
+
+impl Entropy {
+    /// Takes bytes of a cryptographic random source.
+    #[must_use]
+    pub fn new(bytes: [u8; 96]) -> Self {
+        Self(Secret::new(bytes.to_vec()))
+    }
+
+    /// The bytes for the digest key.
+    pub(crate) fn digest_key(&self) -> &[u8] {
+        self.0.expose().get(..32).unwrap_or_default()
+    }
+
+    /// The bytes for a shared secret.
+    pub(crate) fn shared_secret(&self) -> &[u8] {
+        self.0.expose().get(32..).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Entropy([redacted])")
+    }
+}
+
+/// Another RadiusProxy for the same directory and region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rival {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its creationTimestamp.
+    pub created: Timestamp,
+    /// Whether a grant allows it the directory ([`crate::access::access`]); one without does not compete.
+    pub granted: bool,
+}
+
+/// The data of a Secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecretContent {
+    /// Its keys.
+    pub data: BTreeMap<String, Secret>,
+}
+
+/// An object under a name of ours that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignObject {
+    /// Its kind, such as Service.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The StatefulSet as far as decisions need it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatefulSetState {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `status.observedGeneration`.
+    pub observed_generation: i64,
+    /// `spec.replicas`.
+    pub replicas: u32,
+    /// `status.currentRevision`.
+    pub current_revision: String,
+    /// `status.updateRevision`.
+    pub update_revision: String,
+}
+
+/// A pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodState {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its addresses (`status.podIPs`), the primary one first.
+    pub ips: Vec<IpAddr>,
+    /// Its node's addresses (`status.hostIPs`).
+    pub host_ips: Vec<IpAddr>,
+    /// Its node.
+    pub node: Option<String>,
+    /// The node's `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
+    /// The label `controller-revision-hash`.
+    pub revision: Option<String>,
+    /// `spec.containers[proxy].image`.
+    pub image: String,
+    /// The condition `ContainersReady`.
+    pub containers_ready: bool,
+    /// Whether it is terminal (`status.phase` Failed or Succeeded).
+    pub ended: bool,
+    /// The deletionTimestamp.
+    pub deleted: Option<Timestamp>,
+    /// Whether its node is there and Ready; true when unknown.
+    pub node_ready: bool,
+    /// The annotation [`crate::names::CONFIG_DIGEST_ANNOTATION`].
+    pub config_digest: Option<String>,
+    /// The condition [`crate::names::READINESS_GATE`]: `None` when it was never set.
+    pub gate: Option<bool>,
+    /// Why a container waits, such as ImagePullBackOff or CrashLoopBackOff, with its message.
+    pub waiting: Option<String>,
+}
+
+/// What a pod wrote into its Lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The configuration that it runs.
+    pub digest: ConfigDigest,
+    /// The proxy's version.
+    pub version: Option<String>,
+}
+
+/// What is known of the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DirectoryObservation {
+    /// Not asked, because the RadiusProxy has no directory or [`crate::access::access`] says no; or not asked yet.
+    Unasked,
+    /// Described.
+    Described(Box<Directory>),
+    /// The last call failed. What was described before is kept for as long as this process lives.
+    Failed {
+        /// How it failed.
+        failure: AwsFailure,
+        /// The last good description.
+        last: Option<Box<Directory>>,
+    },
+}
+
+impl DirectoryObservation {
+    /// The newest description there is.
+    #[must_use]
+    pub fn described(&self) -> Option<&Directory> {
+        match self {
+            Self::Unasked => None,
+            Self::Described(directory) => Some(directory),
+            Self::Failed { last, .. } => last.as_deref(),
+        }
+    }
+}
+
+/// A directory as AWS describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// `Type`.
+    pub kind: DirectoryKind,
+    /// `Stage`, such as Active.
+    pub stage: String,
+    /// `StageReason`.
+    pub stage_reason: Option<String>,
+    /// `NetworkType`: which address families it has. IPv4 when AWS says nothing.
+    pub network: NetworkType,
+    /// `RadiusStatus`; `None` when RADIUS is not configured.
+    pub radius_status: Option<RadiusStatus>,
+    /// `RadiusSettings` without the secret.
+    pub radius_settings: Option<RegisteredSettings>,
+    /// Where its requests come from: all domain controllers, or the connector's addresses; sorted, without duplicates.
+    pub client_addresses: BTreeSet<IpAddr>,
+    /// `OwnerDirectoryDescription.AccountId`, of a shared directory.
+    pub owner_account: Option<String>,
+    /// Its tags; `None` when they could not be read.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// When this was asked.
+    pub as_of: Timestamp,
+}
+
+/// `DirectoryType` of the AWS API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DirectoryKind {
+    /// AWS Managed Microsoft AD.
+    MicrosoftAd,
+    /// AD Connector.
+    AdConnector,
+    /// A Managed Microsoft AD that another account shares.
+    SharedMicrosoftAd,
+    /// Simple AD, which has no RADIUS.
+    SimpleAd,
+    /// One that this version does not know.
+    Other(String),
+}
+
+impl DirectoryKind {
+    /// As AWS writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::MicrosoftAd => "MicrosoftAD",
+            Self::AdConnector => "ADConnector",
+            Self::SharedMicrosoftAd => "SharedMicrosoftAD",
+            Self::SimpleAd => "SimpleAD",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// From what AWS writes.
+    #[must_use]
+    pub fn from_aws(text: &str) -> Self {
+        match text {
+            "MicrosoftAD" => Self::MicrosoftAd,
+            "ADConnector" => Self::AdConnector,
+            "SharedMicrosoftAD" => Self::SharedMicrosoftAd,
+            "SimpleAD" => Self::SimpleAd,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+/// `NetworkType` of the AWS API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkType {
+    /// IPv4 only.
+    #[default]
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+    /// Both.
+    DualStack,
+}
+
+/// `RadiusStatus` of the AWS API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RadiusStatus {
+    /// Settings are changing; logins wait.
+    Creating,
+    /// Done.
+    Completed,
+    /// AWS could not reach the servers, or not agree with them.
+    Failed,
+}
+
+impl RadiusStatus {
+    /// As AWS writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "Creating",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// How a write ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteOutcome {
+    /// The write ([`crate::plan::DirectoryWrite::id`]).
+    pub id: String,
+    /// AWS's request id, or the failure.
+    pub result: Result<Option<String>, AwsFailure>,
+}
+
+/// The operator's own settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The cluster's name.
+    pub cluster: ClusterName,
+    /// The proxy's image where the spec names none.
+    pub default_image: String,
+    /// `imagePullPolicy`; Kubernetes' own default when `None`.
+    pub image_pull_policy: Option<String>,
+    /// Host names that a provider's address may be or end in; `None` for those of the proxy itself.
+    pub provider_host_suffixes: Option<Vec<String>>,
+    /// `dnsPolicy` of the pods: ClusterFirst, or Default for a cluster without DNS.
+    pub pod_dns_policy: String,
+    /// Resources of the container where the spec has none.
+    pub default_resources: ResourceRequirements,
+    /// How long churn may settle before it is written to AWS, from the first difference.
+    pub settle: Duration,
+    /// How long a server without a pod stays registered while its successor is awaited.
+    pub removal_after: Duration,
+    /// How long the previous shared secret is still accepted after AWS has the new one.
+    pub rotation_grace: Duration,
+    /// How long a terminating pod on a lost node is waited for past its deletion time; `None` never forces.
+    pub force_delete_after: Option<Duration>,
+}
+
+impl Settings {
+    /// The defaults for a cluster of this name and this image.
+    #[must_use]
+    pub fn new(cluster: ClusterName, default_image: String) -> Self {
+        Self {
+            cluster,
+            default_image,
+            image_pull_policy: None,
+            provider_host_suffixes: None,
+            pod_dns_policy: "ClusterFirst".to_owned(),
+            default_resources: crate::objects::default_resources(),
+            settle: Duration::from_secs(30),
+            removal_after: Duration::from_secs(600),
+            rotation_grace: Duration::from_secs(60),
+            force_delete_after: Some(Duration::from_secs(120)),
+        }
+    }
+}
+
+/// The names of every Secret that a spec refers to, in the RadiusProxy's namespace: what `gather` has to read and watch.
+#[must_use]
+pub fn secrets_named_by(spec: &RadiusProxySpec) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    names.extend(spec.shared_secret_ref.iter().map(|r| r.name.clone()));
+    names.extend(spec.clients.iter().map(|c| c.secret_ref.name.clone()));
+    let provider = &spec.provider;
+    names.extend(provider.duo.iter().map(|p| p.credentials_secret_ref.name.clone()));
+    names.extend(
+        provider
+            .okta
+            .iter()
+            .map(|p| p.credentials_secret_ref.name.clone()),
+    );
+    names.extend(provider.totp.iter().map(|p| p.seeds_secret_ref.name.clone()));
+    names.extend(
+        provider
+            .radius
+            .iter()
+            .flat_map(|p| p.servers.iter().map(|s| s.secret_ref.name.clone())),
+    );
+    names
+}

@@ -1,0 +1,193 @@
+//! The names that operator, proxy and people meet: labels, annotations, objects. Each is made in one place.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The field manager of everything that the operator applies.
+pub const FIELD_MANAGER: &str = "radius-mfa-operator";
+/// The finalizer: held from before the first write to AWS until what was made there is dealt with.
+pub const FINALIZER: &str = "radius-mfa.dev/directory";
+/// The pods' readiness gate, and the condition of that type that the operator sets.
+pub const READINESS_GATE: &str = "radius-mfa.dev/registered";
+/// Annotation of a pod: the digest of the configuration it should run. Changing it makes the kubelet sync the pod's
+/// volumes at once; nothing else reads it.
+pub const CONFIG_DIGEST_ANNOTATION: &str = "radius-mfa.dev/config-digest";
+/// Annotation of a pod's Lease, written by the pod: the digest of the configuration it runs.
+pub const REPORT_DIGEST_ANNOTATION: &str = "radius-mfa.dev/config-digest";
+/// Annotation of a pod's Lease, written by the pod: the proxy's version.
+pub const REPORT_VERSION_ANNOTATION: &str = "radius-mfa.dev/version";
+/// Annotation of a pod's Lease, written by the pod: its uid. The Lease's `spec.holderIdentity` says the same.
+pub const REPORT_POD_UID_ANNOTATION: &str = "radius-mfa.dev/pod-uid";
+/// Annotation of a RadiusProxy, written by a person, value `true`: let the RadiusProxy go without a word to AWS.
+pub const ABANDON_ANNOTATION: &str = "radius-mfa.dev/abandon-directory";
+/// Tag of a directory: `<cluster>/<namespace>/<name>` of the RadiusProxy that keeps its RADIUS settings.
+pub const OWNER_TAG: &str = "radius-mfa.dev/owner";
+/// Tag of a directory: the uid of that RadiusProxy.
+pub const OWNER_UID_TAG: &str = "radius-mfa.dev/owner-uid";
+/// Label of everything that belongs to a RadiusProxy, with its name; part of the pods' selector.
+pub const PROXY_LABEL: &str = "radius-mfa.dev/radius-proxy";
+/// The value of `app.kubernetes.io/name` of everything that is made for a RadiusProxy.
+pub const APP_NAME: &str = "radius-proxy";
+/// The value of `app.kubernetes.io/managed-by`.
+pub const MANAGED_BY: &str = "radius-mfa-operator";
+/// The prefixes of labels and annotations that are the operator's own in pods.
+pub const RESERVED_PREFIXES: [&str; 2] = ["app.kubernetes.io/", "radius-mfa.dev/"];
+/// The container in the pods.
+pub const CONTAINER: &str = "proxy";
+/// Key of the ConfigMap with the configuration file.
+pub const CONFIG_KEY: &str = "radius-proxy.toml";
+/// TCP port of health, metrics and digest in the pods.
+pub const ADMIN_PORT: u16 = 8080;
+
+/// The names of the objects of one RadiusProxy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectNames {
+    name: String,
+}
+
+impl ObjectNames {
+    /// The names for a RadiusProxy called `name`.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+        }
+    }
+
+    /// StatefulSet, headless Service, ServiceAccount, Role, RoleBinding, PodDisruptionBudget and NetworkPolicy.
+    #[must_use]
+    pub fn workload(&self) -> &str {
+        &self.name
+    }
+
+    /// The ConfigMap with the configuration file.
+    #[must_use]
+    pub fn config_map(&self) -> String {
+        format!("{}-radius-config", self.name)
+    }
+
+    /// The Secret with the RADIUS secrets and the digest key. Mounted at `/etc/radius-proxy/radius`.
+    #[must_use]
+    pub fn radius_secret(&self) -> String {
+        format!("{}-radius-secrets", self.name)
+    }
+
+    /// The Secret with the provider's credentials as they were last valid. Mounted at `/etc/radius-proxy/provider`.
+    #[must_use]
+    pub fn provider_secret(&self) -> String {
+        format!("{}-radius-provider", self.name)
+    }
+
+    /// The Secret with the TOTP seeds. Mounted at `/etc/radius-proxy/seeds`.
+    #[must_use]
+    pub fn seeds_secret(&self) -> String {
+        format!("{}-radius-seeds", self.name)
+    }
+
+    /// The Service of type LoadBalancer.
+    #[must_use]
+    pub fn load_balancer(&self) -> String {
+        format!("{}-radius-lb", self.name)
+    }
+
+    /// Pod `ordinal` of the StatefulSet, and its Lease.
+    #[must_use]
+    pub fn pod(&self, ordinal: u32) -> String {
+        format!("{}-{ordinal}", self.name)
+    }
+
+    /// The ordinal of a pod of this StatefulSet.
+    #[must_use]
+    pub fn ordinal(&self, pod: &str) -> Option<u32> {
+        pod.strip_prefix(self.name.as_str())?
+            .strip_prefix('-')?
+            .parse()
+            .ok()
+    }
+
+    /// The Secrets that the operator makes; a RadiusProxy must not name one of them as its source.
+    #[must_use]
+    pub fn owned_secrets(&self) -> [String; 3] {
+        [self.radius_secret(), self.provider_secret(), self.seeds_secret()]
+    }
+}
+
+/// The name of this Kubernetes cluster, part of the ownership tags and of `sts:ExternalId`: 1 to 63 characters that
+/// AWS takes in a tag and STS in an external id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClusterName(String);
+
+/// A text that is no [`ClusterName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the cluster's name is {0:?}; write 1 to 63 of letters, digits, '-', '_' and '.'")]
+pub struct ClusterNameError(String);
+
+impl ClusterName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// It is empty, longer than 63 characters, or has one outside letters, digits, `-`, `_` and `.`.
+    pub fn parse(text: &str) -> Result<Self, ClusterNameError> {
+        let good = (1..=63).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        good.then(|| Self(text.to_owned()))
+            .ok_or_else(|| ClusterNameError(text.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `<cluster>/<namespace>/<name>`: the value of the tag [`OWNER_TAG`] and of `sts:ExternalId`.
+    #[must_use]
+    pub fn owner(&self, namespace: &str, name: &str) -> String {
+        format!("{}/{namespace}/{name}", self.0)
+    }
+}
+
+impl TryFrom<String> for ClusterName {
+    type Error = ClusterNameError;
+
+    fn try_from(text: String) -> Result<Self, ClusterNameError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ClusterName> for String {
+    fn from(name: ClusterName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_the_ordinal_in_its_name() {
+        let names = ObjectNames::new("mfa-1");
+        assert_eq!(names.ordinal(&names.pod(3)), Some(3));
+        assert_eq!(names.ordinal("mfa-12-3"), None);
+        assert_eq!(names.ordinal("other-3"), None);
+    }
+
+    #[test]
+    fn a_cluster_name_is_what_aws_takes_in_a_tag() {
+        assert!(ClusterName::parse("prod.eu-1_a").is_ok());
+        for bad in ["", "a b", "a/b", &"x".repeat(64)] {
+            assert!(ClusterName::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
