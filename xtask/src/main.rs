@@ -1,7 +1,11 @@
 //! The project's own tasks: `cargo xtask --help` lists them.
 
+mod clean_up;
 mod cluster;
+mod demo;
+mod e2e;
 mod images;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,12 +27,27 @@ enum Task {
     Cluster(cluster::Task),
     /// Build the container images of operator, proxy and simulators as archives below target/images.
     Images(images::Arguments),
+    /// The whole product on a real cluster, step by step; the cluster is left running.
+    Demo(demo::Arguments),
+    /// End what the demo left running.
+    DemoDown(demo::Down),
+    /// The end-to-end tests on a three-node cluster of their own.
+    E2e(e2e::Arguments),
+    /// Everything that CI runs.
+    Test(test::Arguments),
+    /// Remove what an interrupted run left.
+    CleanUp,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Cluster(task) => cluster::run(task),
         Task::Images(arguments) => images::run(&arguments),
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::DemoDown(arguments) => demo::down(&arguments),
+        Task::E2e(arguments) => e2e::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::CleanUp => clean_up::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,12 +26,22 @@ pub(super) struct Step {
 
 impl Narrator {
     pub(super) fn new(total: usize) -> Self {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        Self { colour, begun: Instant::now(), steps: Vec::new(), total }
+        let colour =
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        Self {
+            colour,
+            begun: Instant::now(),
+            steps: Vec::new(),
+            total,
+        }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// Begins a step: its number, its title, and why it is shown.
@@ -53,7 +63,9 @@ impl Narrator {
 
     /// Ends the step under way, if there is one, and says how long it took.
     pub(super) fn end_step(&mut self) {
-        let Some(step) = self.steps.last_mut().filter(|s| s.took == Duration::ZERO) else { return };
+        let Some(step) = self.steps.last_mut().filter(|s| s.took == Duration::ZERO) else {
+            return;
+        };
         step.took = step.begun.elapsed();
         let text = format!("      {}", seconds(step.took));
         println!("{}", self.paint("2", &text));
@@ -68,7 +80,10 @@ impl Narrator {
     }
 
     /// A sentence.
-    #[allow(clippy::unused_self, reason = "everything the demo prints goes through the narrator")]
+    #[allow(
+        clippy::unused_self,
+        reason = "everything the demo prints goes through the narrator"
+    )]
     pub(super) fn say(&self, text: &str) {
         println!("      {text}");
     }
@@ -84,7 +99,10 @@ impl Narrator {
     }
 
     /// Output of a command, indented.
-    #[allow(clippy::unused_self, reason = "everything the demo prints goes through the narrator")]
+    #[allow(
+        clippy::unused_self,
+        reason = "everything the demo prints goes through the narrator"
+    )]
     pub(super) fn output(&self, text: &str) {
         for line in text.trim_end().lines() {
             println!("      {line}");
@@ -137,12 +155,20 @@ impl Narrator {
     pub(super) fn summary(&mut self) {
         self.end_step();
         println!("\n{}", self.paint("1", "What it took"));
-        println!("      {:<52} {:>9}  {:>10}  {:>13}", "step", "time", "AWS writes", "AWS changing");
+        println!(
+            "      {:<52} {:>9}  {:>10}  {:>13}",
+            "step", "time", "AWS writes", "AWS changing"
+        );
         for (i, step) in self.steps.iter().enumerate() {
             let writes = step.writes.map_or_else(|| "-".to_owned(), |n| n.to_string());
-            let changing = step.changing_ms.map_or_else(|| "-".to_owned(), |ms| seconds(Duration::from_millis(ms)));
+            let changing = step
+                .changing_ms
+                .map_or_else(|| "-".to_owned(), |ms| seconds(Duration::from_millis(ms)));
             let title = format!("{:>2}. {}", i + 1, step.title);
-            println!("      {title:<52} {:>9}  {writes:>10}  {changing:>13}", seconds(step.took));
+            println!(
+                "      {title:<52} {:>9}  {writes:>10}  {changing:>13}",
+                seconds(step.took)
+            );
         }
         println!("      {:<52} {:>9}", "all", seconds(self.begun.elapsed()));
     }
@@ -156,7 +182,13 @@ pub(super) fn seconds(time: Duration) -> String {
 fn shell_words(args: &[&str]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@".contains(c);
     args.iter()
-        .map(|a| if a.chars().all(plain) { (*a).to_owned() } else { format!("'{a}'") })
+        .map(|a| {
+            if a.chars().all(plain) {
+                (*a).to_owned()
+            } else {
+                format!("'{a}'")
+            }
+        })
         .collect::<Vec<_>>()
         .join(" ")
 }

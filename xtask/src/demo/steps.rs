@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::{
-    BackgroundLogins, CONNECTOR_DIRECTORY, DuoProxy, Install, Login, LoginRequest, MICROSOFT_DIRECTORY, NAMESPACE,
-    OPERATOR_NAMESPACE, RELEASE, Report, SIMULATED, Seed, Simulators, TotpProxy, code_at, fresh_code, until,
+    BackgroundLogins, CONNECTOR_DIRECTORY, DuoProxy, Install, Login, LoginRequest, MICROSOFT_DIRECTORY,
+    NAMESPACE, OPERATOR_NAMESPACE, RELEASE, Report, SIMULATED, Seed, Simulators, TotpProxy, code_at,
+    fresh_code, until,
 };
 
 use super::narrator::{Narrator, seconds};
@@ -40,7 +41,13 @@ impl<'a> Demo<'a> {
         })?;
         simulators.duo().generate_users("user", CROWD, 300)?;
         say.kubectl(&place.kubectl, &["-n", SIMULATED, "get", "pods", "-o", "wide"])?;
-        Ok(Self { say, place, simulators, seed: None, used_step: 0 })
+        Ok(Self {
+            say,
+            place,
+            simulators,
+            seed: None,
+            used_step: 0,
+        })
     }
 
     /// All the steps after that.
@@ -75,8 +82,12 @@ impl<'a> Demo<'a> {
         for value in install.values(&self.simulators) {
             self.say.output(&format!("    --set '{value}' \\"));
         }
-        self.say.waiting("helm", || install.run(&self.simulators, &[]).map(drop))?;
-        self.say.kubectl(&self.place.kubectl, &["-n", OPERATOR_NAMESPACE, "get", "pods", "-o", "wide"])?;
+        self.say
+            .waiting("helm", || install.run(&self.simulators, &[]).map(drop))?;
+        self.say.kubectl(
+            &self.place.kubectl,
+            &["-n", OPERATOR_NAMESPACE, "get", "pods", "-o", "wide"],
+        )?;
         Ok(())
     }
 
@@ -87,11 +98,21 @@ impl<'a> Demo<'a> {
         );
         let enrol = ["totp", "enrol", "--user", "bob", "--issuer", "Demo"];
         self.say.command(&format!("radius-proxy {}", enrol.join(" ")));
-        let output = std::process::Command::new(&self.place.radius_proxy).args(enrol).output()?;
+        let output = std::process::Command::new(&self.place.radius_proxy)
+            .args(enrol)
+            .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "radius-proxy totp enrol: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "radius-proxy totp enrol: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         self.say.output(&text);
-        let uri = text.split_whitespace().find(|w| w.starts_with("otpauth://")).context("no otpauth URI")?.to_owned();
+        let uri = text
+            .split_whitespace()
+            .find(|w| w.starts_with("otpauth://"))
+            .context("no otpauth URI")?
+            .to_owned();
         self.seed = Some(Seed::from_uri(&uri)?);
 
         let duo = DuoProxy {
@@ -104,9 +125,13 @@ impl<'a> Demo<'a> {
         self.say.command("kubectl apply -f workspaces.yaml -f vpn.yaml");
         self.say.output(shown);
         let kubectl = &self.place.kubectl;
-        let secrets = [DuoProxy::secrets("the first shared secret"), TotpProxy::secrets(&[("bob", &uri)])];
+        let secrets = [
+            DuoProxy::secrets("the first shared secret"),
+            TotpProxy::secrets(&[("bob", &uri)]),
+        ];
         self.say.output(&kubectl.apply(&secrets.join("---\n"))?);
-        self.say.output(&kubectl.apply(&[manifest, TotpProxy::manifest()].join("---\n"))?);
+        self.say
+            .output(&kubectl.apply(&[manifest, TotpProxy::manifest()].join("---\n"))?);
         Ok(())
     }
 
@@ -117,37 +142,65 @@ impl<'a> Demo<'a> {
              AWS. AWS asked every domain controller to try every proxy.",
         );
         let kubectl = &self.place.kubectl;
-        self.say.command(&format!("kubectl -n {NAMESPACE} wait rp --all --for=condition=Ready --timeout=2m"));
+        self.say.command(&format!(
+            "kubectl -n {NAMESPACE} wait rp --all --for=condition=Ready --timeout=2m"
+        ));
         self.say.waiting("both are Ready", || {
             for name in [DuoProxy::NAME, TotpProxy::NAME] {
-                kubectl.wait_for_condition(NAMESPACE, &format!("rp/{name}"), "Ready", Duration::from_secs(120))?;
+                kubectl.wait_for_condition(
+                    NAMESPACE,
+                    &format!("rp/{name}"),
+                    "Ready",
+                    Duration::from_secs(120),
+                )?;
             }
             Ok(())
         })?;
         self.say.kubectl(kubectl, &["-n", NAMESPACE, "get", "rp"])?;
-        self.say.kubectl(kubectl, &["-n", NAMESPACE, "get", "pods", "-o", "wide"])?;
+        self.say
+            .kubectl(kubectl, &["-n", NAMESPACE, "get", "pods", "-o", "wide"])?;
         self.note_writes(0)
     }
 
     fn registered(&mut self) -> Result<()> {
-        self.say.step("What AWS has registered", "As the (simulated) AWS holds it, and as the resource tells it.");
+        self.say.step(
+            "What AWS has registered",
+            "As the (simulated) AWS holds it, and as the resource tells it.",
+        );
         for directory in [MICROSOFT_DIRECTORY, CONNECTOR_DIRECTORY] {
             let servers = self.simulators.directory().registered(directory)?;
-            let status = self.simulators.directory().radius_status(directory)?.unwrap_or_default();
-            ensure!(servers.len() == 2, "{directory} has {} servers registered, not 2", servers.len());
-            self.say.good(&format!("{directory}: {} ({status})", servers.join(", ")));
+            let status = self
+                .simulators
+                .directory()
+                .radius_status(directory)?
+                .unwrap_or_default();
+            ensure!(
+                servers.len() == 2,
+                "{directory} has {} servers registered, not 2",
+                servers.len()
+            );
+            self.say
+                .good(&format!("{directory}: {} ({status})", servers.join(", ")));
         }
         let columns = "custom-columns=NAME:.metadata.name,SERVERS:.status.registeredServers[*].address,\
                        PODS:.status.registeredServers[*].pod,ZONES:.status.registeredServers[*].zone";
-        self.say.kubectl(&self.place.kubectl, &["-n", NAMESPACE, "get", "rp", "-o", columns])?;
-        self.say.kubectl(&self.place.kubectl, &["-n", NAMESPACE, "get", "events"])?;
+        self.say.kubectl(
+            &self.place.kubectl,
+            &["-n", NAMESPACE, "get", "rp", "-o", columns],
+        )?;
+        self.say
+            .kubectl(&self.place.kubectl, &["-n", NAMESPACE, "get", "events"])?;
         Ok(())
     }
 
     fn login(&self, controller: &str, user: &str, typed: &str, shown_as: &str) -> Result<Login> {
-        self.say.say(&format!("{controller}: {user} logs in and types {shown_as}"));
-        let request =
-            LoginRequest { username: user.to_owned(), password: typed.to_owned(), ..LoginRequest::default() };
+        self.say
+            .say(&format!("{controller}: {user} logs in and types {shown_as}"));
+        let request = LoginRequest {
+            username: user.to_owned(),
+            password: typed.to_owned(),
+            ..LoginRequest::default()
+        };
         let login = self.simulators.controller(controller).login(&request)?;
         let text = format!(
             "{} by {} after {}: {}",
@@ -162,14 +215,28 @@ impl<'a> Demo<'a> {
 
     fn record(&self, proxy: &str, user: &str) -> Result<()> {
         let selector = format!("radius-mfa.dev/proxy={proxy}");
-        let args = ["-n", NAMESPACE, "logs", "-l", &selector, "-c", "proxy", "--tail=-1"];
+        let args = [
+            "-n",
+            NAMESPACE,
+            "logs",
+            "-l",
+            &selector,
+            "-c",
+            "proxy",
+            "--tail=-1",
+        ];
         let wanted = format!("\"user\":\"{user}\"");
         let line = until("the login's record", Duration::from_secs(10), || {
             let logs = self.place.kubectl.run(&args)?;
-            let found = logs.lines().rfind(|line| line.contains(&wanted)).map(str::to_owned);
+            let found = logs
+                .lines()
+                .rfind(|line| line.contains(&wanted))
+                .map(str::to_owned);
             Ok(found.ok_or_else(|| format!("{} lines without {wanted}", logs.lines().count())))
         })?;
-        self.say.command(&format!("kubectl -n {NAMESPACE} logs -l {selector} | grep '{wanted}' | tail -1"));
+        self.say.command(&format!(
+            "kubectl -n {NAMESPACE} logs -l {selector} | grep '{wanted}' | tail -1"
+        ));
         self.say.output(&line);
         Ok(())
     }
@@ -180,14 +247,25 @@ impl<'a> Demo<'a> {
             "For a push, AWS tells people to type their directory password in the MFA field, too. It goes nowhere: not to\n\
              Duo, not to a log.",
         );
-        let login = self.login("dc-0", "CORP\\alice", "my-directory-password", "her directory password")?;
+        let login = self.login(
+            "dc-0",
+            "CORP\\alice",
+            "my-directory-password",
+            "her directory password",
+        )?;
         ensure!(login.outcome == "accept", "the login was not accepted: {login:?}");
-        self.say.good(&format!("pushes that Duo sent to alice: {}", self.simulators.duo().pushes("alice")?));
+        self.say.good(&format!(
+            "pushes that Duo sent to alice: {}",
+            self.simulators.duo().pushes("alice")?
+        ));
         self.record(DuoProxy::NAME, "alice")
     }
 
     fn totp(&mut self) -> Result<()> {
-        self.say.step("A login with a code of the authenticator app", "The same code a second time is refused.");
+        self.say.step(
+            "A login with a code of the authenticator app",
+            "The same code a second time is refused.",
+        );
         let seed = self.seed.clone().context("no seed")?;
         let (step, code) = fresh_code(&seed)?;
         self.used_step = step;
@@ -197,14 +275,23 @@ impl<'a> Demo<'a> {
         ensure!(login.outcome == "reject", "a used code was accepted: {login:?}");
         let next = code_at(&seed, step + 1)?;
         let login = self.login("connector-1", "bob", &next, "the next code")?;
-        ensure!(login.outcome == "accept", "the next code was not accepted: {login:?}");
+        ensure!(
+            login.outcome == "accept",
+            "the next code was not accepted: {login:?}"
+        );
         self.record(TotpProxy::NAME, "bob")
     }
 
     fn push_denied(&mut self) -> Result<()> {
-        self.say.step("A push that is denied", "Somebody knows mallory's name; mallory says no on the phone.");
+        self.say.step(
+            "A push that is denied",
+            "Somebody knows mallory's name; mallory says no on the phone.",
+        );
         let login = self.login("dc-1", "mallory@corp.example.com", "", "nothing")?;
-        ensure!(login.outcome == "reject", "a denied push was not refused: {login:?}");
+        ensure!(
+            login.outcome == "reject",
+            "a denied push was not refused: {login:?}"
+        );
         self.record(DuoProxy::NAME, "mallory")
     }
 
@@ -219,12 +306,18 @@ impl<'a> Demo<'a> {
                 every_ms: 1000,
                 for_ms: 300_000,
             };
-            running.insert(controller.to_owned(), self.simulators.controller(controller).begin_logins(&logins)?);
+            running.insert(
+                controller.to_owned(),
+                self.simulators.controller(controller).begin_logins(&logins)?,
+            );
         }
         let done = during()?;
         let mut reports = BTreeMap::new();
         for (controller, id) in running {
-            reports.insert(controller.clone(), self.simulators.controller(&controller).end_logins(&id)?);
+            reports.insert(
+                controller.clone(),
+                self.simulators.controller(&controller).end_logins(&id)?,
+            );
         }
         Ok((done, reports))
     }
@@ -234,7 +327,11 @@ impl<'a> Demo<'a> {
         let since = Instant::now();
         until("logins to go on for 5 s", Duration::from_secs(30), || {
             let passed = since.elapsed();
-            Ok(if passed >= Duration::from_secs(5) { Ok(()) } else { Err(seconds(passed)) })
+            Ok(if passed >= Duration::from_secs(5) {
+                Ok(())
+            } else {
+                Err(seconds(passed))
+            })
         })
     }
 
@@ -262,7 +359,12 @@ impl<'a> Demo<'a> {
             if let Some(bad) = report.failures.iter().chain(&report.rejections).next() {
                 bail!("a login failed at the proxies: {bad:?}");
             }
-            ensure!(report.accepted == report.tried, "{} of {} accepted", report.accepted, report.tried);
+            ensure!(
+                report.accepted == report.tried,
+                "{} of {} accepted",
+                report.accepted,
+                report.tried
+            );
         }
         Ok(())
     }
@@ -279,23 +381,45 @@ impl<'a> Demo<'a> {
         let pod = format!("{}-0", DuoProxy::NAME);
         let (took, reports) = self.with_logins(|| {
             self.let_logins_go_on()?;
-            self.say.kubectl(&self.place.kubectl, &["-n", NAMESPACE, "delete", "pod", &pod, "--wait=false"])?;
+            self.say.kubectl(
+                &self.place.kubectl,
+                &["-n", NAMESPACE, "delete", "pod", &pod, "--wait=false"],
+            )?;
             let deleted = Instant::now();
-            let new = until("the new address to be registered", Duration::from_secs(120), || {
-                let now = self.simulators.directory().registered(MICROSOFT_DIRECTORY)?;
-                let status = self.simulators.directory().radius_status(MICROSOFT_DIRECTORY)?;
-                let settled = now != old && now.len() == old.len() && status.as_deref() == Some("Completed");
-                Ok(if settled { Ok(now) } else { Err(format!("{} ({status:?})", now.join(", "))) })
-            })?;
+            let new = until(
+                "the new address to be registered",
+                Duration::from_secs(120),
+                || {
+                    let now = self.simulators.directory().registered(MICROSOFT_DIRECTORY)?;
+                    let status = self.simulators.directory().radius_status(MICROSOFT_DIRECTORY)?;
+                    let settled =
+                        now != old && now.len() == old.len() && status.as_deref() == Some("Completed");
+                    Ok(if settled {
+                        Ok(now)
+                    } else {
+                        Err(format!("{} ({status:?})", now.join(", ")))
+                    })
+                },
+            )?;
             let took = deleted.elapsed();
-            self.say.good(&format!("{} became {} after {}", old.join(", "), new.join(", "), seconds(took)));
+            self.say.good(&format!(
+                "{} became {} after {}",
+                old.join(", "),
+                new.join(", "),
+                seconds(took)
+            ));
             self.let_logins_go_on()?;
             Ok(took)
         })?;
         self.show_reports(&reports)?;
-        self.say.good(&format!("from the pod's deletion to the new address registered: {}", seconds(took)));
+        self.say.good(&format!(
+            "from the pod's deletion to the new address registered: {}",
+            seconds(took)
+        ));
         self.note_changes(before, changing)?;
-        self.say.kubectl(&self.place.kubectl, &["-n", NAMESPACE, "get", "rp"]).map(drop)
+        self.say
+            .kubectl(&self.place.kubectl, &["-n", NAMESPACE, "get", "rp"])
+            .map(drop)
     }
 
     fn secret_changed(&mut self) -> Result<()> {
@@ -327,11 +451,20 @@ impl<'a> Demo<'a> {
         self.show_reports(&reports)?;
         self.note_changes(before, changing)?;
         let restarts = "custom-columns=NAME:.metadata.name,RESTARTS:.status.containerStatuses[*].restartCount,AGE:.status.startTime";
-        self.say.kubectl(&self.place.kubectl, &["-n", NAMESPACE, "get", "pods", "-o", restarts]).map(drop)
+        self.say
+            .kubectl(
+                &self.place.kubectl,
+                &["-n", NAMESPACE, "get", "pods", "-o", restarts],
+            )
+            .map(drop)
     }
 
     fn changing(&self) -> Result<u64> {
-        Ok(self.simulators.directory().changing(MICROSOFT_DIRECTORY)?.total_ms)
+        Ok(self
+            .simulators
+            .directory()
+            .changing(MICROSOFT_DIRECTORY)?
+            .total_ms)
     }
 
     fn note_writes(&mut self, since: u64) -> Result<()> {
@@ -346,12 +479,19 @@ impl<'a> Demo<'a> {
 
     /// Says how many writes AWS saw since, and for how long it was changing settings.
     fn note_changes(&mut self, since: u64, changing_before: u64) -> Result<()> {
-        let writes = self.simulators.directory().settings_writes(since, MICROSOFT_DIRECTORY)?;
+        let writes = self
+            .simulators
+            .directory()
+            .settings_writes(since, MICROSOFT_DIRECTORY)?;
         let changing = self.changing()?.saturating_sub(changing_before);
         self.say.good(&format!(
             "writes that AWS saw: {} ({}); it was changing settings for {}",
             writes.len(),
-            writes.iter().map(|w| w.operation.as_str()).collect::<Vec<_>>().join(", "),
+            writes
+                .iter()
+                .map(|w| w.operation.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
             seconds(Duration::from_millis(changing)),
         ));
         self.say.note_writes(writes.len(), changing);

@@ -1,0 +1,245 @@
+//! Where the demo runs: a local cluster made for it, or the cluster of the current context.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use e2e::{Images, Kubectl, NAMESPACE, OPERATOR_NAMESPACE, RELEASE, SIMULATED};
+use local_cluster::image::{self, Archive};
+use local_cluster::tools::{self, Tool};
+use local_cluster::{Cluster, Console, Name, Options};
+
+use super::narrator::{Narrator, passthrough};
+
+/// A cluster with the images in it, and the programs to speak to it.
+pub(super) struct Place {
+    pub(super) kubectl: Kubectl,
+    pub(super) helm: PathBuf,
+    pub(super) chart: PathBuf,
+    pub(super) radius_proxy: PathBuf,
+    pub(super) images: Images,
+    pub(super) without_dns: bool,
+    local: bool,
+}
+
+impl Place {
+    /// The local cluster, brought up when it is not there.
+    pub(super) fn local(say: &mut Narrator, name: &Name, nodes: u8) -> Result<Self> {
+        say.command(&format!("cargo xtask cluster up --nodes {nodes}"));
+        tools::ensure(&[Tool::Helm], &Console::new())?;
+        let cluster = Cluster::up(
+            &Options {
+                name: name.clone(),
+                nodes,
+            },
+            &Console::new(),
+        )?;
+        let kubectl = Kubectl::new(&cluster.kubectl_path(), Some(cluster.kubeconfig()));
+        say.command(&format!("export KUBECONFIG={}", cluster.kubeconfig().display()));
+        say.kubectl(&kubectl, &["get", "nodes", "-L", "topology.kubernetes.io/zone"])?;
+        let archives = build_images(say)?;
+        cluster.load_images(&archives, &Console::new())?;
+        Ok(Self::new(
+            kubectl,
+            Tool::Helm.path(),
+            images_of(&archives, None)?,
+            true,
+        ))
+    }
+
+    /// The cluster of the current context; the images get there by what its kind offers.
+    pub(super) fn current(say: &mut Narrator) -> Result<Self> {
+        let program = PathBuf::from("kubectl");
+        let kubectl = Kubectl::new(&program, None);
+        let context = kubectl
+            .run(&["config", "current-context"])
+            .context("there is no current kubectl context; `kubectl config use-context NAME` sets one")?;
+        let context = context.trim();
+        say.say(&format!("context {context}"));
+        say.kubectl(&kubectl, &["get", "nodes", "-L", "topology.kubernetes.io/zone"])?;
+        tools::ensure(&[Tool::Helm], &Console::new())?;
+        let archives = build_images(say)?;
+        let registry = send_images(say, context, &archives)?;
+        let images = images_of(&archives, registry.as_deref())?;
+        Ok(Self::new(kubectl, Tool::Helm.path(), images, false))
+    }
+
+    fn new(kubectl: Kubectl, helm: PathBuf, images: Images, local: bool) -> Self {
+        let repository = crate::repository();
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
+        Self {
+            kubectl,
+            helm,
+            chart: repository.join("charts/radius-mfa-operator"),
+            radius_proxy: target.join("x86_64-unknown-linux-gnu/release/radius-proxy"),
+            images,
+            without_dns: local,
+            local,
+        }
+    }
+
+    /// Removes what an earlier demo left, so that each begins with nothing.
+    pub(super) fn remove_earlier_demo(&self, say: &Narrator) -> Result<()> {
+        let there = self.kubectl.run(&[
+            "get",
+            "namespace",
+            SIMULATED,
+            NAMESPACE,
+            "--ignore-not-found",
+            "-o",
+            "name",
+        ])?;
+        if there.trim().is_empty() {
+            return Ok(());
+        }
+        say.waiting("removing what an earlier demo left", || {
+            remove(&self.kubectl, &self.helm)
+        })
+    }
+
+    /// `make demo-down CLUSTER=current`
+    pub(super) fn remove_from_current() -> Result<()> {
+        tools::ensure(&[Tool::Helm], &Console::new())?;
+        remove(&Kubectl::new(Path::new("kubectl"), None), &Tool::Helm.path())?;
+        println!("the demo's namespaces, its release and its definitions are gone");
+        Ok(())
+    }
+
+    /// What to try next.
+    pub(super) fn farewell(&self, say: &Narrator) {
+        say.say("");
+        say.say("The cluster is left running. What to try next:");
+        if let Some(path) = self.kubectl.kubeconfig() {
+            say.command(&format!("export KUBECONFIG={}", path.display()));
+        }
+        for command in [
+            format!("kubectl -n {NAMESPACE} describe rp workspaces"),
+            format!("kubectl -n {NAMESPACE} scale rp workspaces --replicas=3"),
+            format!("kubectl -n {NAMESPACE} logs -f -l radius-mfa.dev/proxy=workspaces"),
+            format!("kubectl -n {OPERATOR_NAMESPACE} logs -f deployment/{RELEASE}"),
+            "kubectl explain radiusproxy.spec.directory".to_owned(),
+        ] {
+            say.command(&command);
+        }
+        say.say(if self.local {
+            "make demo-down ends it."
+        } else {
+            "make demo-down CLUSTER=current removes the demo from it."
+        });
+    }
+}
+
+fn build_images(say: &Narrator) -> Result<Vec<Archive>> {
+    say.command("cargo xtask images");
+    Ok(image::build(&crate::repository(), &Console::new())?)
+}
+
+/// The references to use, in a registry or as they were loaded.
+fn images_of(archives: &[Archive], registry: Option<&str>) -> Result<Images> {
+    let reference = |name: &str| {
+        let found = archives
+            .iter()
+            .find(|a| a.reference.contains(&format!("/{name}:dev")));
+        let reference = &found
+            .with_context(|| format!("no image of {name} was built"))?
+            .reference;
+        Ok::<_, anyhow::Error>(match registry {
+            Some(registry) => in_registry(registry, reference),
+            None => reference.clone(),
+        })
+    };
+    Ok(Images {
+        operator: reference("operator")?,
+        proxy: reference("proxy")?,
+        simulators: reference("simulators")?,
+        pull_policy: if registry.is_some() { "Always" } else { "Never" }.to_owned(),
+    })
+}
+
+fn in_registry(registry: &str, reference: &str) -> String {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    format!("{}/{name}", registry.trim_end_matches('/'))
+}
+
+/// Sends the images to where the nodes of the current context find them. Returns the registry, when it was one.
+fn send_images(say: &Narrator, context: &str, archives: &[Archive]) -> Result<Option<String>> {
+    let command = |program: &str, args: &[&str]| {
+        say.command(&format!("{program} {}", args.join(" ")));
+        let mut command = Command::new(program);
+        command.args(args);
+        passthrough(command)
+    };
+    if let Ok(registry) = std::env::var("DEMO_REGISTRY") {
+        for archive in archives {
+            let target = format!("docker://{}", in_registry(&registry, &archive.reference));
+            command(
+                "skopeo",
+                &[
+                    "copy",
+                    &format!("oci-archive:{}", archive.path.display()),
+                    &target,
+                ],
+            )?;
+        }
+        return Ok(Some(registry));
+    }
+    for archive in archives {
+        let path = archive.path.display().to_string();
+        if let Some(name) = context.strip_prefix("kind-") {
+            command("kind", &["load", "image-archive", &path, "--name", name])?;
+        } else if let Some(name) = context.strip_prefix("k3d-") {
+            command("k3d", &["image", "import", &path, "-c", name])?;
+        } else if context == "minikube" {
+            command("minikube", &["image", "load", &path])?;
+        } else {
+            bail!(
+                "the images must get to the nodes of the context {context}: name a registry that they pull from and that \
+                 you may push to, DEMO_REGISTRY=registry.example.com/team make demo CLUSTER=current (skopeo copies them; log \
+                 in with `skopeo login`). For kind, k3d and minikube they are loaded without one"
+            );
+        }
+    }
+    Ok(None)
+}
+
+/// Removes everything that a demo makes: resources first, while the operator can still tidy up after them.
+fn remove(kubectl: &Kubectl, helm: &Path) -> Result<()> {
+    kubectl.try_run(&["-n", NAMESPACE, "delete", "rp", "--all", "--timeout=60s"], None)?;
+    let mut uninstall = kubectl.command(helm);
+    uninstall.args([
+        "uninstall",
+        RELEASE,
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--ignore-not-found",
+        "--wait",
+    ]);
+    let output = uninstall.output()?;
+    if !output.status.success() {
+        bail!(
+            "helm uninstall: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    kubectl.run(&[
+        "delete",
+        "namespace",
+        SIMULATED,
+        NAMESPACE,
+        OPERATOR_NAMESPACE,
+        "--ignore-not-found",
+        "--timeout=120s",
+    ])?;
+    let crds = ["radiusproxies.radius-mfa.dev", "directorygrants.radius-mfa.dev"];
+    kubectl
+        .run(&[
+            "delete",
+            "crd",
+            crds[0],
+            crds[1],
+            "--ignore-not-found",
+            "--timeout=60s",
+        ])
+        .map(drop)
+}

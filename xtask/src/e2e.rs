@@ -1,0 +1,134 @@
+//! `cargo xtask e2e`: the end-to-end tests on a three-node cluster of their own, which is gone afterwards.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use local_cluster::image::{self, Archive};
+use local_cluster::tools::{self, Tool};
+use local_cluster::{Cluster, Console, Name, Options};
+
+/// The tests' own cluster: it can stand beside the demo's.
+const NAME: &str = "test";
+
+#[derive(Debug, Args, Default)]
+pub(crate) struct Arguments {
+    /// Leave the cluster running, to look at what happened.
+    #[arg(long)]
+    keep: bool,
+    /// Only tests whose names contain this.
+    filter: Option<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let name: Name = NAME.parse()?;
+    let console = Console::new();
+    tools::ensure(&[Tool::Helm], &console)?;
+    let archives = image::build(&crate::repository(), &console)?;
+    let cluster = Cluster::up(
+        &Options {
+            name: name.clone(),
+            nodes: 3,
+        },
+        &console,
+    )?;
+    let tested = cluster
+        .load_images(&archives, &console)
+        .map_err(Into::into)
+        .and_then(|()| {
+            drop(console);
+            for archive in &archives {
+                println!("{}: {:.1} MB", archive.reference, megabytes(archive.size));
+            }
+            test(&cluster, &archives, arguments)
+        });
+    if arguments.keep {
+        eprintln!(
+            "the cluster is left running: export KUBECONFIG={}",
+            cluster.kubeconfig().display()
+        );
+    } else {
+        Cluster::down(&name, &Console::new())?;
+    }
+    tested
+}
+
+fn test(cluster: &Cluster, archives: &[Archive], arguments: &Arguments) -> Result<()> {
+    let reference = |name: &str| {
+        let found = archives
+            .iter()
+            .find(|a| a.reference.ends_with(&format!("/{name}:dev")));
+        found
+            .map(|a| a.reference.clone())
+            .with_context(|| format!("no image of {name} was built"))
+    };
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args([
+        "test",
+        "--package",
+        "e2e",
+        "--features",
+        "cluster",
+        "--test",
+        "cluster",
+        "--",
+    ]);
+    command
+        .args(arguments.filter.iter())
+        .args(["--test-threads=1", "--nocapture"]);
+    command.current_dir(crate::repository());
+    command
+        .env("E2E_KUBECONFIG", cluster.kubeconfig())
+        .env("E2E_KUBECTL", cluster.kubectl_path());
+    command.env("E2E_HELM", Tool::Helm.path());
+    command.env("E2E_OPERATOR_IMAGE", reference("operator")?);
+    command.env("E2E_PROXY_IMAGE", reference("proxy")?);
+    command.env("E2E_SIMULATORS_IMAGE", reference("simulators")?);
+    let status = command.status()?;
+    if !status.success() {
+        show_what_is_left(cluster.kubectl_path().as_path(), cluster.kubeconfig());
+        bail!(
+            "the end-to-end tests failed; `cargo xtask e2e --keep FILTER` leaves the cluster running to look at it"
+        );
+    }
+    Ok(())
+}
+
+/// After a failure: what a person would ask first.
+fn show_what_is_left(kubectl: &Path, kubeconfig: &Path) {
+    for args in [
+        &["get", "rp,pods", "-A", "-o", "wide"][..],
+        &[
+            "get",
+            "rp",
+            "-A",
+            "-o",
+            "jsonpath={range .items[*]}{.metadata.name}: {.status.conditions}{'\\n'}{end}",
+        ],
+        &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+        &[
+            "-n",
+            "radius-mfa-system",
+            "logs",
+            "-l",
+            "app.kubernetes.io/name=radius-mfa-operator",
+            "--tail=60",
+            "--prefix",
+        ],
+    ] {
+        eprintln!("$ kubectl {}", args.join(" "));
+        let shown = Command::new(kubectl)
+            .args(args)
+            .env("KUBECONFIG", kubeconfig)
+            .status();
+        if let Err(error) = shown {
+            eprintln!("{error}");
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people, one digit")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_000_000.0
+}

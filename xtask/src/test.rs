@@ -1,0 +1,82 @@
+//! `cargo xtask test`: everything that CI runs, in one order, each step with its time.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Only these steps, by name, in the order of the whole.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// A step: its name, the program, its arguments.
+type Step = (&'static str, &'static str, &'static [&'static str]);
+
+/// Quick and telling ones first; what is slow to build comes late, and nothing is built twice.
+const STEPS: [Step; 9] = [
+    ("format", "cargo", &["fmt", "--all", "--check"]),
+    ("generated", "cargo", &["xtask", "verify", "generated"]),
+    ("arrows", "cargo", &["xtask", "verify", "arrows"]),
+    (
+        "clippy",
+        "cargo",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    ),
+    ("unit", "cargo", &["test", "--workspace"]),
+    ("licences", "cargo", &["xtask", "verify", "deny"]),
+    ("chart", "cargo", &["xtask", "verify", "chart"]),
+    ("judges", "tests/judges/run", &[]),
+    ("end to end", "cargo", &["xtask", "e2e"]),
+];
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(unknown) = arguments
+        .only
+        .iter()
+        .find(|only| STEPS.iter().all(|(name, ..)| name != only))
+    {
+        bail!(
+            "there is no step {unknown:?}; there are: {}",
+            STEPS.map(|(name, ..)| name).join(", ")
+        );
+    }
+    let mut times: Vec<(&str, Duration)> = Vec::new();
+    for (name, program, args) in STEPS {
+        if !arguments.only.is_empty() && !arguments.only.iter().any(|only| only == name) {
+            continue;
+        }
+        println!("\n== {name}: {program} {}", args.join(" "));
+        let begun = Instant::now();
+        let status = Command::new(program)
+            .args(args)
+            .current_dir(crate::repository())
+            .status()?;
+        times.push((name, begun.elapsed()));
+        if !status.success() {
+            tell(&times);
+            bail!("{name} failed; `cargo xtask test --only '{name}'` runs it alone");
+        }
+    }
+    tell(&times);
+    println!("{} passed, 0 failed", times.len());
+    Ok(())
+}
+
+fn tell(times: &[(&str, Duration)]) {
+    println!();
+    for (name, time) in times {
+        println!("{name:<12} {:>7.1} s", time.as_secs_f64());
+    }
+}
