@@ -25,6 +25,8 @@ const CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "pids", "hugetl
 pub(crate) struct Hierarchies {
     mounts: Vec<PathBuf>,
     unified: bool,
+    /// A unified hierarchy beside those of version 1: nothing is made there, but runc does.
+    beside: Vec<PathBuf>,
 }
 
 impl Hierarchies {
@@ -46,17 +48,19 @@ impl Hierarchies {
                 .filter_map(|fields| fields.get(1).map(PathBuf::from))
                 .collect()
         };
-        let first = of_type("cgroup");
+        let (first, second) = (of_type("cgroup"), of_type("cgroup2"));
         if first.iter().any(|mount| mount.ends_with("memory")) {
             return Some(Self {
                 mounts: first,
                 unified: false,
+                beside: second,
             });
         }
-        let unified = of_type("cgroup2");
-        unified.into_iter().next().map(|mount| Self {
+        let mount = second.into_iter().next()?;
+        Some(Self {
             mounts: vec![mount],
             unified: true,
+            beside: Vec::new(),
         })
     }
 
@@ -125,7 +129,7 @@ impl Hierarchies {
     /// Removes a group and everything below it from every hierarchy, and [`ROOT`] with the last. Returns what stays.
     pub(crate) fn remove(&self, group: &Path) -> Vec<PathBuf> {
         let mut stays = Vec::new();
-        for mount in &self.mounts {
+        for mount in self.mounts.iter().chain(&self.beside) {
             let folder = mount.join(ROOT).join(group);
             // The kernel lets go of a group a moment after its last process.
             if !wait_until(Duration::from_secs(5), || remove_tree(&folder).is_ok()) {

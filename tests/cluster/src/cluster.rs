@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::cgroup::Hierarchies;
@@ -168,7 +169,12 @@ impl Cluster {
             .into_iter()
             .chain(args.iter().copied())
             .collect();
-        command::run(Tool::Kubectl.path(), &args)
+        let mut kubectl = Command::new(Tool::Kubectl.path());
+        // Its own cache would outlive the cluster.
+        kubectl
+            .args(args)
+            .env("KUBECACHEDIR", self.layout.root().join("kubectl"));
+        command::run_command(&mut kubectl, None)
     }
 
     /// The state of the cluster that is up; one that the machine's last start has ended is cleared away first.
@@ -293,18 +299,11 @@ impl Cluster {
 
     /// Waits until every node is ready and pods can be made.
     fn wait_until_usable(&self) -> Result<(), Error> {
-        self.wait(Duration::from_secs(90), "the nodes", || {
-            let ready = self
-                .kubectl(&["get", "nodes", "-o", NODES_READY])
-                .unwrap_or_default();
-            let ready = ready
-                .lines()
-                .filter_map(|line| line.strip_suffix(" True"))
-                .collect::<Vec<_>>();
-            (1..=self.nodes).all(|n| ready.contains(&node_name(n).as_str()))
-        })?;
+        for n in 1..=self.nodes {
+            self.wait_for_kubelet(n)?;
+        }
         // Pods are refused before it is there.
-        self.wait(Duration::from_secs(30), "the ServiceAccount default", || {
+        self.wait(Duration::from_secs(30), "kube-controller-manager", || {
             self.kubectl(&["get", "serviceaccount", "default", "-n", "default"])
                 .is_ok()
         })

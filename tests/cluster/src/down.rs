@@ -4,6 +4,7 @@
 //! record or by its control group, never by its name; then nothing is left that could hold mounts, links or groups.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,7 +87,6 @@ fn remove(layout: &Layout, groups: &Hierarchies) -> Result<(), Error> {
     for socket in shim_sockets(layout) {
         note(socket.display().to_string(), fs::remove_file(&socket));
     }
-    remove_if_empty(&["/run/containerd/s", "/run/containerd"]);
     // The state is read before its file goes; without it the link is gone with the namespace.
     if let Ok(Some(state)) = State::read(layout) {
         let removed = netns::remove(layout, state.network);
@@ -98,7 +98,10 @@ fn remove(layout: &Layout, groups: &Hierarchies) -> Result<(), Error> {
     for entry in foreign_files(layout) {
         note(entry.display().to_string(), fs::remove_file(&entry));
     }
-    remove_if_empty(&FOREIGN_FOLDERS);
+    for folder in FOREIGN_FOLDERS {
+        // One that something else still uses is not empty, and stays.
+        _ = fs::remove_dir(folder);
+    }
     note(
         layout.root().display().to_string(),
         fs::remove_dir_all(layout.root()),
@@ -138,41 +141,37 @@ fn shim_sockets(layout: &Layout) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Folders outside the cluster's own that its programs write to without being asked.
-const FOREIGN_FOLDERS: [&str; 7] = [
+/// Folders outside the cluster's own that its programs write to without being asked, inner ones first.
+const FOREIGN_FOLDERS: [&str; 9] = [
+    "/run/containerd/s",
+    "/run/containerd",
     "/var/log/containers",
+    "/var/log/pods",
     "/var/lib/cni/results",
     "/var/lib/cni",
     "/var/lib/kubelet/device-plugins",
     "/var/lib/kubelet/plugins_registry",
     "/var/lib/kubelet",
-    "/run/containerd/runc/k8s.io",
 ];
 
-/// What this cluster's programs wrote there: links to pod logs, and the network plugins' results.
+/// What this cluster's programs wrote there: links to the pods' logs, results of the network plugins (which name the
+/// pod's namespace, a file of the cluster), and a socket that every kubelet opens at the same place.
 fn foreign_files(layout: &Layout) -> Vec<PathBuf> {
     let points_here =
         |path: &PathBuf| fs::read_link(path).is_ok_and(|target| target.starts_with(layout.root()));
     let logs = entries(Path::new("/var/log/containers"))
         .into_iter()
         .filter(points_here);
-    let prefix = format!("{}-", layout.pod_network());
-    let ours = |path: &PathBuf| {
-        path.file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.starts_with(&prefix))
-    };
+    let own = format!("{}/", layout.root().display());
+    let names_this = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|result| result.contains(&own));
     let results = entries(Path::new("/var/lib/cni/results"))
         .into_iter()
-        .filter(ours);
-    logs.chain(results).collect()
-}
-
-/// A folder that something else still uses is not empty, and stays.
-fn remove_if_empty(folders: &[&str]) {
-    for folder in folders {
-        _ = fs::remove_dir(folder);
-    }
+        .filter(names_this);
+    let deserted = |path: &PathBuf| {
+        UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    };
+    let socket = PathBuf::from("/var/lib/kubelet/device-plugins/kubelet.sock");
+    logs.chain(results).chain(Some(socket).filter(deserted)).collect()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {

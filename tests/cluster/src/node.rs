@@ -1,11 +1,12 @@
 //! Nodes: started, lost, brought back, removed.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NODES_READY};
 use crate::command::run;
 use crate::error::Error;
 use crate::image::{Archive, PAUSE_IMAGE, pause};
@@ -19,6 +20,8 @@ use crate::state::State;
 use crate::sys;
 
 const CONTAINERD_START: Duration = Duration::from_secs(60);
+const NODE_START: Duration = Duration::from_secs(90);
+const KUBELET_PORT: u16 = 10250;
 
 impl Cluster {
     /// Takes a node down as a loss of power does: kubelet, containerd and every container end at once. Kubernetes finds
@@ -64,6 +67,27 @@ impl Cluster {
         let n = self.number(node)?;
         self.start_containerd(n)?;
         self.launch_kubelet(n).map(drop)
+    }
+
+    /// Waits until a node that was started again is ready.
+    ///
+    /// # Errors
+    /// When there is no such node, or it is not ready within 90 s.
+    pub fn wait_for_node(&self, node: &str) -> Result<(), Error> {
+        self.wait_for_kubelet(self.number(node)?)
+    }
+
+    /// Both the kubelet's own word and the API server's: what the API server holds of a node that was lost a moment ago
+    /// still says that it is ready.
+    pub(crate) fn wait_for_kubelet(&self, n: u8) -> Result<(), Error> {
+        let node = node_name(n);
+        let address = SocketAddr::from((self.network.node(n), KUBELET_PORT));
+        self.wait(NODE_START, &kubelet_part(&node), || {
+            TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
+                && self
+                    .kubectl(&["get", "nodes", "-o", NODES_READY])
+                    .is_ok_and(|nodes| is_ready(&nodes, &node))
+        })
     }
 
     /// Imports images into every node; those that a node has already are left out.
@@ -234,6 +258,10 @@ fn file_system<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
     let over = mounts.filter(|(mount, _)| path.starts_with(mount));
     over.max_by_key(|(mount, _)| mount.components().count())
         .map(|(_, kind)| kind)
+}
+
+fn is_ready(nodes: &str, node: &str) -> bool {
+    nodes.lines().any(|line| line.strip_suffix(" True") == Some(node))
 }
 
 fn is_listed(listing: &str, archive: &Archive) -> bool {

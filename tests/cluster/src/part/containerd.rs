@@ -93,6 +93,7 @@ runtime_type = "io.containerd.runc.v2"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
 SystemdCgroup = false
+Root = "{state}/runc"
 
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{plugins}"
