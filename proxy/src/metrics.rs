@@ -1,0 +1,257 @@
+//! Prometheus metrics. A user's name is never a label.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::provider::fault::{FaultClass, Step};
+
+/// Seconds; a passcode takes less than a millisecond, a push up to a minute.
+const LOGIN_BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0,
+];
+const CALL_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// `client`, `provider`, `factor`, `result`, `reason`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LoginLabels {
+    /// The client's name.
+    pub client: Arc<str>,
+    /// The provider's.
+    pub provider: &'static str,
+    /// The factor that decided.
+    pub factor: &'static str,
+    /// What was answered.
+    pub result: &'static str,
+    /// Why; what an accept rests on.
+    pub reason: &'static str,
+}
+
+/// `provider`, `result`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DurationLabels {
+    /// The provider's name.
+    pub provider: &'static str,
+    /// What was answered.
+    pub result: &'static str,
+}
+
+/// `reason`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// Of a closed set.
+    pub reason: &'static str,
+}
+
+/// `event`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabel {
+    /// Of a closed set.
+    pub event: &'static str,
+}
+
+/// `provider`, `step`, `class`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// The provider's name.
+    pub provider: &'static str,
+    /// The call.
+    pub step: &'static str,
+    /// `ok`, or the class of the failure.
+    pub class: &'static str,
+}
+
+/// `provider`, `step`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StepLabels {
+    /// The provider's name.
+    pub provider: &'static str,
+    /// The call.
+    pub step: &'static str,
+}
+
+/// `version`, `provider`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InfoLabels {
+    /// This program's version.
+    pub version: &'static str,
+    /// The provider of the running configuration.
+    pub provider: &'static str,
+}
+
+#[derive(Clone)]
+struct Buckets(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+/// Calls to providers.
+#[derive(Clone)]
+pub struct ProviderMetrics {
+    calls: Family<CallLabels, Counter>,
+    latency: Family<StepLabels, Histogram, Buckets>,
+}
+
+impl Default for ProviderMetrics {
+    fn default() -> Self {
+        Self {
+            calls: Family::default(),
+            latency: Family::new_with_constructor(Buckets(&CALL_BUCKETS)),
+        }
+    }
+}
+
+impl ProviderMetrics {
+    /// A call has ended; `class` is `None` when it succeeded.
+    pub fn called(&self, provider: &'static str, step: Step, class: Option<FaultClass>, took: Duration) {
+        let class = class.map_or("ok", FaultClass::name);
+        let step = step.name();
+        self.calls.get_or_create(&CallLabels { provider, step, class }).inc();
+        self.latency
+            .get_or_create(&StepLabels { provider, step })
+            .observe(took.as_secs_f64());
+    }
+}
+
+/// Every metric of the program.
+pub struct Metrics {
+    registry: Registry,
+    /// Calls to providers.
+    pub provider: ProviderMetrics,
+    /// Finished logins.
+    pub logins: Family<LoginLabels, Counter>,
+    /// From a login's first packet to its end.
+    pub login_duration: LoginDurations,
+    /// Datagrams without an answer.
+    pub drops: Family<ReasonLabel, Counter>,
+    /// What else the engine counts.
+    pub events: Family<EventLabel, Counter>,
+    /// Logins that wait for a provider.
+    pub pending: Gauge,
+    /// Datagrams that the system could not send.
+    pub send_failures: Counter,
+    /// Records that could not be written.
+    pub lost_records: Counter,
+    /// Verdicts that found no room on their way back.
+    pub lost_verdicts: Counter,
+    /// Times at which the time of day of a login record's writing failed.
+    pub record_write_failures: Counter,
+    /// Which configuration runs.
+    pub info: Family<InfoLabels, Gauge>,
+    /// When the running configuration was loaded.
+    pub config_loaded: Gauge<f64, AtomicU64>,
+    /// Reloads that succeeded.
+    pub config_reloads: Counter,
+    /// Reloads that kept the old configuration.
+    pub config_reload_failures: Counter,
+    /// 1 when the files on disk are what runs.
+    pub config_current: Gauge,
+    /// TOTP codes that are remembered as used.
+    pub used_codes: Gauge<i64, AtomicI64>,
+}
+
+/// The family of login durations.
+pub struct LoginDurations(Family<DurationLabels, Histogram, Buckets>);
+
+impl LoginDurations {
+    /// A login has ended.
+    pub fn observe(&self, provider: &'static str, result: &'static str, took: Duration) {
+        self.0
+            .get_or_create(&DurationLabels { provider, result })
+            .observe(took.as_secs_f64());
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("radius_proxy"),
+            provider: ProviderMetrics::default(),
+            logins: Family::default(),
+            login_duration: LoginDurations(Family::new_with_constructor(Buckets(&LOGIN_BUCKETS))),
+            drops: Family::default(),
+            events: Family::default(),
+            pending: Gauge::default(),
+            send_failures: Counter::default(),
+            lost_records: Counter::default(),
+            lost_verdicts: Counter::default(),
+            record_write_failures: Counter::default(),
+            info: Family::default(),
+            config_loaded: Gauge::default(),
+            config_reloads: Counter::default(),
+            config_reload_failures: Counter::default(),
+            config_current: Gauge::default(),
+            used_codes: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("logins", "Finished logins", self.logins.clone());
+        r.register_with_unit(
+            "login_duration",
+            "From the first packet of a login to its end",
+            Unit::Seconds,
+            self.login_duration.0.clone(),
+        );
+        r.register("drops", "Datagrams that got no answer", self.drops.clone());
+        r.register("events", "What else the RADIUS engine counts", self.events.clone());
+        r.register("pending_logins", "Logins that wait for a provider", self.pending.clone());
+        r.register("provider_calls", "Calls to a provider", self.provider.calls.clone());
+        r.register_with_unit(
+            "provider_call_duration",
+            "How long calls to a provider took",
+            Unit::Seconds,
+            self.provider.latency.clone(),
+        );
+        r.register("send_failures", "Datagrams that could not be sent", self.send_failures.clone());
+        r.register("lost_records", "Login records that found no room", self.lost_records.clone());
+        r.register("lost_verdicts", "Verdicts that found no room", self.lost_verdicts.clone());
+        r.register(
+            "record_write_failures",
+            "Failed writes of login records",
+            self.record_write_failures.clone(),
+        );
+        r.register("info", "The program and its provider", self.info.clone());
+        r.register(
+            "config_loaded_timestamp_seconds",
+            "When the running configuration was loaded",
+            self.config_loaded.clone(),
+        );
+        r.register("config_reloads", "Configurations that were taken over", self.config_reloads.clone());
+        r.register(
+            "config_reload_failures",
+            "Configurations that could not be taken over",
+            self.config_reload_failures.clone(),
+        );
+        r.register(
+            "config_current",
+            "1 when what runs is what the files say, 0 when they could not be taken over",
+            self.config_current.clone(),
+        );
+        r.register("used_totp_codes", "TOTP codes remembered as used", self.used_codes.clone());
+    }
+
+    /// All of them in the text format.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}

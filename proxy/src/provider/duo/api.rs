@@ -1,0 +1,390 @@
+//! Duo's Auth API v2, as much of it as a login needs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use proxy_config::{ApiHost, Secret, SignatureVersion};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Request, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::choose::Device;
+use super::sign::{Parameters, Unsigned, authorization};
+use crate::metrics::ProviderMetrics;
+use crate::provider::fault::{Fault, FaultClass, Step};
+use crate::provider::http::{Answer, Transport};
+
+/// The first wait after a 429 without Retry-After; it doubles.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+
+/// One application at Duo.
+pub struct Api {
+    /// Where it is.
+    pub host: ApiHost,
+    /// Its integration key.
+    pub integration_key: Secret,
+    /// Its secret key.
+    pub secret_key: Secret,
+    /// How requests are signed.
+    pub version: SignatureVersion,
+    /// Connections.
+    pub transport: Arc<Transport>,
+    /// Counters.
+    pub metrics: ProviderMetrics,
+    /// Seconds to add to the own clock to have Duo's. Duo refuses what is more than 300 s off.
+    pub clock_offset: AtomicI64,
+}
+
+/// What Duo says about a user.
+#[derive(Debug)]
+pub enum Preauth {
+    /// The user needs no second factor (bypass).
+    Allow(String),
+    /// The user may not log in.
+    Deny(String),
+    /// The user has to enrol first.
+    Enroll(String),
+    /// The user has to prove a factor, with one of these devices.
+    Auth(Vec<Device>),
+}
+
+/// How an authentication stands.
+#[derive(Debug, Deserialize)]
+pub struct Outcome {
+    /// `allow`, `deny` or `waiting`.
+    pub result: String,
+    /// Why: `allow`, `deny`, `timeout`, `fraud`, `sent`, …
+    #[serde(default)]
+    pub status: String,
+    /// What the user may be shown.
+    #[serde(default)]
+    pub status_msg: String,
+}
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    stat: String,
+    response: Option<T>,
+    code: Option<u32>,
+    message: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Time {
+    time: i64,
+}
+
+#[derive(Deserialize)]
+struct PreauthResponse {
+    result: String,
+    #[serde(default)]
+    status_msg: String,
+    #[serde(default)]
+    devices: Vec<Device>,
+}
+
+#[derive(Deserialize)]
+struct Transaction {
+    txid: String,
+}
+
+/// One endpoint.
+struct Endpoint {
+    step: Step,
+    method: &'static str,
+    path: &'static str,
+    signed: bool,
+    /// Whether a lost answer may be asked for again: false for what starts a push.
+    repeatable: bool,
+}
+
+const PING: Endpoint = Endpoint {
+    step: Step::Check,
+    method: "GET",
+    path: "/auth/v2/ping",
+    signed: false,
+    repeatable: true,
+};
+const CHECK: Endpoint = Endpoint {
+    path: "/auth/v2/check",
+    signed: true,
+    ..PING
+};
+const PREAUTH: Endpoint = Endpoint {
+    step: Step::Preauth,
+    method: "POST",
+    path: "/auth/v2/preauth",
+    signed: true,
+    repeatable: true,
+};
+const AUTH: Endpoint = Endpoint {
+    step: Step::Auth,
+    path: "/auth/v2/auth",
+    repeatable: false,
+    ..PREAUTH
+};
+const AUTH_STATUS: Endpoint = Endpoint {
+    step: Step::Status,
+    method: "GET",
+    path: "/auth/v2/auth_status",
+    ..PREAUTH
+};
+
+impl Api {
+    /// Duo's clock minus ours, in seconds. It asks without a signature, and proves that the host is reached.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn clock_difference(&self, deadline: Instant) -> Result<i64, Fault> {
+        let time: Time = self.once(&PING, &Parameters::new(), deadline).await?;
+        Ok(time.time.saturating_sub(unix_now()))
+    }
+
+    /// Proves that the keys are right.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn check(&self, deadline: Instant) -> Result<(), Fault> {
+        let _: Time = self.call(&CHECK, &Parameters::new(), deadline).await?;
+        Ok(())
+    }
+
+    /// Asks what a user has to do.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn preauth(&self, parameters: &Parameters<'_>, deadline: Instant) -> Result<Preauth, Fault> {
+        let answer: PreauthResponse = self.call(&PREAUTH, parameters, deadline).await?;
+        match answer.result.as_str() {
+            "auth" => Ok(Preauth::Auth(answer.devices)),
+            "allow" => Ok(Preauth::Allow(answer.status_msg)),
+            "deny" => Ok(Preauth::Deny(answer.status_msg)),
+            "enroll" => Ok(Preauth::Enroll(answer.status_msg)),
+            _ => Err(Fault::after_sending(FaultClass::Malformed, "preauth has an unknown result")),
+        }
+    }
+
+    /// Authenticates and waits for the end: passcodes and SMS, which end at once.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn auth(&self, parameters: &Parameters<'_>, deadline: Instant) -> Result<Outcome, Fault> {
+        self.call(&AUTH, parameters, deadline).await
+    }
+
+    /// Starts an authentication, and gives the transaction to follow.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn auth_async(&self, parameters: &Parameters<'_>, deadline: Instant) -> Result<String, Fault> {
+        let transaction: Transaction = self.call(&AUTH, parameters, deadline).await?;
+        Ok(transaction.txid)
+    }
+
+    /// Waits for the next change of a transaction.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn status(&self, txid: &str, deadline: Instant) -> Result<Outcome, Fault> {
+        self.call(&AUTH_STATUS, &Parameters::from([("txid", txid)]), deadline).await
+    }
+
+    /// A call with what can be put right: a clock that is off, a rate limit, a connection that was not made or (where
+    /// that starts nothing twice) an answer that was lost.
+    async fn call<T: DeserializeOwned>(
+        &self,
+        endpoint: &Endpoint,
+        parameters: &Parameters<'_>,
+        deadline: Instant,
+    ) -> Result<T, Fault> {
+        let mut back_off = FIRST_BACK_OFF;
+        let mut clock_set = false;
+        let mut repeated = false;
+        loop {
+            let fault = match self.once(endpoint, parameters, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match fault.class {
+                FaultClass::Credentials if fault.detail.starts_with(BAD_TIME) && !clock_set => {
+                    clock_set = true;
+                    let Ok(difference) = self.clock_difference(deadline).await else {
+                        return Err(fault);
+                    };
+                    tracing::warn!(seconds = difference, "this host's clock differs from Duo's; correcting for it");
+                    self.clock_offset.store(difference, Ordering::Relaxed);
+                }
+                FaultClass::Throttled => {
+                    let wait = fault.retry_after.unwrap_or_else(|| jittered(back_off));
+                    if wait >= left {
+                        return Err(fault);
+                    }
+                    tokio::time::sleep(wait).await;
+                    back_off = back_off.saturating_mul(2);
+                }
+                FaultClass::Connect if !repeated && (endpoint.repeatable || !fault.may_have_arrived) => {
+                    repeated = true;
+                }
+                _ => return Err(fault),
+            }
+        }
+    }
+
+    async fn once<T: DeserializeOwned>(
+        &self,
+        endpoint: &Endpoint,
+        parameters: &Parameters<'_>,
+        deadline: Instant,
+    ) -> Result<T, Fault> {
+        let begun = Instant::now();
+        let timeout = deadline.saturating_duration_since(begun);
+        let result = match self.request(endpoint, parameters) {
+            Ok(request) if !timeout.is_zero() => self.transport.call(request, timeout).await.and_then(understand),
+            Ok(_) => Err(Fault::after_sending(FaultClass::Timeout, "no time was left for the call")),
+            Err(fault) => Err(fault),
+        };
+        let class = result.as_ref().err().map(|fault| fault.class);
+        self.metrics.called("duo", endpoint.step, class, begun.elapsed());
+        result
+    }
+
+    fn request(&self, endpoint: &Endpoint, parameters: &Parameters<'_>) -> Result<Request, Fault> {
+        let unusable = |what: &str| Fault {
+            class: FaultClass::ClientError,
+            detail: format!("the request cannot be made: {what}"),
+            retry_after: None,
+            may_have_arrived: false,
+        };
+        let time = unix_now().saturating_add(self.clock_offset.load(Ordering::Relaxed));
+        let date = rfc_2822(time).ok_or_else(|| unusable("date"))?;
+        let signed = Unsigned {
+            date: &date,
+            method: endpoint.method,
+            host: self.host.host(),
+            path: endpoint.path,
+            parameters,
+        }
+        .sign(self.version, &self.secret_key);
+        let mut url = Url::parse(&self.host.origin()).map_err(|_| unusable("host"))?;
+        url.set_path(endpoint.path);
+        if !signed.query.is_empty() {
+            url.set_query(Some(&signed.query));
+        }
+        let method = if endpoint.method == "POST" { Method::POST } else { Method::GET };
+        let mut request = Request::new(method, url);
+        let headers = request.headers_mut();
+        headers.insert(DATE, HeaderValue::from_str(&date).map_err(|_| unusable("date"))?);
+        if endpoint.signed {
+            let credentials = authorization(&self.integration_key, &signed.signature);
+            let mut value = HeaderValue::from_bytes(credentials.expose()).map_err(|_| unusable("keys"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        if !signed.body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(signed.content_type));
+            *request.body_mut() = Some(signed.body.into());
+        }
+        Ok(request)
+    }
+}
+
+/// How the detail of a refused timestamp begins: missing, or more than 300 s off.
+const BAD_TIME: &str = "40105";
+
+/// Takes Duo's envelope off, or classes the failure by its code.
+fn understand<T: DeserializeOwned>(answer: Answer) -> Result<T, Fault> {
+    let retry_after = answer
+        .headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .map(Duration::from_secs);
+    let envelope: Option<Envelope<T>> = serde_json::from_slice(&answer.body).ok();
+    let is_success = (200..=299).contains(&answer.status) && envelope.as_ref().is_some_and(|e| e.stat == "OK");
+    if is_success {
+        return envelope
+            .and_then(|envelope| envelope.response)
+            .ok_or_else(|| Fault::after_sending(FaultClass::Malformed, "the answer has no response"));
+    }
+    let class = match answer.status {
+        200..=399 => FaultClass::Malformed,
+        401 | 403 => FaultClass::Credentials,
+        429 => FaultClass::Throttled,
+        400..=499 => FaultClass::ClientError,
+        _ => FaultClass::ServerError,
+    };
+    let detail = match envelope {
+        Some(Envelope { code: Some(code), message, .. }) => {
+            let message: String = message.unwrap_or_default().chars().filter(|c| !c.is_control()).take(100).collect();
+            format!("{code} {message}")
+        }
+        _ => format!("HTTP status {} and no answer of Duo's API", answer.status),
+    };
+    Err(Fault {
+        retry_after,
+        ..Fault::after_sending(class, detail)
+    })
+}
+
+fn unix_now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn rfc_2822(unix: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_second(unix).ok()?;
+    Some(time.strftime("%a, %d %b %Y %H:%M:%S -0000").to_string())
+}
+
+/// 0.5 to 1.5 of a wait, so that many logins do not come back at once.
+fn jittered(wait: Duration) -> Duration {
+    let mut byte = [128_u8];
+    // Without randomness the wait is simply not jittered.
+    let _ = getrandom::fill(&mut byte);
+    let [byte] = byte;
+    wait.mul_f32(0.5 + f32::from(byte) / 255.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderMap;
+
+    fn answer(status: u16, body: &str) -> Result<Time, Fault> {
+        understand(Answer {
+            status,
+            headers: HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]),
+            body: body.as_bytes().to_vec(),
+        })
+    }
+
+    #[test]
+    fn each_answer_has_its_class() {
+        assert_eq!(answer(200, r#"{"stat":"OK","response":{"time":7}}"#).unwrap().time, 7);
+        for (status, body, class) in [
+            (200, "<html>", FaultClass::Malformed),
+            (200, r#"{"stat":"OK","response":{"time":"x"}}"#, FaultClass::Malformed),
+            (200, r#"{"stat":"OK"}"#, FaultClass::Malformed),
+            (302, "", FaultClass::Malformed),
+            (400, r#"{"stat":"FAIL","code":40002,"message":"Invalid request parameters"}"#, FaultClass::ClientError),
+            (401, r#"{"stat":"FAIL","code":40103,"message":"Invalid signature"}"#, FaultClass::Credentials),
+            (403, r#"{"stat":"FAIL","code":40301,"message":"Access forbidden"}"#, FaultClass::Credentials),
+            (429, r#"{"stat":"FAIL","code":42901,"message":"Too many requests"}"#, FaultClass::Throttled),
+            (500, "", FaultClass::ServerError),
+            (503, "<html>", FaultClass::ServerError),
+        ] {
+            assert_eq!(answer(status, body).unwrap_err().class, class, "{status} {body}");
+        }
+        let fault = answer(429, r#"{"stat":"FAIL","code":42901,"message":"Too many\nrequests"}"#).unwrap_err();
+        assert_eq!(fault.retry_after, Some(Duration::from_secs(7)));
+        assert_eq!(fault.detail, "42901 Too manyrequests");
+    }
+
+    #[test]
+    fn dates_are_written_as_duo_reads_them() {
+        assert_eq!(rfc_2822(1_345_570_158).unwrap(), "Tue, 21 Aug 2012 17:29:18 -0000");
+    }
+}

@@ -1,0 +1,306 @@
+//! Duo's Auth API: preauth, then a push, call or passcode, followed to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use proxy_config::{DuoFactor, FailMode};
+use proxy_core::factor::{Approval, Basis, Factor, FactorRequest, RefusalReason, Verdict};
+use proxy_core::record::is_unsafe_to_show;
+
+use super::fault::{self, Fault, FaultClass, Step};
+use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
+use crate::error::Error;
+
+mod api;
+mod choose;
+mod sign;
+
+use api::{Api, Outcome, Preauth};
+use choose::{Choice, choose};
+use sign::Parameters;
+
+/// How long the first call may take at most: with `failMode: safe` the login must still be answered after it.
+const PREAUTH_TIMEOUT: Duration = Duration::from_secs(8);
+/// Between two questions after a failed one, while a push is on somebody's phone.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+/// Refusals in a row that end the following of a push.
+const STATUS_REFUSALS: u32 = 3;
+/// Duo takes less than 20,000 bytes.
+const PUSHINFO_VALUE: usize = 200;
+
+/// The provider of `[provider.duo]`.
+pub struct Duo {
+    api: Api,
+    factors: Vec<DuoFactor>,
+    fail_mode: FailMode,
+    application: Option<String>,
+}
+
+impl Duo {
+    /// Makes the provider; nothing is called yet.
+    ///
+    /// # Errors
+    /// Trusted certificates or a proxy address that cannot be used.
+    pub fn new(config: &proxy_config::Duo, application: Option<String>, shared: &Shared) -> Result<Self, Error> {
+        let transport = shared
+            .transports
+            .obtain(config.http_proxy.as_deref(), config.ca_bundle.as_deref())?;
+        Ok(Self {
+            api: Api {
+                host: config.api_host.clone(),
+                integration_key: config.integration_key.clone(),
+                secret_key: config.secret_key.clone(),
+                version: config.signature_version,
+                transport,
+                metrics: shared.metrics.clone(),
+                clock_offset: AtomicI64::new(0),
+            },
+            factors: config.factors.clone(),
+            fail_mode: config.fail_mode,
+            application,
+        })
+    }
+
+    async fn login(&self, request: FactorRequest, asking: Asking) -> Verdict {
+        let deadline = Instant::now() + request.budget;
+        let user = request.user.as_str();
+        let address = request.user_address.map(|address| address.to_string());
+        let mut parameters = Parameters::from([("username", user)]);
+        if let Some(address) = &address {
+            parameters.insert("ipaddr", address);
+        }
+        let preauth_deadline = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.budget / 2));
+        let devices = match self.api.preauth(&parameters, preauth_deadline).await {
+            Ok(Preauth::Auth(devices)) => devices,
+            Ok(Preauth::Allow(message)) => return approved(Factor::None, Basis::ProviderBypass, message),
+            Ok(Preauth::Deny(message)) => return refused(None, RefusalReason::LockedOut, shown(&message)),
+            Ok(Preauth::Enroll(message)) => return refused(None, RefusalReason::NotEnrolled, shown(&message)),
+            Err(fault) => return self.failed(Step::Preauth, &fault),
+        };
+        let choice = match choose(&request.credential, &devices, &self.factors, request.may_push) {
+            Ok(choice) => choice,
+            Err(refusal) => return refusal,
+        };
+        self.authenticate(&request, &choice, parameters, asking, deadline).await
+    }
+
+    async fn authenticate<'a>(
+        &self,
+        request: &'a FactorRequest,
+        choice: &'a Choice,
+        mut parameters: Parameters<'a>,
+        asking: Asking,
+        deadline: Instant,
+    ) -> Verdict {
+        let factor = choice.factor();
+        let pushinfo = self.pushinfo(request);
+        let shown_user = shown(&request.user_as_sent);
+        parameters.insert("factor", factor.name());
+        let code;
+        match choice {
+            Choice::Passcode(typed) => {
+                code = typed.expose_str().unwrap_or_default();
+                parameters.insert("passcode", code);
+            }
+            Choice::Sms { device } => {
+                parameters.insert("device", device);
+            }
+            Choice::Phone { device } => {
+                parameters.insert("device", device);
+                parameters.insert("async", "1");
+            }
+            Choice::Push { device } | Choice::Auto { device } => {
+                parameters.insert("device", device);
+                parameters.insert("async", "1");
+                parameters.insert("pushinfo", &pushinfo);
+                parameters.insert("display_username", &shown_user);
+            }
+        }
+        // Counted before it is sent: when the answer is lost, the phone may ring all the same.
+        if !matches!(choice, Choice::Passcode(_)) {
+            asking.pushed();
+        }
+        match choice {
+            Choice::Passcode(_) | Choice::Sms { .. } => match self.api.auth(&parameters, deadline).await {
+                Ok(outcome) => self.end(factor, &outcome),
+                Err(fault) => self.failed(Step::Auth, &fault),
+            },
+            Choice::Push { .. } | Choice::Auto { .. } | Choice::Phone { .. } => {
+                match self.api.auth_async(&parameters, deadline).await {
+                    Ok(txid) => self.follow(factor, &txid, deadline).await,
+                    Err(fault) => self.failed(Step::Auth, &fault),
+                }
+            }
+        }
+    }
+
+    /// Follows a transaction to its end. A call that fails is made again while there is time: the push is on a phone,
+    /// and its owner is about to answer it.
+    async fn follow(&self, factor: Factor, txid: &str, deadline: Instant) -> Verdict {
+        let mut refusals = 0;
+        loop {
+            let fault = match self.api.status(txid, deadline).await {
+                Ok(outcome) if outcome.result == "waiting" => {
+                    refusals = 0;
+                    continue;
+                }
+                Ok(outcome) => return self.end(factor, &outcome),
+                Err(fault) => fault,
+            };
+            // 40002 also says that the long poll ran out.
+            refusals += u32::from(matches!(fault.class, FaultClass::ClientError | FaultClass::Credentials));
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left <= STATUS_PAUSE || refusals >= STATUS_REFUSALS {
+                if fault.class == FaultClass::Timeout || fault.class == FaultClass::ClientError {
+                    return refused(Some(factor), RefusalReason::TimedOut, "Nobody answered in time.");
+                }
+                return self.failed(Step::Status, &fault);
+            }
+            tokio::time::sleep(STATUS_PAUSE).await;
+        }
+    }
+
+    fn end(&self, factor: Factor, outcome: &Outcome) -> Verdict {
+        match outcome.result.as_str() {
+            "allow" => {
+                let bypass = outcome.status == "bypass";
+                let basis = if bypass { Basis::ProviderBypass } else { Basis::Factor };
+                approved(factor, basis, outcome.status_msg.clone())
+            }
+            "deny" => {
+                let reason = match outcome.status.as_str() {
+                    "fraud" => RefusalReason::Fraud,
+                    "timeout" => RefusalReason::TimedOut,
+                    "locked_out" => RefusalReason::LockedOut,
+                    "sent" => RefusalReason::CodesSent,
+                    _ if factor == Factor::Passcode => RefusalReason::WrongPasscode,
+                    _ => RefusalReason::Denied,
+                };
+                refused(Some(factor), reason, shown(&outcome.status_msg))
+            }
+            _ => self.failed(
+                Step::Auth,
+                &Fault::after_sending(FaultClass::Malformed, "auth has an unknown result"),
+            ),
+        }
+    }
+
+    fn failed(&self, step: Step, fault: &Fault) -> Verdict {
+        tracing::warn!(
+            provider = "duo",
+            step = step.name(),
+            class = fault.class.name(),
+            detail = %fault.detail,
+            "a call failed"
+        );
+        fault::verdict(step, fault.class, self.fail_mode)
+    }
+
+    /// What the phone shows beside the user's name, form-encoded.
+    fn pushinfo(&self, request: &FactorRequest) -> String {
+        let address = request.user_address.unwrap_or(request.source).to_string();
+        let application = self.application.as_deref().map(shown);
+        let client = shown(request.client.as_str());
+        let mut lines = Parameters::from([("Client", client.as_str()), ("Address", address.as_str())]);
+        if let Some(application) = &application {
+            lines.insert("Login to", application);
+        }
+        sign::encode(&lines)
+    }
+}
+
+/// A text as a phone or a login window may show it: nothing that changes how the rest is read, and not too long.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !is_unsafe_to_show(*c)).take(PUSHINFO_VALUE).collect()
+}
+
+fn approved(factor: Factor, basis: Basis, message: String) -> Verdict {
+    Verdict::Approved(Approval {
+        factor,
+        basis,
+        message: (!message.is_empty()).then(|| shown(&message)),
+        found_text: None,
+        attributes: Vec::new(),
+    })
+}
+
+impl Provider for Duo {
+    fn ask(self: Arc<Self>, request: FactorRequest, asking: Asking) -> Answer {
+        Answer::Later(Box::pin(async move { self.login(request, asking).await }))
+    }
+
+    fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + Duration::from_secs(15);
+            let mut findings = Vec::new();
+            match self.api.clock_difference(deadline).await {
+                Ok(difference) => {
+                    findings.push(Finding::Good(format!("duo: {} is reached", self.api.host.origin())));
+                    findings.push(clock(difference));
+                    self.api.clock_offset.store(difference, Ordering::Relaxed);
+                }
+                Err(fault) => {
+                    findings.push(Finding::Problem(problem(&self.api.host.origin(), &fault)));
+                    return findings;
+                }
+            }
+            findings.push(match self.api.check(deadline).await {
+                Ok(()) => Finding::Good("duo: integration key and secret key are right".to_owned()),
+                Err(fault) => Finding::Problem(problem(&self.api.host.origin(), &fault)),
+            });
+            findings
+        })
+    }
+}
+
+/// Duo refuses requests that are 300 s off; they are corrected, but everything else on the host is not.
+fn clock(difference: i64) -> Finding {
+    let seconds = difference.unsigned_abs();
+    let which = if difference < 0 { "ahead of" } else { "behind" };
+    match seconds {
+        0..=4 => Finding::Good(format!("duo: this host's clock is right ({seconds} s {which} Duo's)")),
+        5..=299 => Finding::Good(format!(
+            "duo: this host's clock is {seconds} s {which} Duo's; set it by NTP before it reaches 300 s"
+        )),
+        _ => Finding::Problem(format!(
+            "duo: this host's clock is {seconds} s {which} Duo's, and Duo refuses more than 300 s. Set it by NTP \
+             (chrony, systemd-timesyncd); logins correct for it meanwhile"
+        )),
+    }
+}
+
+fn problem(origin: &str, fault: &Fault) -> String {
+    let advice = match fault.class {
+        FaultClass::Dns => "check provider.duo.api_host and this host's name servers",
+        FaultClass::Connect => "check that outgoing TCP to that host and port is allowed, or set provider.duo.http_proxy",
+        FaultClass::Tls => "check the clock, and whether a proxy in between has its own certificate (provider.duo.ca_bundle)",
+        FaultClass::Timeout => "check that outgoing TCP to that host and port is allowed",
+        FaultClass::ServerError => "see status.duo.com",
+        FaultClass::Throttled => "wait a minute and try again",
+        FaultClass::Credentials => {
+            "copy integration key, secret key and API hostname once more from the application \"Auth API\" in Duo's \
+             admin panel; all three belong together"
+        }
+        FaultClass::ClientError | FaultClass::Malformed => "check that provider.duo.api_host is Duo's API hostname",
+    };
+    format!("duo: {origin}: {fault}; {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_phone_shows_cannot_be_bent() {
+        assert_eq!(shown("ja\u{202e}ne\r\n<b>"), "jane<b>");
+        assert_eq!(shown(&"x".repeat(5000)).len(), PUSHINFO_VALUE);
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_told_before_it_matters() {
+        assert!(matches!(clock(-3), Finding::Good(_)));
+        assert!(matches!(clock(120), Finding::Good(text) if text.contains("120 s behind")));
+        assert!(matches!(clock(-301), Finding::Problem(text) if text.contains("301 s ahead of") && text.contains("NTP")));
+    }
+}

@@ -1,0 +1,301 @@
+//! One HTTPS client for every provider: connections are kept and shared, answers bounded, failures classed.
+
+use std::error::Error as StdError;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::HeaderMap;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::fault::{Fault, FaultClass};
+use crate::error::Error;
+
+/// No answer of a provider is longer.
+const MAX_BODY: usize = 256 * 1024;
+/// Calls on one connection at once; servers commonly allow 100 streams of HTTP/2.
+const CALLS_PER_LANE: usize = 96;
+/// Connections at once, for HTTP/2.
+const MAX_LANES: usize = 256;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The transports in use, by what makes them differ.
+#[derive(Default)]
+pub struct Transports {
+    known: Mutex<Vec<(TransportKey, Weak<Transport>)>>,
+    resolver: Resolver,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct TransportKey {
+    http_proxy: Option<String>,
+    ca_bundle: Option<String>,
+}
+
+impl Transports {
+    /// The transport for an HTTP proxy and a set of trusted certificates (PEM; the system's when there is none): the
+    /// one in use, with its connections, or a new one.
+    ///
+    /// # Errors
+    /// The certificates cannot be read, or there are none; the proxy's address cannot be used.
+    pub fn obtain(&self, http_proxy: Option<&str>, ca_bundle: Option<&str>) -> Result<Arc<Transport>, Error> {
+        let key = TransportKey {
+            http_proxy: http_proxy.map(str::to_owned),
+            ca_bundle: ca_bundle.map(str::to_owned),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, transport)| transport.strong_count() > 0);
+        if let Some(transport) = known.iter().find(|(k, _)| *k == key).and_then(|(_, t)| t.upgrade()) {
+            return Ok(transport);
+        }
+        let transport = Arc::new(Transport {
+            tls: tls(ca_bundle)?,
+            proxy: key.http_proxy.clone(),
+            resolver: self.resolver.clone(),
+            lanes: Mutex::new(Vec::new()),
+        });
+        // A proxy that cannot be used is found now and not by the first login.
+        transport.client()?;
+        known.push((key, Arc::downgrade(&transport)));
+        Ok(transport)
+    }
+}
+
+fn tls(ca_bundle: Option<&str>) -> Result<rustls::ClientConfig, Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    match ca_bundle {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let certificate = certificate.map_err(|_| Error::TrustCertificates("ca_bundle is not valid PEM".into()))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| Error::TrustCertificates(format!("ca_bundle: {error}")))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(Error::TrustCertificates(
+            "none found. Install /etc/ssl/certs/ca-certificates.crt, point SSL_CERT_FILE at such a file, or set \
+             ca_bundle"
+                .into(),
+        ));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::TrustCertificates(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// HTTPS connections to providers, through a proxy or not. They are shared by all calls: many at once on each where
+/// the server speaks HTTP/2, and as many connections as it takes.
+pub struct Transport {
+    tls: rustls::ClientConfig,
+    proxy: Option<String>,
+    resolver: Resolver,
+    lanes: Mutex<Vec<Arc<Lane>>>,
+}
+
+struct Lane {
+    client: reqwest::Client,
+    calls: AtomicUsize,
+}
+
+/// A call's place on a connection.
+struct Place(Arc<Lane>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, complete.
+    pub body: Vec<u8>,
+}
+
+impl Transport {
+    /// Makes one call and reads its answer to the end, within `timeout`.
+    ///
+    /// # Errors
+    /// No connection, no complete answer in time, or a longer one than 256 KiB. An HTTP status is no error here.
+    pub async fn call(&self, request: reqwest::Request, timeout: Duration) -> Result<Answer, Fault> {
+        let place = self.place().map_err(|error| Fault {
+            class: FaultClass::Connect,
+            detail: error.to_string(),
+            retry_after: None,
+            may_have_arrived: false,
+        })?;
+        let exchange = async {
+            let mut response = place.0.client.execute(request).await.map_err(|e| classify(&e))?;
+            let status = response.status().as_u16();
+            let headers = std::mem::take(response.headers_mut());
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|e| classify(&e))? {
+                if body.len() + chunk.len() > MAX_BODY {
+                    return Err(Fault::after_sending(FaultClass::Malformed, "the answer is longer than 256 KiB"));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(Answer { status, headers, body })
+        };
+        match tokio::time::timeout(timeout, Box::pin(exchange)).await {
+            Ok(result) => result,
+            Err(_) => Err(Fault::after_sending(
+                FaultClass::Timeout,
+                format!("no answer within {:.1} s", timeout.as_secs_f32()),
+            )),
+        }
+    }
+
+    /// The first connection with room, so that few calls use one connection and the others close when idle.
+    fn place(&self) -> Result<Place, Error> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = lanes
+            .iter()
+            .find(|lane| lane.calls.load(Ordering::Relaxed) < CALLS_PER_LANE)
+            .cloned();
+        let lane = match free {
+            Some(lane) => lane,
+            None if lanes.len() < MAX_LANES => {
+                let lane = Arc::new(Lane {
+                    client: self.client()?,
+                    calls: AtomicUsize::new(0),
+                });
+                lanes.push(Arc::clone(&lane));
+                lane
+            }
+            // All full: the one with the fewest, where the call waits for its turn.
+            None => lanes
+                .iter()
+                .min_by_key(|lane| lane.calls.load(Ordering::Relaxed))
+                .cloned()
+                .ok_or(Error::NoConnection)?,
+        };
+        lane.calls.fetch_add(1, Ordering::Relaxed);
+        Ok(Place(lane))
+    }
+
+    fn client(&self) -> Result<reqwest::Client, Error> {
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .dns_resolver(Arc::new(self.resolver.clone()))
+            .user_agent(concat!("radius-proxy/", env!("CARGO_PKG_VERSION")))
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(Duration::from_secs(60))
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(30))
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .http2_keep_alive_timeout(Duration::from_secs(10));
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(reqwest::Proxy::https(proxy).map_err(Error::HttpProxy)?);
+        }
+        builder.build().map_err(Error::HttpClient)
+    }
+}
+
+/// The class of a failed call, from the types of its causes and never from their texts.
+fn classify(error: &reqwest::Error) -> Fault {
+    let mut class = None;
+    let mut detail = String::new();
+    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(inner) = cause {
+        class = class.or_else(|| class_of(inner));
+        // Each layer repeats the text of the one below; the last is the plainest.
+        detail = inner.to_string();
+        cause = inner.source();
+    }
+    let class = class.unwrap_or(if error.is_timeout() {
+        FaultClass::Timeout
+    } else {
+        FaultClass::Connect
+    });
+    Fault {
+        class,
+        detail: if detail.is_empty() { "the call failed".to_owned() } else { detail },
+        retry_after: None,
+        may_have_arrived: !error.is_connect(),
+    }
+}
+
+fn class_of(error: &(dyn StdError + 'static)) -> Option<FaultClass> {
+    if error.is::<DnsFailure>() {
+        return Some(FaultClass::Dns);
+    }
+    if error.is::<rustls::Error>() {
+        return Some(FaultClass::Tls);
+    }
+    let io = error.downcast_ref::<io::Error>()?;
+    if io.kind() == io::ErrorKind::TimedOut {
+        return Some(FaultClass::Timeout);
+    }
+    // An io::Error's source() is the source of what it wraps: the wrapped error itself would be passed over.
+    io.get_ref().and_then(|inner| class_of(inner))
+}
+
+/// Name resolution by the system's resolv.conf and hosts file. There is no public server to fall back to: names of
+/// users' organisations go nowhere that the administrator did not write down.
+#[derive(Clone, Default)]
+struct Resolver {
+    inner: Arc<OnceLock<Option<TokioResolver>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0} has no address: {1}")]
+struct DnsFailure(String, String);
+
+impl Resolver {
+    fn system() -> Option<TokioResolver> {
+        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            tracing::warn!(%error, "resolv.conf cannot be used; only names of the hosts file have addresses");
+            let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+            TokioResolver::builder_with_config(nowhere, TokioRuntimeProvider::default())
+        });
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        builder.build().ok()
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let cell = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let name = name.as_str().to_owned();
+            let Some(resolver) = cell.get_or_init(Self::system) else {
+                return Err(DnsFailure(name, "there is no resolver".into()).into());
+            };
+            match resolver.lookup_ip(name.as_str()).await {
+                Ok(found) => {
+                    let addresses: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+                    let addresses: Addrs = Box::new(addresses.into_iter());
+                    Ok(addresses)
+                }
+                Err(error) => Err(DnsFailure(name, error.to_string()).into()),
+            }
+        })
+    }
+}

@@ -1,0 +1,136 @@
+//! Second factors. A provider sees a [`FactorRequest`] and gives a [`Verdict`], never a RADIUS byte.
+//!
+//! To add one: a file here that implements [`Provider`], and its line in [`build`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use proxy_config::{Config, Provider as ProviderConfig};
+use proxy_core::factor::{Factor, FactorRequest, LoginId, Refusal, RefusalReason, Verdict};
+
+use crate::error::Error;
+use crate::metrics::ProviderMetrics;
+
+pub mod duo;
+pub mod fault;
+pub mod http;
+pub mod totp;
+
+/// What is boxed wherever a provider has to wait.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Something that proves a second factor.
+pub trait Provider: Send + Sync + 'static {
+    /// Answers a login. It is called on the thread that owns the sockets: what has to wait, be it for a microsecond
+    /// of disk or network, goes into [`Answer::Later`].
+    fn ask(self: Arc<Self>, request: FactorRequest, asking: Asking) -> Answer;
+
+    /// Tries what a login would need, without logging anybody in: for `radius-proxy check`.
+    fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>>;
+
+    /// What an administrator should be told about the provider's own data after it was loaded: users that were left
+    /// out, for example. One sentence each, without secrets, at most [`MAX_COMPLAINTS`].
+    fn complaints(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// At most so many complaints are kept and logged of one load.
+pub const MAX_COMPLAINTS: usize = 100;
+
+/// What a provider has beside the request.
+pub struct Asking {
+    /// The wall clock, for factors that are made from it.
+    pub now: SystemTime,
+    login: LoginId,
+    engine: Arc<dyn Pushed>,
+}
+
+/// Who is told that a push was started.
+pub trait Pushed: Send + Sync {
+    /// A push, call or SMS was started for a login.
+    fn pushed(&self, login: LoginId);
+}
+
+impl Asking {
+    /// For one login.
+    #[must_use]
+    pub fn new(now: SystemTime, login: LoginId, engine: Arc<dyn Pushed>) -> Self {
+        Self { now, login, engine }
+    }
+
+    /// To be called before a push, call or SMS is started: it counts against the user's limit.
+    pub fn pushed(&self) {
+        self.engine.pushed(self.login);
+    }
+}
+
+/// A provider's answer.
+pub enum Answer {
+    /// Known on the spot.
+    Now(Verdict),
+    /// Known when the future is done. It is dropped when the login is given up; a provider that must tell the other
+    /// side then holds a guard in it whose `Drop` does so.
+    Later(BoxFuture<Verdict>),
+}
+
+/// One line of `radius-proxy check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Something that works.
+    Good(String),
+    /// Something that does not, with what to do.
+    Problem(String),
+}
+
+/// What outlives one configuration: a reload hands it to the providers built next.
+pub struct Shared {
+    /// Counters of calls.
+    pub metrics: ProviderMetrics,
+    /// HTTP connections, kept while host, proxy and trusted certificates stay.
+    pub transports: http::Transports,
+    /// Which TOTP codes were used.
+    pub used_codes: Arc<totp::UsedCodes>,
+    /// Who typed wrong TOTP codes.
+    pub failures: Arc<totp::Failures>,
+}
+
+impl Shared {
+    /// What a program starts with.
+    #[must_use]
+    pub fn new(metrics: ProviderMetrics) -> Self {
+        Self {
+            metrics,
+            transports: http::Transports::default(),
+            used_codes: Arc::default(),
+            failures: Arc::default(),
+        }
+    }
+}
+
+/// Builds the provider that a configuration names.
+///
+/// # Errors
+/// A provider that this build does not have, trusted certificates that cannot be read, or a proxy address that cannot
+/// be used.
+pub fn build(config: &Config, shared: &Shared) -> Result<Arc<dyn Provider>, Error> {
+    match &config.provider {
+        ProviderConfig::Duo(duo) => Ok(Arc::new(duo::Duo::new(duo, config.application.clone(), shared)?)),
+        ProviderConfig::Totp(totp) => Ok(Arc::new(totp::Totp::new(totp, config.policy.user_names, shared))),
+        other @ (ProviderConfig::Okta(_) | ProviderConfig::Radius(_)) => {
+            Err(Error::UnknownProvider { name: other.name() })
+        }
+    }
+}
+
+/// A refusal with what the user is told.
+#[must_use]
+pub fn refused(factor: Option<Factor>, reason: RefusalReason, message: impl Into<String>) -> Verdict {
+    Verdict::Refused(Refusal {
+        factor,
+        reason,
+        message: Some(message.into()),
+    })
+}

@@ -1,0 +1,249 @@
+//! What is remembered between codes: which were used, how far a user's clock is off, and who types wrong ones.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::seeds::Seed;
+
+/// How far a user's clock may be off beyond the accepted window, in steps, once that was learned (RFC 6238 section 6).
+const MAX_DRIFT: i64 = 10;
+/// The map is swept when it has doubled since the last sweep, and is at least so large.
+const SWEEP_FROM: usize = 1024;
+/// Wrong codes without a wait.
+const FREE_FAILURES: u32 = 5;
+/// The longest wait between two wrong codes, in seconds. A guesser gets 2,880 guesses a day at 3 codes in 1,000,000.
+const MAX_WAIT: u64 = 30;
+/// When a user's wrong codes are forgotten, in seconds after the last one.
+const FORGET_AFTER: u64 = 900;
+/// Users whose wrong codes are remembered at once. Only users with a seed can be among them.
+const MAX_FAILING: usize = 100_000;
+
+/// Used codes: no step of a seed is accepted twice, and none before one that was (RFC 6238 section 5.2).
+///
+/// Held in memory, for one process, across reloads. Users and seeds appear only as a keyed hash. Only users who have a
+/// seed get in, so that it is bounded by their number.
+#[derive(Default)]
+pub struct UsedCodes {
+    inner: Mutex<Used>,
+}
+
+#[derive(Default)]
+struct Used {
+    by_seed: HashMap<u64, UsedStep>,
+    key: RandomState,
+    sweep_at: usize,
+}
+
+#[derive(Clone, Copy)]
+struct UsedStep {
+    step: u64,
+    /// In seconds since the epoch; then no code of that step can be valid any more.
+    forget_at: u64,
+    drift: i8,
+}
+
+impl UsedCodes {
+    /// How many steps the user's clock was ahead (or behind, when negative) at the last login.
+    #[must_use]
+    pub fn drift(&self, user: &str, seed: &Seed) -> i64 {
+        let used = self.lock();
+        used.by_seed
+            .get(&used.hash(user, seed))
+            .map_or(0, |last| i64::from(last.drift))
+    }
+
+    /// Uses a step: `false` when it, or a later one, was used before. `now` is in seconds since the epoch, `skew` the
+    /// width of the accepted window in steps.
+    pub fn take(&self, user: &str, seed: &Seed, step: u64, now: u64, skew: u32) -> bool {
+        let mut used = self.lock();
+        let hash = used.hash(user, seed);
+        if used.by_seed.get(&hash).is_some_and(|last| step <= last.step) {
+            return false;
+        }
+        let period = u64::from(seed.period.max(1));
+        let drift = i64::try_from(step)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(i64::try_from(now / period).unwrap_or(i64::MAX))
+            .clamp(-MAX_DRIFT, MAX_DRIFT);
+        let reach = u64::from(skew).saturating_add(MAX_DRIFT.unsigned_abs()).saturating_add(2);
+        let last = UsedStep {
+            step,
+            forget_at: step.saturating_add(reach).saturating_mul(period),
+            drift: i8::try_from(drift).unwrap_or(0),
+        };
+        used.by_seed.insert(hash, last);
+        used.sweep(now);
+        true
+    }
+
+    /// How many steps are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().by_seed.len()
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Used> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Used {
+    fn hash(&self, user: &str, seed: &Seed) -> u64 {
+        self.key.hash_one((user, seed.key.expose()))
+    }
+
+    fn sweep(&mut self, now: u64) {
+        if self.by_seed.len() < self.sweep_at.max(SWEEP_FROM) {
+            return;
+        }
+        self.by_seed.retain(|_, last| last.forget_at > now || last.drift != 0);
+        self.sweep_at = self.by_seed.len().saturating_mul(2);
+    }
+}
+
+/// Wrong codes: each after the fifth makes the next try wait, 1 to 30 seconds. Nobody is locked out: waiting is all it
+/// takes, and a try that comes too early prolongs nothing.
+#[derive(Default)]
+pub struct Failures {
+    inner: Mutex<Failing>,
+}
+
+#[derive(Default)]
+struct Failing {
+    by_user: HashMap<u64, Failure>,
+    key: RandomState,
+}
+
+#[derive(Clone, Copy)]
+struct Failure {
+    count: u32,
+    last: u64,
+}
+
+impl Failure {
+    fn next_try(self) -> u64 {
+        let beyond = self.count.saturating_sub(FREE_FAILURES);
+        let wait = match beyond {
+            0 => 0,
+            n => 1_u64.checked_shl(n - 1).unwrap_or(MAX_WAIT).min(MAX_WAIT),
+        };
+        self.last.saturating_add(wait)
+    }
+}
+
+impl Failures {
+    /// How many seconds a user still has to wait before a code is looked at.
+    #[must_use]
+    pub fn wait(&self, user: &str, now: u64) -> u64 {
+        let failing = self.lock();
+        failing
+            .by_user
+            .get(&failing.key.hash_one(user))
+            .map_or(0, |failure| failure.next_try().saturating_sub(now).min(MAX_WAIT))
+    }
+
+    /// A wrong code at `now`, in seconds since the epoch.
+    pub fn wrong(&self, user: &str, now: u64) {
+        let mut failing = self.lock();
+        let hash = failing.key.hash_one(user);
+        if failing.by_user.len() >= MAX_FAILING && !failing.by_user.contains_key(&hash) {
+            failing.by_user.retain(|_, f| f.last.saturating_add(FORGET_AFTER) > now);
+            if failing.by_user.len() >= MAX_FAILING {
+                return;
+            }
+        }
+        let failure = failing.by_user.entry(hash).or_insert(Failure { count: 0, last: now });
+        if failure.last.saturating_add(FORGET_AFTER) <= now {
+            failure.count = 0;
+        }
+        failure.count = failure.count.saturating_add(1);
+        failure.last = now;
+    }
+
+    /// A right code.
+    pub fn right(&self, user: &str) {
+        let mut failing = self.lock();
+        if !failing.by_user.is_empty() {
+            let hash = failing.key.hash_one(user);
+            failing.by_user.remove(&hash);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Failing> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::code::{Algorithm, Digits};
+    use super::*;
+    use proxy_config::Secret;
+
+    fn seed(key: &[u8]) -> Seed {
+        Seed {
+            key: Secret::new(key.to_vec()),
+            algorithm: Algorithm::Sha1,
+            digits: Digits::SIX,
+            period: 30,
+        }
+    }
+
+    #[test]
+    fn a_step_is_used_once_and_none_before_it_is_used_after_it() {
+        let used = UsedCodes::default();
+        let one = seed(b"1234567890");
+        assert!(used.take("jane", &one, 100, 3000, 1));
+        assert!(!used.take("jane", &one, 100, 3000, 1));
+        assert!(!used.take("jane", &one, 99, 3000, 1));
+        assert!(used.take("jane", &one, 101, 3000, 1));
+        assert!(used.take("joe", &one, 100, 3000, 1), "another user with the same seed");
+        assert!(used.take("jane", &seed(b"0987654321"), 100, 3000, 1), "a new seed of the user");
+    }
+
+    #[test]
+    fn what_can_no_longer_be_replayed_is_forgotten() {
+        let used = UsedCodes::default();
+        let one = seed(b"1234567890");
+        for user in 0..5_000_u64 {
+            assert!(used.take(&user.to_string(), &one, user, user * 30, 1));
+        }
+        assert!(used.len() < 2 * SWEEP_FROM, "{}", used.len());
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_remembered_within_bounds() {
+        let used = UsedCodes::default();
+        let one = seed(b"1234567890");
+        assert!(used.take("jane", &one, 102, 3000, 2));
+        assert_eq!(used.drift("jane", &one), 2);
+        assert!(used.take("jane", &one, 150, 3000, 50));
+        assert_eq!(used.drift("jane", &one), MAX_DRIFT);
+    }
+
+    #[test]
+    fn wrong_codes_slow_down_and_never_lock_out() {
+        let failures = Failures::default();
+        for _ in 0..5 {
+            failures.wrong("jane", 1000);
+        }
+        assert_eq!(failures.wait("jane", 1000), 0);
+        failures.wrong("jane", 1000);
+        assert_eq!(failures.wait("jane", 1000), 1);
+        for _ in 0..100 {
+            failures.wrong("jane", 1000);
+        }
+        assert_eq!(failures.wait("jane", 1000), 30);
+        assert_eq!(failures.wait("jane", 1030), 0);
+        assert_eq!(failures.wait("joe", 1000), 0);
+        failures.right("jane");
+        assert_eq!(failures.wait("jane", 1000), 0);
+    }
+}

@@ -1,0 +1,163 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use proxy_config::{CaseRule, SeedFile};
+use proxy_core::factor::{Keyword, KeywordFactor, LoginId, Refusal};
+
+use super::*;
+use crate::metrics::ProviderMetrics;
+
+const RULE: UserNameRule = UserNameRule {
+    strip_domain: true,
+    case: CaseRule::Lower,
+    max_bytes: 64,
+};
+/// 12345678901234567890 in base32, the seed of RFC 6238's vectors.
+const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+const NOW: u64 = 1_111_111_109;
+
+fn totp(lines: &str) -> Totp {
+    let config = proxy_config::Totp {
+        seeds: vec![SeedFile {
+            path: "seeds/users".to_owned(),
+            text: Secret::new(lines.as_bytes().to_vec()),
+        }],
+        skew_steps: 1,
+    };
+    Totp::new(&config, RULE, &Shared::new(ProviderMetrics::default()))
+}
+
+fn request(user: &str, credential: Credential) -> FactorRequest {
+    FactorRequest {
+        login: LoginId(1),
+        user: UserName::normalise(user, &RULE).unwrap(),
+        user_as_sent: user.to_owned(),
+        credential,
+        client: crate::testing::client_name(),
+        source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        user_address: None,
+        budget: Duration::from_secs(20),
+        may_push: true,
+        attributes: Vec::new(),
+    }
+}
+
+fn typed(text: &[u8]) -> Credential {
+    Credential::Passcode(Secret::new(text.to_vec()))
+}
+
+fn code_at(time: u64) -> Vec<u8> {
+    Code::at(Algorithm::Sha1, b"12345678901234567890", time / 30, Digits::SIX)
+        .as_bytes()
+        .to_vec()
+}
+
+fn refusal(verdict: Verdict) -> Refusal {
+    match verdict {
+        Verdict::Refused(refusal) => refusal,
+        Verdict::Approved(_) => panic!("approved"),
+    }
+}
+
+#[test]
+fn a_code_of_the_window_is_accepted_once() {
+    for away in [-30_i64, 0, 30] {
+        let totp = totp(&format!("otpauth://totp/CORP:jane?secret={SEED}"));
+        let code = code_at(NOW.saturating_add_signed(away));
+        let login = request("CORP\\Jane", typed(&code));
+        assert!(matches!(totp.decide(&login, NOW), Verdict::Approved(_)), "{away}");
+        assert_eq!(refusal(totp.decide(&login, NOW)).reason, RefusalReason::PasscodeReplayed);
+    }
+}
+
+#[test]
+fn a_code_outside_the_window_is_wrong() {
+    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
+    for away in [-61_i64, 61] {
+        let login = request("jane", typed(&code_at(NOW.saturating_add_signed(away))));
+        assert_eq!(refusal(totp.decide(&login, NOW)).reason, RefusalReason::WrongPasscode);
+    }
+}
+
+#[test]
+fn a_clock_that_drifts_is_followed() {
+    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
+    // The user's clock runs ahead by one more step every day.
+    for day in 0..5_u64 {
+        let now = NOW + day * 86_400;
+        let login = request("jane", typed(&code_at(now + day * 30)));
+        assert!(matches!(totp.decide(&login, now), Verdict::Approved(_)), "day {day}");
+    }
+}
+
+#[test]
+fn a_challenge_response_is_tried_with_the_valid_codes() {
+    struct Typed(Vec<u8>);
+    impl ResponseCheck for Typed {
+        fn matches(&self, guess: &[u8]) -> bool {
+            guess == self.0
+        }
+    }
+    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
+    let response = |text: &[u8]| Credential::Response(Arc::new(Typed(text.to_vec())));
+    let code = code_at(NOW);
+    match totp.decide(&request("jane", response(&code)), NOW) {
+        Verdict::Approved(approval) => assert_eq!(approval.found_text.unwrap().expose(), code),
+        Verdict::Refused(_) => panic!("refused"),
+    }
+    let other = request("jane", response(b"hunter2"));
+    assert_eq!(refusal(totp.decide(&other, NOW)).reason, RefusalReason::NothingMatched);
+}
+
+#[test]
+fn who_has_no_seed_or_two_is_refused_by_name() {
+    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret={SEED}"));
+    let code = code_at(NOW);
+    let reason = |user: &str| refusal(totp.decide(&request(user, typed(&code)), NOW)).reason;
+    assert_eq!(reason("joe"), RefusalReason::UnknownUser);
+    assert_eq!(reason("jane"), RefusalReason::NotEnrolled);
+}
+
+#[test]
+fn wrong_codes_slow_the_user_down_and_a_reload_does_not_help() {
+    let lines = format!("otpauth://totp/jane?secret={SEED}");
+    let first = totp(&lines);
+    for _ in 0..6 {
+        let reason = refusal(first.decide(&request("jane", typed(b"000000")), NOW)).reason;
+        assert_eq!(reason, RefusalReason::WrongPasscode);
+    }
+    let shared = Shared {
+        failures: Arc::clone(&first.failures),
+        used_codes: Arc::clone(&first.used),
+        ..Shared::new(ProviderMetrics::default())
+    };
+    let config = proxy_config::Totp {
+        seeds: vec![SeedFile {
+            path: "seeds/users".to_owned(),
+            text: Secret::new(lines.into_bytes()),
+        }],
+        skew_steps: 1,
+    };
+    let second = Totp::new(&config, RULE, &shared);
+    let login = request("jane", typed(&code_at(NOW)));
+    assert_eq!(refusal(second.decide(&login, NOW)).reason, RefusalReason::Throttled);
+    let later = NOW + 1;
+    assert!(matches!(
+        second.decide(&request("jane", typed(&code_at(later))), later),
+        Verdict::Approved(_)
+    ));
+}
+
+#[test]
+fn a_keyword_is_told_what_to_type_instead() {
+    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
+    let keyword = Keyword {
+        factor: KeywordFactor::Push,
+        device: None,
+    };
+    let told = refusal(totp.decide(&request("jane", Credential::Keyword(keyword)), NOW));
+    assert_eq!(told.reason, RefusalReason::FactorUnavailable);
+    assert!(told.message.unwrap().contains("authenticator app"));
+    let nothing = refusal(totp.decide(&request("jane", Credential::Default), NOW));
+    assert_eq!(nothing.reason, RefusalReason::NothingMatched);
+}

@@ -1,0 +1,126 @@
+//! What other threads tell the one that owns sockets and engine.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proxy_core::Settings;
+use proxy_core::factor::{LoginId, Verdict};
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::provider::{Provider, Pushed};
+
+/// One message.
+pub(crate) enum Message {
+    /// A provider's end of a login.
+    Verdict(LoginId, Verdict),
+    /// A push was started.
+    Pushed(LoginId),
+    /// Another configuration.
+    Reconfigure(Box<Reconfigured>),
+    /// Start nothing new; end when nothing is pending.
+    Drain,
+}
+
+/// What a reload changes.
+pub(crate) struct Reconfigured {
+    pub(crate) settings: Settings,
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) provider_name: &'static str,
+    pub(crate) max_pending: usize,
+}
+
+/// Messages a provider's tasks can leave unread. Each pending login leaves two at most; there are up to a million.
+const CAPACITY: usize = 2_100_000;
+
+/// A bounded queue with a file descriptor that is readable while something is in it.
+pub(crate) struct Mailbox {
+    queue: Mutex<Vec<Message>>,
+    bell: OwnedFd,
+    metrics: Arc<Metrics>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Result<Self, Error> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| Error::Start {
+            what: "eventfd",
+            source: error.into(),
+        })?;
+        Ok(Self {
+            queue: Mutex::new(Vec::new()),
+            bell,
+            metrics,
+        })
+    }
+
+    /// Leaves a message. A provider's message that finds no room is lost and counted: its login ends by the engine's
+    /// own deadline.
+    pub(crate) fn put(&self, message: Message) {
+        let was_empty = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_provider = matches!(message, Message::Verdict(..) | Message::Pushed(_));
+            if is_provider && queue.len() >= CAPACITY {
+                self.metrics.lost_verdicts.inc();
+                return;
+            }
+            let was_empty = queue.is_empty();
+            queue.push(message);
+            was_empty
+        };
+        if was_empty {
+            // It fails only when the counter is full, and then the bell is ringing anyway.
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Takes all messages in order into `into`, which must be empty.
+    pub(crate) fn take(&self, into: &mut Vec<Message>) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if !queue.is_empty() {
+            std::mem::swap(&mut *queue, into);
+            drop(queue);
+            let mut rings = [0_u8; 8];
+            // Nothing to read means that another thread is about to ring: then the next wait ends at once.
+            let _ = rustix::io::read(&self.bell, &mut rings);
+        }
+    }
+
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+impl Pushed for Mailbox {
+    fn pushed(&self, login: LoginId) {
+        self.put(Message::Pushed(login));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    fn rings(mailbox: &Mailbox) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(mailbox.bell(), PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&at_once)).unwrap() == 1
+    }
+
+    #[test]
+    fn the_bell_rings_while_something_is_inside() {
+        let mailbox = Mailbox::new(Arc::default()).unwrap();
+        assert!(!rings(&mailbox));
+        mailbox.put(Message::Drain);
+        mailbox.pushed(LoginId(7));
+        assert!(rings(&mailbox));
+        let mut messages = Vec::new();
+        mailbox.take(&mut messages);
+        assert!(matches!(
+            messages.as_slice(),
+            [Message::Drain, Message::Pushed(LoginId(7))]
+        ));
+        assert!(!rings(&mailbox));
+    }
+}

@@ -1,0 +1,4 @@
+//! `radius-proxy serve`.
+
+mod mailbox;
+mod udp;
