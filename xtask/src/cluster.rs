@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use local_cluster::{Cluster, Console, Name, Options};
+use local_cluster::{Cluster, Component, Console, Name, Options};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
@@ -22,6 +22,20 @@ pub(crate) enum Task {
     Status(Which),
     /// Print the path of the administrator's kubeconfig.
     Kubeconfig(Which),
+    /// Stop a node as a loss of power does (`node-2`), or a part of the control plane (`kube-apiserver`).
+    Stop {
+        #[command(flatten)]
+        which: Which,
+        /// The node or the part, as `status` names it.
+        what: String,
+    },
+    /// Start what was stopped, and wait until it is ready.
+    Start {
+        #[command(flatten)]
+        which: Which,
+        /// The node or the part, as `status` names it.
+        what: String,
+    },
     /// Import image archives (OCI or Docker) into every node.
     Load {
         #[command(flatten)]
@@ -48,6 +62,21 @@ pub(crate) fn run(task: Task) -> anyhow::Result<()> {
         Task::Kubeconfig(which) => {
             println!("{}", Cluster::open(&which.name)?.kubeconfig().display());
             Ok(())
+        }
+        Task::Stop { which, what } => {
+            let cluster = Cluster::open(&which.name)?;
+            match Component::named(&what) {
+                Some(component) => Ok(cluster.stop_component(component)?),
+                None => Ok(cluster.stop_node(&what)?),
+            }
+        }
+        Task::Start { which, what } => {
+            let cluster = Cluster::open(&which.name)?;
+            if let Some(component) = Component::named(&what) {
+                return Ok(cluster.start_component(component)?);
+            }
+            cluster.start_node(&what)?;
+            Ok(cluster.wait_for_node(&what)?)
         }
         Task::Load { which, archives } => {
             let cluster = Cluster::open(&which.name)?;

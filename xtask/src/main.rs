@@ -6,6 +6,7 @@ mod demo;
 mod e2e;
 mod images;
 mod test;
+mod tool;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Task {
     Cluster(cluster::Task),
     /// Build the container images of operator, proxy and simulators as archives below target/images.
     Images(images::Arguments),
+    /// Print the path of a pinned program (or of kubeconform's schemas), built first where it is missing.
+    Tool(tool::Arguments),
     /// The whole product on a real cluster, step by step; the cluster is left running.
     Demo(demo::Arguments),
     /// End what the demo left running.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Cluster(task) => cluster::run(task),
         Task::Images(arguments) => images::run(&arguments),
+        Task::Tool(arguments) => tool::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::DemoDown(arguments) => demo::down(&arguments),
         Task::E2e(arguments) => e2e::run(&arguments),

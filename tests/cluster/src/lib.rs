@@ -33,6 +33,7 @@ mod pki;
 mod process;
 pub mod progress;
 mod run;
+pub mod schemas;
 mod state;
 mod status;
 mod sys;

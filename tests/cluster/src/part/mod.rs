@@ -53,6 +53,12 @@ impl Component {
         }
     }
 
+    /// The component of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|component| component.name() == name)
+    }
+
     /// How to run it.
     pub(crate) fn plan(self, layout: &Layout, network: Network, pki: &Pki) -> Plan {
         match self {
