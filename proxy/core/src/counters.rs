@@ -50,10 +50,20 @@ closed_set! {
         DuplicatePending => "duplicate_pending",
         /// A retransmission of a request that a newer one of the same login has replaced.
         DuplicateSuperseded => "duplicate_superseded",
-        /// More than the client may send while nothing proves the secret.
-        UnprovenFlood => "unproven_flood",
+        /// Status-Server beyond the rate of its client address.
+        Throttled => "throttled",
         /// The proxy is ending: left to another one.
         Draining => "draining",
+    }
+}
+
+impl DropReason {
+    /// Whether it tells of a mistake or an attack, and not of an ordinary retransmission.
+    pub(crate) const fn is_noteworthy(self) -> bool {
+        !matches!(
+            self,
+            Self::DuplicatePending | Self::DuplicateSuperseded | Self::Draining
+        )
     }
 }
 

@@ -1,36 +1,97 @@
 //! The engine: every decision about a datagram, a verdict and the passing of time.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Settings;
-use crate::counters::Counters;
+use crate::addresses::Addresses;
+use crate::challenge::Challenges;
+use crate::clients::Client;
+use crate::counters::{Counters, DropReason, Event};
+use crate::duplicates::Duplicates;
 use crate::factor::{LoginId, Verdict};
-use crate::outputs::{Outputs, SocketId};
+use crate::late::LateApprovals;
+use crate::limits::{Bucket, Rate, UserLimits};
+use crate::logins::Logins;
+use crate::outputs::{DropNotice, Outputs, SocketId};
+use crate::packet::{Request, RequestKind};
+use crate::password::Candidates;
+use crate::random::Unguessable;
+use crate::reply::ReplyTo;
+use crate::settings::Checked;
 use crate::time::Now;
+use crate::verify::{self, Verified};
+
+mod access;
+mod ask;
+mod classify;
+mod end;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+/// Notices of dropped datagrams: twenty at once, two a second after that.
+const NOTICES: Rate = Rate {
+    count: 20,
+    period: Duration::from_secs(10),
+};
 
 /// A RADIUS authentication server, sans I/O.
 pub struct Engine {
     settings: Settings,
     counters: Counters,
+    random: Unguessable,
+    addresses: Addresses,
+    duplicates: Duplicates,
+    logins: Logins,
+    users: UserLimits,
+    late: LateApprovals,
+    challenges: Challenges,
+    candidates: Candidates,
+    notices: Bucket,
+    suppressed: u64,
+    draining: bool,
+}
+
+/// A verified request, and how it came.
+struct Arrival<'a> {
+    now: Now,
+    from: SocketAddr,
+    /// The canonical address of `from`: what "client" means in limits.
+    source: IpAddr,
+    socket: SocketId,
+    client: Arc<Client>,
+    request: Verified<Request<'a>>,
 }
 
 impl Engine {
     /// An engine that knows nothing yet. `seed` must be fresh from the system's random source: States, MS-CHAP
     /// challenges and the keys of digests in memory are made from it.
     #[must_use]
-    pub fn new(settings: Settings, now: Now, seed: [u8; 32]) -> Self {
-        let _ = (now, seed);
+    pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
+        let limits = settings.checked().config.policy.limits;
         Self {
             settings,
             counters: Counters::default(),
+            random: Unguessable::new(seed),
+            addresses: Addresses::new(),
+            duplicates: Duplicates::new(),
+            logins: Logins::default(),
+            users: UserLimits::new(limits),
+            late: LateApprovals::new(),
+            challenges: Challenges::new(),
+            candidates: Candidates::new(),
+            notices: Bucket::default(),
+            suppressed: 0,
+            draining: false,
         }
     }
 
     /// Goes on with another configuration. Answers that may be asked for again, pending logins (with the secret that
     /// their request proved) and limits are kept.
-    pub fn reconfigure(&mut self, settings: Settings, now: Now) {
-        let _ = now;
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.users.reconfigure(settings.checked().config.policy.limits);
         self.settings = settings;
     }
 
@@ -43,44 +104,147 @@ impl Engine {
         datagram: &[u8],
         out: &mut Outputs,
     ) {
-        let _ = (now, from, socket, datagram, out, &self.settings);
+        self.counters.happened(Event::Received);
+        if let Err(reason) = self.accept_datagram(now, from, socket, datagram, out) {
+            self.dropped(now, from, reason, out);
+        }
     }
 
     /// Takes a provider's end of a login. For a login that ended meanwhile it does nothing, unless it is the approval
     /// of a push, which is kept for one further try of the same user for a short time.
     pub fn verdict(&mut self, now: Now, login: LoginId, verdict: Verdict, out: &mut Outputs) {
-        let _ = (now, login, verdict, out);
+        self.take_verdict(now, login, verdict, out);
     }
 
     /// A provider has started a push, call or SMS for the login: counted against the user's limit.
     pub fn pushed(&mut self, now: Now, login: LoginId) {
-        let _ = (now, login);
+        let Some(login) = self.logins.get_mut(login) else {
+            return;
+        };
+        login.pushed = true;
+        self.counters.happened(Event::Pushed);
+        let mut evicted = false;
+        self.users.pushed(&login.user, now.monotonic, &mut evicted);
+        self.count_if(evicted, Event::EvictedUser);
     }
 
     /// Answers what has come to its deadline, and forgets what is old.
     pub fn tick(&mut self, now: Now, out: &mut Outputs) {
-        let _ = (now, out);
+        while let Some(login) = self.logins.due(now.monotonic) {
+            self.wake(now, login, out);
+        }
+        self.duplicates.expire(now.monotonic);
     }
 
     /// When [`Engine::tick`] has something to do, in the caller's monotonic time; `None` while nothing is waiting.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        None
+        [self.logins.next_wake(), self.duplicates.next_expiry()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// From now on no push is started: such requests are left in silence to another pod. Passcodes are answered, and
-    /// pending logins go on to their verdict or deadline.
-    pub fn drain(&mut self) {}
+    /// From now on no push is started: such requests are left in silence to another pod, and Status-Server too.
+    /// Passcodes are answered, and pending logins go on to their verdict or deadline.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
 
     /// Logins that wait for their answer. A draining caller ends when it is 0, or at its own deadline.
     #[must_use]
     pub fn pending(&self) -> usize {
-        0
+        self.logins.attempts()
     }
 
     /// What was counted since the engine was made.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    fn checked(&self) -> &Checked {
+        self.settings.checked()
+    }
+
+    /// In order of cost: the client by its address, the packet's shape, the proof.
+    fn accept_datagram(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        socket: SocketId,
+        datagram: &[u8],
+        out: &mut Outputs,
+    ) -> Result<(), DropReason> {
+        let source = from.ip().to_canonical();
+        let client = self.checked().clients.find(source);
+        let client = Arc::clone(client.ok_or(DropReason::UnknownClient)?);
+        let request = Request::parse(datagram)?;
+        let request = verify::verify(request, &client, self.addresses.known(source))?;
+        let arrival = Arrival {
+            now,
+            from,
+            source,
+            socket,
+            client,
+            request,
+        };
+        match arrival.request.packet().kind {
+            RequestKind::Access => self.access(arrival, out),
+            RequestKind::Status => self.status(&arrival, out),
+        }
+    }
+
+    /// Status-Server (RFC 5997). It is answered anew each time: its answer holds nothing that could differ.
+    fn status(&mut self, arrival: &Arrival<'_>, out: &mut Outputs) -> Result<(), DropReason> {
+        if self.draining {
+            return Err(DropReason::Draining);
+        }
+        if !self.within_rate(arrival) {
+            return Err(DropReason::Throttled);
+        }
+        self.counters.happened(Event::StatusServer);
+        let reply = ReplyTo::new(&arrival.request, &arrival.client, arrival.from, arrival.socket);
+        out.send(arrival.from, arrival.socket, &reply.status());
+        Ok(())
+    }
+
+    /// Notes what the request shows of its address, and takes one from the address's rate.
+    fn within_rate(&mut self, arrival: &Arrival<'_>) -> bool {
+        let rate = Rate {
+            count: self.checked().config.policy.limits.requests_per_client_per_second,
+            period: Duration::from_secs(1),
+        };
+        let (source, now) = (arrival.source, arrival.now.monotonic);
+        let mut evicted = false;
+        let granted = match verify::shown(&arrival.request) {
+            Some(shown) => self.addresses.proved(source, shown, now, rate, &mut evicted),
+            None => self.addresses.unproved(source, now, rate),
+        };
+        self.count_if(evicted, Event::EvictedAddress);
+        granted
+    }
+
+    fn dropped(&mut self, now: Now, from: SocketAddr, reason: DropReason, out: &mut Outputs) {
+        self.counters.dropped(reason);
+        if !reason.is_noteworthy() {
+            return;
+        }
+        if self.notices.take(now.monotonic, NOTICES) {
+            let suppressed = std::mem::take(&mut self.suppressed);
+            out.notices.push(DropNotice {
+                from,
+                reason,
+                suppressed,
+            });
+        } else {
+            self.suppressed = self.suppressed.saturating_add(1);
+        }
+    }
+
+    fn count_if(&mut self, happened: bool, event: Event) {
+        if happened {
+            self.counters.happened(event);
+        }
     }
 }

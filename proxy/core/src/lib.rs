@@ -5,13 +5,32 @@
 //! [`factor::FactorRequest`] that comes out, hands its end to [`Engine::verdict`], and calls [`Engine::tick`] at
 //! [`Engine::next_deadline`]. Nothing here waits, and nothing here can grow without a bound.
 
+mod addresses;
+mod bounded;
+mod challenge;
+mod clients;
 pub mod counters;
+pub mod dictionary;
+mod duplicates;
 mod engine;
 pub mod factor;
+mod late;
+mod limits;
+mod logins;
+mod message_authenticator;
 pub mod outputs;
+mod packet;
+mod password;
+mod random;
 pub mod record;
+mod reply;
 mod settings;
+#[cfg(test)]
+mod testing;
 mod time;
+mod typed;
+mod user_name;
+mod verify;
 
 pub use engine::Engine;
 pub use settings::Settings;

@@ -1,13 +1,38 @@
 //! The configuration as the engine works with it: names looked up, networks sorted, keys made.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use proxy_config::{Config, Problems};
+use proxy_config::{Config, Problem, Problems, Provider};
+
+use crate::clients::{Client, Clients};
+use crate::dictionary;
+use crate::factor::UserName;
+use crate::message_authenticator::SecretKey;
 
 /// A configuration whose every name of an attribute is in the dictionary. Cheap to clone.
 #[derive(Clone)]
-pub struct Settings {
+pub struct Settings(Arc<Checked>);
+
+pub(crate) struct Checked {
     pub(crate) config: Arc<Config>,
+    pub(crate) clients: Clients,
+    pub(crate) exempt: BTreeSet<UserName>,
+    pub(crate) provider: ProviderKind,
+    /// Types of the attributes passed to an upstream server; sorted. Of a vendor's attribute the whole of
+    /// Vendor-Specific with that vendor and type.
+    pub(crate) forwarded: Vec<&'static dictionary::Attribute>,
+}
+
+/// What the engine must know of a provider: whether a credential can start a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProviderKind {
+    /// Duo, Okta: everything but a passcode can.
+    Pushing,
+    /// TOTP: nothing can.
+    Local,
+    /// An upstream server that decides about the password itself, and may well be another push proxy.
+    Upstream,
 }
 
 impl Settings {
@@ -17,6 +42,123 @@ impl Settings {
     /// # Errors
     /// Every attribute that is not in the dictionary or whose value does not fit its type, with the field.
     pub fn check(config: Arc<Config>) -> Result<Self, Problems> {
-        Ok(Self { config })
+        let mut problems = Vec::new();
+        let clients: Vec<_> = config
+            .clients
+            .iter()
+            .enumerate()
+            .map(|(i, client)| Arc::new(check_client(i, client, &mut problems)))
+            .collect();
+        let mut forwarded = Vec::new();
+        let provider = match &config.provider {
+            Provider::Duo(_) | Provider::Okta(_) => ProviderKind::Pushing,
+            Provider::Totp(_) => ProviderKind::Local,
+            Provider::Radius(upstream) => {
+                forwarded = check_names("forward_attributes", &upstream.forward_attributes, &mut problems);
+                check_names("return_attributes", &upstream.return_attributes, &mut problems);
+                ProviderKind::Upstream
+            }
+        };
+        let exempt = config
+            .policy
+            .exempt
+            .iter()
+            .filter_map(|name| UserName::normalise(name, &config.policy.user_names))
+            .collect();
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        Ok(Self(Arc::new(Checked {
+            clients: Clients::new(&clients),
+            config,
+            exempt,
+            provider,
+            forwarded,
+        })))
+    }
+
+    pub(crate) fn checked(&self) -> &Checked {
+        &self.0
+    }
+}
+
+fn check_client(i: usize, client: &proxy_config::Client, problems: &mut Vec<Problem>) -> Client {
+    let mut problem = |field: String, message: String| problems.push(Problem { field, message });
+    let mut accept_attributes = Vec::with_capacity(client.accept_attributes.len());
+    for (j, (name, value)) in client.accept_attributes.iter().enumerate() {
+        let at = format!("clients[{i}].accept_attributes[{j}]");
+        match dictionary::lookup(name).map(|attribute| attribute.encode(value)) {
+            Some(Ok(avp)) => accept_attributes.push(avp),
+            Some(Err(error)) => problem(format!("{at}.value"), error.to_string()),
+            None => problem(format!("{at}.name"), unknown(name)),
+        }
+    }
+    let user_address = client.user_address_attribute.as_deref().and_then(|name| {
+        let found = dictionary::lookup(name);
+        if found.is_none() {
+            problem(format!("clients[{i}].user_address_attribute"), unknown(name));
+        }
+        found
+    });
+    let secrets = [Some(&client.secret), client.previous_secret.as_ref()];
+    Client {
+        name: client.name.as_str().into(),
+        secrets: secrets
+            .into_iter()
+            .flatten()
+            .filter_map(|secret| SecretKey::new(secret.clone()).map(Arc::new))
+            .collect(),
+        accept_attributes,
+        user_address,
+        config: client.clone(),
+    }
+}
+
+fn check_names(
+    field: &str,
+    names: &[String],
+    problems: &mut Vec<Problem>,
+) -> Vec<&'static dictionary::Attribute> {
+    let mut found = Vec::with_capacity(names.len());
+    for (i, name) in names.iter().enumerate() {
+        match dictionary::lookup(name) {
+            Some(attribute) => found.push(attribute),
+            None => problems.push(Problem {
+                field: format!("provider.radius.{field}[{i}]"),
+                message: unknown(name),
+            }),
+        }
+    }
+    found
+}
+
+fn unknown(name: &str) -> String {
+    format!("is {name:?}, which is not in the dictionary; write a name such as Filter-Id or Class")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn an_attribute_that_is_not_in_the_dictionary_is_a_problem_with_its_field() {
+        let mut config = testing::config("");
+        config.clients[0].accept_attributes = vec![
+            ("Class".to_owned(), "staff".to_owned()),
+            ("Clas".to_owned(), "staff".to_owned()),
+            ("Session-Timeout".to_owned(), "long".to_owned()),
+        ];
+        config.clients[0].user_address_attribute = Some("Proxy-State".to_owned());
+        let problems = Settings::check(Arc::new(config)).err().unwrap();
+        let fields: Vec<_> = problems.0.iter().map(|problem| problem.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "clients[0].accept_attributes[1].name",
+                "clients[0].accept_attributes[2].value",
+                "clients[0].user_address_attribute",
+            ]
+        );
     }
 }

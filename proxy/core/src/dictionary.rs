@@ -1,0 +1,330 @@
+//! Attributes by name, as FreeRADIUS and the RFCs name them: those that a configuration can add to an Access-Accept,
+//! take the user's address from, or pass to and from an upstream server.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use radius::core::avp::{AVP, AVPType};
+use radius::core::{
+    rfc2865, rfc2868, rfc2869, rfc3162, rfc4372, rfc4675, rfc4849, rfc5607, rfc6911, rfc7155,
+};
+
+/// An attribute with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attribute {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type; 26 for one of a vendor.
+    pub code: u8,
+    /// The vendor and the vendor's own type, of one in Vendor-Specific.
+    pub vendor: Option<(u32, u8)>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Octets,
+    /// 32 bits, some of them with names.
+    Integer(&'static [(&'static str, u32)]),
+    /// A tag of zero and 24 bits (RFC 2868 section 3), some with names.
+    Tagged(&'static [(&'static str, u32)]),
+    Ipv4,
+    Ipv6,
+}
+
+/// Why a text cannot be an attribute's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Longer than an attribute can be.
+    #[error("is {0} bytes long; an attribute holds {1} at most")]
+    TooLong(usize, usize),
+    /// Empty: RFC 2865 section 5 has no attribute without a value.
+    #[error("is empty; leave the attribute out instead")]
+    Empty,
+    /// Neither a number nor a known name of one.
+    #[error("must be a number of 0 to {0}, or a name that the dictionary has for one")]
+    NotANumber(u32),
+    /// No IPv4 address.
+    #[error("must be an IPv4 address")]
+    NotIpv4,
+    /// No IPv6 address.
+    #[error("must be an IPv6 address")]
+    NotIpv6,
+}
+
+const SERVICE_TYPE: &[(&str, u32)] = &[
+    ("Login-User", rfc2865::SERVICE_TYPE_LOGIN_USER),
+    ("Framed-User", rfc2865::SERVICE_TYPE_FRAMED_USER),
+    ("Callback-Login-User", rfc2865::SERVICE_TYPE_CALLBACK_LOGIN_USER),
+    ("Callback-Framed-User", rfc2865::SERVICE_TYPE_CALLBACK_FRAMED_USER),
+    ("Outbound-User", rfc2865::SERVICE_TYPE_OUTBOUND_USER),
+    ("Administrative-User", rfc2865::SERVICE_TYPE_ADMINISTRATIVE_USER),
+    ("NAS-Prompt-User", rfc2865::SERVICE_TYPE_NAS_PROMPT_USER),
+    ("Authenticate-Only", rfc2865::SERVICE_TYPE_AUTHENTICATE_ONLY),
+];
+
+const fn standard(name: &'static str, code: AVPType, kind: Kind) -> Attribute {
+    Attribute {
+        name,
+        code,
+        vendor: None,
+        kind,
+    }
+}
+
+const fn vendor(name: &'static str, id: u32, typ: u8, kind: Kind) -> Attribute {
+    Attribute {
+        name,
+        code: rfc2865::VENDOR_SPECIFIC_TYPE,
+        vendor: Some((id, typ)),
+        kind,
+    }
+}
+
+/// Everything that has a name. What the server makes itself (Message-Authenticator, Proxy-State, State) and what holds
+/// a password or EAP has none here, so that no configuration can send or pass it on.
+const ATTRIBUTES: &[Attribute] = &[
+    standard("User-Name", rfc2865::USER_NAME_TYPE, Kind::Text),
+    standard("NAS-IP-Address", rfc2865::NAS_IP_ADDRESS_TYPE, Kind::Ipv4),
+    standard("NAS-Port", rfc2865::NAS_PORT_TYPE, Kind::Integer(&[])),
+    standard(
+        "Service-Type",
+        rfc2865::SERVICE_TYPE_TYPE,
+        Kind::Integer(SERVICE_TYPE),
+    ),
+    standard(
+        "Framed-Protocol",
+        rfc2865::FRAMED_PROTOCOL_TYPE,
+        Kind::Integer(&[("PPP", 1)]),
+    ),
+    standard("Framed-IP-Address", rfc2865::FRAMED_IP_ADDRESS_TYPE, Kind::Ipv4),
+    standard("Framed-IP-Netmask", rfc2865::FRAMED_IP_NETMASK_TYPE, Kind::Ipv4),
+    standard("Filter-Id", rfc2865::FILTER_ID_TYPE, Kind::Text),
+    standard("Framed-MTU", rfc2865::FRAMED_MTU_TYPE, Kind::Integer(&[])),
+    standard("Reply-Message", rfc2865::REPLY_MESSAGE_TYPE, Kind::Text),
+    standard("Framed-Route", rfc2865::FRAMED_ROUTE_TYPE, Kind::Text),
+    standard("Class", rfc2865::CLASS_TYPE, Kind::Octets),
+    standard(
+        "Session-Timeout",
+        rfc2865::SESSION_TIMEOUT_TYPE,
+        Kind::Integer(&[]),
+    ),
+    standard("Idle-Timeout", rfc2865::IDLE_TIMEOUT_TYPE, Kind::Integer(&[])),
+    standard(
+        "Termination-Action",
+        rfc2865::TERMINATION_ACTION_TYPE,
+        Kind::Integer(&[("Default", 0), ("RADIUS-Request", 1)]),
+    ),
+    standard("Called-Station-Id", rfc2865::CALLED_STATION_ID_TYPE, Kind::Text),
+    standard("Calling-Station-Id", rfc2865::CALLING_STATION_ID_TYPE, Kind::Text),
+    standard("NAS-Identifier", rfc2865::NAS_IDENTIFIER_TYPE, Kind::Text),
+    standard("NAS-Port-Type", rfc2865::NAS_PORT_TYPE_TYPE, Kind::Integer(&[])),
+    standard("Port-Limit", rfc2865::PORT_LIMIT_TYPE, Kind::Integer(&[])),
+    standard(
+        "Tunnel-Type",
+        rfc2868::TUNNEL_TYPE_TYPE,
+        Kind::Tagged(&[("VLAN", 13)]),
+    ),
+    standard(
+        "Tunnel-Medium-Type",
+        rfc2868::TUNNEL_MEDIUM_TYPE_TYPE,
+        Kind::Tagged(&[("IPv4", 1), ("IPv6", 2), ("IEEE-802", 6)]),
+    ),
+    standard(
+        "Tunnel-Client-Endpoint",
+        rfc2868::TUNNEL_CLIENT_ENDPOINT_TYPE,
+        Kind::Text,
+    ),
+    standard(
+        "Tunnel-Private-Group-Id",
+        rfc2868::TUNNEL_PRIVATE_GROUP_ID_TYPE,
+        Kind::Text,
+    ),
+    standard("Connect-Info", rfc2869::CONNECT_INFO_TYPE, Kind::Text),
+    standard(
+        "Acct-Interim-Interval",
+        rfc2869::ACCT_INTERIM_INTERVAL_TYPE,
+        Kind::Integer(&[]),
+    ),
+    standard("NAS-Port-Id", rfc2869::NAS_PORT_ID_TYPE, Kind::Text),
+    standard("Framed-Pool", rfc2869::FRAMED_POOL_TYPE, Kind::Text),
+    standard("NAS-IPv6-Address", rfc3162::NAS_IPV6_ADDRESS_TYPE, Kind::Ipv6),
+    standard("Framed-IPv6-Pool", rfc3162::FRAMED_IPV6_POOL_TYPE, Kind::Text),
+    standard(
+        "Chargeable-User-Identity",
+        rfc4372::CHARGEABLE_USER_IDENTITY_TYPE,
+        Kind::Octets,
+    ),
+    standard("Egress-VLAN-Name", rfc4675::EGRESS_VLAN_NAME_TYPE, Kind::Text),
+    standard("NAS-Filter-Rule", rfc4849::NAS_FILTER_RULE_TYPE, Kind::Text),
+    standard(
+        "Management-Policy-Id",
+        rfc5607::MANAGEMENT_POLICY_ID_TYPE,
+        Kind::Text,
+    ),
+    standard(
+        "Management-Privilege-Level",
+        rfc5607::MANAGEMENT_PRIVILEGE_LEVEL_TYPE,
+        Kind::Integer(&[]),
+    ),
+    standard(
+        "Framed-IPv6-Address",
+        rfc6911::FRAMED_IPV6_ADDRESS_TYPE,
+        Kind::Ipv6,
+    ),
+    standard(
+        "Originating-Line-Info",
+        rfc7155::ORIGINATING_LINE_INFO_TYPE,
+        Kind::Octets,
+    ),
+    vendor("Cisco-AVPair", 9, 1, Kind::Text),
+    vendor("ASA-Group-Policy", 3076, 25, Kind::Text),
+    vendor("Citrix-User-Groups", 66, 16, Kind::Text),
+    vendor("Fortinet-Group-Name", 12356, 1, Kind::Text),
+    vendor("PaloAlto-Admin-Role", 25461, 1, Kind::Text),
+    vendor("PaloAlto-User-Group", 25461, 5, Kind::Text),
+];
+
+/// Looks a name up; case does not matter.
+#[must_use]
+pub fn lookup(name: &str) -> Option<&'static Attribute> {
+    ATTRIBUTES
+        .iter()
+        .find(|attribute| attribute.name.eq_ignore_ascii_case(name))
+}
+
+impl Attribute {
+    /// The attribute with a value given as text.
+    ///
+    /// # Errors
+    /// The text is not a value of the attribute's type.
+    pub(crate) fn encode(&self, text: &str) -> Result<AVP, ValueError> {
+        let plain = match self.kind {
+            Kind::Text => AVP::from_string(self.code, text),
+            Kind::Octets => AVP::from_bytes(self.code, text.as_bytes()),
+            Kind::Integer(names) => AVP::from_u32(self.code, number(text, names, u32::MAX)?),
+            // The crate's own tagged integer is a byte too long; a tag of zero is a number below 2^24.
+            Kind::Tagged(names) => AVP::from_u32(self.code, number(text, names, 0x00ff_ffff)?),
+            Kind::Ipv4 => AVP::from_ipv4(
+                self.code,
+                &text.parse::<Ipv4Addr>().map_err(|_| ValueError::NotIpv4)?,
+            ),
+            Kind::Ipv6 => AVP::from_ipv6(
+                self.code,
+                &text.parse::<Ipv6Addr>().map_err(|_| ValueError::NotIpv6)?,
+            ),
+        };
+        let value = plain.encode_bytes();
+        let longest = if self.vendor.is_some() { 247 } else { 253 };
+        if value.is_empty() {
+            return Err(ValueError::Empty);
+        }
+        if value.len() > longest {
+            return Err(ValueError::TooLong(value.len(), longest));
+        }
+        Ok(match self.vendor {
+            Some((id, typ)) => vendor_specific(id, typ, &value),
+            None => plain,
+        })
+    }
+
+    /// Whether an attribute of this type with this value is the one named, of a vendor's its first part.
+    pub(crate) fn is(&self, typ: u8, value: &[u8]) -> bool {
+        let Some((vendor, vendor_typ)) = self.vendor else {
+            return self.code == typ;
+        };
+        let rest = value.strip_prefix(&vendor.to_be_bytes());
+        self.code == typ && rest.and_then(<[u8]>::first) == Some(&vendor_typ)
+    }
+
+    /// The address in a value of this attribute: as text, or as the four or sixteen bytes of its type.
+    pub(crate) fn address(&self, value: &[u8]) -> Option<IpAddr> {
+        let address = match self.kind {
+            Kind::Ipv4 => IpAddr::from(<[u8; 4]>::try_from(value).ok()?),
+            Kind::Ipv6 => IpAddr::from(<[u8; 16]>::try_from(value).ok()?),
+            // A vendor's value begins after its number, type and length.
+            _ if self.vendor.is_some() => std::str::from_utf8(value.get(6..)?).ok()?.trim().parse().ok()?,
+            _ => std::str::from_utf8(value).ok()?.trim().parse().ok()?,
+        };
+        Some(address.to_canonical())
+    }
+}
+
+/// Vendor-Specific (RFC 2865 section 5.26). The value must be of 247 bytes at most.
+pub(crate) fn vendor_specific(vendor: u32, typ: u8, value: &[u8]) -> AVP {
+    let length = u8::try_from(value.len() + 2).unwrap_or(u8::MAX);
+    let mut bytes = Vec::with_capacity(6 + value.len());
+    bytes.extend_from_slice(&vendor.to_be_bytes());
+    bytes.extend_from_slice(&[typ, length]);
+    bytes.extend_from_slice(value);
+    AVP::from_bytes(rfc2865::VENDOR_SPECIFIC_TYPE, &bytes)
+}
+
+fn number(text: &str, names: &[(&str, u32)], largest: u32) -> Result<u32, ValueError> {
+    let named = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    named
+        .map(|(_, value)| *value)
+        .or_else(|| text.parse().ok())
+        .filter(|value| *value <= largest)
+        .ok_or(ValueError::NotANumber(largest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(name: &str, text: &str) -> Result<Vec<u8>, ValueError> {
+        lookup(name).unwrap().encode(text).map(|avp| avp.encode_bytes())
+    }
+
+    #[test]
+    fn names_are_found_whatever_their_case_and_dangerous_ones_not_at_all() {
+        assert_eq!(lookup("filter-id").unwrap().code, 11);
+        for name in [
+            "State",
+            "Proxy-State",
+            "Message-Authenticator",
+            "User-Password",
+            "EAP-Message",
+            "",
+        ] {
+            assert_eq!(lookup(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn values_have_the_type_of_their_attribute() {
+        assert_eq!(value("Service-Type", "Administrative-User"), Ok(vec![0, 0, 0, 6]));
+        assert_eq!(value("Session-Timeout", "3600"), Ok(vec![0, 0, 14, 16]));
+        assert_eq!(value("Tunnel-Type", "VLAN"), Ok(vec![0, 0, 0, 13]));
+        assert_eq!(
+            value("Tunnel-Type", "16777216"),
+            Err(ValueError::NotANumber(0x00ff_ffff))
+        );
+        assert_eq!(value("Framed-IP-Address", "10.0.0.9"), Ok(vec![10, 0, 0, 9]));
+        assert_eq!(value("Framed-IP-Address", "::1"), Err(ValueError::NotIpv4));
+        assert_eq!(value("Filter-Id", ""), Err(ValueError::Empty));
+        assert_eq!(
+            value("Class", &"x".repeat(254)),
+            Err(ValueError::TooLong(254, 253))
+        );
+        assert_eq!(
+            value("Fortinet-Group-Name", "vpn"),
+            Ok(vec![0, 0, 0x30, 0x44, 1, 5, b'v', b'p', b'n'])
+        );
+    }
+
+    #[test]
+    fn an_address_is_read_as_text_or_bytes() {
+        let text = lookup("Calling-Station-Id").unwrap();
+        assert_eq!(text.address(b"192.0.2.7"), Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(
+            text.address(b"::ffff:192.0.2.7"),
+            Some("192.0.2.7".parse().unwrap())
+        );
+        assert_eq!(text.address(b"00-11-22-33-44-55"), None);
+        let bytes = lookup("Framed-IP-Address").unwrap();
+        assert_eq!(bytes.address(&[192, 0, 2, 7]), Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(bytes.address(&[192, 0, 2]), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! Retransmissions (RFC 5080 section 2.2.2): the same source, identifier and authenticator get the same bytes.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::bounded::Bounded;
+use crate::factor::LoginId;
+use crate::outputs::SocketId;
+
+/// How long an answer is remembered; RFC 5080 wants 5 to 30 seconds.
+pub(crate) const KEPT: Duration = Duration::from_secs(30);
+/// How much later than that the memory is freed at the latest, so that it takes no timer for each.
+const SLACK: Duration = Duration::from_secs(5);
+/// Answers remembered at once. At the default limit of 10,000 requests a second they live for more than six seconds
+/// at full load; what is older makes room.
+const ANSWERS: usize = 65_536;
+/// The same for requests that proved no secret.
+const UNPROVED_ANSWERS: usize = 4_096;
+
+/// Where a request came from, and its identifier: one at a time can wait there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) from: SocketAddr,
+    pub(crate) socket: SocketId,
+    pub(crate) identifier: u8,
+    /// Whether the request proved a secret. The others live in a room of their own, so that whoever can only write a
+    /// source address changes nothing for those who know the secret.
+    pub(crate) proved: bool,
+}
+
+/// What is known of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    /// Nothing: it is a new one.
+    New,
+    /// It is new, and its client has given up the one that this login was waiting with.
+    Replaces(LoginId),
+    /// It waits.
+    Waiting(LoginId),
+    /// It waited, until a newer one of the same login came.
+    Superseded(LoginId),
+    /// It was answered with these bytes.
+    Answered(&'a [u8]),
+}
+
+/// Requests that wait, and answers that were given.
+pub(crate) struct Duplicates {
+    /// As many as logins wait, times the packets one login can have: bounded by the logins.
+    waiting: HashMap<Key, Waiting>,
+    proved: Bounded<Key, Answered>,
+    unproved: Bounded<Key, Answered>,
+}
+
+struct Waiting {
+    authenticator: [u8; 16],
+    login: LoginId,
+    superseded: bool,
+}
+
+struct Answered {
+    authenticator: [u8; 16],
+    bytes: Box<[u8]>,
+    at: Duration,
+}
+
+impl Duplicates {
+    pub(crate) fn new() -> Self {
+        Self {
+            waiting: HashMap::new(),
+            proved: Bounded::new(ANSWERS),
+            unproved: Bounded::new(UNPROVED_ANSWERS),
+        }
+    }
+
+    pub(crate) fn find(&self, key: &Key, authenticator: &[u8; 16], now: Duration) -> Found<'_> {
+        if let Some(waiting) = self.waiting.get(key) {
+            return match (waiting.authenticator == *authenticator, waiting.superseded) {
+                (true, false) => Found::Waiting(waiting.login),
+                (true, true) => Found::Superseded(waiting.login),
+                (false, false) => Found::Replaces(waiting.login),
+                (false, true) => Found::New,
+            };
+        }
+        match self.answers(key.proved).get(key) {
+            Some(answered) if answered.authenticator == *authenticator && now < answered.at + KEPT => {
+                Found::Answered(&answered.bytes)
+            }
+            _ => Found::New,
+        }
+    }
+
+    /// The request waits for a login's end.
+    pub(crate) fn wait(&mut self, key: Key, authenticator: [u8; 16], login: LoginId) {
+        self.waiting.insert(
+            key,
+            Waiting {
+                authenticator,
+                login,
+                superseded: false,
+            },
+        );
+    }
+
+    /// A newer request of the same login waits instead.
+    pub(crate) fn supersede(&mut self, key: &Key) {
+        if let Some(waiting) = self.waiting.get_mut(key) {
+            waiting.superseded = true;
+        }
+    }
+
+    /// The request waits no more, unless another one has taken its place.
+    pub(crate) fn forget(&mut self, key: &Key, login: LoginId) {
+        if self
+            .waiting
+            .get(key)
+            .is_some_and(|waiting| waiting.login == login)
+        {
+            self.waiting.remove(key);
+        }
+    }
+
+    /// Remembers an answer. `true` when another had to be forgotten before its time.
+    pub(crate) fn answered(
+        &mut self,
+        key: Key,
+        authenticator: [u8; 16],
+        bytes: Box<[u8]>,
+        now: Duration,
+    ) -> bool {
+        // Two old ones go for each that comes, so that a steady load needs no timer.
+        for _ in 0..2 {
+            self.expire_one(key.proved, now);
+        }
+        let answered = Answered {
+            authenticator,
+            bytes,
+            at: now,
+        };
+        self.answers_mut(key.proved).insert(key, answered).is_some()
+    }
+
+    /// Forgets every answer that is too old.
+    pub(crate) fn expire(&mut self, now: Duration) {
+        while self.expire_one(true, now) || self.expire_one(false, now) {}
+    }
+
+    /// When [`Duplicates::expire`] has something to do at the latest.
+    pub(crate) fn next_expiry(&self) -> Option<Duration> {
+        let oldest = [&self.proved, &self.unproved]
+            .into_iter()
+            .filter_map(|answers| answers.oldest())
+            .map(|(_, answered)| answered.at)
+            .min()?;
+        Some(oldest + KEPT + SLACK)
+    }
+
+    fn expire_one(&mut self, proved: bool, now: Duration) -> bool {
+        let answers = self.answers_mut(proved);
+        let old = answers
+            .oldest()
+            .is_some_and(|(_, answered)| answered.at + KEPT <= now);
+        old && answers.pop_oldest().is_some()
+    }
+
+    fn answers(&self, proved: bool) -> &Bounded<Key, Answered> {
+        if proved { &self.proved } else { &self.unproved }
+    }
+
+    fn answers_mut(&mut self, proved: bool) -> &mut Bounded<Key, Answered> {
+        if proved {
+            &mut self.proved
+        } else {
+            &mut self.unproved
+        }
+    }
+
+    /// How much is held: waiting requests and answers.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.waiting.len(), self.proved.len() + self.unproved.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(identifier: u8, proved: bool) -> Key {
+        Key {
+            from: "192.0.2.1:1024".parse().unwrap(),
+            socket: SocketId(0),
+            identifier,
+            proved,
+        }
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_request_waits_then_is_answered_and_then_forgotten() {
+        let mut duplicates = Duplicates::new();
+        let (a, b) = ([1; 16], [2; 16]);
+        assert_eq!(duplicates.find(&key(1, true), &a, at(0)), Found::New);
+        duplicates.wait(key(1, true), a, LoginId(7));
+        assert_eq!(
+            duplicates.find(&key(1, true), &a, at(1)),
+            Found::Waiting(LoginId(7))
+        );
+        assert_eq!(
+            duplicates.find(&key(1, true), &b, at(1)),
+            Found::Replaces(LoginId(7))
+        );
+        duplicates.forget(&key(1, true), LoginId(7));
+        duplicates.answered(key(1, true), a, (*b"answer").into(), at(2));
+        assert_eq!(
+            duplicates.find(&key(1, true), &a, at(31)),
+            Found::Answered(b"answer")
+        );
+        assert_eq!(duplicates.find(&key(1, true), &b, at(31)), Found::New);
+        assert_eq!(duplicates.find(&key(1, true), &a, at(32)), Found::New);
+        assert_eq!(duplicates.next_expiry(), Some(at(37)));
+        duplicates.expire(at(37));
+        assert_eq!(duplicates.held(), (0, 0));
+    }
+
+    #[test]
+    fn what_proves_nothing_touches_nothing_that_is_proved() {
+        let mut duplicates = Duplicates::new();
+        duplicates.wait(key(1, true), [1; 16], LoginId(7));
+        assert_eq!(duplicates.find(&key(1, false), &[2; 16], at(0)), Found::New);
+        duplicates.answered(key(2, true), [1; 16], (*b"answer").into(), at(0));
+        for i in 0..=255 {
+            for port in 0..100 {
+                let mut forged = key(i, false);
+                forged.from.set_port(port);
+                duplicates.answered(forged, [3; 16], Box::default(), at(1));
+            }
+        }
+        assert_eq!(
+            duplicates.find(&key(2, true), &[1; 16], at(1)),
+            Found::Answered(b"answer")
+        );
+        assert_eq!(duplicates.held(), (1, 1 + UNPROVED_ANSWERS));
+    }
+}

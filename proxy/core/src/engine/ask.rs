@@ -1,0 +1,226 @@
+//! One login, one push: who may ask a provider, who joins, who is refused.
+
+use std::time::Duration;
+
+use super::classify::Given;
+use super::end::{End, Outcome};
+use super::{Arrival, Engine};
+use crate::Now;
+use crate::counters::{DropReason, Event};
+use crate::duplicates::Key;
+use crate::factor::{FactorRequest, LoginId, RefusalReason, UserName};
+use crate::late::LATE;
+use crate::limits::PushStop;
+use crate::logins::{Attempt, Login};
+use crate::outputs::Outputs;
+use crate::record::Reason;
+use crate::settings::ProviderKind;
+
+impl Engine {
+    /// The last steps before a provider is asked. A credential that can start a push passes all of them, a passcode
+    /// only the user's and the global limit.
+    pub(super) fn ask_provider(
+        &mut self,
+        arrival: &Arrival<'_>,
+        attempt: Attempt,
+        user: UserName,
+        as_sent: &str,
+        given: Given,
+        out: &mut Outputs,
+    ) -> Result<(), DropReason> {
+        let now = arrival.now;
+        let proved = attempt.key.proved;
+        let may_push = proved || arrival.client.config.unproven_push;
+        let stop = self.users.push_stop(&user, now.monotonic);
+        if given.exclusive {
+            let pushing = self.checked().provider == ProviderKind::Pushing;
+            if pushing && !may_push {
+                self.refuse(now, attempt, RefusalReason::Unproven, out);
+                return Ok(());
+            }
+            if let Some(pending) = self.logins.exclusive(&user) {
+                self.join_or_refuse(arrival, pending, attempt, &given, out);
+                return Ok(());
+            }
+            if let Some(approval) = self.late.take(&user, arrival.source, given.text, now.monotonic) {
+                self.counters.happened(Event::LateApprovalServed);
+                self.end(
+                    now,
+                    attempt,
+                    End::Approved(approval, Some(Reason::LateApproval)),
+                    out,
+                );
+                return Ok(());
+            }
+            if self.draining {
+                self.end(
+                    now,
+                    attempt,
+                    End::Silent(Reason::Refused(RefusalReason::Draining)),
+                    out,
+                );
+                return Err(DropReason::Draining);
+            }
+            if pushing && let Some(stop) = stop {
+                self.counters.happened(match stop {
+                    PushStop::CoolDown => Event::CoolDown,
+                    PushStop::TooMany => Event::ThrottledPush,
+                });
+                self.refuse(now, attempt, RefusalReason::Throttled, out);
+                return Ok(());
+            }
+        }
+        if self.throttled(&user, proved, now) {
+            self.refuse(now, attempt, RefusalReason::Throttled, out);
+            return Ok(());
+        }
+        if self.logins.len() >= self.checked().config.policy.limits.pending {
+            self.counters.happened(Event::ThrottledPending);
+            self.refuse(now, attempt, RefusalReason::Throttled, out);
+            return Ok(());
+        }
+        self.ask(
+            arrival,
+            attempt,
+            user,
+            as_sent,
+            given,
+            may_push && stop.is_none(),
+            out,
+        );
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
+    fn ask(
+        &mut self,
+        arrival: &Arrival<'_>,
+        attempt: Attempt,
+        user: UserName,
+        as_sent: &str,
+        given: Given,
+        may_push: bool,
+        out: &mut Outputs,
+    ) {
+        let now = arrival.now.monotonic;
+        let (key, user_address) = (attempt.key, attempt.shown.user_address);
+        // A push is of use a while longer than its client waits: its approval serves a further try.
+        let extra = if given.exclusive { LATE } else { Duration::ZERO };
+        let budget = attempt.deadline.saturating_sub(now) + extra;
+        let login = self.logins.insert(Login {
+            user: user.clone(),
+            source: arrival.source,
+            text: given.text,
+            exclusive: given.exclusive,
+            pushed: false,
+            last_packet: now,
+            wake: attempt.deadline,
+            attempt: Some(attempt),
+        });
+        self.duplicates
+            .wait(key, arrival.request.packet().authenticator, login);
+        self.counters.happened(Event::Asked);
+        out.asks.push(FactorRequest {
+            login,
+            user,
+            user_as_sent: as_sent.to_owned(),
+            credential: given.credential,
+            client: arrival.client.config.name.clone(),
+            source: arrival.source,
+            user_address,
+            budget,
+            may_push,
+            attributes: self.forwarded(arrival),
+        });
+    }
+
+    /// A login of the user that can start a push is pending. The packet joins it if it can be the same person's next
+    /// try: from the same address, of the same text (where it can be read), and no sooner than the client's timeout
+    /// after the last packet. Anything else is refused, or somebody who knows the name could have the Accept.
+    fn join_or_refuse(
+        &mut self,
+        arrival: &Arrival<'_>,
+        pending: LoginId,
+        attempt: Attempt,
+        given: &Given,
+        out: &mut Outputs,
+    ) {
+        let now = arrival.now.monotonic;
+        let timeout = arrival.client.config.timeout;
+        // Timers and networks are not exact: a twentieth of the timeout is forgiven.
+        let soonest = timeout - timeout / 20;
+        let joins = self.logins.get(pending).is_some_and(|login| {
+            let proof_kept = login
+                .attempt
+                .as_ref()
+                .is_none_or(|waiting| attempt.key.proved || !waiting.key.proved);
+            login.source == arrival.source
+                && login.text == given.text
+                && proof_kept
+                && now.saturating_sub(login.last_packet) >= soonest
+        });
+        if !joins {
+            self.counters.happened(Event::PushPending);
+            self.refuse(arrival.now, attempt, RefusalReason::PushPending, out);
+            return;
+        }
+        self.counters.happened(Event::Joined);
+        let key = attempt.key;
+        let authenticator = arrival.request.packet().authenticator;
+        let Some(login) = self.logins.get_mut(pending) else {
+            return;
+        };
+        login.last_packet = now;
+        match &mut login.attempt {
+            Some(waiting) => {
+                let old = waiting.key;
+                let forgotten = waiting.replace(attempt);
+                if old != key {
+                    self.duplicates.supersede(&old);
+                }
+                if let Some(forgotten) = forgotten {
+                    self.duplicates.forget(&forgotten, pending);
+                }
+            }
+            // Its first try was answered at the deadline; this is the next one, with a budget of its own.
+            None => self.logins.give_attempt(pending, attempt),
+        }
+        self.duplicates.wait(key, authenticator, pending);
+    }
+
+    /// The client has used the port and identifier of the packet that waits for something else: nobody waits for the
+    /// login any more (RFC 5080 section 2.2.2).
+    pub(super) fn lose_client(
+        &mut self,
+        now: Now,
+        login: LoginId,
+        key: &Key,
+        authenticator: &[u8; 16],
+        out: &mut Outputs,
+    ) {
+        let lost = self.logins.get(login).is_some_and(|login| {
+            login
+                .attempt
+                .as_ref()
+                .is_some_and(|waiting| waiting.key == *key && waiting.to.authenticator != *authenticator)
+        });
+        if lost && let Some(attempt) = self.leave(now, login, out) {
+            self.forget(&attempt, login);
+            self.record(now, attempt, &Outcome::silent(Reason::Superseded), out);
+        }
+    }
+
+    fn forwarded(&self, arrival: &Arrival<'_>) -> Vec<(u8, Vec<u8>)> {
+        let wanted = &self.checked().forwarded;
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        arrival
+            .request
+            .packet()
+            .attributes()
+            .filter(|raw| wanted.iter().any(|attribute| attribute.is(raw.typ, raw.value)))
+            .map(|raw| (raw.typ, raw.value.to_vec()))
+            .collect()
+    }
+}

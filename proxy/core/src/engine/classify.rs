@@ -1,0 +1,90 @@
+//! What was given as second factor, as far as it can be read.
+
+use super::Engine;
+use crate::factor::{Credential, UserName};
+use crate::packet::Request;
+use crate::password::Password;
+use crate::random::TextDigest;
+use crate::record::CredentialKind;
+use crate::settings::ProviderKind;
+use crate::typed::{self, Typed};
+
+/// A credential, and what the engine must know of it.
+pub(super) struct Given {
+    pub(super) credential: Credential,
+    pub(super) kind: CredentialKind,
+    /// Tells the same text from another; made only where it matters, `None` where the text cannot be read.
+    pub(super) text: Option<TextDigest>,
+    /// The text, if it is one of the keywords that were tried.
+    pub(super) found: Option<Box<str>>,
+    /// It can start a push: one at a time for a user.
+    pub(super) exclusive: bool,
+}
+
+impl Engine {
+    pub(super) fn classify(&self, request: &Request<'_>, password: &Password, user: &UserName) -> Given {
+        let mut given = match password {
+            Password::Pap(text) => {
+                let (credential, kind) =
+                    match typed::classify(text.expose(), &self.checked().config.policy.typed_text) {
+                        Typed::Keyword(keyword) => (Credential::Keyword(keyword), CredentialKind::Keyword),
+                        Typed::Passcode(code) => (Credential::Passcode(code), CredentialKind::Passcode),
+                        Typed::Other => (Credential::Default, CredentialKind::Default),
+                    };
+                let exclusive = self.exclusive(kind);
+                Given {
+                    text: exclusive.then(|| self.random.digest(user, text.expose())),
+                    credential,
+                    kind,
+                    found: None,
+                    exclusive,
+                }
+            }
+            _ => self.guess(password, user),
+        };
+        if self.checked().provider == ProviderKind::Upstream
+            && let Some(forwarded) = password.forwarded(request)
+        {
+            given.credential = Credential::Forward(forwarded);
+            given.kind = CredentialKind::Forward;
+        }
+        given
+    }
+
+    /// Tries what an unreadable text can be.
+    fn guess(&self, password: &Password, user: &UserName) -> Given {
+        let upstream = self.checked().provider == ProviderKind::Upstream;
+        // An upstream server's keywords are its own.
+        let candidate = if upstream {
+            None
+        } else {
+            self.candidates.find(password)
+        };
+        if let Some(candidate) = candidate {
+            let (credential, kind) = match candidate.keyword {
+                Some(keyword) => (Credential::Keyword(keyword), CredentialKind::Keyword),
+                None => (Credential::Default, CredentialKind::Default),
+            };
+            return Given {
+                credential,
+                kind,
+                text: Some(self.random.digest(user, candidate.text.as_bytes())),
+                found: Some(candidate.text.as_str().into()),
+                exclusive: self.exclusive(kind),
+            };
+        }
+        Given {
+            credential: password
+                .response()
+                .map_or(Credential::Default, Credential::Response),
+            kind: CredentialKind::Response,
+            text: None,
+            found: None,
+            exclusive: self.exclusive(CredentialKind::Response),
+        }
+    }
+
+    fn exclusive(&self, kind: CredentialKind) -> bool {
+        self.checked().provider != ProviderKind::Local && kind != CredentialKind::Passcode
+    }
+}

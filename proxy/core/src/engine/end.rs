@@ -1,0 +1,197 @@
+//! The end of a login: one answer, one record.
+
+use super::Engine;
+use crate::Now;
+use crate::counters::Event;
+use crate::factor::{Approval, Basis, Factor, LoginId, Refusal, RefusalReason, UserName};
+use crate::logins::Attempt;
+use crate::outputs::Outputs;
+use crate::record::{LoginRecord, LoginResult, Reason};
+use crate::reply::Accept;
+
+/// How a login ends.
+pub(super) enum End {
+    /// By an approval, with a reason if there is more to say than its basis.
+    Approved(Approval, Option<Reason>),
+    Refused(Refusal),
+    /// The user goes on with what the message asks for.
+    Challenged(UserName, Box<str>, Factor, Reason),
+    /// Without an answer.
+    Silent(Reason),
+}
+
+/// What a record says of an end.
+pub(super) struct Outcome {
+    result: LoginResult,
+    factor: Factor,
+    reason: Option<Reason>,
+    basis: Option<Basis>,
+}
+
+impl Outcome {
+    pub(super) fn silent(reason: Reason) -> Self {
+        Self {
+            result: LoginResult::Silent,
+            factor: Factor::None,
+            reason: Some(reason),
+            basis: None,
+        }
+    }
+
+    fn refused(factor: Option<Factor>, reason: RefusalReason) -> Self {
+        Self {
+            result: LoginResult::Reject,
+            factor: factor.unwrap_or(Factor::None),
+            reason: Some(Reason::Refused(reason)),
+            basis: None,
+        }
+    }
+}
+
+impl Engine {
+    /// Answers, remembers the answer for retransmissions, and records.
+    pub(super) fn end(&mut self, now: Now, attempt: Attempt, end: End, out: &mut Outputs) {
+        let (bytes, outcome) = self.answer(now, &attempt, end);
+        if !bytes.is_empty() {
+            out.send(attempt.to.from, attempt.to.socket, &bytes);
+        }
+        let (key, authenticator) = (attempt.key, attempt.to.authenticator);
+        let evicted = self
+            .duplicates
+            .answered(key, authenticator, bytes.into_boxed_slice(), now.monotonic);
+        self.count_if(evicted, Event::EvictedReply);
+        self.record(now, attempt, &outcome, out);
+    }
+
+    pub(super) fn refuse(&mut self, now: Now, attempt: Attempt, reason: RefusalReason, out: &mut Outputs) {
+        let refusal = Refusal {
+            factor: None,
+            reason,
+            message: None,
+        };
+        self.end(now, attempt, End::Refused(refusal), out);
+    }
+
+    /// Refuses without remembering it.
+    pub(super) fn end_unremembered(
+        &mut self,
+        now: Now,
+        attempt: Attempt,
+        reason: RefusalReason,
+        out: &mut Outputs,
+    ) {
+        let bytes = self.reject(&attempt, reason, None);
+        out.send(attempt.to.from, attempt.to.socket, &bytes);
+        self.record(now, attempt, &Outcome::refused(None, reason), out);
+    }
+
+    /// Forgets that packets of a try wait.
+    pub(super) fn forget(&mut self, attempt: &Attempt, login: LoginId) {
+        for key in attempt.older.iter().chain([&attempt.key]) {
+            self.duplicates.forget(key, login);
+        }
+    }
+
+    pub(super) fn record(&mut self, now: Now, attempt: Attempt, outcome: &Outcome, out: &mut Outputs) {
+        self.counters.happened(match outcome.result {
+            LoginResult::Accept => Event::Accepted,
+            LoginResult::Reject => Event::Rejected,
+            LoginResult::Challenge => Event::Challenged,
+            LoginResult::Silent => Event::Silent,
+        });
+        match outcome.basis {
+            Some(Basis::Exempt) => self.counters.happened(Event::Exempt),
+            Some(Basis::ProviderBypass) => self.counters.happened(Event::ProviderBypass),
+            Some(Basis::FailOpen) => self.counters.happened(Event::FailOpen),
+            Some(Basis::Factor) | None => {}
+        }
+        out.records.push(LoginRecord {
+            time: now.unix,
+            user: attempt.shown.user,
+            client: attempt.to.client.name.clone(),
+            source: std::net::SocketAddr::new(attempt.to.from.ip().to_canonical(), attempt.to.from.port()),
+            user_address: attempt.shown.user_address,
+            method: attempt.carrier.method(),
+            credential: attempt.shown.credential,
+            factor: outcome.factor,
+            provider: self.checked().config.provider.name(),
+            result: outcome.result,
+            reason: outcome.reason,
+            basis: outcome.basis,
+            duration: now.monotonic.saturating_sub(attempt.started),
+            message_authenticator: attempt.shown.message_authenticator,
+            packets: attempt.packets,
+        });
+    }
+
+    fn answer(&mut self, now: Now, attempt: &Attempt, end: End) -> (Vec<u8>, Outcome) {
+        match end {
+            End::Approved(approval, reason) => {
+                let (factor, basis) = (approval.factor, approval.basis);
+                match Accept::new(approval, &attempt.carrier, attempt.found.as_deref()) {
+                    Ok(accept) => {
+                        let outcome = Outcome {
+                            result: LoginResult::Accept,
+                            factor,
+                            reason,
+                            basis: Some(basis),
+                        };
+                        (attempt.to.accept(accept), outcome)
+                    }
+                    Err(_text_unknown) => {
+                        let reason = RefusalReason::NothingMatched;
+                        let bytes = self.reject(attempt, reason, None);
+                        (bytes, Outcome::refused(Some(factor), reason))
+                    }
+                }
+            }
+            End::Refused(refusal) => {
+                let bytes = self.reject(attempt, refusal.reason, refusal.message.as_deref());
+                (bytes, Outcome::refused(refusal.factor, refusal.reason))
+            }
+            End::Challenged(user, message, factor, reason) => {
+                let source = attempt.to.from.ip().to_canonical();
+                let mut evicted = false;
+                let state = self
+                    .challenges
+                    .make(user, source, now.monotonic, &mut self.random, &mut evicted);
+                self.count_if(evicted, Event::EvictedChallenge);
+                let outcome = Outcome {
+                    result: LoginResult::Challenge,
+                    factor,
+                    reason: Some(reason),
+                    basis: None,
+                };
+                (attempt.to.challenge(&message, &state), outcome)
+            }
+            End::Silent(reason) => (Vec::new(), Outcome::silent(reason)),
+        }
+    }
+
+    fn reject(&mut self, attempt: &Attempt, reason: RefusalReason, message: Option<&str>) -> Vec<u8> {
+        let challenge = self.random.next();
+        let message = message.or_else(|| told(reason));
+        attempt.to.reject(message, &attempt.carrier, &challenge)
+    }
+}
+
+/// What the user is told when the provider says nothing. Nothing here tells whether a user exists.
+fn told(reason: RefusalReason) -> Option<&'static str> {
+    Some(match reason {
+        RefusalReason::TimedOut => "Nobody answered in time. Please log in again.",
+        RefusalReason::Throttled | RefusalReason::ProviderThrottled => {
+            "Too many logins. Please wait a minute and log in again."
+        }
+        RefusalReason::PushPending => "Another login is waiting for your approval.",
+        RefusalReason::CodesSent => "Codes were sent. Please log in again with one of them.",
+        RefusalReason::StaleState => "The question is too old. Please log in again.",
+        RefusalReason::ProviderUnreachable
+        | RefusalReason::ProviderError
+        | RefusalReason::ProviderMalformed
+        | RefusalReason::ProviderCredentials
+        | RefusalReason::StoreUnavailable => {
+            "The second factor cannot be checked now. Please try again later."
+        }
+        _ => return None,
+    })
+}

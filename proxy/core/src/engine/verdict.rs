@@ -1,0 +1,109 @@
+//! Verdicts and deadlines.
+
+use super::Engine;
+use super::end::End;
+use crate::Now;
+use crate::counters::Event;
+use crate::factor::{Approval, Basis, LoginId, Refusal, RefusalReason, Verdict};
+use crate::late::LATE;
+use crate::logins::{Attempt, Login};
+use crate::outputs::Outputs;
+use crate::password::Carrier;
+use crate::record::Reason;
+
+impl Engine {
+    pub(super) fn take_verdict(&mut self, now: Now, id: LoginId, verdict: Verdict, out: &mut Outputs) {
+        let Some(mut login) = self.logins.remove(id) else {
+            self.counters.happened(Event::StaleVerdict);
+            return;
+        };
+        if let Some(attempt) = &login.attempt {
+            self.forget(attempt, id);
+        }
+        match (verdict, login.attempt.take()) {
+            (Verdict::Approved(approval), Some(attempt)) => {
+                self.end(now, attempt, End::Approved(approval, None), out);
+            }
+            (Verdict::Approved(approval), None) => self.keep_late(now, login, approval),
+            (Verdict::Refused(refusal), attempt) => self.take_refusal(now, &login, attempt, refusal, out),
+        }
+    }
+
+    fn take_refusal(
+        &mut self,
+        now: Now,
+        login: &Login,
+        attempt: Option<Attempt>,
+        refusal: Refusal,
+        out: &mut Outputs,
+    ) {
+        let denied = matches!(refusal.reason, RefusalReason::Denied | RefusalReason::Fraud);
+        if login.pushed && denied {
+            let mut evicted = false;
+            self.users.cool_down(&login.user, now.monotonic, &mut evicted);
+            self.count_if(evicted, Event::EvictedUser);
+        }
+        let Some(attempt) = attempt else {
+            self.counters.happened(Event::StaleVerdict);
+            return;
+        };
+        let challenge = refusal.reason == RefusalReason::CodesSent
+            && attempt.to.client.config.challenge
+            && matches!(attempt.carrier, Carrier::Pap);
+        let end = if challenge {
+            let message = refusal
+                .message
+                .as_deref()
+                .unwrap_or("Enter the code that was sent to you.");
+            let factor = refusal.factor.unwrap_or(crate::factor::Factor::Sms);
+            End::Challenged(
+                login.user.clone(),
+                message.into(),
+                factor,
+                Reason::Refused(refusal.reason),
+            )
+        } else {
+            End::Refused(refusal)
+        };
+        self.end(now, attempt, end, out);
+    }
+
+    /// Nobody waits any more. Only what a person has approved is kept: a bypass is found out anew, a fail-open is not
+    /// something to go on.
+    fn keep_late(&mut self, now: Now, login: Login, approval: Approval) {
+        if !login.exclusive || approval.basis != Basis::Factor {
+            self.counters.happened(Event::StaleVerdict);
+            return;
+        }
+        self.counters.happened(Event::LateApprovalKept);
+        let evicted = self
+            .late
+            .keep(login.user, login.source, login.text, approval, now.monotonic);
+        self.count_if(evicted, Event::EvictedLateApproval);
+    }
+
+    /// A login has come to its deadline: its client is answered, and a push lives on without one for a while.
+    pub(super) fn wake(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
+        let waits = self.logins.get(id).is_some_and(|login| login.attempt.is_some());
+        if !waits {
+            self.logins.remove(id);
+            out.cancels.push(id);
+            return;
+        }
+        if let Some(attempt) = self.leave(now, id, out) {
+            self.forget(&attempt, id);
+            self.refuse(now, attempt, RefusalReason::TimedOut, out);
+        }
+    }
+
+    /// Takes away who waits for a login. One that can start a push stays, since its approval may still come and no
+    /// second push may be started meanwhile; another is of no use to anybody.
+    pub(super) fn leave(&mut self, now: Now, id: LoginId, out: &mut Outputs) -> Option<Attempt> {
+        let exclusive = self.logins.get(id)?.exclusive;
+        if exclusive {
+            return self.logins.take_attempt(id, now.monotonic + LATE);
+        }
+        out.cancels.push(id);
+        self.logins.remove(id)?.attempt
+    }
+}

@@ -1,0 +1,170 @@
+//! Logins that wait for a verdict.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::duplicates::Key;
+use crate::factor::{LoginId, UserName};
+use crate::password::Carrier;
+use crate::random::TextDigest;
+use crate::record::CredentialKind;
+use crate::reply::ReplyTo;
+
+/// Packets of one login whose keys are remembered, so that their retransmissions stay silent.
+const OLDER: usize = 16;
+
+/// One try of a user: the packets it came in, and what its answer and record need.
+pub(crate) struct Attempt {
+    pub(crate) key: Key,
+    pub(crate) to: ReplyTo,
+    pub(crate) carrier: Carrier,
+    /// The text, where the engine found it by trying keywords. Never what was typed otherwise.
+    pub(crate) found: Option<Box<str>>,
+    pub(crate) started: Duration,
+    pub(crate) deadline: Duration,
+    pub(crate) packets: u32,
+    /// Keys of the packets that newer ones have replaced.
+    pub(crate) older: Vec<Key>,
+    pub(crate) shown: Shown,
+}
+
+/// What only the record shows.
+pub(crate) struct Shown {
+    pub(crate) user: String,
+    pub(crate) user_address: Option<IpAddr>,
+    pub(crate) credential: CredentialKind,
+    pub(crate) message_authenticator: bool,
+}
+
+/// A provider was asked and has not answered yet.
+pub(crate) struct Login {
+    pub(crate) user: UserName,
+    pub(crate) source: IpAddr,
+    /// What was given; `None` where it cannot be read.
+    pub(crate) text: Option<TextDigest>,
+    /// It can start a push: the user has no other such login meanwhile.
+    pub(crate) exclusive: bool,
+    /// The provider has started a push.
+    pub(crate) pushed: bool,
+    /// When a packet of it was seen last.
+    pub(crate) last_packet: Duration,
+    /// Who waits for it; nobody once the deadline has passed, while the push may still be approved.
+    pub(crate) attempt: Option<Attempt>,
+    /// When the engine does something about it by itself.
+    pub(crate) wake: Duration,
+}
+
+/// All of them. The caller bounds their number.
+#[derive(Default)]
+pub(crate) struct Logins {
+    logins: HashMap<LoginId, Login>,
+    exclusive: HashMap<UserName, LoginId>,
+    wakes: BTreeSet<(Duration, LoginId)>,
+    attempts: usize,
+    next: u64,
+}
+
+impl Attempt {
+    /// Takes the place of the packet that waited, and remembers its key.
+    pub(crate) fn replace(&mut self, newer: Self) -> Option<Key> {
+        let old = std::mem::replace(&mut self.key, newer.key);
+        self.to = newer.to;
+        self.carrier = newer.carrier;
+        self.found = newer.found;
+        self.packets = self.packets.saturating_add(1);
+        self.shown.message_authenticator = newer.shown.message_authenticator;
+        if old == newer.key {
+            return None;
+        }
+        self.older.retain(|key| *key != newer.key);
+        self.older.push(old);
+        (self.older.len() > OLDER).then(|| self.older.remove(0))
+    }
+}
+
+impl Logins {
+    pub(crate) fn len(&self) -> usize {
+        self.logins.len()
+    }
+
+    /// Logins whose client waits.
+    pub(crate) fn attempts(&self) -> usize {
+        self.attempts
+    }
+
+    pub(crate) fn insert(&mut self, login: Login) -> LoginId {
+        let id = LoginId(self.next);
+        self.next += 1;
+        if login.exclusive {
+            self.exclusive.insert(login.user.clone(), id);
+        }
+        self.wakes.insert((login.wake, id));
+        self.attempts += usize::from(login.attempt.is_some());
+        self.logins.insert(id, login);
+        id
+    }
+
+    pub(crate) fn get(&self, id: LoginId) -> Option<&Login> {
+        self.logins.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: LoginId) -> Option<&mut Login> {
+        self.logins.get_mut(&id)
+    }
+
+    /// The user's login that may have started a push.
+    pub(crate) fn exclusive(&self, user: &UserName) -> Option<LoginId> {
+        self.exclusive.get(user).copied()
+    }
+
+    pub(crate) fn remove(&mut self, id: LoginId) -> Option<Login> {
+        let login = self.logins.remove(&id)?;
+        self.wakes.remove(&(login.wake, id));
+        if login.exclusive && self.exclusive.get(&login.user) == Some(&id) {
+            self.exclusive.remove(&login.user);
+        }
+        self.attempts -= usize::from(login.attempt.is_some());
+        Some(login)
+    }
+
+    /// Takes away who waits for the login; it wakes up at `wake` next.
+    pub(crate) fn take_attempt(&mut self, id: LoginId, wake: Duration) -> Option<Attempt> {
+        let login = self.logins.get_mut(&id)?;
+        let attempt = login.attempt.take()?;
+        self.attempts -= 1;
+        self.reschedule(id, wake);
+        Some(attempt)
+    }
+
+    /// Somebody waits for the login again, until `attempt`'s deadline.
+    pub(crate) fn give_attempt(&mut self, id: LoginId, attempt: Attempt) {
+        let deadline = attempt.deadline;
+        if let Some(login) = self.logins.get_mut(&id) {
+            self.attempts += usize::from(login.attempt.is_none());
+            login.attempt = Some(attempt);
+            self.reschedule(id, deadline);
+        }
+    }
+
+    fn reschedule(&mut self, id: LoginId, wake: Duration) {
+        if let Some(login) = self.logins.get_mut(&id) {
+            self.wakes.remove(&(login.wake, id));
+            login.wake = wake;
+            self.wakes.insert((wake, id));
+        }
+    }
+
+    /// When the first login wakes up.
+    pub(crate) fn next_wake(&self) -> Option<Duration> {
+        self.wakes.first().map(|(wake, _)| *wake)
+    }
+
+    /// A login that is to wake up by now.
+    pub(crate) fn due(&self, now: Duration) -> Option<LoginId> {
+        self.wakes
+            .first()
+            .filter(|(wake, _)| *wake <= now)
+            .map(|(_, id)| *id)
+    }
+}

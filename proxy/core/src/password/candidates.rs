@@ -1,0 +1,59 @@
+//! The few things that an unreadable text can be, tried one by one.
+
+use super::Password;
+use crate::factor::{Keyword, KeywordFactor};
+
+/// A text that can be tried, and what it means.
+pub(crate) struct Candidate {
+    pub(crate) text: String,
+    /// `None`: empty, the default factor.
+    pub(crate) keyword: Option<Keyword>,
+}
+
+/// The empty text and the factor keywords. The codes valid now are the provider's to try.
+pub(crate) struct Candidates(Vec<Candidate>);
+
+/// Devices tried; readable text can name more of them.
+const DEVICES: u8 = 3;
+
+impl Candidates {
+    pub(crate) fn new() -> Self {
+        let mut candidates = vec![Candidate {
+            text: String::new(),
+            keyword: None,
+        }];
+        for (name, factor) in [
+            ("push", KeywordFactor::Push),
+            ("phone", KeywordFactor::Phone),
+            ("sms", KeywordFactor::Sms),
+            ("auto", KeywordFactor::Auto),
+        ] {
+            let last = if factor == KeywordFactor::Auto { 0 } else { DEVICES };
+            for device in 0..=last {
+                let device = (device > 0).then_some(device);
+                let number = device.map(|device| device.to_string()).unwrap_or_default();
+                // As people and their telephones write it: push, Push, PUSH.
+                let (first, rest) = name.split_at(1);
+                for word in [
+                    name.to_owned(),
+                    first.to_ascii_uppercase() + rest,
+                    name.to_ascii_uppercase(),
+                ] {
+                    candidates.push(Candidate {
+                        text: word + &number,
+                        keyword: Some(Keyword { factor, device }),
+                    });
+                }
+            }
+        }
+        Self(candidates)
+    }
+
+    /// The candidate that was typed.
+    pub(crate) fn find(&self, password: &Password) -> Option<&Candidate> {
+        let response = password.response()?;
+        self.0
+            .iter()
+            .find(|candidate| response.matches(candidate.text.as_bytes()))
+    }
+}

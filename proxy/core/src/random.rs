@@ -1,0 +1,54 @@
+//! Unguessable bytes and keyed digests, both from the seed that the caller drew.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::factor::UserName;
+
+/// HMAC-SHA-256 of a counter: a stream that nobody without the seed can tell or foresee.
+pub(crate) struct Unguessable {
+    seed: Zeroizing<[u8; 32]>,
+    counter: u64,
+}
+
+/// A digest of what a login gave as second factor, to tell a further try of the same person from somebody else's.
+/// Without the seed nobody can try passwords against it, and it never leaves memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TextDigest([u8; 16]);
+
+impl Unguessable {
+    pub(crate) fn new(seed: [u8; 32]) -> Self {
+        Self {
+            seed: Zeroizing::new(seed),
+            counter: 0,
+        }
+    }
+
+    /// The next 16 bytes.
+    pub(crate) fn next(&mut self) -> [u8; 16] {
+        self.counter = self.counter.wrapping_add(1);
+        self.hmac(&[b"stream", &self.counter.to_be_bytes()])
+    }
+
+    /// The digest of what `user` gave.
+    pub(crate) fn digest(&self, user: &UserName, text: &[u8]) -> TextDigest {
+        let length = (user.0.len() as u64).to_be_bytes();
+        TextDigest(self.hmac(&[b"text", &length, user.0.as_bytes(), text]))
+    }
+
+    fn hmac(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let mut half = [0; 16];
+        // HMAC takes a key of any length (RFC 2104 section 2).
+        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.seed.as_slice()) {
+            for part in parts {
+                mac.update(part);
+            }
+            let whole = mac.finalize().into_bytes();
+            for (to, from) in half.iter_mut().zip(whole) {
+                *to = from;
+            }
+        }
+        half
+    }
+}

@@ -1,0 +1,187 @@
+//! Answers: what is in them, in which order, signed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use proxy_config::Secret;
+use radius::core::avp::AVP;
+use radius::core::code::Code;
+use radius::core::packet::Packet;
+use radius::core::{rfc2865, rfc2869};
+
+use crate::clients::Client;
+use crate::factor::Approval;
+use crate::message_authenticator::SecretKey;
+use crate::outputs::SocketId;
+use crate::packet::{HEADER, LONGEST, Request};
+use crate::password::{Carrier, is_success};
+use crate::record;
+use crate::verify::Verified;
+
+/// What an answer needs of its request, and where it goes.
+#[derive(Clone)]
+pub(crate) struct ReplyTo {
+    pub(crate) from: SocketAddr,
+    pub(crate) socket: SocketId,
+    pub(crate) identifier: u8,
+    pub(crate) authenticator: [u8; 16],
+    pub(crate) client: Arc<Client>,
+    secret: Arc<SecretKey>,
+    proxy_states: Vec<AVP>,
+}
+
+/// An Access-Accept to be. Only an approval makes one, and it is used up by it.
+pub(crate) struct Accept {
+    approval: Approval,
+    success: Option<AVP>,
+}
+
+/// The approval cannot become an answer: MS-CHAPv2's success needs the typed text, and nobody knows it.
+pub(crate) struct TextUnknown;
+
+impl Accept {
+    /// `found` is the text that the engine itself found by trying keywords.
+    pub(crate) fn new(
+        approval: Approval,
+        carrier: &Carrier,
+        found: Option<&str>,
+    ) -> Result<Self, TextUnknown> {
+        let mut success = None;
+        // An upstream server that was given the response has made the success itself.
+        let upstream =
+            |(typ, value): &(u8, Vec<u8>)| *typ == rfc2865::VENDOR_SPECIFIC_TYPE && is_success(value);
+        if let Carrier::MsChapV2(v2) = carrier
+            && !approval.attributes.iter().any(upstream)
+        {
+            let provider = approval.found_text.as_ref().map(Secret::expose);
+            // The text must be what was typed into *this* packet, whichever the approval was made for.
+            let made = [provider, found.map(str::as_bytes)]
+                .into_iter()
+                .flatten()
+                .find_map(|text| v2.success_attribute(text));
+            success = Some(made.ok_or(TextUnknown)?);
+        }
+        Ok(Self { approval, success })
+    }
+}
+
+impl ReplyTo {
+    pub(crate) fn new(
+        request: &Verified<Request<'_>>,
+        client: &Arc<Client>,
+        from: SocketAddr,
+        socket: SocketId,
+    ) -> Self {
+        let packet = request.packet();
+        Self {
+            from,
+            socket,
+            identifier: packet.identifier,
+            authenticator: packet.authenticator,
+            client: Arc::clone(client),
+            secret: Arc::clone(request.secret()),
+            proxy_states: packet.proxy_states(),
+        }
+    }
+
+    /// The Access-Accept: message, MS-CHAP2-Success, the upstream server's attributes, the client's own.
+    pub(crate) fn accept(&self, accept: Accept) -> Vec<u8> {
+        let Accept { approval, success } = accept;
+        let mut attributes = Vec::new();
+        attributes.extend(success);
+        attributes.extend(messages(approval.message.as_deref()));
+        attributes.extend(self.client.accept_attributes.iter().cloned());
+        attributes.extend(
+            approval
+                .attributes
+                .iter()
+                .filter(|(typ, value)| may_be_returned(*typ) && (1..=253).contains(&value.len()))
+                .map(|(typ, value)| AVP::from_bytes(*typ, value)),
+        );
+        self.encode(Code::AccessAccept, attributes)
+    }
+
+    /// The Access-Reject; `challenge` is for MS-CHAP-Error, which lets a client try again by a new challenge.
+    pub(crate) fn reject(&self, message: Option<&str>, carrier: &Carrier, challenge: &[u8; 16]) -> Vec<u8> {
+        let mut attributes = Vec::new();
+        attributes.extend(carrier.error(challenge));
+        attributes.extend(messages(message));
+        self.encode(Code::AccessReject, attributes)
+    }
+
+    /// The Access-Challenge, which asks for a text that goes on from `state`.
+    pub(crate) fn challenge(&self, message: &str, state: &[u8; 16]) -> Vec<u8> {
+        let mut attributes = vec![AVP::from_bytes(rfc2865::STATE_TYPE, state)];
+        attributes.extend(messages(Some(message)));
+        // Prompt = No-Echo (RFC 2869 section 5.10).
+        attributes.push(AVP::from_u32(rfc2869::PROMPT_TYPE, 0));
+        self.encode(Code::AccessChallenge, attributes)
+    }
+
+    /// The answer to Status-Server: an Access-Accept that nobody can take for a login's, since the Response
+    /// Authenticator binds it to a request of another code (RFC 5997 section 3).
+    pub(crate) fn status(&self) -> Vec<u8> {
+        self.encode(Code::AccessAccept, Vec::new())
+    }
+
+    /// Message-Authenticator first (draft-ietf-radext-deprecating-radius), then `attributes` as far as they fit, then
+    /// Proxy-State as it came, which always fits: the request held it beside more than this adds.
+    fn encode(&self, code: Code, attributes: Vec<AVP>) -> Vec<u8> {
+        let mut header = [0; HEADER];
+        let length = [0, 20];
+        let start = [1, self.identifier]
+            .into_iter()
+            .chain(length)
+            .chain(self.authenticator);
+        for (to, from) in header.iter_mut().zip(start) {
+            *to = from;
+        }
+        // The crate's constructors draw random numbers that nobody needs; a decoded header costs none.
+        let Ok(request) = Packet::decode(&header, &[]) else {
+            return Vec::new();
+        };
+        let mut packet = request.make_response_packet(code);
+        packet.add(AVP::from_bytes(rfc2869::MESSAGE_AUTHENTICATOR_TYPE, &[0; 16]));
+        let reserved: usize = self.proxy_states.iter().map(size).sum();
+        let mut left = LONGEST.saturating_sub(HEADER + 18 + reserved);
+        for attribute in attributes {
+            if let Some(rest) = left.checked_sub(size(&attribute)) {
+                left = rest;
+                packet.add(attribute);
+            }
+        }
+        packet.extend(self.proxy_states.clone());
+        let mut bytes = packet.encode().unwrap_or_default();
+        self.secret.sign(&mut bytes, &self.authenticator, HEADER + 2);
+        bytes
+    }
+}
+
+fn size(avp: &AVP) -> usize {
+    avp.encode_bytes().len() + 2
+}
+
+/// A message in Reply-Messages of 253 bytes, four at most: more than any screen shows. What could change how the text
+/// around it is read is written as `\u{…}`.
+fn messages(text: Option<&str>) -> Vec<AVP> {
+    let escaped = record::escape(text.unwrap_or_default());
+    let mut rest: &str = &escaped;
+    let mut messages = Vec::new();
+    while !rest.is_empty() && messages.len() < 4 {
+        let (head, tail) = rest.split_at(rest.floor_char_boundary(253));
+        messages.push(AVP::from_string(rfc2865::REPLY_MESSAGE_TYPE, head));
+        rest = tail;
+    }
+    messages
+}
+
+/// What this server makes itself is not taken from another.
+fn may_be_returned(typ: u8) -> bool {
+    !matches!(
+        typ,
+        rfc2865::STATE_TYPE
+            | rfc2865::PROXY_STATE_TYPE
+            | rfc2869::MESSAGE_AUTHENTICATOR_TYPE
+            | rfc2869::EAP_MESSAGE_TYPE
+    )
+}

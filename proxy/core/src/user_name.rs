@@ -1,0 +1,84 @@
+//! User names, normalised: `DOMAIN\u`, `u@domain` and `u` can be one user.
+
+use proxy_config::{CaseRule, UserNameRule};
+
+use crate::factor::UserName;
+
+impl UserName {
+    /// Normalises a name as a client sent it, or as a seed or an exemption writes it: white space around it is left
+    /// out, then the domain and upper case, if the rule says so.
+    ///
+    /// `None` when the name is longer than the rule allows, or nothing is left of it.
+    #[must_use]
+    pub fn normalise(name: &str, rule: &UserNameRule) -> Option<Self> {
+        if name.len() > rule.max_bytes {
+            return None;
+        }
+        let mut rest = name.trim();
+        if rule.strip_domain {
+            // A NetBIOS domain ends at the first backslash, a UPN's suffix begins at the last at sign: the user's own
+            // part can hold the other character of each.
+            if let Some((_, user)) = rest.split_once('\\') {
+                rest = user;
+            } else if let Some((user, _)) = rest.rsplit_once('@') {
+                rest = user;
+            }
+        }
+        let name = match rule.case {
+            CaseRule::Lower => rest.trim().to_lowercase(),
+            CaseRule::Keep => rest.trim().to_owned(),
+        };
+        (!name.is_empty()).then_some(Self(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: UserNameRule = UserNameRule {
+        strip_domain: true,
+        case: CaseRule::Lower,
+        max_bytes: 32,
+    };
+
+    fn normalised(name: &str, rule: UserNameRule) -> Option<String> {
+        UserName::normalise(name, &rule).map(|name| name.0)
+    }
+
+    #[test]
+    fn the_three_spellings_of_one_user_are_one() {
+        for name in [
+            "jane",
+            "CORP\\Jane",
+            "Jane@corp.example",
+            " JANE ",
+            "corp.example\\jane",
+        ] {
+            assert_eq!(normalised(name, RULE).as_deref(), Some("jane"), "{name}");
+        }
+        assert_eq!(normalised("a@b@corp.example", RULE).as_deref(), Some("a@b"));
+        assert_eq!(normalised("CORP\\a@b", RULE).as_deref(), Some("a@b"));
+    }
+
+    #[test]
+    fn a_name_can_be_kept_whole() {
+        let keep = UserNameRule {
+            strip_domain: false,
+            case: CaseRule::Keep,
+            ..RULE
+        };
+        for name in ["CORP\\Jane", "Jane@corp.example"] {
+            assert_eq!(normalised(name, keep).as_deref(), Some(name));
+        }
+    }
+
+    #[test]
+    fn what_leaves_no_name_or_is_too_long_is_none() {
+        for name in ["", "  ", "CORP\\", "@corp.example", "CORP\\ "] {
+            assert_eq!(normalised(name, RULE), None, "{name:?}");
+        }
+        assert_eq!(normalised(&"x".repeat(32), RULE), Some("x".repeat(32)));
+        assert_eq!(normalised(&"x".repeat(33), RULE), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! From a request to a verified one: which secret it proves, and how.
+
+use std::sync::Arc;
+
+use proxy_config::{MessageAuthenticatorPolicy, Secret};
+use radius::core::rfc2865;
+
+use crate::addresses::Known;
+use crate::clients::Client;
+use crate::counters::DropReason;
+use crate::message_authenticator::SecretKey;
+use crate::packet::{Request, RequestKind};
+use crate::password::pap;
+
+/// A packet that passed [`verify`]: nothing later takes one that did not.
+pub(crate) struct Verified<P> {
+    packet: P,
+    proof: Proof,
+    secret: Arc<SecretKey>,
+    pap: Option<Secret>,
+}
+
+/// What shows that the sender knows the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// A valid Message-Authenticator.
+    MessageAuthenticator,
+    /// A User-Password that is text under the secret.
+    Pap,
+    /// Nothing: CHAP and MS-CHAP hold no trace of it.
+    None,
+}
+
+impl<P> Verified<P> {
+    pub(crate) fn packet(&self) -> &P {
+        &self.packet
+    }
+
+    pub(crate) fn proof(&self) -> Proof {
+        self.proof
+    }
+
+    /// The secret that the answer is signed with.
+    pub(crate) fn secret(&self) -> &Arc<SecretKey> {
+        &self.secret
+    }
+
+    /// The text of User-Password, once.
+    pub(crate) fn take_pap(&mut self) -> Option<Secret> {
+        self.pap.take()
+    }
+}
+
+/// Verifies a request of `client`, from an address of which `known` is known.
+///
+/// Which of two secrets: the one that Message-Authenticator proves; else the one under which the PAP padding and text
+/// are plausible; else the one last proved for the address.
+pub(crate) fn verify<'a>(
+    request: Request<'a>,
+    client: &Client,
+    known: Option<Known>,
+) -> Result<Verified<Request<'a>>, DropReason> {
+    let password = request.value(rfc2865::USER_PASSWORD_TYPE);
+    if password.as_ref().is_some_and(|value| !pap::is_possible(value)) {
+        return Err(DropReason::BadAttribute);
+    }
+    if let Some(offset) = request.message_authenticator {
+        let secret = client
+            .secrets
+            .iter()
+            .find(|secret| secret.proves(request.bytes(), offset))
+            .ok_or(DropReason::BadMessageAuthenticator)?;
+        return Ok(Verified {
+            pap: password.map(|value| pap::decrypt(&value, secret, &request.authenticator)),
+            secret: Arc::clone(secret),
+            proof: Proof::MessageAuthenticator,
+            packet: request,
+        });
+    }
+    demand(&request, client, known)?;
+    let last = last_proved(client, known).ok_or(DropReason::BadSecret)?;
+    let Some(password) = password else {
+        return Ok(Verified {
+            secret: Arc::clone(last),
+            proof: Proof::None,
+            pap: None,
+            packet: request,
+        });
+    };
+    let plausible = |secret: &Arc<SecretKey>| pap::plausible(&password, secret, &request.authenticator);
+    let others = client.secrets.iter().filter(|secret| !Arc::ptr_eq(secret, last));
+    let (secret, text) = std::iter::once(last)
+        .chain(others)
+        .find_map(|secret| Some((secret, plausible(secret)?)))
+        .ok_or(DropReason::BadSecret)?;
+    Ok(Verified {
+        secret: Arc::clone(secret),
+        proof: Proof::Pap,
+        pap: Some(text),
+        packet: request,
+    })
+}
+
+/// Whether a request without Message-Authenticator is let through.
+fn demand(request: &Request<'_>, client: &Client, known: Option<Known>) -> Result<(), DropReason> {
+    // RFC 5997 section 3: a Status-Server without it is silently discarded.
+    let demanded = request.kind == RequestKind::Status
+        || match client.config.message_authenticator {
+            MessageAuthenticatorPolicy::Always => true,
+            MessageAuthenticatorPolicy::Auto => known.is_some_and(|known| known.signs),
+            MessageAuthenticatorPolicy::Never => false,
+        };
+    if demanded {
+        return Err(DropReason::NoMessageAuthenticator);
+    }
+    // A directory is no proxy. Another client may be an old one, if Proxy-State is in the first request of its address.
+    let unsigned_proxy = !client.config.directory && known.is_none_or(|known| known.unsigned_proxy);
+    if request.has(rfc2865::PROXY_STATE_TYPE) && !unsigned_proxy {
+        return Err(DropReason::UnprovenProxyState);
+    }
+    Ok(())
+}
+
+/// The secret that the address proved last, else the secret of now.
+fn last_proved(client: &Client, known: Option<Known>) -> Option<&Arc<SecretKey>> {
+    let proved = known.and_then(|known| known.secret);
+    client
+        .secrets
+        .iter()
+        .find(|secret| Some(secret.fingerprint()) == proved)
+        .or(client.secrets.first())
+}
+
+/// What a verified request shows of its address; nothing when it proves no secret.
+pub(crate) fn shown(verified: &Verified<Request<'_>>) -> Option<Known> {
+    let signs = verified.proof == Proof::MessageAuthenticator;
+    (verified.proof != Proof::None).then(|| Known {
+        signs,
+        unsigned_proxy: !signs && verified.packet.has(rfc2865::PROXY_STATE_TYPE),
+        secret: Some(verified.secret.fingerprint()),
+    })
+}
