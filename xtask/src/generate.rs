@@ -38,11 +38,24 @@ pub(crate) enum Difference {
     LeftOver(PathBuf),
 }
 
+/// `cargo xtask generate`.
+///
+/// # Errors
+/// As [`generate`].
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let changed = generate(root)?;
+    for path in &changed {
+        println!("{}", path.display());
+    }
+    println!("{} files changed", changed.len());
+    Ok(())
+}
+
 /// Writes every generated file below `root` and removes left-over ones; the paths that changed.
 ///
 /// # Errors
 /// When an input cannot be read or lacks something that the output needs, or a file cannot be written.
-pub(crate) fn generate(root: &Path) -> Result<Vec<PathBuf>> {
+fn generate(root: &Path) -> Result<Vec<PathBuf>> {
     let files = contents(root)?;
     let mut changed = Vec::new();
     for difference in differences(root, &files)? {

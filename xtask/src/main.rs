@@ -4,8 +4,10 @@ mod clean_up;
 mod cluster;
 mod demo;
 mod e2e;
+mod generate;
 mod images;
 mod test;
+mod verify;
 mod tool;
 
 use std::path::PathBuf;
@@ -36,6 +38,10 @@ enum Task {
     DemoDown(demo::Down),
     /// The end-to-end tests on a three-node cluster of their own.
     E2e(e2e::Arguments),
+    /// Write the CRDs, the chart's copies of them and the reference pages.
+    Generate,
+    /// Checks that need no cluster: generated files, arrows, dependencies, chart, examples.
+    Verify(verify::Arguments),
     /// Everything that CI runs.
     Test(test::Arguments),
     /// Remove what an interrupted run left.
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::DemoDown(arguments) => demo::down(&arguments),
         Task::E2e(arguments) => e2e::run(&arguments),
+        Task::Generate => generate::run(&repository()),
+        Task::Verify(arguments) => verify::run(&repository(), &arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::CleanUp => clean_up::run(),
     };
