@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! `radius-proxy`
+
+fn main() -> std::process::ExitCode {
+    radius_proxy::main()
+}

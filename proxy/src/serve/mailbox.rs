@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use proxy_core::Settings;
 use proxy_core::factor::{LoginId, Verdict};
@@ -27,8 +28,8 @@ pub(crate) enum Message {
 pub(crate) struct Reconfigured {
     pub(crate) settings: Settings,
     pub(crate) provider: Arc<dyn Provider>,
-    pub(crate) provider_name: &'static str,
     pub(crate) max_pending: usize,
+    pub(crate) drain: Duration,
 }
 
 /// Messages a provider's tasks can leave unread. Each pending login leaves two at most; there are up to a million.

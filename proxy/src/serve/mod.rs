@@ -1,4 +1,237 @@
-//! `radius-proxy serve`.
+//! `radius-proxy serve`: puts the parts together, and ends them in order.
+//!
+//! One thread owns the sockets and the engine; a small runtime beside it has the providers' calls, the admin port, the
+//! watch over the configuration files and the report to Kubernetes. None of these can stop the first from answering.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proxy_core::Engine;
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+use crate::load::{Loaded, Source};
+use crate::metrics::Metrics;
+use crate::provider::{self, Provider, Shared};
+
+mod admin;
+mod counts;
+mod engine_loop;
 mod mailbox;
+mod records;
+mod reload;
+mod report;
+mod state;
 mod udp;
+
+use engine_loop::{Clock, Parts};
+use mailbox::{Mailbox, Message, Reconfigured};
+use records::RecordWriter;
+use reload::Reloader;
+use state::State;
+use udp::Sockets;
+
+/// Threads for providers' calls; the engine has one of its own.
+const MAX_WORKERS: usize = 4;
+
+/// Serves the configuration at `path` until a signal ends it.
+///
+/// # Errors
+/// The configuration is wrong, an address cannot be bound, or the system refuses a thread or a signal handler.
+pub fn serve(path: PathBuf) -> Result<(), Error> {
+    harden();
+    let mut source = Source::new(path)?;
+    // Named files are known only after loading: the first fingerprint is of the configuration file alone, and the
+    // first look finds the others "changed". So the second one counts, taken before what is served is read.
+    let _ = source.load()?;
+    let fingerprint = source.fingerprint();
+    let loaded = source.load()?;
+
+    let metrics = Arc::new(Metrics::default());
+    let shared = Shared::new(metrics.provider.clone());
+    let provider = provider::build(&loaded.config, &shared)?;
+    complain(provider.as_ref());
+    let sockets = Sockets::bind(&loaded.config.listen)?;
+    let addresses = sockets.addresses();
+    let runtime = runtime()?;
+    let admin = runtime.block_on(async { admin::bind(loaded.config.admin).await })?;
+    let (records, writer) = records::start(&loaded.config.records, &metrics)?;
+    let mailbox = Arc::new(Mailbox::new(Arc::clone(&metrics))?);
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(Error::Random)?;
+
+    let state = Arc::new(State::new(Arc::clone(&metrics), &loaded));
+    let (ended, engine_ended) = oneshot::channel();
+    let parts = Parts {
+        engine: Engine::new(loaded.settings.clone(), seed),
+        running: running(&loaded, provider),
+        sockets,
+        mailbox: Arc::clone(&mailbox),
+        records,
+        metrics,
+        runtime: runtime.handle().clone(),
+        clock: Clock::start(),
+    };
+    // Signals before the thread: from here on, ending is orderly.
+    let signals = runtime.block_on(async { Signals::new() })?;
+    let thread = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || {
+            engine_loop::run(parts);
+            // Nobody waits any more when the program is ending by itself.
+            let _ = ended.send(());
+        })
+        .map_err(|source| Error::Start {
+            what: "the engine's thread",
+            source,
+        })?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = ?addresses,
+        admin = ?admin.as_ref().and_then(|listener| listener.local_addr().ok()),
+        provider = loaded.config.provider.name(),
+        clients = loaded.config.clients.len(),
+        config_digest = %loaded.digest,
+        "serving"
+    );
+    let reloader = Reloader::new(source, fingerprint, shared, Arc::clone(&mailbox), Arc::clone(&state), loaded);
+    runtime.block_on(supervise(signals, reloader, admin, &state, &mailbox, &writer, engine_ended));
+    // The engine has handed over its last records; it is gone, so that the writer sees the end of them.
+    let in_order = thread.join().is_ok();
+    writer.finish();
+    runtime.shutdown_background();
+    tracing::info!("ended");
+    if in_order {
+        Ok(())
+    } else {
+        Err(Error::Start {
+            what: "the engine's thread",
+            source: std::io::Error::other("it ended by itself"),
+        })
+    }
+}
+
+/// Runs everything beside the engine until the engine has ended.
+async fn supervise(
+    Signals {
+        mut terminate,
+        mut interrupt,
+        mut hang_up,
+    }: Signals,
+    mut reloader: Reloader,
+    admin: Option<TcpListener>,
+    state: &Arc<State>,
+    mailbox: &Arc<Mailbox>,
+    writer: &RecordWriter,
+    mut engine_ended: oneshot::Receiver<()>,
+) {
+    if let Some(listener) = admin {
+        tokio::spawn(admin::serve(listener, Arc::clone(state)));
+    }
+    if let Some(report) = report::Report::from_environment() {
+        tokio::spawn(report.run(state.watch_digest()));
+    }
+    let mut look = tokio::time::interval(reload::LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut is_ending = false;
+    loop {
+        tokio::select! {
+            _ = &mut engine_ended => return,
+            () = end(&mut terminate, &mut interrupt) => {
+                if is_ending {
+                    tracing::warn!("a second signal: ending at once, whoever is waiting");
+                    std::process::exit(1);
+                }
+                is_ending = true;
+                state.drain();
+                mailbox.put(Message::Drain);
+                tracing::info!("ending: no new push is started, pending logins are answered");
+            }
+            _ = hang_up.recv() => {
+                reloader = reloader.reload().await;
+                writer.reopen(reloader.records());
+            }
+            _ = look.tick(), if !is_ending => {
+                if reloader.has_changed() {
+                    reloader = reloader.reload().await;
+                }
+            }
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let on = |kind| {
+            signal(kind).map_err(|source| Error::Start {
+                what: "a signal handler",
+                source,
+            })
+        };
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hang_up: on(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn end(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn running(loaded: &Loaded, provider: Arc<dyn Provider>) -> Reconfigured {
+    Reconfigured {
+        settings: loaded.settings.clone(),
+        provider,
+        max_pending: loaded.config.policy.limits.pending,
+        drain: loaded.config.drain,
+    }
+}
+
+fn complain(provider: &dyn Provider) {
+    for complaint in provider.complaints() {
+        tracing::warn!("{complaint}");
+    }
+}
+
+fn runtime() -> Result<Runtime, Error> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(2)
+        .thread_name("providers")
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Start {
+            what: "the runtime",
+            source,
+        })
+}
+
+/// Memory that holds secrets goes into no core file, and other processes of the same user may not read it.
+fn harden() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core files could not be switched off");
+    }
+    if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the process could not be made undumpable");
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::logging::LogFormat;
+use crate::provider::totp::{Algorithm, Digits};
+
+/// A RADIUS server that asks a second factor: Duo, or TOTP codes.
+#[derive(Debug, Parser)]
+#[command(name = "radius-proxy", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How log lines are written to standard error. RUST_LOG says which (info, debug, …).
+    #[arg(long, global = true, env = "LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve RADIUS until SIGTERM. SIGHUP reloads the configuration and opens the file of login records anew.
+    Serve(ConfigArgs),
+    /// Check a configuration and reach its provider, without serving. Exit code 1 when there is a problem.
+    Check {
+        /// Which configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Do not reach the provider.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// TOTP: codes from an authenticator app.
+    #[command(subcommand)]
+    Totp(TotpCommand),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration file (TOML). The paths in it are relative to its folder.
+    #[arg(long, env = "RADIUS_PROXY_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// What to do about TOTP.
+#[derive(Debug, Subcommand)]
+pub enum TotpCommand {
+    /// Make a new key for a user, as an otpauth:// URI and a QR code to scan, or for a list of users.
+    ///
+    /// Put the URI on a line of its own into a file of a seed folder (provider.totp.seed_folders), or use
+    /// --secret-name and apply the manifest. It is printed once and kept nowhere.
+    Enrol(EnrolArgs),
+}
+
+/// For whom, and how.
+#[derive(Debug, Args)]
+pub struct EnrolArgs {
+    /// The user's name, as they log in.
+    #[arg(long, required_unless_present = "csv", conflicts_with = "csv")]
+    pub user: Option<String>,
+    /// A CSV file with one user a line, in the first column; a header `user` is passed over.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// What the authenticator app shows above the code.
+    #[arg(long, default_value = "RADIUS MFA")]
+    pub issuer: String,
+    /// Digits of a code.
+    #[arg(long, default_value = "6", value_parser = parse_digits)]
+    pub digits: Digits,
+    /// Seconds that a code is shown. Some apps ignore anything but 30.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(10..=300))]
+    pub period: u16,
+    /// The hash. Some apps ignore anything but SHA1.
+    #[arg(long, default_value = "SHA1", value_parser = parse_algorithm)]
+    pub algorithm: Algorithm,
+    /// Print the manifest of a Kubernetes Secret of this name to standard output, and the rest to standard error.
+    #[arg(long, value_name = "NAME")]
+    pub secret_name: Option<String>,
+    /// The namespace in that manifest.
+    #[arg(long, requires = "secret_name")]
+    pub namespace: Option<String>,
+    /// When to draw the QR code: auto is for one user and a terminal.
+    #[arg(long, value_enum, default_value_t)]
+    pub qr: Qr,
+}
+
+/// When to draw QR codes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Qr {
+    /// For one user, on a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+fn parse_digits(text: &str) -> Result<Digits, String> {
+    text.parse().ok().and_then(Digits::new).ok_or_else(|| "must be 6, 7 or 8".to_owned())
+}
+
+fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
+    Algorithm::parse(text).ok_or_else(|| "must be SHA1, SHA256 or SHA512".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

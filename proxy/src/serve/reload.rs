@@ -1,0 +1,103 @@
+//! Live reload: what is on disk is looked at every second, checked as a whole, and taken over as a whole or not at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy_config::RecordSink;
+
+use super::mailbox::{Mailbox, Message};
+use super::state::State;
+use super::{complain, running};
+use crate::error::Error;
+use crate::load::{Fingerprint, Loaded, Source};
+use crate::provider::{self, Shared};
+
+/// The kubelet exchanges mounted files as a whole; a second later they run.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Reloader {
+    source: Source,
+    fingerprint: Fingerprint,
+    shared: Shared,
+    mailbox: Arc<Mailbox>,
+    state: Arc<State>,
+    /// What runs.
+    loaded: Loaded,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        source: Source,
+        fingerprint: Fingerprint,
+        shared: Shared,
+        mailbox: Arc<Mailbox>,
+        state: Arc<State>,
+        loaded: Loaded,
+    ) -> Self {
+        Self {
+            source,
+            fingerprint,
+            shared,
+            mailbox,
+            state,
+            loaded,
+        }
+    }
+
+    /// Where records go.
+    pub(super) fn records(&self) -> &RecordSink {
+        &self.loaded.config.records
+    }
+
+    /// Whether a file looks different than when it was last read.
+    pub(super) fn has_changed(&self) -> bool {
+        self.state.metrics.used_codes.set(i64::try_from(self.shared.used_codes.len()).unwrap_or(i64::MAX));
+        self.source.fingerprint() != self.fingerprint
+    }
+
+    /// Reads and checks everything again, away from the runtime's threads, since a million seeds take a while.
+    pub(super) async fn reload(self) -> Self {
+        let state = Arc::clone(&self.state);
+        match tokio::task::spawn_blocking(move || self.reload_now()).await {
+            Ok(reloader) => reloader,
+            // Only a panic ends a blocking task; it has been printed, and without its owner nothing can be reloaded
+            // any more: the next start does better.
+            Err(error) => {
+                state.kept_old(error.to_string());
+                std::process::exit(1);
+            }
+        }
+    }
+
+    fn reload_now(mut self) -> Self {
+        // Before reading: a change while it reads is seen as one afterwards.
+        let before = self.source.fingerprint();
+        let result = self.take_over();
+        // The files that are named may be others now.
+        let after = self.source.fingerprint();
+        self.fingerprint = if result.is_ok() && after != before { after } else { before };
+        if let Err(error) = result {
+            tracing::error!("the configuration on disk is not taken over, the old one runs on: {error}");
+            self.state.kept_old(error.to_string());
+        }
+        self
+    }
+
+    fn take_over(&mut self) -> Result<(), Error> {
+        let loaded = self.source.load()?;
+        if loaded.digest == self.loaded.digest && self.state.problem().is_none() {
+            return Ok(());
+        }
+        let provider = provider::build(&loaded.config, &self.shared)?;
+        complain(provider.as_ref());
+        if loaded.config.listen != self.loaded.config.listen || loaded.config.admin != self.loaded.config.admin {
+            tracing::warn!("server.listen and server.admin are taken over at the next start");
+        }
+        self.mailbox
+            .put(Message::Reconfigure(Box::new(running(&loaded, provider))));
+        tracing::info!(config_digest = %loaded.digest, "another configuration runs");
+        self.state.took_over(&loaded);
+        self.loaded = loaded;
+        Ok(())
+    }
+}
