@@ -43,11 +43,6 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         slot.entry.as_ref().map(|(_, value)| value)
     }
 
-    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let slot = self.slots.get_mut(*self.index.get(key)? as usize)?;
-        slot.entry.as_mut().map(|(_, value)| value)
-    }
-
     /// The value of `key`, made the newest entry.
     pub(crate) fn touch(&mut self, key: &K) -> Option<&mut V> {
         let at = *self.index.get(key)?;

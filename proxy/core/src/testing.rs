@@ -6,7 +6,10 @@ use std::sync::Arc;
 use proxy_config::file::ConfigFile;
 use proxy_config::{Config, Secret};
 
-use crate::Settings;
+use crate::factor::{Approval, Basis, Factor, Refusal, RefusalReason};
+use crate::{Now, Settings};
+
+pub(crate) mod client;
 
 pub(crate) const SECRET: &str = "testing123";
 pub(crate) const OLD_SECRET: &str = "previous-secret";
@@ -43,3 +46,31 @@ pub(crate) fn config_with(more: &str, client: &str) -> Config {
 pub(crate) fn settings(config: Config) -> Settings {
     Settings::check(Arc::new(config)).ok().unwrap()
 }
+
+/// So many milliseconds after the test began.
+pub(crate) fn at(milliseconds: u64) -> Now {
+    Now {
+        monotonic: std::time::Duration::from_millis(1_000_000 + milliseconds),
+        unix: std::time::Duration::from_millis(1_700_000_000_000 + milliseconds),
+    }
+}
+
+pub(crate) fn approval(factor: Factor) -> Approval {
+    Approval {
+        factor,
+        basis: Basis::Factor,
+        message: Some("Success. Logging you in...".to_owned()),
+        found_text: None,
+        attributes: Vec::new(),
+    }
+}
+
+pub(crate) fn refusal(reason: RefusalReason) -> Refusal {
+    Refusal {
+        factor: Some(Factor::Push),
+        reason,
+        message: None,
+    }
+}
+
+pub(crate) const TOTP: &str = "[provider.totp]\nseed_folders = [\"seeds\"]\n";

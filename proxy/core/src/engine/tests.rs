@@ -1,1 +1,9 @@
+//! The engine from outside: bytes in, bytes out.
 
+mod budget;
+mod methods;
+mod policy;
+mod pushes;
+mod script;
+mod verification;
+mod world;

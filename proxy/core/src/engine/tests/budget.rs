@@ -1,0 +1,77 @@
+//! When answers leave, and what remains of a login afterwards.
+
+use super::world::{World, pap};
+use crate::counters::Event;
+use crate::factor::{Factor, RefusalReason, Verdict};
+use crate::testing::client::Answer;
+use crate::testing::{self, SECRET, TOTP, approval, config, refusal};
+
+#[test]
+fn a_login_is_answered_before_its_client_gives_up() {
+    let mut world = World::new(config(TOTP));
+    let request = pap(1, "jane", "123456");
+    let ask = world.asked(&request);
+    // timeout × (retries + 1), half a second less.
+    assert_eq!(ask.budget.as_millis(), 39_500);
+    let deadline = world.engine.next_deadline().unwrap();
+    assert_eq!(deadline, testing::at(39_500).monotonic);
+    world.out.clear();
+    world.now = 39_499;
+    world.engine.tick(world.now(), &mut world.out);
+    assert!(world.sent().is_empty());
+    world.now = 39_500;
+    world.engine.tick(world.now(), &mut world.out);
+    assert_eq!(Answer::read(&world.sent()[0], &request.bytes(), SECRET).code, 3);
+    assert_eq!(world.reason(), "timed_out");
+    assert_eq!(world.out.cancels, [ask.login]);
+    world.out.clear();
+    let late = Verdict::Approved(approval(Factor::Passcode));
+    world.engine.verdict(world.now(), ask.login, late, &mut world.out);
+    assert!(world.sent().is_empty());
+    assert_eq!(world.count(Event::StaleVerdict), 1);
+}
+
+#[test]
+fn a_push_is_followed_a_while_longer_and_then_cancelled() {
+    let mut world = World::new(config(""));
+    let ask = world.asked(&pap(1, "jane", "push"));
+    assert_eq!(ask.budget.as_millis(), 69_500);
+    for (now, cancels) in [(39_500, 0), (69_499, 0), (69_500, 1)] {
+        world.out.clear();
+        world.now = now;
+        world.engine.tick(world.now(), &mut world.out);
+        assert_eq!(world.out.cancels.len(), cancels);
+        assert_eq!(world.engine.pending(), 0);
+    }
+    // What is left is the answer, to be sent again until 69.5 s.
+    world.now += 10_000;
+    world.engine.tick(world.now(), &mut world.out);
+    assert_eq!(world.engine.next_deadline(), None);
+    assert_eq!(world.engine.duplicates.held(), (0, 0));
+}
+
+#[test]
+fn a_login_costs_little_memory_while_it_waits() {
+    let size = size_of::<crate::logins::Login>() + size_of::<crate::duplicates::Key>();
+    assert!(size <= 1024, "{size} bytes");
+}
+
+#[test]
+fn every_login_has_one_record_and_holds_nothing_when_it_is_over() {
+    let mut world = World::new(config(TOTP));
+    let mut records = 0;
+    for round in 0..200u8 {
+        let request = pap(round, "jane", "123456");
+        world.now += 2_000;
+        let ask = world.asked(&request);
+        let verdict = match round % 2 {
+            0 => Verdict::Approved(approval(Factor::Passcode)),
+            _ => Verdict::Refused(refusal(RefusalReason::WrongPasscode)),
+        };
+        world.verdict(ask.login, verdict, &request);
+        records += world.out.records.len();
+    }
+    assert_eq!(records, 200);
+    assert_eq!((world.engine.pending(), world.engine.logins.len()), (0, 0));
+    assert!(world.engine.duplicates.held().1 <= 16, "answers of 30 s");
+}
