@@ -16,6 +16,8 @@ use crate::progress::{Progress, step};
 use crate::tools;
 
 const DEFINITION: &str = "#/definitions/";
+/// Ends the name of a definition that allows null, too.
+const OR_NULL: &str = "-or-null";
 
 /// Makes the schemas of Kubernetes' own kinds, once for each pinned version, and returns their folder in the cache.
 ///
@@ -57,7 +59,7 @@ pub fn ensure(progress: &dyn Progress) -> Result<PathBuf, Error> {
 }
 
 /// Part of the folder's name: to be raised when what is written changes.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Writes the schemas of CustomResourceDefinitions, read from YAML files, to a folder.
 ///
@@ -116,34 +118,30 @@ fn of_document(document: &Value) -> BTreeMap<String, Value> {
 }
 
 fn standalone(name: &str, definitions: &Map<String, Value>, kind: &str) -> Value {
-    let mut reached = BTreeSet::from([name.to_owned()]);
-    let mut new = vec![name.to_owned()];
-    while let Some(next) = new.pop() {
+    let mut kept = Map::new();
+    let mut new = BTreeSet::from([name.to_owned()]);
+    while let Some(next) = new.pop_first() {
+        let (base, nullable) = next
+            .strip_suffix(OR_NULL)
+            .map_or((next.as_str(), false), |base| (base, true));
+        let schema = special(base).unwrap_or_else(|| definitions.get(base).map_or(json!({}), strict));
+        let schema = if nullable { or_null(schema) } else { schema };
         let mut named = BTreeSet::new();
-        definitions
-            .get(&next)
-            .into_iter()
-            .for_each(|definition| references(definition, &mut named));
-        new.extend(named.difference(&reached).cloned());
-        reached.extend(named);
+        references(&schema, &mut named);
+        kept.insert(next, schema);
+        new.extend(named.into_iter().filter(|name| !kept.contains_key(name)));
     }
-    let kept = reached.iter().filter_map(|name| {
-        let schema = special(name).unwrap_or_else(|| definitions.get(name).map_or(json!({}), strict));
-        Some((name.clone(), schema))
-    });
-    let mut schema = json!({"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {}});
-    let mut kept: Map<String, Value> = kept.collect();
     if let Some(property) = kept
         .get_mut(name)
         .and_then(|root| root.pointer_mut("/properties/kind"))
     {
         *property = json!({"type": "string", "enum": [kind]});
     }
-    if let Some(fields) = schema.as_object_mut() {
-        fields.insert("definitions".into(), Value::Object(kept));
-        fields.insert("$ref".into(), format!("{DEFINITION}{name}").into());
-    }
-    schema
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$ref": format!("{DEFINITION}{name}"),
+        "definitions": kept,
+    })
 }
 
 /// Definitions whose written form is wider than what the document says of them.
@@ -176,7 +174,7 @@ fn strict(schema: &Value) -> Value {
         return schema.clone();
     };
     let mut out = Map::new();
-    for (name, value) in fields.iter().filter(|(name, _)| !is_extension(name)) {
+    for (name, value) in fields.iter().filter(|(name, _)| !is_for_others(name)) {
         let value = match name.as_str() {
             "properties" => properties(value, fields.get("required")),
             "items" | "additionalProperties" | "not" => strict(value),
@@ -198,9 +196,9 @@ fn strict(schema: &Value) -> Value {
     Value::Object(out)
 }
 
-/// Annotations for other readers, and `nullable`, which JSON Schema does not know and [`or_null`] covers.
-fn is_extension(name: &str) -> bool {
-    name.starts_with("x-kubernetes-") || name == "nullable"
+/// What is for other readers, and `nullable`, which JSON Schema does not know and [`or_null`] covers.
+fn is_for_others(name: &str) -> bool {
+    name.starts_with("x-kubernetes-") || matches!(name, "nullable" | "description")
 }
 
 fn properties(properties: &Value, required: Option<&Value>) -> Value {
@@ -224,8 +222,23 @@ fn properties(properties: &Value, required: Option<&Value>) -> Value {
     })
 }
 
-fn or_null(schema: Value) -> Value {
-    json!({"anyOf": [schema, {"type": "null"}]})
+/// The same schema with null beside it, where it can be in the schema's own words: an error then names the one thing
+/// that is wrong, and not two that could have been right.
+fn or_null(mut schema: Value) -> Value {
+    if let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        values.push(Value::Null);
+    }
+    if let Some(Value::String(name)) = schema.get_mut("$ref") {
+        name.push_str(OR_NULL);
+        return schema;
+    }
+    match schema.get_mut("type") {
+        Some(Value::Array(types)) => types.push("null".into()),
+        Some(one) => *one = json!([one.take(), "null"]),
+        // Without a type, anything goes already.
+        None => {}
+    }
+    schema
 }
 
 /// One schema for each version of a CustomResourceDefinition; what is no definition has none.
@@ -277,19 +290,22 @@ mod tests {
                 "properties": {"kind": {"type": "string"}, "part": {"$ref": "#/definitions/a.Part"}},
                 "required": ["kind"],
             },
-            "a.Part": {"properties": {"again": {"$ref": "#/definitions/a.Part"}}},
+            "a.Part": {"type": "object", "properties": {"again": {"$ref": "#/definitions/a.Part"}}},
             "a.Other": {"type": "object"},
         }});
         let schemas = of_document(&document);
         let thing = &schemas["thing-v1.json"];
         assert_eq!(thing["$ref"], "#/definitions/a.Thing");
         let definitions = thing["definitions"].as_object().unwrap();
-        assert_eq!(definitions.keys().collect::<Vec<_>>(), ["a.Part", "a.Thing"]);
+        assert_eq!(
+            definitions.keys().collect::<Vec<_>>(),
+            ["a.Part-or-null", "a.Thing"]
+        );
         assert_eq!(
             definitions["a.Thing"]["properties"]["kind"]["enum"],
             json!(["Thing"])
         );
-        assert_eq!(definitions["a.Part"]["additionalProperties"], false);
+        assert_eq!(definitions["a.Part-or-null"]["additionalProperties"], false);
     }
 
     #[test]
@@ -299,7 +315,7 @@ mod tests {
             "required": ["a"],
         }));
         assert_eq!(schema["properties"]["a"], json!({"type": "string"}));
-        assert_eq!(schema["properties"]["b"]["anyOf"][0], json!({"type": "string"}));
+        assert_eq!(schema["properties"]["b"], json!({"type": ["string", "null"]}));
     }
 
     #[test]
@@ -319,15 +335,12 @@ mod tests {
             schema["properties"]["apiVersion"]["enum"],
             json!(["radius-mfa.dev/v1alpha1"])
         );
-        let spec = &schema["properties"]["spec"]["anyOf"][0];
+        let spec = &schema["properties"]["spec"];
         assert_eq!(spec["additionalProperties"], false);
+        assert_eq!(spec["properties"]["open"].get("additionalProperties"), None);
         assert_eq!(
-            spec["properties"]["open"]["anyOf"][0].get("additionalProperties"),
-            None
-        );
-        assert_eq!(
-            spec["properties"]["port"]["anyOf"][0]["type"],
-            json!(["integer", "string"])
+            spec["properties"]["port"]["type"],
+            json!(["integer", "string", "null"])
         );
     }
 }
