@@ -48,8 +48,9 @@ closed_set! {
         NoPassword => "no_password",
         /// A retransmission of a request that is still waiting: silence until its verdict.
         DuplicatePending => "duplicate_pending",
-        /// A retransmission of a request that a newer one of the same login has replaced.
-        DuplicateSuperseded => "duplicate_superseded",
+        /// A retransmission of a request that gets no answer: a newer one of the same login has replaced it, or it
+        /// was left to another proxy.
+        DuplicateSilent => "duplicate_silent",
         /// Status-Server beyond the rate of its client address.
         Throttled => "throttled",
         /// The proxy is ending: left to another one.
@@ -62,7 +63,7 @@ impl DropReason {
     pub(crate) const fn is_noteworthy(self) -> bool {
         !matches!(
             self,
-            Self::DuplicatePending | Self::DuplicateSuperseded | Self::Draining
+            Self::DuplicatePending | Self::DuplicateSilent | Self::Draining
         )
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum Found<'a> {
     Waiting(LoginId),
     /// It waited, until a newer one of the same login came.
     Superseded(LoginId),
+    /// It got no answer, and gets none.
+    Silent,
     /// It was answered with these bytes.
     Answered(&'a [u8]),
 }
@@ -84,7 +86,10 @@ impl Duplicates {
         }
         match self.answers(key.proved).get(key) {
             Some(answered) if answered.authenticator == *authenticator && now < answered.at + KEPT => {
-                Found::Answered(&answered.bytes)
+                match &*answered.bytes {
+                    [] => Found::Silent,
+                    bytes => Found::Answered(bytes),
+                }
             }
             _ => Found::New,
         }
@@ -120,7 +125,18 @@ impl Duplicates {
         }
     }
 
-    /// Remembers an answer. `true` when another had to be forgotten before its time.
+    /// The request waits no more and gets no answer. Its retransmissions must not look like a new one, or a client
+    /// that sends both would set off a second push.
+    pub(crate) fn silence(&mut self, key: &Key, login: LoginId, now: Duration) -> bool {
+        if self.waiting.get(key).is_none_or(|waiting| waiting.login != login) {
+            return false;
+        }
+        self.waiting
+            .remove(key)
+            .is_some_and(|waiting| self.answered(*key, waiting.authenticator, Box::default(), now))
+    }
+
+    /// Remembers an answer, an empty one for silence. `true` when another had to be forgotten before its time.
     pub(crate) fn answered(
         &mut self,
         key: Key,

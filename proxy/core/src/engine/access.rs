@@ -68,7 +68,7 @@ impl Engine {
                 self.lose_client(now, login, &key, &authenticator, out);
                 result
             }
-            Found::Answered([]) => Err(DropReason::Draining),
+            Found::Silent => Err(DropReason::DuplicateSilent),
             Found::Answered(bytes) => {
                 out.send(arrival.from, arrival.socket, bytes);
                 self.counters.happened(Event::Resent);
@@ -80,7 +80,7 @@ impl Engine {
             }
             Found::Superseded(login) => {
                 self.seen_again(login, now.monotonic);
-                Err(DropReason::DuplicateSuperseded)
+                Err(DropReason::DuplicateSilent)
             }
         }
     }

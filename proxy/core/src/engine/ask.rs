@@ -179,7 +179,7 @@ impl Engine {
                     self.duplicates.supersede(&old);
                 }
                 if let Some(forgotten) = forgotten {
-                    self.duplicates.forget(&forgotten, pending);
+                    self.duplicates.silence(&forgotten, pending, now);
                 }
             }
             // Its first try was answered at the deadline; this is the next one, with a budget of its own.
@@ -205,7 +205,7 @@ impl Engine {
                 .is_some_and(|waiting| waiting.key == *key && waiting.to.authenticator != *authenticator)
         });
         if lost && let Some(attempt) = self.leave(now, login, out) {
-            self.forget(&attempt, login);
+            self.forget(now, &attempt, login);
             self.record(now, attempt, &Outcome::silent(Reason::Superseded), out);
         }
     }

@@ -85,10 +85,12 @@ impl Engine {
         self.record(now, attempt, &Outcome::refused(None, reason), out);
     }
 
-    /// Forgets that packets of a try wait.
-    pub(super) fn forget(&mut self, attempt: &Attempt, login: LoginId) {
-        for key in attempt.older.iter().chain([&attempt.key]) {
-            self.duplicates.forget(key, login);
+    /// The packets of a try wait no more. Those that newer ones have replaced stay silent.
+    pub(super) fn forget(&mut self, now: Now, attempt: &Attempt, login: LoginId) {
+        self.duplicates.forget(&attempt.key, login);
+        for key in &attempt.older {
+            let evicted = self.duplicates.silence(key, login, now.monotonic);
+            self.count_if(evicted, Event::EvictedReply);
         }
     }
 

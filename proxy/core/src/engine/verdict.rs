@@ -18,7 +18,7 @@ impl Engine {
             return;
         };
         if let Some(attempt) = &login.attempt {
-            self.forget(attempt, id);
+            self.forget(now, attempt, id);
         }
         match (verdict, login.attempt.take()) {
             (Verdict::Approved(approval), Some(attempt)) => {
@@ -91,7 +91,7 @@ impl Engine {
             return;
         }
         if let Some(attempt) = self.leave(now, id, out) {
-            self.forget(&attempt, id);
+            self.forget(now, &attempt, id);
             self.refuse(now, attempt, RefusalReason::TimedOut, out);
         }
     }

@@ -194,7 +194,7 @@ fn a_draining_engine_answers_passcodes_finishes_pushes_and_starts_none() {
         ("draining", LoginResult::Silent)
     );
     assert!(world.out.asks.is_empty());
-    assert_eq!(world.dropped(&pap(2, "joe", "push")), DropReason::Draining);
+    assert_eq!(world.dropped(&pap(2, "joe", "push")), DropReason::DuplicateSilent);
     assert_eq!(world.dropped(&Build::status(3, SECRET)), DropReason::Draining);
     let code = pap(4, "joe", "123456");
     let ask = world.asked(&code);

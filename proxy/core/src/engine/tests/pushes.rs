@@ -1,1 +1,361 @@
+//! One login, one push; one approval, at most one accepted login: the table of cases.
+//!
+//! The client's timeout is 20 s with one retry, so a login is answered at 39.5 s at the latest; a push that is approved
+//! after that serves one further try, and is followed until 69.5 s. Each line is a time in seconds, what happens, and
+//! what comes of it:
+//!
+//! - `packet NAME USER TEXT [from ADDRESS] [as NAME]`: a new packet; `as` gives it the port and identifier of another
+//! - `again NAME`: its retransmission
+//! - `approve N`, `deny N`, `pushed N`: what the provider says of its Nth question, counted from 0
+//! - `tick`: time passes
+//!
+//! and `ask N`, `accept NAME`, `reject NAME REASON`, `resend NAME`, `silent REASON` (a record without an answer),
+//! `cancel N`, or `-` for nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::world::World;
+use crate::counters::Event;
+use crate::factor::{Factor, LoginId, RefusalReason, Verdict};
+use crate::record::{LoginResult, Reason};
+use crate::testing::client::{Answer, Build};
+use crate::testing::{SECRET, approval, config, refusal};
+
+const CASES: &[(&str, &str)] = &[
+    (
+        "a retransmission waits in silence and gets the bytes of the one answer",
+        "0 packet a jane pw -> ask 0
+         20 again a -> -
+         30 approve 0 -> accept a
+         31 again a -> resend a
+         59 again a -> resend a",
+    ),
+    (
+        "an answer is forgotten after 30 s",
+        "0 packet a jane pw -> ask 0
+         5 deny 0 -> reject a denied
+         36 again a -> ask 1",
+    ),
+    (
+        "the client's next try joins, and only it gets the accept",
+        "0 packet a jane pw -> ask 0
+         20 packet b jane pw -> -
+         25 approve 0 -> accept b
+         26 again a -> -
+         26 again b -> resend b",
+    ),
+    (
+        "a retransmission of a replaced packet stays silent while the push waits",
+        "0 packet a jane pw -> ask 0
+         20 packet b jane pw -> -
+         21 again a -> -
+         25 deny 0 -> reject b denied",
+    ),
+    (
+        "a second person who types the name early is refused, and the first is not disturbed",
+        "0 packet a jane pw -> ask 0
+         5 packet b jane pw -> reject b push_pending
+         10 approve 0 -> accept a",
+    ),
+    (
+        "a second person with another password is refused, however late",
+        "0 packet a jane pw -> ask 0
+         20 packet b jane guess -> reject b push_pending
+         39 packet c jane -empty- -> reject c push_pending
+         39.2 approve 0 -> accept a",
+    ),
+    (
+        "a second person from another client is refused, early and late",
+        "0 packet a jane pw -> ask 0
+         5 packet b jane pw from 192.0.2.2 -> reject b push_pending
+         30 packet c jane pw from 192.0.2.2 -> reject c push_pending
+         35 approve 0 -> accept a",
+    ),
+    (
+        "another spelling of the user is the same user",
+        "0 packet a jane pw -> ask 0
+         5 packet b CORP\\Jane pw from 192.0.2.2 -> reject b push_pending
+         25 packet c jane@corp.example pw from 192.0.2.2 -> reject c push_pending
+         30 approve 0 -> accept a",
+    ),
+    (
+        "another factor is not the same try",
+        "0 packet a jane push -> ask 0
+         20 packet b jane phone -> reject b push_pending
+         25 approve 0 -> accept a",
+    ),
+    (
+        "other users do not wait for each other",
+        "0 packet a jane pw -> ask 0
+         1 packet b joe pw -> ask 1
+         2 approve 1 -> accept b
+         3 approve 0 -> accept a",
+    ),
+    (
+        "a passcode is judged by itself while a push waits",
+        "0 packet a jane pw -> ask 0
+         5 packet b jane 123456 -> ask 1
+         6 approve 1 -> accept b
+         10 deny 0 -> reject a denied",
+    ),
+    (
+        "nobody approves: the newest packet is answered at the deadline of the first",
+        "0 packet a jane pw -> ask 0
+         20 packet b jane pw -> -
+         39.5 tick -> reject b timed_out
+         69.5 tick -> cancel 0",
+    ),
+    (
+        "a late approval serves one further try, once",
+        "0 packet a jane pw -> ask 0
+         39.5 tick -> reject a timed_out
+         45 approve 0 -> -
+         50 packet b jane pw -> accept b
+         51 again b -> resend b
+         52 packet c jane pw -> ask 1",
+    ),
+    (
+        "a late approval serves nobody else and not for long",
+        "0 packet a jane pw -> ask 0
+         39.5 tick -> reject a timed_out
+         45 approve 0 -> -
+         50 packet b jane pw from 192.0.2.2 -> ask 1
+         51 deny 1 -> reject b denied
+         52 packet c jane guess -> ask 2
+         53 deny 2 -> reject c denied
+         75 packet d jane pw -> ask 3",
+    ),
+    (
+        "a try after the deadline joins the push that still waits: no second push",
+        "0 packet a jane pw -> ask 0
+         39.5 tick -> reject a timed_out
+         42 packet b jane pw -> -
+         50 approve 0 -> accept b
+         51 packet c jane pw -> ask 1",
+    ),
+    (
+        "a try after the deadline from elsewhere is refused while the push still waits",
+        "0 packet a jane pw -> ask 0
+         39.5 tick -> reject a timed_out
+         42 packet b jane pw from 192.0.2.2 -> reject b push_pending
+         50 approve 0 -> -
+         51 packet c jane pw -> accept c",
+    ),
+    (
+        "an approval that comes twice accepts once",
+        "0 packet a jane pw -> ask 0
+         5 approve 0 -> accept a
+         6 approve 0 -> -
+         7 packet b jane pw -> ask 1",
+    ),
+    (
+        "a denial after the deadline answers nobody and cools down",
+        "0 packet a jane pw -> ask 0
+         1 pushed 0 -> -
+         39.5 tick -> reject a timed_out
+         45 deny 0 -> -
+         46 packet b jane pw -> reject b throttled
+         56 packet c jane pw -> ask 1",
+    ),
+    (
+        "the port and identifier used again by the next try: it joins",
+        "0 packet a jane pw -> ask 0
+         20 packet b jane pw as a -> -
+         25 approve 0 -> accept b",
+    ),
+    (
+        "the port and identifier used again too early: refused, and the approval is kept for a further try",
+        "0 packet a jane pw -> ask 0
+         5 packet b jane pw as a -> reject b push_pending, silent superseded
+         6 again b -> resend b
+         10 approve 0 -> -
+         12 packet c jane pw -> accept c",
+    ),
+    (
+        "the port and identifier used again for another user: the first has lost its client",
+        "0 packet a jane pw -> ask 0
+         5 packet b joe pw as a -> ask 1, silent superseded
+         6 approve 0 -> -
+         7 approve 1 -> accept b",
+    ),
+    (
+        "a passcode whose client is gone is cancelled",
+        "0 packet a jane 123456 -> ask 0
+         5 packet b joe 123456 as a -> ask 1, silent superseded, cancel 0
+         6 approve 0 -> -
+         7 approve 1 -> accept b",
+    ),
+    (
+        "three tries in a row are one push",
+        "0 packet a jane pw -> ask 0
+         20 packet b jane pw -> -
+         39.4 packet c jane pw -> -
+         39.5 tick -> reject c timed_out
+         60 packet d jane pw -> -
+         65 approve 0 -> accept d
+         66 again c -> resend c",
+    ),
+];
+
+#[test]
+fn every_order_of_packets_verdicts_and_time_has_its_answer() {
+    for (name, script) in CASES {
+        let mut table = Table::new();
+        for line in script.lines() {
+            let (step, expected) = line.trim().split_once(" -> ").unwrap();
+            let outcome = table.step(step);
+            let expected: BTreeSet<&str> = expected.split(", ").filter(|text| *text != "-").collect();
+            let got: BTreeSet<&str> = outcome.iter().map(String::as_str).collect();
+            assert_eq!(got, expected, "{name}: {step}");
+        }
+        assert!(table.accepts <= table.approvals, "{name}");
+    }
+}
+
+/// A table's world: packets by name, questions by number.
+struct Table {
+    world: World,
+    packets: BTreeMap<String, Packet>,
+    asks: Vec<LoginId>,
+    accepts: usize,
+    approvals: usize,
+}
+
+#[derive(Clone)]
+struct Packet {
+    bytes: Vec<u8>,
+    from: String,
+    identifier: u8,
+    answered: Option<Vec<u8>>,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            world: World::new(config("")),
+            packets: BTreeMap::new(),
+            asks: Vec::new(),
+            accepts: 0,
+            approvals: 0,
+        }
+    }
+
+    fn step(&mut self, step: &str) -> Vec<String> {
+        let words: Vec<&str> = step.split_whitespace().collect();
+        let seconds: f64 = words[0].parse().unwrap();
+        self.world.now = (seconds * 1000.0).round() as u64;
+        self.world.out.clear();
+        match words[1..] {
+            ["packet", name, user, text, ref rest @ ..] => self.packet(name, user, text, rest),
+            ["again", name] => {
+                let packet = self.packets[name].clone();
+                self.world.receive(&packet.from, &packet.bytes);
+            }
+            ["approve", n] => {
+                self.approvals += 1;
+                self.verdict(n, Verdict::Approved(approval(Factor::Push)));
+            }
+            ["deny", n] => self.verdict(n, Verdict::Refused(refusal(RefusalReason::Denied))),
+            ["pushed", n] => {
+                let login = self.asks[n.parse::<usize>().unwrap()];
+                self.world.engine.pushed(self.world.now(), login);
+            }
+            ["tick"] => self.world.engine.tick(self.world.now(), &mut self.world.out),
+            _ => panic!("{step}"),
+        }
+        self.outcome()
+    }
+
+    fn packet(&mut self, name: &str, user: &str, text: &str, rest: &[&str]) {
+        let text = if text == "-empty-" { "" } else { text };
+        let number = u8::try_from(self.packets.len()).unwrap() + 1;
+        let (mut from, mut identifier) = (format!("192.0.2.1:{}", 40_000 + u16::from(number)), number);
+        match rest {
+            ["from", address] => from = format!("{address}:4000"),
+            ["as", other] => (from, identifier) = (self.packets[*other].from.clone(), self.packets[*other].identifier),
+            _ => {}
+        }
+        let bytes = Build::access(identifier, number, SECRET).user(user).pap(text).bytes();
+        let packet = Packet {
+            bytes,
+            from,
+            identifier,
+            answered: None,
+        };
+        self.packets.insert(name.to_owned(), packet.clone());
+        self.world.receive(&packet.from, &packet.bytes);
+    }
+
+    fn verdict(&mut self, n: &str, verdict: Verdict) {
+        let login = self.asks[n.parse::<usize>().unwrap()];
+        self.world
+            .engine
+            .verdict(self.world.now(), login, verdict, &mut self.world.out);
+    }
+
+    fn outcome(&mut self) -> Vec<String> {
+        let mut outcome = Vec::new();
+        for ask in std::mem::take(&mut self.world.out.asks) {
+            assert!(!self.asks.contains(&ask.login), "no login is asked twice");
+            outcome.push(format!("ask {}", self.asks.len()));
+            self.asks.push(ask.login);
+        }
+        for login in std::mem::take(&mut self.world.out.cancels) {
+            let n = self.asks.iter().position(|asked| *asked == login).unwrap();
+            outcome.push(format!("cancel {n}"));
+        }
+        let records = std::mem::take(&mut self.world.out.records);
+        for record in records.iter().filter(|record| record.result == LoginResult::Silent) {
+            outcome.push(format!("silent {}", record.reason.map_or("", Reason::name)));
+        }
+        let mut answered = records.iter().filter(|record| record.result != LoginResult::Silent);
+        let sent: Vec<_> = self
+            .world
+            .out
+            .datagrams()
+            .map(|datagram| (datagram.to.to_string(), datagram.bytes.to_vec()))
+            .collect();
+        for (to, bytes) in sent {
+            // The packet that the answer's signature is for: the Response Authenticator of another would not be right.
+            let (name, packet) = self
+                .packets
+                .iter_mut()
+                .find(|(_, packet)| {
+                    packet.from == to
+                        && packet.identifier == bytes[1]
+                        && std::panic::catch_unwind(|| Answer::read(&bytes, &packet.bytes, SECRET)).is_ok()
+                })
+                .expect("an answer to a packet that was sent");
+            if packet.answered.as_ref() == Some(&bytes) {
+                outcome.push(format!("resend {name}"));
+                continue;
+            }
+            packet.answered = Some(bytes.clone());
+            let record = answered.next().expect("an answer has its record");
+            outcome.push(match bytes[0] {
+                2 => format!("accept {name}"),
+                3 => format!("reject {name} {}", record.reason.map_or("", Reason::name)),
+                code => format!("code {code} {name}"),
+            });
+            self.accepts += usize::from(bytes[0] == 2);
+        }
+        assert!(answered.next().is_none(), "a record has its answer");
+        outcome
+    }
+}
+
+#[test]
+fn an_unsigned_packet_does_not_take_the_place_of_a_signed_one() {
+    let mut world = World::new(crate::testing::config_with("", "unproven_push = true"));
+    let signed = Build::access(1, 1, SECRET).user("jane").chap("push");
+    let ask = world.asked(&signed);
+    world.now = 20_000;
+    // From another address that has not signed, so that it is not dropped at once; and from the same one it would be.
+    let forged = Build::access(1, 2, SECRET).user("jane").chap("push").unsigned();
+    assert_eq!(
+        world.dropped(&forged),
+        crate::counters::DropReason::NoMessageAuthenticator
+    );
+    let answer = world.verdict(ask.login, Verdict::Approved(approval(Factor::Push)), &signed);
+    assert_eq!((answer.code, world.count(Event::Accepted)), (2, 1));
+}
