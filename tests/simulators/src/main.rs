@@ -1,2 +1,256 @@
-//! Placeholder.
-fn main() {}
+//! `simulators directory|controller|duo|okta`: see README.md.
+
+use std::{
+    io::{IsTerminal, Write},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use simulators::{Running, TlsSource, controller, directory, read_config, write_file};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The outside systems of radius-mfa-operator, as wire-compatible simulators.
+///
+/// Every admin API has GET /healthz, /state, /settings, /faults, /counters, /journal and POST /reset; each subcommand's help says what
+/// else. The admin APIs ask for no password: never expose them.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    /// How logs look on standard error.
+    #[arg(
+        long,
+        global = true,
+        env = "SIM_LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+    /// What is logged (debug, info, warn, error, or a tracing filter).
+    #[arg(long, global = true, env = "RUST_LOG", default_value = "info")]
+    log: String,
+    /// Writes the ready line to this file as well as to standard output.
+    #[arg(long, global = true, env = "SIM_READY_FILE", value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    #[command(subcommand)]
+    simulator: Simulator,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Simulator {
+    /// AWS Directory Service (and STS): JSON 1.1, SigV4 verified.
+    #[command(after_help = DIRECTORY_HELP)]
+    Directory(DirectoryArgs),
+    /// A domain controller or connector: tries RADIUS servers out and logs users in.
+    #[command(after_help = CONTROLLER_HELP)]
+    Controller(ControllerArgs),
+}
+
+const DIRECTORY_HELP: &str = "\
+Point an SDK here: AWS_ENDPOINT_URL_DIRECTORY_SERVICE=http://HOST:8080 AWS_ENDPOINT_URL_STS=http://HOST:8080
+AWS_ACCESS_KEY_ID=simulator AWS_SECRET_ACCESS_KEY=simulator AWS_REGION=eu-central-1
+
+Admin API (JSON):
+  PUT    /directories/d-0123456789         {\"type\":\"MicrosoftAD\"}       make or change a directory
+  GET    /directories/ID                   controllers, RADIUS by region, how long settings were changing
+  PUT    /directories/ID/radius            {\"settings\":{...}}             as a foreign hand would
+  PUT    /directories/ID/status            {\"status\":\"Failed\"}
+  DELETE /directories/ID, /directories/ID/radius, /directories/ID/controllers/NAME
+  PUT    /settings                         {\"probe\":{\"mode\":\"complete\"}}  every unknown of the real service
+  PUT    /faults                           {\"faults\":[{\"operation\":\"EnableRadius\",\"kind\":\"error\",\"code\":\"ThrottlingException\",\"times\":2}]}
+  PUT    /credentials/ID, /roles           who may call, which roles can be assumed
+  GET    /journal?since=SEQ                every write, who made it and what came of it
+  POST   /digest                           {\"text\":\"...\"}                 to compare with a shared_secret_digest";
+
+const CONTROLLER_HELP: &str = "\
+Admin API (JSON):
+  POST   /login        {\"username\":\"alice\",\"password\":\"push\"}   how it ended, and every packet
+  POST   /logins       {\"username\":\"alice\",\"password\":\"push\",\"every_ms\":1000,\"for_ms\":60000}
+  GET    /logins/ID    tried, accepted, rejected, failed, would_have_been_refused, slowest_ms, fail-overs
+  DELETE /logins/ID    stop it
+  POST   /probe        {}   what enabling would find";
+
+#[derive(Debug, Args)]
+struct TlsArgs {
+    /// DNS names and addresses in the certificate.
+    #[arg(long, env = "SIM_TLS_SAN", value_delimiter = ',', default_values = ["localhost", "127.0.0.1", "::1"])]
+    tls_san: Vec<String>,
+    /// PEM file of a certificate chain to use instead of one's own.
+    #[arg(long, env = "SIM_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(long, env = "SIM_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Writes the CA's certificate (PEM) to this file.
+    #[arg(long, env = "SIM_CA_OUT", value_name = "FILE")]
+    ca_out: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn source(&self) -> TlsSource {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => TlsSource::Given {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
+            _ => TlsSource::Own(self.tls_san.clone()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct DirectoryArgs {
+    /// Where the AWS API answers.
+    #[arg(long, env = "SIM_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Where the admin API answers, and the controllers register.
+    #[arg(long, env = "SIM_ADMIN", default_value = "0.0.0.0:8081")]
+    admin: SocketAddr,
+    /// TOML: settings, credentials, roles, directories.
+    #[arg(long, env = "SIM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keeps directories, tags, RADIUS settings and the journal over a restart.
+    #[arg(long, env = "SIM_STATE", value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// HTTPS instead of HTTP.
+    #[arg(long, env = "SIM_TLS")]
+    tls: bool,
+    #[command(flatten)]
+    tls_args: TlsArgs,
+}
+
+#[derive(Debug, Args)]
+struct ControllerArgs {
+    /// The directory simulator's admin API.
+    #[arg(long, env = "SIM_DIRECTORY_URL", value_name = "URL")]
+    directory_url: String,
+    /// Whose controller this is.
+    #[arg(long, env = "SIM_DIRECTORY_ID", value_name = "ID")]
+    directory_id: String,
+    /// Its name; a controller that comes back under its name replaces its old address. Default: the address.
+    #[arg(long, env = "SIM_NAME")]
+    name: Option<String>,
+    /// Default: the directory's primary region.
+    #[arg(long, env = "SIM_REGION", default_value = "")]
+    region: String,
+    /// What the directory shows as its address (one of each family at most). Also POD_IP.
+    #[arg(long, env = "SIM_ADVERTISE_IP", value_delimiter = ',')]
+    advertise_ip: Vec<IpAddr>,
+    /// Where its RADIUS packets leave from. Default: the advertised address.
+    #[arg(long, env = "SIM_SOURCE_IP", value_delimiter = ',')]
+    source_ip: Vec<IpAddr>,
+    /// Where the admin API answers.
+    #[arg(long, env = "SIM_ADMIN", default_value = "0.0.0.0:8082")]
+    admin: SocketAddr,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_standard_error(&cli);
+    match run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("simulators: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_to_standard_error(cli: &Cli) {
+    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let plain = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => plain.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => plain.json().flatten_event(true).init(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let (name, running) = match cli.simulator {
+        Simulator::Directory(args) => ("directory", start_directory(args).await?),
+        Simulator::Controller(args) => ("controller", start_controller(args).await?),
+    };
+    let ready = running.ready_line(name);
+    if let Some(path) = &cli.ready_file {
+        write_file(path, &format!("{ready}\n"))?;
+    }
+    let mut out = std::io::stdout();
+    // Nobody may be reading: that is no reason to end.
+    let _ = writeln!(out, "{ready}").and_then(|()| out.flush());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    running.stop().await;
+    Ok(())
+}
+
+async fn start_directory(args: DirectoryArgs) -> Result<Running> {
+    let running = directory::start(directory::Options {
+        listen: args.listen,
+        admin: args.admin,
+        config: read_config(args.config.as_deref())?,
+        state: args.state,
+        tls: if args.tls {
+            args.tls_args.source()
+        } else {
+            TlsSource::Plain
+        },
+    })
+    .await?;
+    write_ca(&args.tls_args, &running)?;
+    Ok(running)
+}
+
+fn write_ca(tls: &TlsArgs, running: &Running) -> Result<()> {
+    if let Some(path) = &tls.ca_out {
+        write_file(path, &running.ca_pem)?;
+    }
+    Ok(())
+}
+
+async fn start_controller(args: ControllerArgs) -> Result<Running> {
+    let mut advertise = args.advertise_ip;
+    if advertise.is_empty()
+        && let Ok(pod) = std::env::var("POD_IP")
+    {
+        let parse = |ip: &str| {
+            ip.trim()
+                .parse()
+                .with_context(|| format!("POD_IP: '{ip}' is no address"))
+        };
+        advertise = pod.split(',').map(parse).collect::<Result<_>>()?;
+    }
+    anyhow::ensure!(
+        !advertise.is_empty(),
+        "--advertise-ip (or POD_IP) is needed: it is what the directory shows"
+    );
+    let name = args
+        .name
+        .or_else(|| std::env::var("POD_NAME").ok())
+        .unwrap_or_default();
+    Ok(controller::start(controller::Options {
+        directory_url: args.directory_url,
+        directory_id: args.directory_id,
+        name,
+        region: args.region,
+        advertise,
+        sources: args.source_ip,
+        admin: args.admin,
+    })
+    .await?)
+}
