@@ -48,6 +48,13 @@ pub enum AwsOperation {
 }
 
 impl AwsOperation {
+    /// The operation of a name that was kept in a status.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::EnableRadius, Self::UpdateRadius, Self::DisableRadius]
+            .into_iter()
+            .find(|operation| operation.as_str() == name)
+    }
+
     /// The operation's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -82,8 +89,10 @@ impl AwsOperation {
 /// Kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AwsErrorClass {
-    /// No credentials, or ones that AWS does not know or that have expired.
+    /// No credentials were found.
     NoCredentials,
+    /// Credentials that AWS does not know, whose signature is wrong, or that have expired.
+    InvalidCredentials,
     /// AccessDeniedException, for the call or for the role.
     AccessDenied,
     /// ThrottlingException.
@@ -116,6 +125,7 @@ impl AwsErrorClass {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoCredentials => "no_credentials",
+            Self::InvalidCredentials => "invalid_credentials",
             Self::AccessDenied => "access_denied",
             Self::Throttled => "throttled",
             Self::NotFound => "not_found",
@@ -126,5 +136,24 @@ impl AwsErrorClass {
             Self::Service => "service",
             Self::Unreachable => "unreachable",
         }
+    }
+
+    /// The class of a label.
+    pub(crate) fn from_label(label: &str) -> Option<Self> {
+        [
+            Self::NoCredentials,
+            Self::InvalidCredentials,
+            Self::AccessDenied,
+            Self::Throttled,
+            Self::NotFound,
+            Self::AlreadyExists,
+            Self::InvalidParameter,
+            Self::Unsupported,
+            Self::Refused,
+            Self::Service,
+            Self::Unreachable,
+        ]
+        .into_iter()
+        .find(|class| class.as_str() == label)
     }
 }

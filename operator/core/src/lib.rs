@@ -6,7 +6,14 @@
 pub mod access;
 pub mod api;
 pub mod aws;
+pub mod conditions;
+mod config;
 pub mod input;
 pub mod names;
 pub mod objects;
 pub mod plan;
+mod registration;
+mod rotation;
+mod secrets;
+mod seeds;
+mod time;

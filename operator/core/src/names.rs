@@ -26,7 +26,7 @@ pub const OWNER_TAG: &str = "radius-mfa.dev/owner";
 /// Tag of a directory: the uid of that RadiusProxy.
 pub const OWNER_UID_TAG: &str = "radius-mfa.dev/owner-uid";
 /// Label of everything that belongs to a RadiusProxy, with its name; part of the pods' selector.
-pub const PROXY_LABEL: &str = "radius-mfa.dev/radius-proxy";
+pub const PROXY_LABEL: &str = "radius-mfa.dev/proxy";
 /// The value of `app.kubernetes.io/name` of everything that is made for a RadiusProxy.
 pub const APP_NAME: &str = "radius-proxy";
 /// The value of `app.kubernetes.io/managed-by`.

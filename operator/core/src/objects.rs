@@ -1,9 +1,97 @@
 //! The objects that a RadiusProxy owns, complete and deterministic: what is applied is what there should be.
+//!
+//! Only fields that the operator means are set, so that server-side apply owns no more than these.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+
+use crate::api::{GROUP, RadiusProxy, VERSION};
+use crate::names::{APP_NAME, MANAGED_BY, ObjectNames, PROXY_LABEL};
+
+mod budget;
+mod data;
+mod identity;
+mod network;
+mod pod;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use budget::disruption_budget;
+pub(crate) use data::{config_map, secret};
+pub(crate) use identity::{lease, role, role_binding, service_account};
+pub(crate) use network::{headless_service, load_balancer, network_policy};
+pub(crate) use workload::stateful_set;
+
+/// The RadiusProxy that owns the objects.
+#[derive(Debug, Clone)]
+pub(crate) struct Owner<'a> {
+    pub(crate) proxy: &'a RadiusProxy,
+    pub(crate) names: ObjectNames,
+}
+
+impl<'a> Owner<'a> {
+    pub(crate) fn new(proxy: &'a RadiusProxy) -> Self {
+        let names = ObjectNames::new(proxy.metadata.name.as_deref().unwrap_or_default());
+        Self { proxy, names }
+    }
+
+    /// The labels that select the pods; they never change.
+    fn selector(&self) -> BTreeMap<String, String> {
+        [
+            ("app.kubernetes.io/name", APP_NAME),
+            ("app.kubernetes.io/instance", self.names.workload()),
+            (PROXY_LABEL, self.names.workload()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+    }
+
+    /// The selector as `status.selector` has it.
+    pub(crate) fn selector_text(&self) -> String {
+        let pairs = self.selector();
+        let pairs: Vec<String> = pairs
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        pairs.join(",")
+    }
+
+    fn label_selector(&self) -> LabelSelector {
+        LabelSelector {
+            match_labels: Some(self.selector()),
+            ..LabelSelector::default()
+        }
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.selector();
+        labels.insert("app.kubernetes.io/managed-by".to_owned(), MANAGED_BY.to_owned());
+        labels
+    }
+
+    fn metadata(&self, name: impl Into<String>) -> ObjectMeta {
+        let meta = &self.proxy.metadata;
+        ObjectMeta {
+            name: Some(name.into()),
+            namespace: meta.namespace.clone(),
+            labels: Some(self.labels()),
+            owner_references: Some(vec![OwnerReference {
+                api_version: format!("{GROUP}/{VERSION}"),
+                kind: "RadiusProxy".to_owned(),
+                name: meta.name.clone().unwrap_or_default(),
+                uid: meta.uid.clone().unwrap_or_default(),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }]),
+            ..ObjectMeta::default()
+        }
+    }
+}
 
 /// The resources of the container where nobody says otherwise: little, and no CPU limit, since throttling costs logins.
 #[must_use]

@@ -8,6 +8,15 @@
 //! write as pending, with a keyed digest of its secret, so that a crash between the two is noticed by the next leader.
 //! How the write ended goes into [`crate::input::WriteOutcome`] of the next round, which has to follow at once.
 
+mod accept;
+mod build;
+mod deletion;
+mod events;
+mod status;
+
+#[cfg(test)]
+mod scenarios;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -21,6 +30,8 @@ use proxy_config::SharedSecret;
 
 use crate::api::{RadiusProxyStatus, RegisteredSettings};
 use crate::aws::AwsOperation;
+
+pub use build::plan;
 
 /// What has to be done for one RadiusProxy.
 #[derive(Debug, Clone)]
@@ -151,10 +162,6 @@ pub enum ObjectKind {
     PodByForce,
     /// A Service that is no longer wanted.
     Service,
-    /// A Secret that is no longer wanted.
-    Secret,
-    /// A Lease of a pod that is gone.
-    Lease,
 }
 
 /// What is patched in a pod.

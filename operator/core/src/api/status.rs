@@ -20,6 +20,9 @@ pub struct RadiusProxyStatus {
     /// Pods whose containers are ready.
     #[serde(default)]
     pub ready_replicas: u32,
+    /// The digest of the configuration that the pods should run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_digest: Option<String>,
     /// Pods that run the current configuration.
     #[serde(default)]
     pub configured_replicas: u32,
@@ -180,6 +183,9 @@ pub struct LastWrite {
 pub struct Trouble {
     /// What went wrong: Failed (AWS tried and gave up), or the kind of an AWS error.
     pub kind: String,
+    /// The call that was refused; none for Failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
     /// AWS's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,

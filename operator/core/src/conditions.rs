@@ -1,0 +1,293 @@
+//! Conditions: a closed set of reasons, and messages with the next step for a person.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::ConditionType;
+use crate::time;
+
+/// The longest message of a condition that the API server takes.
+const MAX_MESSAGE: usize = 32_768;
+/// Where messages are cut: what people can read.
+const CUT_MESSAGE: usize = 2_000;
+
+/// `status` of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    /// True
+    True,
+    /// False
+    False,
+    /// Unknown
+    Unknown,
+}
+
+impl Truth {
+    /// As Kubernetes writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident => $tone:ident,)*) => {
+        /// Why a condition is what it is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// As the condition has it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// How people are told.
+            #[must_use]
+            pub const fn tone(self) -> Tone {
+                match self { $(Self::$name => Tone::$tone,)* }
+            }
+        }
+    };
+}
+
+/// How people are told of a condition's change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// By a Warning: somebody has to do something.
+    Warning,
+    /// By a Normal event.
+    Normal,
+    /// Not at all: it passes by itself in seconds or minutes.
+    Passing,
+}
+
+reasons! {
+    /// Accepted: nothing is wrong with it.
+    Accepted => Passing,
+    /// Accepted: it will work, but not as well as it could.
+    AcceptedWithWarnings => Warning,
+    /// No DirectoryGrant names the namespace, the directory and the region.
+    NoGrant => Warning,
+    /// Another RadiusProxy, of this cluster or another, keeps the directory.
+    DirectoryTaken => Warning,
+    /// An object of a name that the operator needs belongs to somebody else.
+    NameTaken => Warning,
+    /// There is no such directory in this account and region.
+    DirectoryNotFound => Warning,
+    /// The directory is of a type without RADIUS settings of its own.
+    DirectoryTypeUnsupported => Warning,
+    /// The directory was not described yet.
+    DirectoryUnknown => Passing,
+    /// The operator has no AWS credentials.
+    NoAwsCredentials => Warning,
+    /// AWS does not take the operator's credentials.
+    AwsCredentialsInvalid => Warning,
+    /// An IAM action is missing.
+    AwsAccessDenied => Warning,
+    /// AWS answers that it is asked too often.
+    AwsThrottled => Warning,
+    /// AWS cannot be reached, or answers with errors of its own.
+    AwsUnreachable => Warning,
+    /// AWS refuses the call.
+    AwsRefused => Warning,
+    /// The provider's settings cannot work.
+    ProviderConfigInvalid => Warning,
+    /// Other settings cannot work.
+    ConfigInvalid => Warning,
+    /// Every Secret is there.
+    SecretsReady => Passing,
+    /// A Secret is missing.
+    SecretMissing => Warning,
+    /// A key of a Secret is missing.
+    SecretKeyMissing => Warning,
+    /// A key of a Secret is empty.
+    SecretKeyEmpty => Warning,
+    /// A shared secret is empty, too short, too long, or has characters that AWS refuses.
+    SharedSecretInvalid => Warning,
+    /// The spec names a Secret that is the operator's own.
+    SecretReserved => Warning,
+    /// Lines of the TOTP seeds are malformed.
+    TotpSeedsMalformed => Warning,
+    /// All proxies serve.
+    ProxiesServe => Passing,
+    /// Enough proxies serve, not all.
+    SomeProxiesServe => Passing,
+    /// Too few proxies serve.
+    TooFewProxies => Passing,
+    /// No proxy was started, since something else is wrong.
+    NotStarted => Passing,
+    /// AWS has Completed with the servers there should be.
+    Registered => Normal,
+    /// There is no directory to register with.
+    NoDirectory => Passing,
+    /// Nothing is registered until the RadiusProxy is accepted and its Secrets are ready.
+    Blocked => Passing,
+    /// No proxy serves the current configuration yet.
+    WaitingForProxies => Passing,
+    /// Not every proxy reports the current configuration yet.
+    WaitingForConfiguration => Passing,
+    /// The addresses to register are not known yet.
+    WaitingForAddresses => Passing,
+    /// The directory is not Active.
+    DirectoryNotActive => Warning,
+    /// AWS is changing the settings.
+    Registering => Passing,
+    /// Churn settles before AWS is written to.
+    Settling => Passing,
+    /// Fewer servers are registered than there should be; more are awaited.
+    ServersMissing => Passing,
+    /// AWS could not reach or agree with the servers.
+    RadiusFailed => Warning,
+    /// Nothing is written to AWS, since the spec says so.
+    Suspended => Normal,
+    /// Somebody else's settings are there, and the adoption policy leaves them.
+    SettingsOfOthers => Warning,
+    /// Somebody changed the settings, and the drift policy leaves them.
+    Drifted => Warning,
+    /// Somebody changes the settings again and again.
+    Contended => Warning,
+    /// Somebody switched RADIUS off.
+    SwitchedOff => Warning,
+    /// RADIUS is being switched off.
+    Deregistering => Passing,
+    /// All of the other conditions are true.
+    Ready => Normal,
+}
+
+/// A condition before it has times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Draft {
+    pub(crate) kind: ConditionType,
+    pub(crate) truth: Truth,
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+impl Draft {
+    pub(crate) fn new(kind: ConditionType, truth: Truth, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            truth,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn is_true(&self) -> bool {
+        self.truth == Truth::True
+    }
+}
+
+/// `Ready` from the others: true when all are, else what the first says that is not.
+pub(crate) fn ready(others: &[Draft], message: String) -> Draft {
+    match others.iter().find(|draft| !draft.is_true()) {
+        None => Draft::new(ConditionType::Ready, Truth::True, Reason::Ready, message),
+        Some(first) => Draft {
+            kind: ConditionType::Ready,
+            ..first.clone()
+        },
+    }
+}
+
+/// The conditions with times: `lastTransitionTime` moves only when the status does.
+pub(crate) fn stamp(
+    drafts: &[Draft],
+    before: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    drafts
+        .iter()
+        .map(|draft| {
+            let old = before.iter().find(|c| c.type_ == draft.kind.as_str());
+            let since = old
+                .filter(|old| old.status == draft.truth.as_str())
+                .map_or_else(|| time::floor(now), |old| old.last_transition_time.clone());
+            Condition {
+                type_: draft.kind.as_str().to_owned(),
+                status: draft.truth.as_str().to_owned(),
+                reason: draft.reason.as_str().to_owned(),
+                message: cut(&draft.message, CUT_MESSAGE),
+                observed_generation: generation,
+                last_transition_time: since,
+            }
+        })
+        .collect()
+}
+
+/// A text of at most `length` bytes, cut between characters.
+pub(crate) fn cut(text: &str, length: usize) -> String {
+    if text.len() <= length.min(MAX_MESSAGE) {
+        return text.to_owned();
+    }
+    let mut end = length.saturating_sub('…'.len_utf8());
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transition_time_stays_until_the_status_changes() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let draft = |truth, reason| Draft::new(ConditionType::Available, truth, reason, "m");
+        let first = stamp(&[draft(Truth::False, Reason::NotStarted)], &[], Some(1), at(1));
+        let second = stamp(
+            &[draft(Truth::False, Reason::TooFewProxies)],
+            &first,
+            Some(2),
+            at(2),
+        );
+        assert_eq!(second[0].last_transition_time.0, at(1));
+        assert_eq!(second[0].observed_generation, Some(2));
+        let third = stamp(
+            &[draft(Truth::True, Reason::ProxiesServe)],
+            &second,
+            Some(2),
+            at(3),
+        );
+        assert_eq!(third[0].last_transition_time.0, at(3));
+    }
+
+    #[test]
+    fn ready_says_what_the_first_untrue_condition_says() {
+        let one = Draft::new(ConditionType::Accepted, Truth::True, Reason::Accepted, "fine");
+        let two = Draft::new(
+            ConditionType::SecretsReady,
+            Truth::False,
+            Reason::SecretMissing,
+            "no",
+        );
+        let told = ready(&[one.clone(), two], String::new());
+        assert_eq!(
+            (told.kind, told.truth, told.reason),
+            (ConditionType::Ready, Truth::False, Reason::SecretMissing)
+        );
+        assert!(ready(&[one], "all".to_owned()).is_true());
+    }
+
+    #[test]
+    fn a_reason_is_what_the_api_server_takes() {
+        for reason in Reason::ALL {
+            let text = reason.as_str();
+            assert!(
+                text.bytes().all(|b| b.is_ascii_alphanumeric()) && text.len() < 64,
+                "{text}"
+            );
+        }
+        assert_eq!(cut("ééé", 5), "é…");
+    }
+}

@@ -1,0 +1,21 @@
+//! How many proxies may be evicted at once.
+
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::Owner;
+
+/// One at a time, and the next only when AWS has the successor (the readiness gate). A pod that is not ready may always
+/// be evicted: else a directory that never completes would block every drain.
+pub(crate) fn disruption_budget(owner: &Owner<'_>) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: owner.metadata(owner.names.workload()),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(owner.label_selector()),
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        ..PodDisruptionBudget::default()
+    }
+}

@@ -1,0 +1,34 @@
+//! What the pods read.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
+use super::Owner;
+use crate::names::CONFIG_KEY;
+use crate::secrets::Files;
+
+/// The configuration file.
+pub(crate) fn config_map(owner: &Owner<'_>, text: &str) -> ConfigMap {
+    ConfigMap {
+        metadata: owner.metadata(owner.names.config_map()),
+        data: Some(BTreeMap::from([(CONFIG_KEY.to_owned(), text.to_owned())])),
+        ..ConfigMap::default()
+    }
+}
+
+/// Secret files.
+pub(crate) fn secret(owner: &Owner<'_>, name: String, files: &Files) -> Secret {
+    Secret {
+        metadata: owner.metadata(name),
+        type_: Some("Opaque".to_owned()),
+        data: Some(
+            files
+                .iter()
+                .map(|(name, content)| (name.clone(), ByteString(content.expose().to_vec())))
+                .collect(),
+        ),
+        ..Secret::default()
+    }
+}

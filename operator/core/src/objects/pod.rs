@@ -1,0 +1,251 @@
+//! The pods: restricted Pod Security, a read-only root, spread over zones and nodes.
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    ObjectFieldSelector, PodReadinessGate, PodSecurityContext, PodSpec, Probe, SeccompProfile,
+    SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::Owner;
+use crate::api::AddressSource;
+use crate::config::{CONFIG_FOLDER, PROVIDER_FOLDER, RADIUS_FOLDER, SEEDS_FOLDER, drain_seconds};
+use crate::input::Settings;
+use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, READINESS_GATE};
+
+/// The user that the image is made for.
+const USER: i64 = 65_532;
+/// How long a pod stays bound to a node that is gone: longer than a kubelet's restart, shorter than Kubernetes' own five
+/// minutes.
+const LOST_NODE_SECONDS: i64 = 60;
+
+/// The template's pod. Nothing in it depends on clients, secrets, the provider or limits: those change without a new
+/// pod, and so without a new address.
+pub(super) fn spec(owner: &Owner<'_>, settings: &Settings) -> PodSpec {
+    let spec = &owner.proxy.spec;
+    let scheduling = &spec.scheduling;
+    let pull_secrets = &spec.image_pull_secrets;
+    PodSpec {
+        service_account_name: Some(owner.names.workload().to_owned()),
+        automount_service_account_token: Some(true),
+        enable_service_links: Some(false),
+        dns_policy: Some(settings.pod_dns_policy.clone()),
+        termination_grace_period_seconds: Some(grace_seconds(drain_seconds(spec))),
+        readiness_gates: Some(vec![PodReadinessGate {
+            condition_type: READINESS_GATE.to_owned(),
+        }]),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(runtime_default()),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container(owner, settings)],
+        volumes: Some(volumes(owner)),
+        image_pull_secrets: (!pull_secrets.is_empty()).then(|| pull_secrets.clone()),
+        topology_spread_constraints: Some(
+            ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+                .map(|key| spread(owner, key))
+                .to_vec(),
+        ),
+        node_selector: (!scheduling.node_selector.is_empty()).then(|| scheduling.node_selector.clone()),
+        affinity: scheduling.affinity.clone(),
+        priority_class_name: scheduling.priority_class_name.clone(),
+        tolerations: Some(tolerations(&scheduling.tolerations)),
+        ..PodSpec::default()
+    }
+}
+
+/// The drain and some time to end, in few steps: another number in the template would be another pod.
+fn grace_seconds(drain: u32) -> i64 {
+    let needed = i64::from(drain) + 15;
+    [60, 120, 300, 630]
+        .into_iter()
+        .find(|step| *step >= needed)
+        .unwrap_or(630)
+}
+
+fn runtime_default() -> SeccompProfile {
+    SeccompProfile {
+        type_: "RuntimeDefault".to_owned(),
+        ..SeccompProfile::default()
+    }
+}
+
+/// Spread where it can be; a zone that is lost must not keep its pods from starting elsewhere.
+fn spread(owner: &Owner<'_>, key: &str) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: key.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(owner.label_selector()),
+        ..TopologySpreadConstraint::default()
+    }
+}
+
+fn tolerations(own: &[Toleration]) -> Vec<Toleration> {
+    let lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| Toleration {
+        key: Some(key.to_owned()),
+        operator: Some("Exists".to_owned()),
+        effect: Some("NoExecute".to_owned()),
+        toleration_seconds: Some(LOST_NODE_SECONDS),
+        ..Toleration::default()
+    });
+    let is_own = |toleration: &Toleration| own.iter().any(|own| own.key == toleration.key);
+    own.iter()
+        .cloned()
+        .chain(lost.into_iter().filter(|t| !is_own(t)))
+        .collect()
+}
+
+fn container(owner: &Owner<'_>, settings: &Settings) -> Container {
+    let spec = &owner.proxy.spec;
+    let radius_port = i32::try_from(spec.port).unwrap_or(i32::MAX);
+    let port = |name: &str, number, protocol: &str| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: number,
+        protocol: Some(protocol.to_owned()),
+        ..ContainerPort::default()
+    };
+    let on_host = spec.directory.is_some() && spec.addresses.source == AddressSource::HostIp;
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(
+            spec.image
+                .clone()
+                .unwrap_or_else(|| settings.default_image.clone()),
+        ),
+        image_pull_policy: settings.image_pull_policy.clone(),
+        args: Some(
+            ["serve", "--config", &format!("{CONFIG_FOLDER}/{CONFIG_KEY}")]
+                .map(str::to_owned)
+                .to_vec(),
+        ),
+        env: Some(environment()),
+        ports: Some(vec![
+            ContainerPort {
+                host_port: on_host.then_some(radius_port),
+                ..port("radius", radius_port, "UDP")
+            },
+            port("admin", i32::from(ADMIN_PORT), "TCP"),
+        ]),
+        startup_probe: Some(Probe {
+            period_seconds: Some(1),
+            failure_threshold: Some(60),
+            ..probe("/healthz")
+        }),
+        liveness_probe: Some(Probe {
+            period_seconds: Some(10),
+            failure_threshold: Some(3),
+            timeout_seconds: Some(5),
+            ..probe("/healthz")
+        }),
+        readiness_probe: Some(Probe {
+            period_seconds: Some(2),
+            failure_threshold: Some(2),
+            timeout_seconds: Some(2),
+            ..probe("/readyz")
+        }),
+        resources: Some(
+            spec.resources
+                .clone()
+                .unwrap_or_else(|| settings.default_resources.clone()),
+        ),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
+            seccomp_profile: Some(runtime_default()),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(
+            FOLDERS
+                .map(|(name, path)| VolumeMount {
+                    name: name.to_owned(),
+                    mount_path: path.to_owned(),
+                    read_only: Some(true),
+                    ..VolumeMount::default()
+                })
+                .to_vec(),
+        ),
+        ..Container::default()
+    }
+}
+
+fn environment() -> Vec<EnvVar> {
+    let field = |name: &str, path: &str| EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let value = |name: &str, value: &str| EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        ..EnvVar::default()
+    };
+    vec![
+        field("POD_NAME", "metadata.name"),
+        field("POD_NAMESPACE", "metadata.namespace"),
+        field("POD_UID", "metadata.uid"),
+        value("REPORT_LEASE", "$(POD_NAME)"),
+        value("LOG_FORMAT", "json"),
+    ]
+}
+
+fn probe(path: &str) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("admin".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        ..Probe::default()
+    }
+}
+
+/// The volumes and where they are mounted: whole, never by subPath, which would not follow changes.
+const FOLDERS: [(&str, &str); 4] = [
+    ("config", CONFIG_FOLDER),
+    ("radius", RADIUS_FOLDER),
+    ("provider", PROVIDER_FOLDER),
+    ("seeds", SEEDS_FOLDER),
+];
+
+/// All four in every template, so that another provider needs no other pod. Readable by the group only (0440 with
+/// fsGroup). What the provider does not use is an empty folder.
+fn volumes(owner: &Owner<'_>) -> Vec<Volume> {
+    let secret = |name: &str, secret_name: String| Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret_name),
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    vec![
+        Volume {
+            name: "config".to_owned(),
+            config_map: Some(ConfigMapVolumeSource {
+                name: owner.names.config_map(),
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
+        secret("radius", owner.names.radius_secret()),
+        secret("provider", owner.names.provider_secret()),
+        secret("seeds", owner.names.seeds_secret()),
+    ]
+}

@@ -1,0 +1,79 @@
+//! Events: what a person would ask about, once and not each round.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{DirectoryWrite, Event};
+use crate::api::{ConditionType, Drift};
+use crate::conditions::{Draft, Reason, Tone, cut};
+
+/// What `note` of an Event may hold.
+const MAX_NOTE: usize = 1024;
+
+/// An Event.
+pub(super) fn event(warning: bool, reason: &'static str, action: &'static str, note: &str) -> Event {
+    Event {
+        warning,
+        reason,
+        action,
+        note: cut(note, MAX_NOTE),
+    }
+}
+
+/// Conditions whose status or reason changed since the last status.
+pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event> {
+    drafts
+        .iter()
+        .filter(|draft| draft.kind != ConditionType::Ready || draft.reason == Reason::Ready)
+        .filter(|draft| {
+            !before.iter().any(|old| {
+                old.type_ == draft.kind.as_str()
+                    && old.status == draft.truth.as_str()
+                    && old.reason == draft.reason.as_str()
+            })
+        })
+        .filter(|draft| draft.reason.tone() != Tone::Passing)
+        .map(|draft| {
+            let warning = draft.reason.tone() == Tone::Warning;
+            event(warning, draft.reason.as_str(), "Reconcile", &draft.message)
+        })
+        .collect()
+}
+
+/// A write to AWS.
+pub(super) fn of_write(write: &DirectoryWrite) -> Event {
+    let operation = write.call.operation().as_str();
+    event(
+        false,
+        operation,
+        operation,
+        &format!("{operation} is sent to AWS: {}", write.message),
+    )
+}
+
+/// A foreign change that was not there in the last status.
+pub(super) fn of_drift(before: Option<&Drift>, now: &Drift, changes: &str) -> Option<Event> {
+    let known = before.is_some_and(|before| before.times == now.times);
+    (!known && !now.times.is_empty() && (now.seen.is_some() || now.disabled)).then(|| {
+        let note = format!("somebody else changed the directory's RADIUS settings: {changes}");
+        event(true, "ChangedFromOutside", "Observe", &note)
+    })
+}
+
+/// The beginning or the end of a rotation of the shared secret.
+pub(super) fn of_rotation(before: bool, now: bool) -> Option<Event> {
+    match (before, now) {
+        (false, true) => Some(event(
+            false,
+            "SecretRotationStarted",
+            "RotateSecret",
+            "the proxies accept the old and the new shared secret; AWS gets the new one when all of them do",
+        )),
+        (true, false) => Some(event(
+            false,
+            "SecretRotationCompleted",
+            "RotateSecret",
+            "AWS has the new shared secret; the old one is no longer accepted",
+        )),
+        _ => None,
+    }
+}

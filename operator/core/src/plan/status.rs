@@ -1,0 +1,93 @@
+//! The status, apart from the memory in it.
+
+use std::net::IpAddr;
+
+use crate::api::{ConditionType, DirectoryStatus, RadiusProxyStatus};
+use crate::conditions::{Draft, Reason, Truth};
+use crate::input::{Directory, Input};
+use crate::objects::Owner;
+use crate::registration::servers::{Proxy, Servers};
+use crate::registration::words;
+
+/// What the numbers are made of.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    pub(super) input: &'a Input,
+    pub(super) owner: &'a Owner<'a>,
+    pub(super) proxies: &'a [Proxy<'a>],
+    pub(super) servers: &'a Servers,
+    pub(super) directory: Option<&'a Directory>,
+}
+
+/// The numbers and tables of the status. What cannot be seen now stays as it was.
+pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> RadiusProxyStatus {
+    let count = |test: fn(&Proxy<'_>) -> bool| {
+        let number = seen
+            .proxies
+            .iter()
+            .filter(|p| p.pod.deleted.is_none() && test(p))
+            .count();
+        u32::try_from(number).unwrap_or(u32::MAX)
+    };
+    let has_directory = seen.input.proxy.spec.directory.is_some();
+    let old = before.cloned().unwrap_or_default();
+    let described = seen.directory.is_some();
+    RadiusProxyStatus {
+        observed_generation: seen.input.proxy.metadata.generation,
+        replicas: count(|_| true),
+        ready_replicas: count(|p| p.alive),
+        configured_replicas: count(|p| p.configured),
+        selector: seen.owner.selector_text(),
+        servers: if described {
+            Some(format!("{}/{}", seen.servers.registered, seen.servers.wanted))
+        } else {
+            old.servers.filter(|_| has_directory)
+        },
+        registered_servers: if described {
+            seen.servers.table.clone()
+        } else {
+            old.registered_servers
+        },
+        directory: seen.directory.map(directory_status).or(old.directory),
+        ..RadiusProxyStatus::default()
+    }
+}
+
+fn directory_status(directory: &Directory) -> DirectoryStatus {
+    DirectoryStatus {
+        kind: Some(directory.kind.as_str().to_owned()),
+        stage: Some(directory.stage.clone()),
+        radius_status: Some(
+            directory
+                .radius_status
+                .map_or("NotConfigured", |s| s.as_str())
+                .to_owned(),
+        ),
+        client_addresses: directory.client_addresses.iter().map(IpAddr::to_string).collect(),
+    }
+}
+
+/// The condition Available.
+pub(super) fn available(input: &Input, proxies: &[Proxy<'_>], started: bool) -> Draft {
+    let replicas = input.proxy.spec.replicas as usize;
+    let serving = proxies.iter().filter(|p| p.serves()).count();
+    let draft = |truth, reason, message: String| Draft::new(ConditionType::Available, truth, reason, message);
+    if !started {
+        let message = "no proxy is started until the spec is accepted and the Secrets are ready";
+        return draft(Truth::False, Reason::NotStarted, message.to_owned());
+    }
+    if serving >= replicas {
+        let message = format!("{serving} of {replicas} proxies serve the current configuration");
+        return draft(Truth::True, Reason::ProxiesServe, message);
+    }
+    let message = format!(
+        "{serving} of {replicas} proxies serve the current configuration; {}",
+        words::not_serving(proxies, input)
+    );
+    // What a PodDisruptionBudget of one leaves is enough.
+    if serving >= replicas.saturating_sub(1).max(1) {
+        draft(Truth::True, Reason::SomeProxiesServe, message)
+    } else {
+        draft(Truth::False, Reason::TooFewProxies, message)
+    }
+}

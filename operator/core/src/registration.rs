@@ -1,0 +1,75 @@
+//! Registration: what AWS should have, what it has, and whether the difference is written now.
+//!
+//! [`servers`] compares addresses, [`ledger`] keeps what was sent and what became of it, [`decide`] puts both together. Each
+//! write to AWS blocks logins while AWS works on it, so every rule here is about not writing, or about writing once.
+
+pub(crate) mod decide;
+pub(crate) mod gate;
+pub(crate) mod ledger;
+pub(crate) mod servers;
+pub(crate) mod words;
+
+use std::collections::BTreeSet;
+
+use proxy_config::{ConfigDigest, DigestKey};
+
+use crate::api::{AuthenticationProtocol, DirectorySpec, RegisteredSettings};
+
+/// Whether two settings mean the same to AWS: the order of servers has no documented meaning.
+pub(crate) fn same(a: &RegisteredSettings, b: &RegisteredSettings) -> bool {
+    same_servers(a, b) && same_but_servers(a, b)
+}
+
+pub(crate) fn same_servers(a: &RegisteredSettings, b: &RegisteredSettings) -> bool {
+    let set = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
+    set(&a.servers) == set(&b.servers) && set(&a.servers_ipv6) == set(&b.servers_ipv6)
+}
+
+pub(crate) fn same_but_servers(a: &RegisteredSettings, b: &RegisteredSettings) -> bool {
+    let without = |settings: &RegisteredSettings| RegisteredSettings {
+        servers: Vec::new(),
+        servers_ipv6: Vec::new(),
+        ..settings.clone()
+    };
+    without(a) == without(b)
+}
+
+/// What the spec wants, without servers.
+pub(crate) fn wanted_settings(directory: &DirectorySpec, port: u32) -> RegisteredSettings {
+    RegisteredSettings {
+        servers: Vec::new(),
+        servers_ipv6: Vec::new(),
+        port,
+        timeout_seconds: directory.timeout_seconds,
+        retries: directory.retries,
+        protocol: protocol(directory.protocol).to_owned(),
+        display_label: directory.display_label.clone(),
+        use_same_username: directory.use_same_username,
+    }
+}
+
+const fn protocol(protocol: AuthenticationProtocol) -> &'static str {
+    match protocol {
+        AuthenticationProtocol::Pap => "PAP",
+        AuthenticationProtocol::Chap => "CHAP",
+        AuthenticationProtocol::MsChapV1 => "MS-CHAPv1",
+        AuthenticationProtocol::MsChapV2 => "MS-CHAPv2",
+    }
+}
+
+/// A keyed digest of what is sent, to know the same again. The order of servers does not count.
+pub(crate) fn fingerprint(key: &DigestKey, settings: &RegisteredSettings, secret_digest: &str) -> String {
+    let mut sorted = settings.clone();
+    sorted.servers.sort();
+    sorted.servers_ipv6.sort();
+    let json = serde_json::to_vec(&sorted).unwrap_or_default();
+    ConfigDigest::compute(
+        key,
+        [
+            ("settings", json.as_slice()),
+            ("secret", secret_digest.as_bytes()),
+        ],
+    )
+    .as_str()
+    .to_owned()
+}

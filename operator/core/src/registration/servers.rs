@@ -1,0 +1,222 @@
+//! Which addresses AWS should have, by the pods there are.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proxy_config::ConfigDigest;
+
+use crate::api::{AddressSource, RegisteredServer, RegisteredSettings};
+use crate::input::{Input, NetworkType, PodState};
+use crate::time;
+
+/// Addresses, by the member of RadiusSettings that they go into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    pub(crate) v4: Vec<String>,
+    pub(crate) v6: Vec<String>,
+}
+
+impl Addresses {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// Adds an address to the list of its family, if the directory has that family. A host name goes to the first.
+    fn add(&mut self, address: &str, network: NetworkType) {
+        let (list, has) = match address.parse::<IpAddr>() {
+            Ok(IpAddr::V6(_)) => (&mut self.v6, network != NetworkType::Ipv4),
+            Ok(IpAddr::V4(_)) => (&mut self.v4, network != NetworkType::Ipv6),
+            Err(_) => (&mut self.v4, true),
+        };
+        if has && !list.iter().any(|known| known == address) {
+            list.push(address.to_owned());
+        }
+    }
+}
+
+/// A pod as registration sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proxy<'a> {
+    pub(crate) pod: &'a PodState,
+    /// It answers: containers ready, not terminating, on a node that is there.
+    pub(crate) alive: bool,
+    /// It reports the current configuration.
+    pub(crate) configured: bool,
+}
+
+impl Proxy<'_> {
+    /// Rule 2: what is registered newly answers with the current configuration.
+    pub(crate) const fn serves(&self) -> bool {
+        self.alive && self.configured
+    }
+}
+
+/// The pods, in the order of their names' ordinals.
+pub(crate) fn proxies<'a>(input: &'a Input, digest: Option<&ConfigDigest>) -> Vec<Proxy<'a>> {
+    let names = crate::names::ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default());
+    let mut proxies: Vec<Proxy<'a>> = input
+        .pods
+        .iter()
+        .filter(|pod| !pod.ended)
+        .map(|pod| Proxy {
+            pod,
+            alive: pod.containers_ready && pod.deleted.is_none() && pod.node_ready,
+            configured: digest.is_some_and(|digest| {
+                input
+                    .reports
+                    .get(&pod.uid)
+                    .is_some_and(|report| report.digest == *digest)
+            }),
+        })
+        .collect();
+    proxies.sort_by_key(|proxy| (names.ordinal(&proxy.pod.name), &proxy.pod.name, &proxy.pod.uid));
+    proxies
+}
+
+/// The comparison of what AWS has and what it should have, addresses only.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Servers {
+    /// What is written, if something is.
+    pub(crate) want: Addresses,
+    /// Addresses that answer and are not registered.
+    pub(crate) missing: Vec<String>,
+    /// Registered addresses that nothing has any more, and since when.
+    pub(crate) gone: Vec<(String, Time)>,
+    /// Whether a registered server answers.
+    pub(crate) one_answers: bool,
+    /// Whether every replica serves the current configuration.
+    pub(crate) all_serve: bool,
+    /// How many registered addresses something has.
+    pub(crate) registered: usize,
+    /// How many there should be.
+    pub(crate) wanted: usize,
+    /// What AWS has, for people.
+    pub(crate) table: Vec<RegisteredServer>,
+}
+
+/// Compares. `have` is what AWS describes; `since` what the last status said of it.
+pub(crate) fn compare(
+    input: &Input,
+    proxies: &[Proxy<'_>],
+    network: NetworkType,
+    have: Option<&RegisteredSettings>,
+    now: Timestamp,
+) -> Servers {
+    let spec = &input.proxy.spec;
+    let have: Vec<&String> = have
+        .into_iter()
+        .flat_map(|s| s.servers.iter().chain(&s.servers_ipv6))
+        .collect();
+    let serving = proxies.iter().filter(|p| p.serves()).count();
+    let mut servers = Servers {
+        all_serve: serving >= spec.replicas as usize && serving > 0,
+        ..Servers::default()
+    };
+    let mut want = Addresses::default();
+    match spec.addresses.source {
+        AddressSource::PodIp | AddressSource::HostIp => {
+            let host = spec.addresses.source == AddressSource::HostIp;
+            for proxy in proxies {
+                let keeps = proxy.pod.deleted.is_none();
+                for address in of_pod(proxy.pod, host) {
+                    let text = address.to_string();
+                    let registered = have.contains(&&text);
+                    if proxy.serves() || (keeps && registered) {
+                        want.add(&text, network);
+                    }
+                    servers.one_answers |= registered && proxy.alive;
+                }
+            }
+            servers.wanted = spec.replicas as usize;
+        }
+        AddressSource::LoadBalancer | AddressSource::Static => {
+            let list = if spec.addresses.source == AddressSource::Static {
+                &spec.addresses.fixed
+            } else {
+                &input.load_balancer
+            };
+            // Behind these addresses somebody must answer before they are registered or changed.
+            for address in list.iter().filter(|_| serving > 0) {
+                want.add(address, network);
+            }
+            servers.one_answers =
+                list.iter().any(|address| have.contains(&address)) && proxies.iter().any(|p| p.alive);
+            servers.wanted = list.len();
+        }
+    }
+    let before = input
+        .proxy
+        .status
+        .as_ref()
+        .map_or(&[][..], |s| &s.registered_servers);
+    for address in have {
+        let row = row(input, proxies, address, before, now);
+        match &row.without_pod_since {
+            Some(since) => servers.gone.push((address.clone(), since.clone())),
+            None => servers.registered += 1,
+        }
+        servers.table.push(row);
+    }
+    let registered: BTreeSet<&str> = servers.table.iter().map(|row| row.address.as_str()).collect();
+    servers.missing = want
+        .v4
+        .iter()
+        .chain(&want.v6)
+        .filter(|address| !registered.contains(address.as_str()))
+        .cloned()
+        .collect();
+    servers.want = want;
+    servers
+}
+
+fn of_pod(pod: &PodState, host: bool) -> impl Iterator<Item = IpAddr> {
+    let list = if host { &pod.host_ips } else { &pod.ips };
+    list.iter().map(IpAddr::to_canonical)
+}
+
+/// One registered address with the pod behind it.
+fn row(
+    input: &Input,
+    proxies: &[Proxy<'_>],
+    address: &str,
+    before: &[RegisteredServer],
+    now: Timestamp,
+) -> RegisteredServer {
+    let addresses = &input.proxy.spec.addresses;
+    let (pod, known, ready) = match addresses.source {
+        AddressSource::PodIp | AddressSource::HostIp => {
+            let host = addresses.source == AddressSource::HostIp;
+            let is = |p: &&Proxy<'_>| of_pod(p.pod, host).any(|a| a.to_string() == address);
+            // Of a terminating pod and its successor at one address, the successor counts.
+            let pod = proxies
+                .iter()
+                .filter(is)
+                .min_by_key(|p| (p.pod.deleted.is_some(), !p.alive));
+            (pod, pod.is_some(), pod.is_some_and(|p| p.alive))
+        }
+        AddressSource::LoadBalancer => (
+            None,
+            input.load_balancer.iter().any(|a| a == address),
+            proxies.iter().any(|p| p.alive),
+        ),
+        AddressSource::Static => (
+            None,
+            addresses.fixed.iter().any(|a| a == address),
+            proxies.iter().any(|p| p.alive),
+        ),
+    };
+    let since = before
+        .iter()
+        .find(|row| row.address == address)
+        .and_then(|row| row.without_pod_since.clone());
+    RegisteredServer {
+        address: address.to_owned(),
+        pod: pod.map(|p| p.pod.name.clone()),
+        node: pod.and_then(|p| p.pod.node.clone()),
+        zone: pod.and_then(|p| p.pod.zone.clone()),
+        ready: known && ready,
+        without_pod_since: (!known).then(|| since.unwrap_or_else(|| time::floor(now))),
+    }
+}

@@ -1,0 +1,207 @@
+//! The Secrets that a spec names, read: what is missing or wrong, and what goes into the pods.
+//!
+//! What the pods mount are copies that the operator makes of what is valid. So a Secret that is deleted or spoiled
+//! takes no pod down: those that run and those that start keep the last good one.
+
+use std::collections::BTreeMap;
+
+use proxy_config::{Secret, SharedSecret};
+
+use crate::api::{OktaTokenKind, RadiusProxySpec, SecretKeyRef};
+use crate::conditions::Reason;
+use crate::input::Input;
+use crate::names::ObjectNames;
+use crate::seeds;
+
+/// Files of a folder: name and content.
+pub(crate) type Files = BTreeMap<String, Secret>;
+
+/// Everything that was found in the Secrets.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sources {
+    /// The secret shared with the directory; `None` when it is to be generated or there is no directory.
+    pub(crate) directory: Option<SharedSecret>,
+    /// The provider's credentials by file name.
+    pub(crate) provider: Files,
+    /// Seed files.
+    pub(crate) seeds: Files,
+    /// The clients' secrets, by client name.
+    pub(crate) clients: BTreeMap<String, SharedSecret>,
+    /// What is wrong with lines of the seeds, without their text. It costs those users and nobody else.
+    pub(crate) complaints: Vec<String>,
+}
+
+/// What is wrong with a Secret.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SecretProblem {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+/// Reads every Secret of the spec.
+///
+/// # Errors
+/// Everything that is missing or wrong, never empty.
+pub(crate) fn read(input: &Input) -> Result<Sources, Vec<SecretProblem>> {
+    let spec = &input.proxy.spec;
+    let names = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default());
+    let mut reader = Reader {
+        input,
+        reserved: names.owned_secrets(),
+        problems: Vec::new(),
+    };
+    let mut sources = Sources::default();
+    if spec.directory.is_some()
+        && let Some(reference) = &spec.shared_secret_ref
+    {
+        sources.directory = reader.shared("spec.sharedSecretRef", reference);
+    }
+    for (i, client) in spec.clients.iter().enumerate() {
+        let secret = reader.shared(&format!("spec.clients[{i}].secretRef"), &client.secret_ref);
+        sources
+            .clients
+            .extend(secret.map(|secret| (client.name.clone(), secret)));
+    }
+    reader.provider(spec, &mut sources);
+    if reader.problems.is_empty() {
+        return Ok(sources);
+    }
+    reader.problems.sort();
+    reader.problems.dedup();
+    Err(reader.problems)
+}
+
+struct Reader<'a> {
+    input: &'a Input,
+    reserved: [String; 3],
+    problems: Vec<SecretProblem>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, reason: Reason, message: String) {
+        self.problems.push(SecretProblem { reason, message });
+    }
+
+    /// All of a Secret.
+    fn whole(&mut self, field: &str, name: &str) -> Option<Files> {
+        if self.reserved.iter().any(|reserved| reserved == name) {
+            let message =
+                format!("{field} names Secret {name}, which is the operator's own copy; name another Secret");
+            self.problem(Reason::SecretReserved, message);
+            return None;
+        }
+        match self.input.secrets.get(name) {
+            Some(content) => Some(content.data.clone()),
+            None => {
+                let namespace = self.input.proxy.metadata.namespace.as_deref().unwrap_or_default();
+                let message = format!(
+                    "{field} names Secret {name}, which is not in namespace {namespace}; create it there"
+                );
+                self.problem(Reason::SecretMissing, message);
+                None
+            }
+        }
+    }
+
+    /// One key of a Secret.
+    fn key(&mut self, field: &str, name: &str, key: &str) -> Option<Secret> {
+        let files = self.whole(field, name)?;
+        let found = files.get(key).cloned();
+        if found.is_none() {
+            let keys: Vec<_> = files.keys().map(String::as_str).collect();
+            let has = if keys.is_empty() {
+                "it is empty".to_owned()
+            } else {
+                format!("it has {}", keys.join(", "))
+            };
+            let message = format!("Secret {name} ({field}) has no key {key:?}; {has}. Add the key");
+            self.problem(Reason::SecretKeyMissing, message);
+        }
+        found
+    }
+
+    /// A key that must hold something.
+    fn filled(&mut self, field: &str, name: &str, key: &str) -> Option<Secret> {
+        let secret = self.key(field, name, key)?.trim_end();
+        if secret.expose().is_empty() {
+            let message = format!("key {key:?} of Secret {name} ({field}) is empty; fill it in");
+            self.problem(Reason::SecretKeyEmpty, message);
+            return None;
+        }
+        Some(secret)
+    }
+
+    fn shared(&mut self, field: &str, reference: &SecretKeyRef) -> Option<SharedSecret> {
+        let SecretKeyRef { name, key } = reference;
+        let content = self.key(field, name, key)?;
+        match SharedSecret::parse(content.expose()) {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                let message = format!("key {key:?} of Secret {name} ({field}): {error}");
+                self.problem(Reason::SharedSecretInvalid, message);
+                None
+            }
+        }
+    }
+
+    fn provider(&mut self, spec: &RadiusProxySpec, sources: &mut Sources) {
+        let provider = &spec.provider;
+        let mut files: Vec<(String, Option<Secret>)> = Vec::new();
+        if let Some(duo) = &provider.duo {
+            let name = &duo.credentials_secret_ref.name;
+            for key in ["ikey", "skey"] {
+                let secret = self.filled("spec.provider.duo.credentialsSecretRef", name, key);
+                files.push((key.to_owned(), secret));
+            }
+        }
+        if let Some(okta) = &provider.okta {
+            let key = okta_key(okta.credentials);
+            let name = &okta.credentials_secret_ref.name;
+            let secret = self.filled("spec.provider.okta.credentialsSecretRef", name, key);
+            files.push((key.to_owned(), secret));
+        }
+        if let Some(radius) = &provider.radius {
+            for (i, server) in radius.servers.iter().enumerate() {
+                let field = format!("spec.provider.radius.servers[{i}].secretRef");
+                let secret = self.shared(&field, &server.secret_ref);
+                let secret = secret.map(|s| Secret::new(s.expose().to_vec()));
+                files.push((upstream_file(&server.address), secret));
+            }
+        }
+        sources.provider = files
+            .into_iter()
+            .filter_map(|(name, secret)| Some((name, secret?)))
+            .collect();
+        if let Some(totp) = &provider.totp {
+            let name = &totp.seeds_secret_ref.name;
+            let files = self.whole("spec.provider.totp.seedsSecretRef", name);
+            // A name that begins with a dot is no file of a folder to the proxy.
+            sources.seeds = files
+                .into_iter()
+                .flatten()
+                .filter(|(key, _)| !key.starts_with('.'))
+                .collect();
+            sources.complaints = seeds::complaints(name, &sources.seeds);
+        }
+    }
+}
+
+/// The key of Okta's Secret.
+pub(crate) const fn okta_key(kind: OktaTokenKind) -> &'static str {
+    match kind {
+        OktaTokenKind::Oauth => "privateKey",
+        OktaTokenKind::Token => "token",
+    }
+}
+
+/// The file with the secret of an upstream server: named after the address, so that another order moves no secret.
+pub(crate) fn upstream_file(address: &str) -> String {
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
+            c
+        } else {
+            '_'
+        }
+    };
+    format!("server-{}", address.chars().map(safe).collect::<String>())
+}
