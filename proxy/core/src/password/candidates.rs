@@ -1,13 +1,27 @@
 //! The few things that an unreadable text can be, tried one by one.
 
-use super::Password;
-use crate::factor::{Keyword, KeywordFactor};
+use zeroize::Zeroizing;
+
+use super::{Password, mschap};
+use crate::factor::{Keyword, KeywordFactor, ResponseCheck as _};
 
 /// A text that can be tried, and what it means.
 pub(crate) struct Candidate {
     pub(crate) text: String,
     /// `None`: empty, the default factor.
     pub(crate) keyword: Option<Keyword>,
+    /// What MS-CHAP makes of it, computed once.
+    nt_hash: Zeroizing<[u8; 16]>,
+}
+
+impl Candidate {
+    fn new(text: String, keyword: Option<Keyword>) -> Self {
+        Self {
+            nt_hash: mschap::nt_hash(text.as_bytes()).unwrap_or_default(),
+            text,
+            keyword,
+        }
+    }
 }
 
 /// The empty text and the factor keywords. The codes valid now are the provider's to try.
@@ -18,10 +32,7 @@ const DEVICES: u8 = 3;
 
 impl Candidates {
     pub(crate) fn new() -> Self {
-        let mut candidates = vec![Candidate {
-            text: String::new(),
-            keyword: None,
-        }];
+        let mut candidates = vec![Candidate::new(String::new(), None)];
         for (name, factor) in [
             ("push", KeywordFactor::Push),
             ("phone", KeywordFactor::Phone),
@@ -39,10 +50,7 @@ impl Candidates {
                     first.to_ascii_uppercase() + rest,
                     name.to_ascii_uppercase(),
                 ] {
-                    candidates.push(Candidate {
-                        text: word + &number,
-                        keyword: Some(Keyword { factor, device }),
-                    });
+                    candidates.push(Candidate::new(word + &number, Some(Keyword { factor, device })));
                 }
             }
         }
@@ -51,9 +59,11 @@ impl Candidates {
 
     /// The candidate that was typed.
     pub(crate) fn find(&self, password: &Password) -> Option<&Candidate> {
-        let response = password.response()?;
-        self.0
-            .iter()
-            .find(|candidate| response.matches(candidate.text.as_bytes()))
+        self.0.iter().find(|candidate| match password {
+            Password::Chap(chap) => chap.matches(candidate.text.as_bytes()),
+            Password::MsChapV1(v1) => v1.matches_hash(&candidate.nt_hash),
+            Password::MsChapV2(v2) => v2.matches_hash(&candidate.nt_hash),
+            Password::Pap(_) | Password::None => false,
+        })
     }
 }

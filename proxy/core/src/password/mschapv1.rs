@@ -21,11 +21,16 @@ impl MsChapV1 {
             response: *rest.last_chunk()?,
         })
     }
+
+    /// Whether the text of this NtPasswordHash was typed.
+    pub(super) fn matches_hash(&self, hash: &[u8; 16]) -> bool {
+        mschap::matches(self.challenge, hash, &self.response)
+    }
 }
 
 impl ResponseCheck for MsChapV1 {
     fn matches(&self, guess: &[u8]) -> bool {
-        mschap::nt_hash(guess).is_some_and(|hash| mschap::matches(self.challenge, &hash, &self.response))
+        mschap::nt_hash(guess).is_some_and(|hash| self.matches_hash(&hash))
     }
 }
 

@@ -38,6 +38,13 @@ impl MsChapV2 {
         })
     }
 
+    /// Whether the text of this NtPasswordHash was typed.
+    pub(super) fn matches_hash(&self, hash: &[u8; 16]) -> bool {
+        self.hashes
+            .iter()
+            .any(|challenge| mschap::matches(*challenge, hash, &self.response))
+    }
+
     /// MS-CHAP2-Success, if `text` is what was typed.
     pub(crate) fn success_attribute(&self, text: &[u8]) -> Option<AVP> {
         Some(mschap::success(self.identifier, &self.success(text)?))
@@ -71,12 +78,7 @@ impl MsChapV2 {
 
 impl ResponseCheck for MsChapV2 {
     fn matches(&self, guess: &[u8]) -> bool {
-        let Some(hash) = mschap::nt_hash(guess) else {
-            return false;
-        };
-        self.hashes
-            .iter()
-            .any(|challenge| mschap::matches(*challenge, &hash, &self.response))
+        mschap::nt_hash(guess).is_some_and(|hash| self.matches_hash(&hash))
     }
 }
 
