@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use local_cluster::progress::step;
 use local_cluster::{Cluster, Component, Console, Name, Options};
 
 #[derive(Debug, Subcommand)]
@@ -63,21 +64,8 @@ pub(crate) fn run(task: Task) -> anyhow::Result<()> {
             println!("{}", Cluster::open(&which.name)?.kubeconfig().display());
             Ok(())
         }
-        Task::Stop { which, what } => {
-            let cluster = Cluster::open(&which.name)?;
-            match Component::named(&what) {
-                Some(component) => Ok(cluster.stop_component(component)?),
-                None => Ok(cluster.stop_node(&what)?),
-            }
-        }
-        Task::Start { which, what } => {
-            let cluster = Cluster::open(&which.name)?;
-            if let Some(component) = Component::named(&what) {
-                return Ok(cluster.start_component(component)?);
-            }
-            cluster.start_node(&what)?;
-            Ok(cluster.wait_for_node(&what)?)
-        }
+        Task::Stop { which, what } => stop(&which.name, &what),
+        Task::Start { which, what } => start(&which.name, &what),
         Task::Load { which, archives } => {
             let cluster = Cluster::open(&which.name)?;
             let console = Console::new();
@@ -109,6 +97,36 @@ fn down(name: &Name) -> anyhow::Result<()> {
         eprintln!("no cluster {name} is up: nothing to end");
     }
     Ok(())
+}
+
+fn stop(name: &Name, what: &str) -> anyhow::Result<()> {
+    let cluster = Cluster::open(name)?;
+    let stop = || match Component::named(what) {
+        Some(component) => cluster.stop_component(component),
+        None => cluster.stop_node(what),
+    };
+    Ok(step(
+        &Console::new(),
+        &format!("stop {what}"),
+        |()| String::new(),
+        stop,
+    )?)
+}
+
+fn start(name: &Name, what: &str) -> anyhow::Result<()> {
+    let cluster = Cluster::open(name)?;
+    let start = || match Component::named(what) {
+        Some(component) => cluster.start_component(component),
+        None => cluster
+            .start_node(what)
+            .and_then(|()| cluster.wait_for_node(what)),
+    };
+    Ok(step(
+        &Console::new(),
+        &format!("start {what}"),
+        |()| "ready".to_owned(),
+        start,
+    )?)
 }
 
 fn status(name: &Name) -> anyhow::Result<()> {

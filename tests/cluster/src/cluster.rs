@@ -93,8 +93,7 @@ impl Cluster {
         let layout = Layout::new(name);
         let state = State::read(&layout)?.filter(|state| !state.is_from_another_boot());
         let state = state.ok_or_else(|| Error::NotUp(name.to_string()))?;
-        let pki = Pki::ensure(&layout, state.network)?;
-        Self::assemble(layout, &state, pki)
+        Self::assemble(layout, &state)
     }
 
     /// Ends a cluster and removes everything of it; nothing happens where there is none.
@@ -198,8 +197,14 @@ impl Cluster {
     }
 
     fn new_state(nodes: u8) -> Result<State, Error> {
+        let taken = networks_taken();
+        if taken.is_empty() && down::a_kubelet_listens() {
+            return Err(Error::Unsupported(
+                "this machine is a Kubernetes node already, and two kubelets share a socket",
+            ));
+        }
         let routes = network::routes(&command::run("ip", &["-4", "route", "show", "table", "all"])?);
-        let network = Network::choose(&networks_taken(), &routes).ok_or(Error::NoFreeNetwork)?;
+        let network = Network::choose(&taken, &routes).ok_or(Error::NoFreeNetwork)?;
         Ok(State::new(network, nodes, kubernetes_version()))
     }
 
@@ -217,15 +222,16 @@ impl Cluster {
         }
         state.write(&layout)?;
         netns::ensure(&layout, state.network, state.nodes)?;
-        let pki = Pki::ensure(&layout, state.network)?;
-        let cluster = Self::assemble(layout, state, pki)?;
+        let cluster = Self::assemble(layout, state)?;
+        cluster.pki.ensure(&cluster.layout, state.network)?;
         cluster.groups.make(&cluster.layout.control_plane_group())?;
         Ok(cluster)
     }
 
-    fn assemble(layout: Layout, state: &State, pki: Pki) -> Result<Self, Error> {
+    fn assemble(layout: Layout, state: &State) -> Result<Self, Error> {
         let kubeconfig = layout.kubeconfig();
         let groups = Hierarchies::of_this_machine()?;
+        let pki = Pki::of(&layout, state.network);
         Ok(Self {
             layout,
             network: state.network,

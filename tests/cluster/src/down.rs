@@ -170,8 +170,16 @@ fn foreign_files(layout: &Layout) -> Vec<PathBuf> {
     let deserted = |path: &PathBuf| {
         UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
     };
-    let socket = PathBuf::from("/var/lib/kubelet/device-plugins/kubelet.sock");
+    let socket = PathBuf::from(KUBELET_SOCKET);
     logs.chain(results).chain(Some(socket).filter(deserted)).collect()
+}
+
+/// Every kubelet opens it at the same place, whatever its own folder is.
+const KUBELET_SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
+
+/// Whether a kubelet, of whomever, runs on this machine.
+pub(crate) fn a_kubelet_listens() -> bool {
+    UnixStream::connect(KUBELET_SOCKET).is_ok()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {

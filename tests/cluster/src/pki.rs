@@ -3,6 +3,7 @@
 //! All of it lives and ends with the cluster, and is readable by root alone.
 
 use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -28,43 +29,45 @@ pub(crate) struct Pki {
 }
 
 impl Pki {
-    /// Makes what is missing for the control plane.
-    pub(crate) fn ensure(layout: &Layout, network: Network) -> Result<Self, Error> {
-        let pki = Self {
+    /// The files of a cluster, made or not.
+    pub(crate) fn of(layout: &Layout, network: Network) -> Self {
+        Self {
             folder: layout.pki(),
             api_url: network.api_url(),
-        };
-        if !pki.certificate("ca").exists() {
+        }
+    }
+
+    /// Makes what is missing for the control plane and the administrator.
+    pub(crate) fn ensure(&self, layout: &Layout, network: Network) -> Result<(), Error> {
+        if !self.key("ca").exists() {
             let key = new_key(AUTHORITY)?;
             let certificate = authority().self_signed(&key).map_err(refused(AUTHORITY))?;
-            pki.store("ca", &certificate.pem(), &key)?;
+            self.store("ca", &certificate.pem(), &key)?;
         }
-        let account = new_key("service accounts")?;
-        if !pki.key("service-account").exists() {
-            write_secret(&pki.service_account_public_key(), &account.public_key_pem())?;
-            write_secret(&pki.key("service-account"), &account.serialize_pem())?;
+        if !self.key("service-account").exists() {
+            let account = new_key("service accounts")?;
+            write_secret(&self.service_account_public_key(), &account.public_key_pem())?;
+            write_secret(&self.key("service-account"), &account.serialize_pem())?;
         }
-        pki.issue("kube-apiserver", "kube-apiserver", None, &api_names(network))?;
-        pki.issue(
+        self.issue("kube-apiserver", "kube-apiserver", None, &api_names(network))?;
+        self.issue(
             "kubelet-client",
             "kube-apiserver-kubelet-client",
             Some("system:masters"),
             &[],
         )?;
-        pki.kubeconfig("kube-controller-manager", "system:kube-controller-manager", None)?;
-        pki.kubeconfig("kube-scheduler", "system:kube-scheduler", None)?;
-        pki.kubeconfig("kube-proxy", "system:kube-proxy", None)?;
-        let admin = pki.kubeconfig("admin", "admin", Some("system:masters"))?;
-        fs::copy(&admin, layout.kubeconfig()).map_err(Error::file("copy", &admin))?;
-        Ok(pki)
+        for part in ["kube-controller-manager", "kube-scheduler", "kube-proxy"] {
+            self.kubeconfig(&self.kubeconfig_of(part), part, &format!("system:{part}"), None)?;
+        }
+        self.kubeconfig(&layout.kubeconfig(), "admin", "admin", Some("system:masters"))
     }
 
     /// Makes what is missing for a node: its serving certificate and its kubeconfig.
     pub(crate) fn ensure_node(&self, node: &str, address: IpAddr) -> Result<(), Error> {
         let names = [SanType::IpAddress(address), dns(node)?];
         self.issue(&format!("{node}-serving"), node, None, &names)?;
-        self.kubeconfig(node, &format!("system:node:{node}"), Some("system:nodes"))
-            .map(drop)
+        let user = format!("system:node:{node}");
+        self.kubeconfig(&self.kubeconfig_of(node), node, &user, Some("system:nodes"))
     }
 
     /// A certificate's file.
@@ -118,9 +121,11 @@ impl Pki {
         write_secret(&self.key(name), &key.serialize_pem())
     }
 
-    fn kubeconfig(&self, name: &str, user: &str, group: Option<&str>) -> Result<PathBuf, Error> {
+    fn kubeconfig(&self, path: &Path, name: &str, user: &str, group: Option<&str>) -> Result<(), Error> {
+        if path.exists() {
+            return Ok(());
+        }
         self.issue(name, user, group, &[])?;
-        let path = self.kubeconfig_of(name);
         let read = |file: PathBuf| fs::read(&file).map_err(Error::file("read", &file));
         let encoded = |file: PathBuf| read(file).map(|bytes| STANDARD.encode(bytes));
         let text = kubeconfig(
@@ -129,8 +134,7 @@ impl Pki {
             &encoded(self.certificate(name))?,
             &encoded(self.key(name))?,
         );
-        write_secret(&path, &text)?;
-        Ok(path)
+        write_secret(path, &text)
     }
 }
 
@@ -202,17 +206,19 @@ fn refused(subject: &str) -> impl FnOnce(rcgen::Error) -> Error {
     move |source| Error::Certificate { subject, source }
 }
 
+/// Whole or not at all: a file that is there is never written again.
 fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
-    use std::io::Write;
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(Error::file("create", path))?;
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    let mut options = fs::OpenOptions::new();
+    let options = options.create(true).truncate(true).write(true).mode(0o600);
+    let mut file = options
+        .open(&unfinished)
+        .map_err(Error::file("create", &unfinished))?;
     file.write_all(text.as_bytes())
-        .map_err(Error::file("write", path))
+        .map_err(Error::file("write", &unfinished))?;
+    fs::rename(&unfinished, path).map_err(Error::file("write", path))
 }
 
 #[cfg(test)]
