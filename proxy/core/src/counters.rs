@@ -77,6 +77,8 @@ closed_set! {
         AccessRequest => "access_request",
         /// A Status-Server request was answered.
         StatusServer => "status_server",
+        /// A request came under the secret that is being replaced: the client has not changed over yet.
+        PreviousSecret => "previous_secret",
         /// An answer was sent again, byte for byte.
         Resent => "resent",
         /// A new packet joined a pending push.

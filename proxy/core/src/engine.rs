@@ -105,7 +105,7 @@ impl Engine {
         out: &mut Outputs,
     ) {
         self.counters.happened(Event::Received);
-        if let Err(reason) = self.accept_datagram(now, from, socket, datagram, out) {
+        if let Err(reason) = self.take_datagram(now, from, socket, datagram, out) {
             self.dropped(now, from, reason, out);
         }
     }
@@ -168,7 +168,7 @@ impl Engine {
     }
 
     /// In order of cost: the client by its address, the packet's shape, the proof.
-    fn accept_datagram(
+    fn take_datagram(
         &mut self,
         now: Now,
         from: SocketAddr,
@@ -181,6 +181,9 @@ impl Engine {
         let client = Arc::clone(client.ok_or(DropReason::UnknownClient)?);
         let request = Request::parse(datagram)?;
         let request = verify::verify(request, &client, self.addresses.known(source))?;
+        let now_secret = client.secrets.first();
+        let previous = now_secret.is_some_and(|secret| !Arc::ptr_eq(secret, request.secret()));
+        self.count_if(previous, Event::PreviousSecret);
         let arrival = Arrival {
             now,
             from,

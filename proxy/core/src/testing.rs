@@ -10,6 +10,7 @@ use crate::factor::{Approval, Basis, Factor, Refusal, RefusalReason};
 use crate::{Now, Settings};
 
 pub(crate) mod client;
+pub(crate) mod vectors;
 
 pub(crate) const SECRET: &str = "testing123";
 pub(crate) const OLD_SECRET: &str = "previous-secret";

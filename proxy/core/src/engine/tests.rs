@@ -5,5 +5,6 @@ mod methods;
 mod policy;
 mod pushes;
 mod script;
+mod vectors;
 mod verification;
 mod world;

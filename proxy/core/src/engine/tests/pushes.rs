@@ -242,8 +242,8 @@ impl Table {
 
     fn step(&mut self, step: &str) -> Vec<String> {
         let words: Vec<&str> = step.split_whitespace().collect();
-        let seconds: f64 = words[0].parse().unwrap();
-        self.world.now = (seconds * 1000.0).round() as u64;
+        let time = std::time::Duration::from_secs_f64(words[0].parse().unwrap());
+        self.world.now = u64::try_from(time.as_millis()).unwrap();
         self.world.out.clear();
         match words[1..] {
             ["packet", name, user, text, ref rest @ ..] => self.packet(name, user, text, rest),
@@ -272,10 +272,15 @@ impl Table {
         let (mut from, mut identifier) = (format!("192.0.2.1:{}", 40_000 + u16::from(number)), number);
         match rest {
             ["from", address] => from = format!("{address}:4000"),
-            ["as", other] => (from, identifier) = (self.packets[*other].from.clone(), self.packets[*other].identifier),
+            ["as", other] => {
+                (from, identifier) = (self.packets[*other].from.clone(), self.packets[*other].identifier);
+            }
             _ => {}
         }
-        let bytes = Build::access(identifier, number, SECRET).user(user).pap(text).bytes();
+        let bytes = Build::access(identifier, number, SECRET)
+            .user(user)
+            .pap(text)
+            .bytes();
         let packet = Packet {
             bytes,
             from,
@@ -305,10 +310,15 @@ impl Table {
             outcome.push(format!("cancel {n}"));
         }
         let records = std::mem::take(&mut self.world.out.records);
-        for record in records.iter().filter(|record| record.result == LoginResult::Silent) {
+        for record in records
+            .iter()
+            .filter(|record| record.result == LoginResult::Silent)
+        {
             outcome.push(format!("silent {}", record.reason.map_or("", Reason::name)));
         }
-        let mut answered = records.iter().filter(|record| record.result != LoginResult::Silent);
+        let mut answered = records
+            .iter()
+            .filter(|record| record.result != LoginResult::Silent);
         let sent: Vec<_> = self
             .world
             .out

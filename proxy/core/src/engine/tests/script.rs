@@ -59,7 +59,9 @@ fn a_config(setting: u8) -> Config {
     let provider = match setting % 3 {
         0 => "",
         1 => TOTP,
-        _ => "[provider.radius]\n[[provider.radius.servers]]\naddress = \"192.0.2.250:1812\"\nsecret_file = \"secret\"\n",
+        _ => {
+            "[provider.radius]\n[[provider.radius.servers]]\naddress = \"192.0.2.250:1812\"\nsecret_file = \"secret\"\n"
+        }
     };
     let client = [
         "",
@@ -138,7 +140,9 @@ impl Run {
             }
             Step::Approve(n) => {
                 let mut approved = approval(Factor::Push);
-                approved.found_text = Some(Secret::new(TEXTS[usize::from(*n) % TEXTS.len()].as_bytes().to_vec()));
+                approved.found_text = Some(Secret::new(
+                    TEXTS[usize::from(*n) % TEXTS.len()].as_bytes().to_vec(),
+                ));
                 self.approvals += 1;
                 self.verdict(*n, Verdict::Approved(approved));
             }
@@ -210,7 +214,8 @@ impl Run {
     fn wait(&mut self, milliseconds: u64) {
         let end = self.now + milliseconds;
         while let Some(deadline) = self.engine.next_deadline() {
-            let deadline = u64::try_from(deadline.saturating_sub(testing::at(0).monotonic).as_millis()).unwrap();
+            let deadline =
+                u64::try_from(deadline.saturating_sub(testing::at(0).monotonic).as_millis()).unwrap();
             if deadline > end {
                 break;
             }
@@ -260,7 +265,10 @@ impl Run {
         }
         let accepts = self.engine.counters().events(Event::Accepted);
         assert!(accepts <= self.approvals, "an accept without an approval");
-        assert!(self.accepts.len() as u64 <= accepts, "an accept that was not counted");
+        assert!(
+            self.accepts.len() as u64 <= accepts,
+            "an accept that was not counted"
+        );
         assert!(self.engine.logins.len() <= PENDING);
         assert!(self.engine.pending() <= self.engine.logins.len());
         assert!(self.engine.duplicates.held().0 <= PENDING * 17);
