@@ -37,7 +37,7 @@ fn findings(path: PathBuf, offline: bool) -> Result<Vec<Finding>, Error> {
         Err(error) => return Ok(vec![Finding::Problem(error.to_string())]),
     };
     let mut findings = vec![Finding::Good(format!(
-        "configuration: {} clients, provider {}",
+        "configuration: clients {}, provider {}",
         loaded.config.clients.len(),
         loaded.config.provider.name()
     ))];

@@ -9,7 +9,7 @@ use proxy_config::{ParseError, Problems};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", read_advice(source))]
     ReadFile {
         /// Its path.
         path: String,
@@ -91,6 +91,14 @@ pub enum Error {
     /// Standard output or a file could not be written.
     #[error("writing: {0}")]
     Write(#[source] io::Error),
+}
+
+fn read_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; is the path right? (--config FILE, or RADIUS_PROXY_CONFIG)",
+        io::ErrorKind::PermissionDenied => "; this user may not read it",
+        _ => "",
+    }
 }
 
 fn bind_advice(error: &io::Error, address: SocketAddr) -> String {

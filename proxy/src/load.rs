@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proxy_config::file::{ConfigFile, NamedFile};
-use proxy_config::{Config, ConfigDigest, Contents, DigestKey, Problem, Problems, Secret};
+use proxy_config::{Config, ConfigDigest, Contents, DigestKey, Problem, Problems, RecordSink, Secret};
 use proxy_core::Settings;
 
 use crate::error::Error;
@@ -24,6 +24,8 @@ pub struct Loaded {
     pub config: Arc<Config>,
     /// The same for the engine.
     pub settings: Settings,
+    /// Where login records go; a path is resolved like every other.
+    pub records: RecordSink,
     /// Over the configuration file and every file that it names, except the one with the digest's key.
     pub digest: ConfigDigest,
 }
@@ -125,9 +127,14 @@ impl Source {
         };
         let settings = Settings::check(Arc::clone(&config)).map_err(Error::CheckConfig)?;
         let digest = self.digest(&config, &file, &text, &contents);
+        let records = match &config.records {
+            RecordSink::Stdout => RecordSink::Stdout,
+            RecordSink::File(name) => RecordSink::File(self.resolve(name).display().to_string()),
+        };
         Ok(Loaded {
             config,
             settings,
+            records,
             digest,
         })
     }

@@ -19,7 +19,7 @@ use super::mailbox::{Mailbox, Message, Reconfigured};
 use super::records::{HAND_OVER_AFTER, Records};
 use super::udp::{Receiver, Sender, Sockets};
 use crate::metrics::Metrics;
-use crate::provider::{Answer, Asking, BoxFuture, Provider, Pushed, refused};
+use crate::provider::{Answer, Asking, BoxFuture, Pushed, refused};
 
 /// Without anything to do, the thread wakes so often: for the metrics.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -257,8 +257,9 @@ impl EngineLoop {
 }
 
 fn tell(notice: &DropNotice) {
+    let from = SocketAddr::new(notice.from.ip().to_canonical(), notice.from.port());
     tracing::warn!(
-        from = %notice.from,
+        %from,
         reason = notice.reason.name(),
         unreported = notice.suppressed,
         "a datagram was dropped"

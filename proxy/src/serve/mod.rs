@@ -56,10 +56,10 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let provider = provider::build(&loaded.config, &shared)?;
     complain(provider.as_ref());
     let sockets = Sockets::bind(&loaded.config.listen)?;
-    let addresses = sockets.addresses();
+    let addresses: Vec<String> = sockets.addresses().iter().map(ToString::to_string).collect();
     let runtime = runtime()?;
     let admin = runtime.block_on(async { admin::bind(loaded.config.admin).await })?;
-    let (records, writer) = records::start(&loaded.config.records, &metrics)?;
+    let (records, writer) = records::start(&loaded.records, &metrics)?;
     let mailbox = Arc::new(Mailbox::new(Arc::clone(&metrics))?);
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(Error::Random)?;
@@ -91,8 +91,8 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
         })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        listen = ?addresses,
-        admin = ?admin.as_ref().and_then(|listener| listener.local_addr().ok()),
+        listen = addresses.join(","),
+        admin = admin.as_ref().and_then(|listener| listener.local_addr().ok()).map(tracing::field::display),
         provider = loaded.config.provider.name(),
         clients = loaded.config.clients.len(),
         config_digest = %loaded.digest,

@@ -46,7 +46,7 @@ impl Reloader {
 
     /// Where records go.
     pub(super) fn records(&self) -> &RecordSink {
-        &self.loaded.config.records
+        &self.loaded.records
     }
 
     /// Whether a file looks different than when it was last read.

@@ -172,7 +172,7 @@ impl Provider for Totp {
                         .to_owned(),
                 )
             } else {
-                Finding::Good(format!("totp: {users} users can log in"))
+                Finding::Good(format!("totp: {users} user(s) can log in"))
             }];
             findings.extend(self.seeds.complaints().iter().cloned().map(Finding::Problem));
             let untold = (bad_lines + twice).saturating_sub(self.seeds.complaints().len());

@@ -1,0 +1,504 @@
+//! Packets to and from an upstream server: RFC 2865, RFC 3579 section 3.2 (Message-Authenticator), RFC 5997
+//! (Status-Server). Nothing here waits or knows the time.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use md5::{Digest as _, Md5};
+use proxy_config::{Secret, SharedSecret};
+use proxy_core::factor::Forwarded;
+use radius::core::avp::AVP;
+use radius::core::code::Code;
+use radius::core::packet::Packet;
+use radius::core::{rfc2865, rfc2869};
+use subtle::ConstantTimeEq as _;
+
+const HEADER: usize = 20;
+/// No packet is longer (RFC 2865 section 3).
+pub(super) const LONGEST: usize = 4096;
+const AUTHENTICATOR: usize = 4;
+/// Message-Authenticator is the first attribute: its value begins after the header, a type and a length.
+const MESSAGE_AUTHENTICATOR: usize = HEADER + 2;
+/// Microsoft's number among the vendors (RFC 2548).
+const MICROSOFT: u32 = 311;
+const MS_CHAP2_SUCCESS: u8 = 26;
+/// What the proxy calls itself where no client is meant (RFC 5997 section 3 lets a Status-Server name its sender).
+const OWN_NAME: &str = "radius-proxy";
+
+/// What one login asks, whichever server is asked.
+pub(super) struct Question {
+    /// User-Name as the client sent it: MS-CHAPv2 hashes it.
+    pub(super) user: String,
+    /// The password attributes.
+    pub(super) password: Forwarded,
+    /// Forwarded attributes: type and value.
+    pub(super) attributes: Vec<(u8, Vec<u8>)>,
+    /// NAS-Identifier, unless the forwarded attributes name the NAS.
+    pub(super) client: String,
+    /// The State of the server's challenge, when this answers one.
+    pub(super) state: Option<Vec<u8>>,
+}
+
+/// A shared secret, ready to sign and to verify.
+pub(super) struct Key {
+    secret: SharedSecret,
+    mac: Hmac<Md5>,
+}
+
+/// A request's header: what its answer is told by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    pub(super) identifier: u8,
+    pub(super) authenticator: [u8; 16],
+}
+
+/// A verified answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) code: AnswerCode,
+    /// Type and value, in the order of the packet.
+    pub(super) attributes: Vec<(u8, Vec<u8>)>,
+    /// Whether it was signed by Message-Authenticator.
+    pub(super) signed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerCode {
+    Accept,
+    Reject,
+    Challenge,
+}
+
+/// What is wrong with an answer. It is discarded, as if it had not come; but somebody should know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// Lengths that do not add up, or an attribute that may stand once stands twice.
+    Malformed,
+    /// No answer to an Access-Request.
+    Code,
+    /// Signed with another secret, or changed on its way.
+    Signature,
+    /// Message-Authenticator is demanded and absent (CVE-2024-3596).
+    Unsigned,
+    /// It holds Proxy-State, and none was sent: what a forgery by CVE-2024-3596 needs.
+    ProxyState,
+}
+
+impl Flaw {
+    pub(super) const fn describe(self) -> &'static str {
+        match self {
+            Self::Malformed => "an answer is malformed",
+            Self::Code => "an answer has a code that answers no Access-Request",
+            Self::Signature => {
+                "an answer is signed with another shared secret; compare it with the server's entry for this client"
+            }
+            Self::Unsigned => {
+                "an answer has no Message-Authenticator; update the server, or set require_message_authenticator = false"
+            }
+            Self::ProxyState => "an answer holds a Proxy-State that nobody sent",
+        }
+    }
+}
+
+impl Key {
+    /// `None` never happens: HMAC takes a key of any length (RFC 2104 section 2).
+    pub(super) fn new(secret: SharedSecret) -> Option<Self> {
+        let mac = Hmac::new_from_slice(secret.expose()).ok()?;
+        Some(Self { secret, mac })
+    }
+
+    /// An Access-Request; `None` when it would be longer than a packet can be.
+    pub(super) fn access_request(&self, header: Header, question: &Question) -> Option<Vec<u8>> {
+        let mut attributes = vec![AVP::from_string(rfc2865::USER_NAME_TYPE, &question.user)];
+        match &question.password {
+            Forwarded::Pap(text) => {
+                let hidden = self.hide(text, &header.authenticator)?;
+                attributes.push(AVP::from_bytes(rfc2865::USER_PASSWORD_TYPE, &hidden));
+            }
+            Forwarded::Chap { password, challenge } => {
+                attributes.push(AVP::from_bytes(rfc2865::CHAP_PASSWORD_TYPE, password.expose()));
+                // The client's challenge may have been its Request Authenticator, and this packet has its own.
+                attributes.push(AVP::from_bytes(rfc2865::CHAP_CHALLENGE_TYPE, challenge));
+            }
+            Forwarded::MsChap(parts) => {
+                for (typ, value) in parts {
+                    attributes.push(microsoft(*typ, value.expose())?);
+                }
+            }
+        }
+        let named = question.attributes.iter().any(|(typ, _)| names_the_nas(*typ));
+        if !named {
+            // RFC 2865 section 4.1: a request MUST say which NAS it is from.
+            attributes.push(AVP::from_string(rfc2865::NAS_IDENTIFIER_TYPE, &question.client));
+        }
+        let others = question.attributes.iter().filter(|(typ, _)| *typ != rfc2865::USER_NAME_TYPE);
+        attributes.extend(others.map(|(typ, value)| AVP::from_bytes(*typ, value)));
+        attributes.extend(question.state.iter().map(|state| AVP::from_bytes(rfc2865::STATE_TYPE, state)));
+        self.sign(Code::AccessRequest, header, attributes)
+    }
+
+    /// A Status-Server (RFC 5997 section 3).
+    pub(super) fn status_server(&self, header: Header) -> Option<Vec<u8>> {
+        let name = AVP::from_string(rfc2865::NAS_IDENTIFIER_TYPE, OWN_NAME);
+        self.sign(Code::StatusServer, header, vec![name])
+    }
+
+    /// Message-Authenticator first (draft-ietf-radext-deprecating-radius), then `attributes`.
+    fn sign(&self, code: Code, header: Header, attributes: Vec<AVP>) -> Option<Vec<u8>> {
+        let values: Vec<usize> = attributes.iter().map(|avp| avp.encode_bytes().len()).collect();
+        let size = HEADER + 18 + values.iter().map(|length| length + 2).sum::<usize>();
+        // An attribute holds 253 bytes; the crate would cut the length of a longer one and not its value.
+        if size > LONGEST || values.iter().any(|length| *length > 253) {
+            return None;
+        }
+        let mut start = vec![code as u8, header.identifier, 0, 20];
+        start.extend_from_slice(&header.authenticator);
+        // The crate's constructors would draw an authenticator of their own. It is given no secret: it would keep a
+        // copy in memory that is not zeroed.
+        let mut packet = Packet::decode(&start, &[]).ok()?;
+        packet.add(AVP::from_bytes(rfc2869::MESSAGE_AUTHENTICATOR_TYPE, &[0; 16]));
+        packet.extend(attributes);
+        let mut bytes = packet.encode().ok()?;
+        let mac = self.hmac(&[&bytes]);
+        bytes
+            .get_mut(MESSAGE_AUTHENTICATOR..MESSAGE_AUTHENTICATOR + 16)?
+            .copy_from_slice(&mac);
+        Some(bytes)
+    }
+
+    /// User-Password (RFC 2865 section 5.2); `None` for more than 128 bytes.
+    fn hide(&self, text: &Secret, authenticator: &[u8; 16]) -> Option<Vec<u8>> {
+        let text = text.expose();
+        if text.len() > 128 {
+            return None;
+        }
+        let mut hidden: Vec<u8> = Vec::with_capacity(128);
+        let mut previous = *authenticator;
+        for block in 0..text.len().div_ceil(16).max(1) {
+            let mut md5 = Md5::new();
+            md5.update(self.secret.expose());
+            md5.update(previous);
+            previous = md5.finalize().into();
+            let clear = text.get(block * 16..).unwrap_or_default();
+            for (byte, clear) in previous.iter_mut().zip(clear) {
+                *byte ^= clear;
+            }
+            hidden.extend_from_slice(&previous);
+        }
+        Some(hidden)
+    }
+
+    /// Verifies an answer to the request with this authenticator.
+    ///
+    /// # Errors
+    /// Why it must be discarded.
+    pub(super) fn verify(&self, datagram: &[u8], authenticator: &[u8; 16], demand: bool) -> Result<Answer, Flaw> {
+        let bytes = whole(datagram).ok_or(Flaw::Malformed)?;
+        let (start, rest) = bytes.split_at_checked(AUTHENTICATOR).ok_or(Flaw::Malformed)?;
+        let (claimed, body) = rest.split_first_chunk::<16>().ok_or(Flaw::Malformed)?;
+        let mut md5 = Md5::new();
+        for part in [start, authenticator, body, self.secret.expose()] {
+            md5.update(part);
+        }
+        if !bool::from(md5.finalize().ct_eq(claimed)) {
+            return Err(Flaw::Signature);
+        }
+        let code = match start.first().copied().map(Code::from) {
+            Some(Code::AccessAccept) => AnswerCode::Accept,
+            Some(Code::AccessReject) => AnswerCode::Reject,
+            Some(Code::AccessChallenge) => AnswerCode::Challenge,
+            _ => return Err(Flaw::Code),
+        };
+        let attributes = attributes(body).ok_or(Flaw::Malformed)?;
+        let signed = self.signed(start, authenticator, body, &attributes)?;
+        if demand && !signed {
+            return Err(Flaw::Unsigned);
+        }
+        if attributes.iter().any(|(_, typ, _)| *typ == rfc2865::PROXY_STATE_TYPE) {
+            return Err(Flaw::ProxyState);
+        }
+        Ok(Answer {
+            code,
+            attributes: attributes.into_iter().map(|(_, typ, value)| (typ, value.to_vec())).collect(),
+            signed,
+        })
+    }
+
+    /// Whether there is a Message-Authenticator, which is then right (RFC 3579 section 3.2).
+    fn signed(
+        &self,
+        start: &[u8],
+        authenticator: &[u8; 16],
+        body: &[u8],
+        attributes: &[(usize, u8, &[u8])],
+    ) -> Result<bool, Flaw> {
+        let mut found = attributes
+            .iter()
+            .filter(|(_, typ, _)| *typ == rfc2869::MESSAGE_AUTHENTICATOR_TYPE);
+        let Some((offset, _, claimed)) = found.next() else {
+            return Ok(false);
+        };
+        if found.next().is_some() || claimed.len() != 16 {
+            return Err(Flaw::Malformed);
+        }
+        let before = body.get(..*offset).ok_or(Flaw::Malformed)?;
+        let after = body.get(offset + 16..).ok_or(Flaw::Malformed)?;
+        let computed = self.hmac(&[start, authenticator, before, &[0; 16], after]);
+        if bool::from(computed.ct_eq(claimed)) {
+            Ok(true)
+        } else {
+            Err(Flaw::Signature)
+        }
+    }
+
+    fn hmac(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let mut mac = self.mac.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl Answer {
+    /// Its Reply-Messages as one text: what was cut at an attribute's end is put together again.
+    pub(super) fn message(&self) -> Option<String> {
+        let mut text: Vec<u8> = Vec::new();
+        let mut full = true;
+        for (_, value) in self.attributes.iter().filter(|(typ, _)| *typ == rfc2865::REPLY_MESSAGE_TYPE) {
+            if !full {
+                text.push(b' ');
+            }
+            text.extend_from_slice(value);
+            full = value.len() == 253;
+        }
+        (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The State of a challenge.
+    pub(super) fn state(&self) -> Option<&[u8]> {
+        self.attributes
+            .iter()
+            .find_map(|(typ, value)| (*typ == rfc2865::STATE_TYPE).then_some(value.as_slice()))
+    }
+}
+
+/// Whether an attribute is MS-CHAP2-Success (RFC 2548 section 2.3.3), without which no client takes an MS-CHAPv2 Accept.
+pub(super) fn is_success(typ: u8, value: &[u8]) -> bool {
+    let rest = value.strip_prefix(&MICROSOFT.to_be_bytes());
+    typ == rfc2865::VENDOR_SPECIFIC_TYPE && rest.and_then(<[u8]>::first) == Some(&MS_CHAP2_SUCCESS)
+}
+
+fn names_the_nas(typ: u8) -> bool {
+    // 95: NAS-IPv6-Address (RFC 3162).
+    matches!(typ, rfc2865::NAS_IP_ADDRESS_TYPE | rfc2865::NAS_IDENTIFIER_TYPE | 95)
+}
+
+fn microsoft(typ: u8, value: &[u8]) -> Option<AVP> {
+    let mut bytes = MICROSOFT.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&[typ, u8::try_from(value.len() + 2).ok()?]);
+    bytes.extend_from_slice(value);
+    Some(AVP::from_bytes(rfc2865::VENDOR_SPECIFIC_TYPE, &bytes))
+}
+
+/// The packet in a datagram, without padding behind it.
+fn whole(datagram: &[u8]) -> Option<&[u8]> {
+    let &[_, _, high, low] = datagram.first_chunk::<4>()?;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let bytes = datagram.get(..length)?;
+    (HEADER..=LONGEST).contains(&length).then_some(bytes)
+}
+
+/// Where each value begins in `body`, its type and itself; `None` when lengths do not add up.
+fn attributes(body: &[u8]) -> Option<Vec<(usize, u8, &[u8])>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < body.len() {
+        let &[typ, length] = body.get(at..)?.first_chunk::<2>()?;
+        let end = at + usize::from(length);
+        found.push((at + 2, typ, body.get(at + 2..end)?));
+        at = end;
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER_7: Header = Header {
+        identifier: 7,
+        authenticator: [9; 16],
+    };
+
+    fn key(secret: &str) -> Key {
+        Key::new(SharedSecret::parse(secret.as_bytes()).unwrap()).unwrap()
+    }
+
+    fn question(password: Forwarded) -> Question {
+        Question {
+            user: "jane".into(),
+            password,
+            attributes: Vec::new(),
+            client: "lab".into(),
+            state: None,
+        }
+    }
+
+    /// An answer with a Response Authenticator, and with a Message-Authenticator where `attributes` has a zero one.
+    fn answer(code: u8, attributes: &[u8], secret: &str) -> Vec<u8> {
+        let key = key(secret);
+        let length = u16::try_from(20 + attributes.len()).unwrap().to_be_bytes();
+        let start = [code, 7, length[0], length[1]];
+        let mut body = attributes.to_vec();
+        if let Some((offset, ..)) = super::attributes(attributes)
+            .and_then(|found| found.into_iter().find(|(_, typ, value)| *typ == 80 && value.len() == 16))
+        {
+            let mac = key.hmac(&[&start, &[9; 16], attributes]);
+            body[offset..offset + 16].copy_from_slice(&mac);
+        }
+        let mut md5 = Md5::new();
+        for part in [&start[..], &[9; 16], &body, secret.as_bytes()] {
+            md5.update(part);
+        }
+        [&start[..], &md5.finalize(), &body].concat()
+    }
+
+    const SIGNED: [u8; 18] = [80, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    #[test]
+    fn a_password_is_hidden_as_in_the_example_of_rfc_2865() {
+        // Section 7.1: nemo, arctangent, xyzzy5461.
+        let authenticator = hex::decode("0f403f9473978057bd83d5cb98f4227a").unwrap().try_into().unwrap();
+        let hidden = key("xyzzy5461").hide(&Secret::new(b"arctangent".to_vec()), &authenticator).unwrap();
+        assert_eq!(hex::encode(hidden), "0dbe708d93d413ce3196e43f782a0aee");
+        let longest = key("xyzzy5461").hide(&Secret::new(vec![b'x'; 128]), &authenticator).unwrap();
+        assert_eq!(longest.len(), 128);
+        assert!(key("xyzzy5461").hide(&Secret::new(vec![b'x'; 129]), &authenticator).is_none());
+    }
+
+    #[test]
+    fn message_authenticator_stands_first_and_is_that_of_rfc_5997() {
+        // Section 6.1, without the NAS-Identifier that is ours: the same header and secret give the same signature.
+        let authenticator = hex::decode("8a54f4686fb394c52866e302185d0623").unwrap().try_into().unwrap();
+        let header = Header { identifier: 218, authenticator };
+        let bytes = key("xyzzy5461").sign(Code::StatusServer, header, Vec::new()).unwrap();
+        let expected = "0cda00268a54f4686fb394c52866e302185d062350125a665e2e1e8411f3e243822097c84fa3";
+        assert_eq!(hex::encode(bytes), expected);
+    }
+
+    #[test]
+    fn a_request_names_its_nas_once_and_never_holds_a_second_user_name() {
+        let mut question = question(Forwarded::Pap(Secret::new(b"secret text".to_vec())));
+        let types = |question: &Question| -> Vec<u8> {
+            let bytes = key("testing123").access_request(HEADER_7, question).unwrap();
+            attributes(&bytes[20..]).unwrap().iter().map(|(_, typ, _)| *typ).collect()
+        };
+        assert_eq!(types(&question), [80, 1, 2, 32]);
+        question.attributes = vec![(4, vec![192, 0, 2, 1]), (1, b"joe".to_vec()), (31, b"192.0.2.9".to_vec())];
+        question.state = Some(vec![1, 2]);
+        assert_eq!(types(&question), [80, 1, 2, 4, 31, 24]);
+    }
+
+    #[test]
+    fn chap_and_ms_chap_go_on_as_they_came() {
+        let chap = question(Forwarded::Chap {
+            password: Secret::new(vec![3; 17]),
+            challenge: vec![4; 16],
+        });
+        let bytes = key("testing123").access_request(HEADER_7, &chap).unwrap();
+        let found = attributes(&bytes[20..]).unwrap();
+        assert!(found.iter().any(|(_, typ, value)| *typ == 3 && *value == [3; 17]));
+        assert!(found.iter().any(|(_, typ, value)| *typ == 60 && *value == [4; 16]));
+        let parts = vec![(11, Secret::new(vec![5; 16])), (25, Secret::new(vec![6; 50]))];
+        let bytes = key("testing123").access_request(HEADER_7, &question(Forwarded::MsChap(parts))).unwrap();
+        let vendors: Vec<_> = attributes(&bytes[20..]).unwrap().into_iter().filter(|(_, typ, _)| *typ == 26).collect();
+        assert_eq!(vendors.len(), 2);
+        assert_eq!(vendors[1].2[..6], [0, 0, 1, 55, 25, 52]);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_packet_is_no_request() {
+        let mut question = question(Forwarded::Pap(Secret::new(Vec::new())));
+        question.attributes = vec![(31, vec![b'x'; 253]); 15];
+        assert!(key("testing123").access_request(HEADER_7, &question).is_some());
+        question.attributes.push((31, vec![b'x'; 253]));
+        assert!(key("testing123").access_request(HEADER_7, &question).is_none());
+    }
+
+    #[test]
+    fn only_what_was_signed_with_the_secret_is_an_answer() {
+        let key = key("testing123");
+        let good = answer(2, &SIGNED, "testing123");
+        let verified = key.verify(&good, &[9; 16], true).unwrap();
+        assert_eq!((verified.code, verified.signed), (AnswerCode::Accept, true));
+        for at in 0..good.len() {
+            let mut changed = good.clone();
+            changed[at] ^= 1;
+            // The identifier is signed, too: it finds the request, and is compared with nothing else.
+            assert!(key.verify(&changed, &[9; 16], true).is_err(), "byte {at}");
+        }
+        assert_eq!(key.verify(&good, &[8; 16], true), Err(Flaw::Signature));
+        let other = answer(2, &SIGNED, "another secret");
+        assert_eq!(key.verify(&other, &[9; 16], true), Err(Flaw::Signature));
+    }
+
+    #[test]
+    fn an_answer_without_message_authenticator_counts_only_where_it_is_not_demanded() {
+        let key = key("testing123");
+        let bare = answer(3, &[18, 4, b'n', b'o'], "testing123");
+        assert_eq!(key.verify(&bare, &[9; 16], true), Err(Flaw::Unsigned));
+        let verified = key.verify(&bare, &[9; 16], false).unwrap();
+        assert_eq!(verified.message().as_deref(), Some("no"));
+        // The shape of a forgery by CVE-2024-3596: whatever surrounds it, it needs a Proxy-State.
+        let forged = answer(2, &[33, 4, 1, 2], "testing123");
+        assert_eq!(key.verify(&forged, &[9; 16], false), Err(Flaw::ProxyState));
+    }
+
+    #[test]
+    fn a_wrong_message_authenticator_is_refused_even_where_none_is_demanded() {
+        let key = key("testing123");
+        let mut wrong = SIGNED;
+        wrong[17] = 1;
+        let mut body = wrong.to_vec();
+        // A Response Authenticator over a wrong Message-Authenticator.
+        let start = [2, 7, 0, 38];
+        let mut md5 = Md5::new();
+        for part in [&start[..], &[9; 16], &body, b"testing123"] {
+            md5.update(part);
+        }
+        let datagram = [&start[..], &md5.finalize(), &body].concat();
+        assert_eq!(key.verify(&datagram, &[9; 16], false), Err(Flaw::Signature));
+        body.extend_from_slice(&SIGNED);
+        assert_eq!(key.verify(&answer(2, &body, "testing123"), &[9; 16], false), Err(Flaw::Malformed));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let key = key("testing123");
+        for length in 0..64_usize {
+            for fill in [0, 1, 2, 20, 80, 255] {
+                let mut bytes = vec![fill; length];
+                if length >= 4 {
+                    bytes[2..4].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+                }
+                assert!(key.verify(&bytes, &[9; 16], false).is_err());
+            }
+        }
+        for bad in [&[1][..], &[1, 0], &[1, 1], &[1, 4, 0], &[255, 255, 0]] {
+            assert_eq!(key.verify(&answer(2, bad, "testing123"), &[9; 16], false), Err(Flaw::Malformed));
+        }
+    }
+
+    #[test]
+    fn long_messages_are_put_together_and_short_ones_kept_apart() {
+        let mut attributes = vec![(18, vec![b'a'; 253]), (18, b"b".to_vec()), (25, vec![1]), (18, b"c".to_vec())];
+        let answer = |attributes| Answer {
+            code: AnswerCode::Reject,
+            attributes,
+            signed: true,
+        };
+        let text = answer(attributes.clone()).message().unwrap();
+        assert!(text.ends_with("ab c") && text.len() == 256);
+        attributes.clear();
+        assert_eq!(answer(attributes).message(), None);
+    }
+}
