@@ -1,0 +1,279 @@
+//! Carrying out the Kubernetes part of a plan.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use operator_core::api::{RadiusProxy, RadiusProxyStatus};
+use operator_core::input::ForeignObject;
+use operator_core::names::{CONFIG_DIGEST_ANNOTATION, FIELD_MANAGER, FINALIZER, READINESS_GATE};
+use operator_core::plan::{Object, ObjectKind, ObjectRef, PodPatch};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::error::{Error, has_code};
+use crate::key::ProxyKey;
+use crate::memory::{Applied, Memory, digest};
+use crate::watch::rows;
+
+/// How long one call to the Kubernetes API may take. The client's own limit is that of a watch.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Bounds a step.
+pub(crate) async fn within<T>(
+    step: &'static str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Slow { step, limit }),
+    }
+}
+
+fn dynamic(ctx: &Context, key: &ProxyKey, object: &Object) -> Api<DynamicObject> {
+    let resource = match object {
+        Object::ServiceAccount(_) => ApiResource::erase::<ServiceAccount>(&()),
+        Object::Role(_) => ApiResource::erase::<Role>(&()),
+        Object::RoleBinding(_) => ApiResource::erase::<RoleBinding>(&()),
+        Object::Lease(_) => ApiResource::erase::<Lease>(&()),
+        Object::Secret(_) => ApiResource::erase::<Secret>(&()),
+        Object::ConfigMap(_) => ApiResource::erase::<ConfigMap>(&()),
+        Object::NetworkPolicy(_) => ApiResource::erase::<NetworkPolicy>(&()),
+        Object::Service(_) => ApiResource::erase::<Service>(&()),
+        Object::PodDisruptionBudget(_) => ApiResource::erase::<PodDisruptionBudget>(&()),
+        Object::StatefulSet(_) => ApiResource::erase::<StatefulSet>(&()),
+    };
+    Api::namespaced_with(ctx.client.clone(), &key.namespace, &resource)
+}
+
+/// Objects under the wanted names that belong to somebody else. Applying by force would take them over.
+pub(crate) async fn foreign(
+    ctx: &Context,
+    key: &ProxyKey,
+    proxy: &RadiusProxy,
+    wanted: &[Object],
+) -> Result<Vec<ForeignObject>, Error> {
+    let mut foreign = Vec::new();
+    for object in wanted {
+        let controller = match ctx.cluster.owned(object, key) {
+            Some(seen) => Some(seen.controller),
+            // An object of somebody else has no label of ours, and the watch does not show it.
+            None => {
+                let read = dynamic(ctx, key, object).get_metadata_opt(object.name()).await;
+                let found = read.map_err(|source| Error::Read {
+                    what: format!("{object:?}"),
+                    source,
+                })?;
+                found.map(|found| rows::controller(&found.metadata))
+            }
+        };
+        if let Some(controller) = controller
+            && controller != proxy.metadata.uid
+        {
+            foreign.push(ForeignObject {
+                kind: object.kind().to_owned(),
+                name: object.name().to_owned(),
+            });
+        }
+    }
+    Ok(foreign)
+}
+
+/// Applies what is not known to be applied already: what is wanted now was not wanted before, or what is there is not
+/// what the API server made of it then.
+pub(crate) async fn objects(
+    ctx: &Context,
+    key: &ProxyKey,
+    wanted: &[Object],
+    memory: &mut Memory,
+) -> Result<(), Error> {
+    for object in wanted {
+        let json = object.to_json().map_err(|source| Error::Encode {
+            what: format!("{object:?}"),
+            source,
+        })?;
+        let digest = digest(&json);
+        let id = (object.kind(), object.name().to_owned());
+        let seen = ctx.cluster.owned(object, key).map(|seen| seen.print);
+        if let (Some(before), Some(print)) = (memory.applied.get(&id), seen)
+            && *before
+                == (Applied {
+                    wanted: digest,
+                    print,
+                })
+        {
+            continue;
+        }
+        let api = dynamic(ctx, key, object);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(json);
+        let applied = within("applying an object", LIMIT, async {
+            let result = api.patch_metadata(object.name(), &params, &patch).await;
+            result.map_err(|source| Error::Apply {
+                what: format!("{object:?}"),
+                source,
+            })
+        })
+        .await?;
+        tracing::debug!(?object, "applied");
+        memory.applied.insert(
+            id,
+            Applied {
+                wanted: digest,
+                print: rows::print(object.kind(), &applied.metadata),
+            },
+        );
+    }
+    let still = |id: &(&'static str, String)| {
+        wanted
+            .iter()
+            .any(|object| object.kind() == id.0 && object.name() == id.1)
+    };
+    memory.applied.retain(|id, _| still(id));
+    Ok(())
+}
+
+/// Patches a pod, if it is still the one that was meant.
+pub(crate) async fn pod(
+    ctx: &Context,
+    key: &ProxyKey,
+    patch: &PodPatch,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let api: Api<Pod> = ctx.api(key);
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let mut result = Ok(());
+    if let Some(digest) = &patch.config_digest {
+        let change =
+            json!({"metadata": {"uid": patch.uid, "annotations": {CONFIG_DIGEST_ANNOTATION: digest}}});
+        result = api
+            .patch(&patch.name, &params, &Patch::Merge(change))
+            .await
+            .map(drop);
+    }
+    if let (Ok(()), Some(gate)) = (&result, &patch.gate) {
+        let change = json!({
+            "metadata": {"uid": patch.uid},
+            "status": {"conditions": [{
+                "type": READINESS_GATE,
+                "status": if gate.open { "True" } else { "False" },
+                "reason": gate.reason,
+                "message": gate.message,
+                "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            }]}
+        });
+        result = api
+            .patch_status(&patch.name, &params, &Patch::Strategic(change))
+            .await
+            .map(drop);
+    }
+    match result {
+        Ok(()) => Ok(()),
+        // Gone, or another pod of the name: the watch brings the next look.
+        Err(error) if has_code(&error, 404) || has_code(&error, 409) => Ok(()),
+        Err(source) => Err(Error::PatchPod {
+            pod: patch.name.clone(),
+            source,
+        }),
+    }
+}
+
+/// Writes the status when it differs, at the resource version that was planned from: whoever else wrote, this replica
+/// looks again first.
+pub(crate) async fn status(
+    ctx: &Context,
+    key: &ProxyKey,
+    proxy: RadiusProxy,
+    wanted: &RadiusProxyStatus,
+) -> Result<RadiusProxy, Error> {
+    let current = proxy.status.clone().unwrap_or_default();
+    // As JSON: what was read back went through it once, and a time may have lost its fractions there.
+    if serde_json::to_value(wanted).ok() == serde_json::to_value(&current).ok() && proxy.status.is_some() {
+        return Ok(proxy);
+    }
+    let changed = RadiusProxy {
+        status: Some(wanted.clone()),
+        ..proxy
+    };
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let api: Api<RadiusProxy> = ctx.api(key);
+    api.replace_status(&key.name, &params, &changed)
+        .await
+        .map_err(Error::WriteStatus)
+}
+
+/// Adds the finalizer or takes it away, at the resource version that was planned from.
+pub(crate) async fn finalizer(
+    ctx: &Context,
+    key: &ProxyKey,
+    proxy: &RadiusProxy,
+    held: bool,
+) -> Result<Option<RadiusProxy>, Error> {
+    let mut finalizers = proxy.metadata.finalizers.clone().unwrap_or_default();
+    let has = finalizers.iter().any(|each| each == FINALIZER);
+    if has == held {
+        return Ok(Some(proxy.clone()));
+    }
+    finalizers.retain(|each| each != FINALIZER);
+    if held {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    let change = json!({"metadata": {
+        "resourceVersion": proxy.metadata.resource_version,
+        "finalizers": finalizers,
+    }});
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let api: Api<RadiusProxy> = ctx.api(key);
+    match api.patch(&key.name, &params, &Patch::Merge(change)).await {
+        Ok(changed) => Ok(Some(changed)),
+        Err(error) if has_code(&error, 404) => Ok(None),
+        Err(error) => Err(Error::Finalizer(error)),
+    }
+}
+
+/// Deletes an object that is no longer wanted.
+pub(crate) async fn delete(ctx: &Context, key: &ProxyKey, object: &ObjectRef) -> Result<(), Error> {
+    let mut params = DeleteParams::default();
+    if let Some(uid) = &object.uid {
+        params = params.preconditions(Preconditions {
+            uid: Some(uid.clone()),
+            ..Preconditions::default()
+        });
+    }
+    let name = object.name.as_str();
+    let result = match object.kind {
+        ObjectKind::PodByForce => {
+            let params = params.grace_period(0);
+            ctx.api::<Pod>(key).delete(name, &params).await.map(drop)
+        }
+        ObjectKind::Service => ctx.api::<Service>(key).delete(name, &params).await.map(drop),
+    };
+    match result {
+        Ok(()) => {
+            tracing::info!(kind = ?object.kind, name, "deleted");
+            Ok(())
+        }
+        Err(error) if has_code(&error, 404) || has_code(&error, 409) => Ok(()),
+        Err(source) => Err(Error::Delete {
+            what: format!("{:?} {name}", object.kind),
+            source,
+        }),
+    }
+}

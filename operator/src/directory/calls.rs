@@ -1,0 +1,285 @@
+//! The calls themselves: each is paced, bounded in time, counted and classified.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use aws_sdk_directory::config::Config;
+use aws_sdk_directory::config::http::HttpRequest;
+use aws_sdk_directory::config::retry::RetryConfig;
+use aws_sdk_directory::config::timeout::TimeoutConfig;
+use aws_sdk_directory::operation::RequestId as _;
+use aws_sdk_directory::types::{DirectoryDescription, DomainController, Tag};
+use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
+use operator_core::plan::{DirectoryCall, RadiusSettings};
+use serde_json::Value;
+
+use super::session::Session;
+use super::{convert, failure};
+use crate::metrics::Metrics;
+
+/// Pages of one answer that are read: a directory has few of anything.
+const MOST_PAGES: usize = 50;
+
+/// A session and the counters that its calls are counted in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calls<'a> {
+    pub(super) session: &'a Session,
+    pub(super) metrics: &'a Metrics,
+}
+
+impl Calls<'_> {
+    /// DescribeDirectories for these ids.
+    pub(super) async fn describe(&self, ids: &[String]) -> Result<Vec<DirectoryDescription>, AwsFailure> {
+        let operation = AwsOperation::DescribeDirectories;
+        let mut found = Vec::new();
+        let mut token = None;
+        for _ in 0..MOST_PAGES {
+            let request = self
+                .session
+                .client
+                .describe_directories()
+                .set_directory_ids(Some(ids.to_vec()))
+                .set_next_token(token);
+            let page = self
+                .call(operation, async {
+                    request
+                        .send()
+                        .await
+                        .map_err(|error| failure::from_sdk(operation, &error))
+                })
+                .await?;
+            found.extend(page.directory_descriptions.unwrap_or_default());
+            token = page.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+        Err(failure::own(
+            operation,
+            AwsErrorClass::Service,
+            "the answer has no last page",
+        ))
+    }
+
+    /// DescribeDomainControllers.
+    pub(super) async fn controllers(&self, id: &str) -> Result<Vec<DomainController>, AwsFailure> {
+        let operation = AwsOperation::DescribeDomainControllers;
+        let mut found = Vec::new();
+        let mut token = None;
+        for _ in 0..MOST_PAGES {
+            let request = self
+                .session
+                .client
+                .describe_domain_controllers()
+                .directory_id(id)
+                .set_next_token(token);
+            let page = self
+                .call(operation, async {
+                    request
+                        .send()
+                        .await
+                        .map_err(|error| failure::from_sdk(operation, &error))
+                })
+                .await?;
+            found.extend(page.domain_controllers.unwrap_or_default());
+            token = page.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+        Err(failure::own(
+            operation,
+            AwsErrorClass::Service,
+            "the answer has no last page",
+        ))
+    }
+
+    /// ListTagsForResource.
+    pub(super) async fn tags(&self, id: &str) -> Result<BTreeMap<String, String>, AwsFailure> {
+        let operation = AwsOperation::ListTagsForResource;
+        let mut found = BTreeMap::new();
+        let mut token = None;
+        for _ in 0..MOST_PAGES {
+            let request = self
+                .session
+                .client
+                .list_tags_for_resource()
+                .resource_id(id)
+                .set_next_token(token);
+            let page = self
+                .call(operation, async {
+                    request
+                        .send()
+                        .await
+                        .map_err(|error| failure::from_sdk(operation, &error))
+                })
+                .await?;
+            found.extend(
+                page.tags
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|tag| (tag.key, tag.value)),
+            );
+            token = page.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+        Err(failure::own(
+            operation,
+            AwsErrorClass::Service,
+            "the answer has no last page",
+        ))
+    }
+
+    /// AddTagsToResource.
+    pub(super) async fn add_tags(&self, id: &str, tags: &[(String, String)]) -> Result<(), AwsFailure> {
+        let operation = AwsOperation::AddTagsToResource;
+        let mut list = Vec::with_capacity(tags.len());
+        for (key, value) in tags {
+            let tag = Tag::builder().key(key).value(value).build();
+            list.push(tag.map_err(|error| {
+                failure::own(operation, AwsErrorClass::InvalidParameter, error.to_string())
+            })?);
+        }
+        let request = self
+            .session
+            .client
+            .add_tags_to_resource()
+            .resource_id(id)
+            .set_tags(Some(list));
+        self.call(operation, async {
+            request
+                .send()
+                .await
+                .map_err(|error| failure::from_sdk(operation, &error))
+        })
+        .await
+        .map(drop)
+    }
+
+    /// EnableRadius, UpdateRadius or DisableRadius, once, with an end. Answers with AWS's request id.
+    pub(super) async fn write(
+        &self,
+        id: &str,
+        call: &DirectoryCall,
+        deadline: Duration,
+    ) -> Result<Option<String>, AwsFailure> {
+        let operation = call.operation();
+        let client = &self.session.client;
+        let once = once(deadline);
+        let sent = async {
+            match call {
+                DirectoryCall::Enable(settings) => {
+                    let request = client
+                        .enable_radius()
+                        .directory_id(id)
+                        .radius_settings(convert::settings(settings));
+                    let all = every_member(settings);
+                    let done = request
+                        .customize()
+                        .config_override(once)
+                        .mutate_request(all)
+                        .send()
+                        .await;
+                    done.map(|done| done.request_id().map(str::to_owned))
+                        .map_err(|error| failure::from_sdk(operation, &error))
+                }
+                DirectoryCall::Update(settings) => {
+                    let request = client
+                        .update_radius()
+                        .directory_id(id)
+                        .radius_settings(convert::settings(settings));
+                    let all = every_member(settings);
+                    let done = request
+                        .customize()
+                        .config_override(once)
+                        .mutate_request(all)
+                        .send()
+                        .await;
+                    done.map(|done| done.request_id().map(str::to_owned))
+                        .map_err(|error| failure::from_sdk(operation, &error))
+                }
+                DirectoryCall::Disable => {
+                    let request = client.disable_radius().directory_id(id);
+                    let done = request.customize().config_override(once).send().await;
+                    done.map(|done| done.request_id().map(str::to_owned))
+                        .map_err(|error| failure::from_sdk(operation, &error))
+                }
+            }
+        };
+        // The SDK's own deadline is one for its attempt; this one holds for everything, pacing and credentials too.
+        let result = match tokio::time::timeout(deadline, self.call(operation, sent)).await {
+            Ok(result) => result,
+            Err(_) => Err(failure::own(
+                operation,
+                AwsErrorClass::Unreachable,
+                format!("no answer within {} s", deadline.as_secs()),
+            )),
+        };
+        result.map_err(|failed| without_secret(failed, call))
+    }
+
+    async fn call<T>(
+        &self,
+        operation: AwsOperation,
+        sent: impl Future<Output = Result<T, AwsFailure>>,
+    ) -> Result<T, AwsFailure> {
+        self.session.ready(operation).await?;
+        self.session.pace.wait().await;
+        let started = Instant::now();
+        let result = sent.await;
+        let outcome = result
+            .as_ref()
+            .map_or_else(|failed| failed.class.as_str(), |_| "ok");
+        self.metrics
+            .aws_call(operation.as_str(), outcome, started.elapsed());
+        self.session.ended(result).await
+    }
+}
+
+/// A write is not repeated inside the SDK: a second EnableRadius can be refused for the first one's success, and each
+/// that is taken blocks logins anew.
+fn once(deadline: Duration) -> aws_sdk_directory::config::Builder {
+    Config::builder()
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(
+            TimeoutConfig::builder()
+                .operation_attempt_timeout(deadline)
+                .operation_timeout(deadline)
+                .build(),
+        )
+}
+
+/// The SDK leaves RadiusRetries 0 and UseSameUsername false out, as if absent meant the same. Whether it does when
+/// settings are replaced is documented nowhere, so both are always written.
+fn every_member(settings: &RadiusSettings) -> impl Fn(&mut HttpRequest) + Send + Sync + 'static {
+    let (retries, same) = (settings.shown.retries, settings.shown.use_same_username);
+    move |request| {
+        let Some(mut body) = request
+            .body()
+            .bytes()
+            .and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok())
+        else {
+            return;
+        };
+        let Some(members) = body.get_mut("RadiusSettings").and_then(Value::as_object_mut) else {
+            return;
+        };
+        members.insert("RadiusRetries".to_owned(), retries.into());
+        members.insert("UseSameUsername".to_owned(), same.into());
+        let bytes = body.to_string().into_bytes();
+        request
+            .headers_mut()
+            .insert("content-length", bytes.len().to_string());
+        *request.body_mut() = bytes.into();
+    }
+}
+
+/// AWS quotes values that it refuses.
+fn without_secret(mut failed: AwsFailure, call: &DirectoryCall) -> AwsFailure {
+    if let DirectoryCall::Enable(settings) | DirectoryCall::Update(settings) = call {
+        failed.message = failed.message.replace(settings.secret.expose_str(), "[redacted]");
+    }
+    failed
+}

@@ -1,0 +1,278 @@
+//! Clients of AWS, one for each region and role, with credentials of their own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_directory::Client;
+use aws_sdk_directory::config::retry::RetryConfig;
+use aws_sdk_directory::config::timeout::TimeoutConfig;
+use aws_sdk_directory::config::{IdentityCache, SharedHttpClient};
+use operator_core::access::{AssumedRole, DirectoryAccess};
+use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
+
+use super::failure;
+use super::pace::Pace;
+
+/// Credentials are taken anew so long before they expire, and those without an end after so long.
+const BEFORE_EXPIRY: Duration = Duration::from_secs(300);
+const WITHOUT_EXPIRY: Duration = Duration::from_secs(60);
+/// How long credentials may take: the instance metadata service is asked last, and may be unreachable from a pod.
+const CREDENTIALS_DEADLINE: Duration = Duration::from_secs(8);
+/// Sessions that are kept. Each RadiusProxy with a role has one; the least used go first.
+const MOST_SESSIONS: usize = 4096;
+
+/// Makes sessions and keeps them.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    calls_per_second: u32,
+    kept: Mutex<HashMap<Account, Arc<Session>>>,
+    paces: Mutex<HashMap<(String, Option<String>), Arc<Pace>>>,
+    /// One configuration for each region, with the operator's own credentials.
+    bases: tokio::sync::Mutex<HashMap<String, SdkConfig>>,
+    http: Mutex<Option<SharedHttpClient>>,
+    #[cfg(test)]
+    pub(super) endpoint: Option<(String, Credentials)>,
+}
+
+/// A region, and a role in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Account {
+    pub(super) region: String,
+    pub(super) role: Option<AssumedRole>,
+}
+
+impl Account {
+    /// The account of an access.
+    pub(super) fn of(access: &DirectoryAccess) -> Self {
+        Self {
+            region: access.region.clone(),
+            role: access.role.clone(),
+        }
+    }
+}
+
+/// A client with its credentials and its share of calls.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) pace: Arc<Pace>,
+    credentials: Arc<Held>,
+}
+
+impl Session {
+    /// Makes sure that there are credentials, so that a call fails for its own reasons only.
+    pub(super) async fn ready(&self, operation: AwsOperation) -> Result<(), AwsFailure> {
+        match tokio::time::timeout(CREDENTIALS_DEADLINE, self.credentials.current()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(failure::from_credentials(operation, &error)),
+            Err(_) => Err(failure::own(
+                operation,
+                AwsErrorClass::NoCredentials,
+                format!("no credentials within {} s", CREDENTIALS_DEADLINE.as_secs()),
+            )),
+        }
+    }
+
+    /// Notes how a call ended: credentials that AWS refused are not used again.
+    pub(super) async fn ended<T>(&self, result: Result<T, AwsFailure>) -> Result<T, AwsFailure> {
+        if let Err(failed) = &result
+            && failed.class == AwsErrorClass::NoCredentials
+        {
+            *self.credentials.held.lock().await = None;
+        }
+        result
+    }
+}
+
+impl Sessions {
+    /// No session yet.
+    pub(super) fn new(calls_per_second: u32) -> Self {
+        Self {
+            calls_per_second,
+            kept: Mutex::default(),
+            paces: Mutex::default(),
+            bases: tokio::sync::Mutex::default(),
+            http: Mutex::default(),
+            #[cfg(test)]
+            endpoint: None,
+        }
+    }
+
+    /// The session for an account.
+    pub(super) async fn of(&self, account: &Account) -> Arc<Session> {
+        if let Some(session) = lock(&self.kept).get(account) {
+            return Arc::clone(session);
+        }
+        let session = Arc::new(self.open(account).await);
+        let mut kept = lock(&self.kept);
+        if kept.len() >= MOST_SESSIONS {
+            // Whoever is still used keeps a clone of the Arc only for the time of a call: dropping costs a new
+            // AssumeRole and nothing else.
+            kept.clear();
+        }
+        Arc::clone(kept.entry(account.clone()).or_insert(session))
+    }
+
+    async fn open(&self, account: &Account) -> Session {
+        let base = self.base(&account.region).await;
+        let provider = match &account.role {
+            None => base.credentials_provider(),
+            Some(role) => Some(SharedCredentialsProvider::new(
+                AssumeRoleProvider::builder(&role.arn)
+                    .external_id(&role.external_id)
+                    .session_name(session_name(&role.external_id))
+                    .configure(&base)
+                    .build()
+                    .await,
+            )),
+        };
+        let credentials = Arc::new(Held {
+            provider,
+            held: tokio::sync::Mutex::new(None),
+        });
+        let config = aws_sdk_directory::config::Builder::from(&base)
+            .identity_cache(IdentityCache::no_cache())
+            .credentials_provider(SharedCredentialsProvider::new(Lent(Arc::clone(&credentials))))
+            .build();
+        Session {
+            client: Client::from_conf(config),
+            pace: self.pace(account),
+            credentials,
+        }
+    }
+
+    /// The limit on calls is an account's own: roles of one region share nothing at AWS.
+    fn pace(&self, account: &Account) -> Arc<Pace> {
+        let key = (
+            account.region.clone(),
+            account.role.as_ref().map(|role| role.arn.clone()),
+        );
+        let mut paces = lock(&self.paces);
+        Arc::clone(
+            paces
+                .entry(key)
+                .or_insert_with(|| Arc::new(Pace::new(self.calls_per_second))),
+        )
+    }
+
+    /// The region is always given: else it would be looked for at the instance metadata service, and STS would be asked
+    /// in another partition than the directory's.
+    async fn base(&self, region: &str) -> SdkConfig {
+        let mut bases = self.bases.lock().await;
+        if let Some(base) = bases.get(region) {
+            return base.clone();
+        }
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(region.to_owned()))
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
+            .timeout_config(timeouts());
+        if let Ok(name) = AppName::new("radius-mfa-operator") {
+            loader = loader.app_name(name);
+        }
+        if let Some(http) = lock(&self.http).clone() {
+            loader = loader.http_client(http);
+        }
+        #[cfg(test)]
+        if let Some((url, credentials)) = &self.endpoint {
+            loader = loader.endpoint_url(url).credentials_provider(credentials.clone());
+        }
+        let base = loader.load().await;
+        // One pool of connections, and one copy of the trusted certificates, for all regions.
+        *lock(&self.http) = base.http_client();
+        bases.insert(region.to_owned(), base.clone());
+        base
+    }
+}
+
+/// Read and operation time-outs are unset in the SDK: without them a silent connection would hold a call for ever.
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .read_timeout(Duration::from_secs(10))
+        .operation_attempt_timeout(Duration::from_secs(10))
+        .operation_timeout(Duration::from_secs(20))
+        .build()
+}
+
+/// `[\w+=,.@-]{2,64}`: what CloudTrail shows, so the RadiusProxy's name is in it as far as it fits.
+fn session_name(external_id: &str) -> String {
+    let fits = |c: char| {
+        if c.is_ascii_alphanumeric() || "_.-".contains(c) {
+            c
+        } else {
+            '.'
+        }
+    };
+    format!("rmfa.{external_id}").chars().map(fits).take(64).collect()
+}
+
+/// Credentials, kept until shortly before they expire.
+#[derive(Debug)]
+struct Held {
+    provider: Option<SharedCredentialsProvider>,
+    held: tokio::sync::Mutex<Option<(Credentials, SystemTime)>>,
+}
+
+impl Held {
+    async fn current(&self) -> Result<Credentials, CredentialsError> {
+        let mut held = self.held.lock().await;
+        let now = SystemTime::now();
+        if let Some((credentials, until)) = held.as_ref()
+            && *until > now
+        {
+            return Ok(credentials.clone());
+        }
+        let Some(provider) = &self.provider else {
+            return Err(CredentialsError::not_loaded_no_source());
+        };
+        match provider.provide_credentials().await {
+            Ok(credentials) => {
+                let until = match credentials.expiry() {
+                    Some(expiry) => expiry.checked_sub(BEFORE_EXPIRY).unwrap_or(now),
+                    None => now + WITHOUT_EXPIRY,
+                };
+                *held = Some((credentials.clone(), until));
+                Ok(credentials)
+            }
+            // What cannot be renewed is used to its end.
+            Err(error) => match held.as_ref().and_then(|(old, _)| Some((old, old.expiry()?))) {
+                Some((old, expiry)) if expiry > now => Ok(old.clone()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// Gives the SDK what is [`Held`].
+#[derive(Debug)]
+struct Lent(Arc<Held>);
+
+impl ProvideCredentials for Lent {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.0.current())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_name_is_what_sts_takes() {
+        assert_eq!(session_name("prod/mfa/workspaces"), "rmfa.prod.mfa.workspaces");
+        assert_eq!(session_name(&"x/".repeat(60)).len(), 64);
+    }
+}

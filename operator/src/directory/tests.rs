@@ -1,0 +1,378 @@
+//! The real client against a small server that answers as the API's documentation says.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::post;
+use operator_core::api::RegisteredSettings;
+use operator_core::input::{Directory, RadiusStatus};
+use operator_core::plan::RadiusSettings;
+use proxy_config::SharedSecret;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::leader::Keeper;
+use crate::queue::Next;
+
+type Answer = (u16, Value);
+type Answers = Box<dyn Fn(&str, &Value) -> Answer + Send + Sync>;
+
+struct Aws {
+    calls: Mutex<Vec<(String, Value)>>,
+    answers: Answers,
+}
+
+impl Aws {
+    fn count(&self, operation: &str) -> usize {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|(name, _)| name == operation).count()
+    }
+}
+
+async fn handle(State(aws): State<Arc<Aws>>, headers: HeaderMap, body: String) -> impl IntoResponse {
+    let target = headers["x-amz-target"].to_str().unwrap();
+    let operation = target.rsplit('.').next().unwrap().to_owned();
+    let body: Value = serde_json::from_str(&body).unwrap();
+    aws.calls.lock().unwrap().push((operation.clone(), body.clone()));
+    let (status, answer) = (aws.answers)(&operation, &body);
+    (
+        StatusCode::from_u16(status).unwrap(),
+        [
+            ("x-amzn-requestid", "r-1"),
+            ("content-type", "application/x-amz-json-1.1"),
+        ],
+        answer.to_string(),
+    )
+}
+
+struct Scene {
+    aws: Arc<Aws>,
+    directories: Directories,
+    queue: WorkQueue,
+    _lead: Keeper,
+}
+
+async fn scene(answers: impl Fn(&str, &Value) -> Answer + Send + Sync + 'static) -> Scene {
+    let aws = Arc::new(Aws {
+        calls: Mutex::default(),
+        answers: Box::new(answers),
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = axum::Router::new()
+        .route("/", post(handle))
+        .with_state(Arc::clone(&aws));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut sessions = Sessions::new(50);
+    sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
+    let (leadership, lead) = Leadership::without_election();
+    let queue = WorkQueue::new();
+    let around = Surroundings {
+        queue: queue.clone(),
+        leadership,
+        metrics: Metrics::new(),
+        stop: CancellationToken::new(),
+        detail_interval: Duration::from_secs(300),
+    };
+    Scene {
+        aws,
+        directories: Directories::with(sessions, around),
+        queue,
+        _lead: lead,
+    }
+}
+
+fn way(id: &str) -> DirectoryAccess {
+    DirectoryAccess {
+        directory_id: id.to_owned(),
+        region: "eu-central-1".to_owned(),
+        role: None,
+    }
+}
+
+fn key(name: &str) -> ProxyKey {
+    ProxyKey::new("mfa", name)
+}
+
+fn description(id: &str) -> Value {
+    json!({"DirectoryId": id, "Type": "MicrosoftAD", "Stage": "Active", "DnsIpAddrs": ["10.0.0.1", "10.0.0.2"],
+           "DesiredNumberOfDomainControllers": 2, "RadiusStatus": "Completed",
+           "RadiusSettings": {"RadiusServers": ["10.1.0.1"], "RadiusPort": 1812, "RadiusTimeout": 20,
+                              "RadiusRetries": 4, "SharedSecret": "********", "AuthenticationProtocol": "PAP",
+                              "DisplayLabel": "MFA", "UseSameUsername": true}})
+}
+
+/// Answers as an account with every directory but `d-00000000ff`.
+fn well(operation: &str, body: &Value) -> Answer {
+    match operation {
+        "DescribeDirectories" => {
+            let ids: Vec<&str> = body["DirectoryIds"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|id| id.as_str().unwrap())
+                .collect();
+            if ids.contains(&"d-00000000ff") {
+                return (
+                    400,
+                    json!({"__type": "EntityDoesNotExistException", "Message": "no such directory"}),
+                );
+            }
+            let all: Vec<Value> = ids.iter().map(|id| description(id)).collect();
+            (200, json!({"DirectoryDescriptions": all}))
+        }
+        "DescribeDomainControllers" => (
+            200,
+            json!({"DomainControllers": [
+                {"DnsIpAddr": "10.0.0.1", "Status": "Active"}, {"DnsIpAddr": "10.0.0.3", "Status": "Active"}]}),
+        ),
+        "ListTagsForResource" => (200, json!({"Tags": [{"Key": "team", "Value": "identity"}]})),
+        _ => (200, json!({})),
+    }
+}
+
+fn described(observation: DirectoryObservation) -> Directory {
+    match observation {
+        DirectoryObservation::Described(directory) => *directory,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failed(observation: DirectoryObservation) -> AwsFailure {
+    match observation {
+        DirectoryObservation::Failed { failure, .. } => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+#[tokio::test]
+async fn a_directory_is_described_with_all_its_domain_controllers_and_tags() {
+    let scene = scene(well).await;
+    let found = described(
+        scene
+            .directories
+            .observe(&key("a"), &way("d-0000000001"), LONG)
+            .await,
+    );
+    assert_eq!(found.radius_status, Some(RadiusStatus::Completed));
+    assert_eq!(found.radius_settings.unwrap().servers, ["10.1.0.1"]);
+    let clients: Vec<String> = found.client_addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(clients, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(found.tags.unwrap()["team"], "identity");
+}
+
+#[tokio::test]
+async fn many_directories_are_asked_about_in_one_call_and_kept() {
+    let scene = scene(well).await;
+    let ids: Vec<String> = (0..40).map(|n| format!("d-00000000{n:02}")).collect();
+    let looks = ids.iter().map(|id| {
+        let directories = &scene.directories;
+        async move { directories.observe(&key(id), &way(id), LONG).await }
+    });
+    for observation in futures::future::join_all(looks).await {
+        described(observation);
+    }
+    let asked = scene.aws.count("DescribeDirectories");
+    assert!(asked <= 3, "{asked} calls");
+    described(
+        scene
+            .directories
+            .observe(&key("again"), &way(&ids[0]), LONG)
+            .await,
+    );
+    assert_eq!(scene.aws.count("DescribeDirectories"), asked);
+}
+
+#[tokio::test]
+async fn an_unknown_directory_spoils_the_answer_for_nobody_else() {
+    let scene = scene(well).await;
+    let (good, bad) = (way("d-0000000001"), way("d-00000000ff"));
+    let (a, b) = (key("a"), key("b"));
+    let (good, bad) = tokio::join!(
+        scene.directories.observe(&a, &good, LONG),
+        scene.directories.observe(&b, &bad, LONG),
+    );
+    described(good);
+    let failure = failed(bad);
+    assert_eq!(
+        (failure.class, failure.request_id.as_deref()),
+        (AwsErrorClass::NotFound, Some("r-1"))
+    );
+}
+
+#[tokio::test]
+async fn a_refresh_is_answered_by_a_later_call_only() {
+    let scene = scene(well).await;
+    let before = described(
+        scene
+            .directories
+            .observe(&key("a"), &way("d-0000000001"), LONG)
+            .await,
+    );
+    scene.directories.refresh(&key("a"));
+    let after = described(
+        scene
+            .directories
+            .observe(&key("a"), &way("d-0000000001"), LONG)
+            .await,
+    );
+    assert!(after.as_of > before.as_of);
+    assert_eq!(scene.aws.count("DescribeDirectories"), 2);
+    // Nothing points to a change, so the rest is not asked for again.
+    assert_eq!(scene.aws.count("DescribeDomainControllers"), 1);
+}
+
+#[tokio::test]
+async fn news_touches_those_who_asked() {
+    let scene = scene(well).await;
+    described(
+        scene
+            .directories
+            .observe(&key("a"), &way("d-0000000001"), LONG)
+            .await,
+    );
+    let later = Instant::now() + Duration::from_secs(1);
+    assert_eq!(scene.queue.lock().next(later), Next::Start(key("a")));
+}
+
+#[tokio::test]
+async fn what_is_denied_is_said_to_be_and_not_asked_on_and_on() {
+    let scene = scene(|_, _| {
+        (
+            400,
+            json!({"__type": "AccessDeniedException", "Message": "not you"}),
+        )
+    })
+    .await;
+    let first = failed(
+        scene
+            .directories
+            .observe(&key("a"), &way("d-0000000001"), LONG)
+            .await,
+    );
+    assert_eq!(first.class, AwsErrorClass::AccessDenied);
+    assert_eq!(first.message, "AccessDeniedException: not you");
+    failed(
+        scene
+            .directories
+            .observe(&key("a"), &way("d-0000000001"), LONG)
+            .await,
+    );
+    assert_eq!(scene.aws.count("DescribeDirectories"), 1);
+}
+
+#[tokio::test]
+async fn domain_controllers_that_were_never_known_are_a_failure() {
+    let scene = scene(|operation, body| match operation {
+        "DescribeDomainControllers" => (400, json!({"__type": "AccessDeniedException", "Message": "no"})),
+        _ => well(operation, body),
+    })
+    .await;
+    let failure = failed(
+        scene
+            .directories
+            .observe(&key("a"), &way("d-0000000001"), LONG)
+            .await,
+    );
+    assert_eq!(failure.operation, AwsOperation::DescribeDomainControllers);
+}
+
+#[tokio::test]
+async fn tags_that_cannot_be_read_are_no_failure() {
+    let scene = scene(|operation, body| match operation {
+        "ListTagsForResource" => (400, json!({"__type": "AccessDeniedException", "Message": "no"})),
+        _ => well(operation, body),
+    })
+    .await;
+    let found = described(
+        scene
+            .directories
+            .observe(&key("a"), &way("d-0000000001"), LONG)
+            .await,
+    );
+    assert_eq!(found.tags, None);
+}
+
+fn settings() -> Box<RadiusSettings> {
+    Box::new(RadiusSettings {
+        shown: RegisteredSettings {
+            servers: vec!["10.1.0.1".to_owned()],
+            port: 1812,
+            timeout_seconds: 20,
+            retries: 0,
+            protocol: "PAP".to_owned(),
+            display_label: "MFA".to_owned(),
+            use_same_username: false,
+            ..RegisteredSettings::default()
+        },
+        secret: SharedSecret::parse(b"a very secret secret").unwrap(),
+    })
+}
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_write_sends_every_member_and_brings_the_request_id() {
+    let scene = scene(well).await;
+    let call = DirectoryCall::Enable(settings());
+    let id = scene
+        .directories
+        .write(&way("d-0000000001"), &call, DEADLINE)
+        .await
+        .unwrap();
+    assert_eq!(id.as_deref(), Some("r-1"));
+    let calls = scene.aws.calls.lock().unwrap();
+    let sent = &calls[0].1;
+    assert_eq!(
+        *sent,
+        json!({"DirectoryId": "d-0000000001", "RadiusSettings": {
+            "RadiusServers": ["10.1.0.1"], "RadiusPort": 1812, "RadiusTimeout": 20, "RadiusRetries": 0,
+            "SharedSecret": "a very secret secret", "AuthenticationProtocol": "PAP", "DisplayLabel": "MFA",
+            "UseSameUsername": false}})
+    );
+}
+
+#[tokio::test]
+async fn a_write_is_not_repeated_and_does_not_repeat_the_secret() {
+    let scene = scene(|_, body| {
+        let quoted = body["RadiusSettings"]["SharedSecret"].as_str().unwrap();
+        (
+            500,
+            json!({"__type": "ServiceException", "Message": format!("cannot store '{quoted}'")}),
+        )
+    })
+    .await;
+    let call = DirectoryCall::Update(settings());
+    let failure = scene
+        .directories
+        .write(&way("d-0000000001"), &call, DEADLINE)
+        .await
+        .unwrap_err();
+    assert_eq!(failure.class, AwsErrorClass::Service);
+    assert_eq!(failure.message, "ServiceException: cannot store '[redacted]'");
+    assert_eq!(scene.aws.count("UpdateRadius"), 1);
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_ends_at_its_deadline() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut scene = scene(well).await;
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut sessions = Sessions::new(50);
+    sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
+    scene.directories = Directories::with(sessions, scene.directories.around.clone());
+    let call = DirectoryCall::Disable;
+    let deadline = Duration::from_millis(200);
+    let failure = scene
+        .directories
+        .write(&way("d-0000000001"), &call, deadline)
+        .await
+        .unwrap_err();
+    assert_eq!(failure.class, AwsErrorClass::Unreachable);
+}

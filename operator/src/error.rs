@@ -1,0 +1,101 @@
+//! How a piece of work can fail. What is wrong with a RadiusProxy or at AWS is no error but part of the plan's input.
+
+use std::time::Duration;
+
+/// A failed piece of work; it is tried again with growing delays.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// An object could not be read.
+    #[error("reading {what}: {source}")]
+    Read {
+        /// Kind and name.
+        what: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// An object could not be applied.
+    #[error("applying {what}: {source}")]
+    Apply {
+        /// Kind and name.
+        what: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// A pod could not be patched.
+    #[error("patching pod {pod}: {source}")]
+    PatchPod {
+        /// Its name.
+        pod: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// The finalizer could not be added or removed.
+    #[error("changing the finalizer: {0}")]
+    Finalizer(#[source] kube::Error),
+    /// The status could not be written.
+    #[error("writing the status: {0}")]
+    WriteStatus(#[source] kube::Error),
+    /// An object could not be deleted.
+    #[error("deleting {what}: {source}")]
+    Delete {
+        /// Kind and name.
+        what: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// An object could not be turned into JSON.
+    #[error("encoding {what}: {source}")]
+    Encode {
+        /// Kind and name.
+        what: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The system has no random bytes.
+    #[error("taking random bytes: {0}")]
+    Random(#[source] getrandom::Error),
+    /// The Kubernetes API took too long.
+    #[error("{step} took longer than {} s", limit.as_secs())]
+    Slow {
+        /// What was being done.
+        step: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+}
+
+impl Error {
+    /// A metric label.
+    pub(crate) const fn class(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "kubernetes_read",
+            Self::Apply { .. } => "kubernetes_apply",
+            Self::PatchPod { .. } => "kubernetes_patch_pod",
+            Self::Finalizer(_) => "kubernetes_finalizer",
+            Self::WriteStatus(_) => "kubernetes_status",
+            Self::Delete { .. } => "kubernetes_delete",
+            Self::Encode { .. } => "encode",
+            Self::Random(_) => "random",
+            Self::Slow { .. } => "kubernetes_slow",
+        }
+    }
+
+    /// Whether somebody else wrote in between: looking again is all it takes, and nobody needs to hear of it.
+    pub(crate) fn is_conflict(&self) -> bool {
+        let source = match self {
+            Self::Read { source, .. }
+            | Self::Apply { source, .. }
+            | Self::PatchPod { source, .. }
+            | Self::Delete { source, .. }
+            | Self::Finalizer(source)
+            | Self::WriteStatus(source) => source,
+            Self::Encode { .. } | Self::Random(_) | Self::Slow { .. } => return false,
+        };
+        has_code(source, 409)
+    }
+}
+
+/// Whether the API server answered with this HTTP status.
+pub(crate) fn has_code(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}

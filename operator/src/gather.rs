@@ -1,0 +1,215 @@
+//! Gather: everything observed about one RadiusProxy, as the plan's input.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use operator_core::access::{DirectoryAccess, access};
+use operator_core::api::{DirectoryGrant, RadiusProxy};
+use operator_core::input::{
+    DirectoryObservation, Entropy, ForeignObject, Input, Report, Rival, SecretContent, StatefulSetState,
+    secrets_named_by,
+};
+use operator_core::names::ObjectNames;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::key::ProxyKey;
+use crate::memory::Memory;
+use crate::watch::rows::Detail;
+
+/// Secrets that are read at once.
+const READS_AT_ONCE: usize = 8;
+
+/// The RadiusProxy, at least as new as what this process last wrote; `None` when there is none.
+pub(crate) async fn proxy(
+    ctx: &Context,
+    key: &ProxyKey,
+    memory: &mut Memory,
+) -> Result<Option<RadiusProxy>, Error> {
+    let seen = ctx.cluster.proxy(key);
+    if let Some(seen) = &seen {
+        match memory.is_new(seen) {
+            Some(true) => return Ok(Some((**seen).clone())),
+            Some(false) => return Ok(memory.newest.clone()),
+            None => {}
+        }
+    }
+    let read = ctx.api::<RadiusProxy>(key).get_opt(&key.name).await;
+    let found = read.map_err(|source| Error::Read {
+        what: format!("RadiusProxy {key}"),
+        source,
+    })?;
+    memory.newest.clone_from(&found);
+    Ok(found)
+}
+
+/// Everything else. `foreign` is known only once it is planned what is applied.
+pub(crate) async fn input(
+    ctx: &Context,
+    key: &ProxyKey,
+    proxy: RadiusProxy,
+    memory: &Memory,
+) -> Result<Input, Error> {
+    let grants = ctx.cluster.grants();
+    let rivals = rivals(ctx, &proxy, &grants);
+    let grants = for_namespace(&grants, &key.namespace);
+    let way = access(&proxy, &grants, &ctx.settings.cluster).ok();
+    let names = ObjectNames::new(&key.name);
+    let secrets = secrets(ctx, key, &proxy).await?;
+    let radius_secret = secret(ctx, key, &names.radius_secret()).await?;
+    Ok(Input {
+        rivals,
+        grants,
+        secrets,
+        radius_secret,
+        foreign: Vec::<ForeignObject>::new(),
+        stateful_set: stateful_set(ctx, key, &names, &proxy),
+        pods: ctx.cluster.pods(key),
+        reports: reports(ctx, key),
+        load_balancer: load_balancer(ctx, key, &names),
+        directory: directory(ctx, key, way.as_ref(), memory).await,
+        outcome: memory.outcome.clone(),
+        tag_failure: memory.tag_failure.clone(),
+        settings: ctx.settings.clone(),
+        entropy: entropy()?,
+        proxy,
+    })
+}
+
+/// What is known of the directory, asked for when it is granted.
+pub(crate) async fn directory(
+    ctx: &Context,
+    key: &ProxyKey,
+    way: Option<&DirectoryAccess>,
+    memory: &Memory,
+) -> DirectoryObservation {
+    match way {
+        Some(way) => {
+            let allowed = memory
+                .describe_after
+                .unwrap_or(ctx.describe_interval)
+                .min(ctx.describe_interval);
+            ctx.directories.observe(key, way, allowed).await
+        }
+        None => {
+            ctx.directories.forget(key);
+            DirectoryObservation::Unasked
+        }
+    }
+}
+
+fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) -> Vec<Rival> {
+    let rivals = ctx.cluster.rivals(proxy);
+    rivals
+        .iter()
+        .map(|rival| {
+            let key = ProxyKey::of(rival);
+            let created = rival.metadata.creation_timestamp.as_ref();
+            Rival {
+                granted: access(
+                    rival,
+                    &for_namespace(grants, &key.namespace),
+                    &ctx.settings.cluster,
+                )
+                .is_ok(),
+                namespace: key.namespace,
+                name: key.name,
+                uid: rival.metadata.uid.clone().unwrap_or_default(),
+                created: created.map_or(Timestamp::MAX, |time| time.0),
+            }
+        })
+        .collect()
+}
+
+/// Grants of other namespaces allow nothing here, and there may be many.
+fn for_namespace(grants: &[Arc<DirectoryGrant>], namespace: &str) -> Vec<DirectoryGrant> {
+    grants
+        .iter()
+        .filter(|grant| grant.spec.namespaces.iter().any(|each| each == namespace))
+        .map(|grant| (**grant).clone())
+        .collect()
+}
+
+async fn secrets(
+    ctx: &Context,
+    key: &ProxyKey,
+    proxy: &RadiusProxy,
+) -> Result<BTreeMap<String, SecretContent>, Error> {
+    stream::iter(secrets_named_by(&proxy.spec))
+        .map(|name| async move {
+            let content = secret(ctx, key, &name).await?;
+            Ok(content.map(|content| (name, content)))
+        })
+        .buffer_unordered(READS_AT_ONCE)
+        .try_filter_map(async |found| Ok(found))
+        .try_collect()
+        .await
+}
+
+/// Secrets are read when they are needed and kept nowhere.
+async fn secret(ctx: &Context, key: &ProxyKey, name: &str) -> Result<Option<SecretContent>, Error> {
+    let read = ctx.api::<Secret>(key).get_opt(name).await;
+    let found = read.map_err(|source| Error::Read {
+        what: format!("Secret {name}"),
+        source,
+    })?;
+    Ok(found.map(|secret| SecretContent {
+        data: secret
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, bytes)| (key, proxy_config::Secret::new(bytes.0)))
+            .collect(),
+    }))
+}
+
+fn stateful_set(
+    ctx: &Context,
+    key: &ProxyKey,
+    names: &ObjectNames,
+    proxy: &RadiusProxy,
+) -> Option<StatefulSetState> {
+    let sets = ctx.cluster.owned_of("StatefulSet", key);
+    let (_, set) = sets.into_iter().find(|(name, _)| name == names.workload())?;
+    // One that another resource of the name left behind is about to go with it.
+    if set.controller != proxy.metadata.uid {
+        return None;
+    }
+    match set.detail {
+        Detail::StatefulSet(state) => Some(state),
+        _ => None,
+    }
+}
+
+fn reports(ctx: &Context, key: &ProxyKey) -> BTreeMap<String, Report> {
+    let leases = ctx.cluster.owned_of("Lease", key);
+    leases
+        .into_iter()
+        .filter_map(|(_, lease)| match lease.detail {
+            Detail::Report(report) => report,
+            _ => None,
+        })
+        .collect()
+}
+
+fn load_balancer(ctx: &Context, key: &ProxyKey, names: &ObjectNames) -> Vec<String> {
+    let services = ctx.cluster.owned_of("Service", key);
+    let wanted = names.load_balancer();
+    match services
+        .into_iter()
+        .find(|(name, _)| *name == wanted)
+        .map(|(_, row)| row.detail)
+    {
+        Some(Detail::LoadBalancer(ingress)) => ingress,
+        _ => Vec::new(),
+    }
+}
+
+fn entropy() -> Result<Entropy, Error> {
+    let mut bytes = [0; 96];
+    getrandom::fill(&mut bytes).map_err(Error::Random)?;
+    Ok(Entropy::new(bytes))
+}

@@ -1,0 +1,132 @@
+//! What this process remembers of a RadiusProxy between two pieces of work. All of it can be lost: the status holds
+//! what must not be.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use operator_core::api::RadiusProxy;
+use operator_core::aws::AwsFailure;
+use operator_core::input::WriteOutcome;
+
+use crate::key::ProxyKey;
+
+/// What is remembered of one RadiusProxy.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// The RadiusProxy as this process last read it live or wrote it: an older one from the watch is not used, since its
+    /// status is the memory of what was sent to AWS.
+    pub(crate) newest: Option<RadiusProxy>,
+    /// How the last write to AWS ended.
+    pub(crate) outcome: Option<WriteOutcome>,
+    /// How the last tag write failed.
+    pub(crate) tag_failure: Option<AwsFailure>,
+    /// What was applied, by kind and name.
+    pub(crate) applied: HashMap<(&'static str, String), Applied>,
+    /// How old the directory's description may be.
+    pub(crate) describe_after: Option<Duration>,
+    /// The last failure that was logged: the same one again is logged as a detail.
+    pub(crate) logged: Option<String>,
+}
+
+/// An object as it was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// Of what was wanted.
+    pub(crate) wanted: u64,
+    /// Of what the API server made of it ([`crate::watch::rows::print`]).
+    pub(crate) print: u64,
+}
+
+/// A number for what is wanted; it never leaves the process.
+pub(crate) fn digest(json: &serde_json::Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    json.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Memory {
+    /// Whether `seen` is as new as what this process knows. `None` when nothing is known, or versions cannot be
+    /// compared: then the object is read live.
+    pub(crate) fn is_new(&self, seen: &RadiusProxy) -> Option<bool> {
+        let version = |proxy: &RadiusProxy| proxy.metadata.resource_version.as_ref()?.parse::<u64>().ok();
+        Some(version(seen)? >= version(self.newest.as_ref()?)?)
+    }
+}
+
+/// The memories of all RadiusProxy resources there are.
+#[derive(Debug, Default)]
+pub(crate) struct Memories(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    by_key: HashMap<ProxyKey, Memory>,
+    term: u64,
+}
+
+/// The time between two calls of [`Memories::clear`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Term(u64);
+
+impl Memories {
+    /// Takes a memory out for a piece of work; it is put back by [`Memories::put`].
+    pub(crate) fn take(&self, key: &ProxyKey) -> (Memory, Term) {
+        let mut kept = self.lock();
+        (kept.by_key.remove(key).unwrap_or_default(), Term(kept.term))
+    }
+
+    /// Puts a memory back, unless all was forgotten since it was taken.
+    pub(crate) fn put(&self, key: ProxyKey, memory: Memory, term: Term) {
+        let mut kept = self.lock();
+        if kept.term == term.0 {
+            kept.by_key.insert(key, memory);
+        }
+    }
+
+    /// Forgets all: another replica may have led meanwhile.
+    pub(crate) fn clear(&self) {
+        let mut kept = self.lock();
+        kept.by_key.clear();
+        kept.term += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use operator_core::api::RadiusProxySpec;
+    use serde_json::json;
+
+    use super::*;
+
+    fn proxy(version: &str) -> RadiusProxy {
+        let spec: RadiusProxySpec = serde_json::from_value(json!({"provider": {}})).unwrap();
+        let mut proxy = RadiusProxy::new("a", spec);
+        proxy.metadata.resource_version = Some(version.to_owned());
+        proxy
+    }
+
+    #[test]
+    fn a_watch_that_lags_behind_our_own_write_is_noticed() {
+        let mut memory = Memory::default();
+        assert_eq!(memory.is_new(&proxy("7")), None);
+        memory.newest = Some(proxy("9"));
+        assert_eq!(memory.is_new(&proxy("8")), Some(false));
+        assert_eq!(memory.is_new(&proxy("10")), Some(true));
+        assert_eq!(memory.is_new(&proxy("abc")), None);
+    }
+
+    #[test]
+    fn what_is_put_back_after_another_replica_led_is_dropped() {
+        let (memories, key) = (Memories::default(), ProxyKey::new("mfa", "a"));
+        let (mut memory, term) = memories.take(&key);
+        memory.newest = Some(proxy("9"));
+        memories.clear();
+        memories.put(key.clone(), memory, term);
+        assert!(memories.take(&key).0.newest.is_none());
+    }
+}

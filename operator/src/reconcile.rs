@@ -1,0 +1,213 @@
+//! One piece of work: gather, plan, apply, status, at most one write to AWS.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use operator_core::access::{DirectoryAccess, access};
+use operator_core::api::RadiusProxy;
+use operator_core::aws::{AwsErrorClass, AwsFailure};
+use operator_core::input::{Input, WriteOutcome};
+use operator_core::plan::{DirectoryWrite, FinalizerChange, Plan, plan};
+
+use crate::apply::{self, within};
+use crate::context::Context;
+use crate::error::Error;
+use crate::gather;
+use crate::key::ProxyKey;
+use crate::memory::Memory;
+
+/// Bounds of the parts of a piece of work.
+const PREPARING: Duration = Duration::from_secs(90);
+const EXECUTING: Duration = Duration::from_secs(90);
+/// A write to AWS is given at most this, and less when the leader's lease ends sooner.
+const WRITING: Duration = Duration::from_secs(10);
+/// Kept between the end of a write and the end of the leader's lease.
+const SPARE: Duration = Duration::from_secs(1);
+/// With less left of the lease than this, nothing that writes to AWS is begun.
+const ENOUGH: Duration = Duration::from_secs(5);
+/// A write is decided on a description that is no older than this: between two looks somebody else may have written.
+const FRESH: Duration = Duration::from_secs(5);
+/// The soonest and the latest next look.
+const SOONEST: Duration = Duration::from_millis(200);
+const LATEST: Duration = Duration::from_secs(3600);
+
+/// What comes after a piece of work.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The RadiusProxy exists no more.
+    Gone,
+    /// Look again at the latest after this.
+    After(Duration),
+}
+
+/// Works on one RadiusProxy.
+///
+/// # Errors
+/// The Kubernetes API refused or did not answer; everything else is part of the plan.
+pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Next, Error> {
+    let Some((input, plan)) = within("gathering", PREPARING, prepare(ctx, key, memory)).await? else {
+        ctx.directories.forget(key);
+        ctx.metrics.proxy.forget(key);
+        return Ok(Next::Gone);
+    };
+    if plan.write.is_some()
+        && ctx
+            .leadership
+            .remaining(Instant::now())
+            .is_none_or(|left| left < ENOUGH)
+    {
+        tracing::info!(
+            "the leader's lease ends too soon for a write to AWS; looking again once it is renewed"
+        );
+        return Ok(Next::After(Duration::from_secs(1)));
+    }
+    within("applying", EXECUTING, execute(ctx, key, &input, plan, memory)).await
+}
+
+/// Gathers and plans, again where the plan itself says that more has to be looked at.
+async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Option<(Input, Plan)>, Error> {
+    let Some(proxy) = gather::proxy(ctx, key, memory).await? else {
+        return Ok(None);
+    };
+    let mut input = gather::input(ctx, key, proxy, memory).await?;
+    let mut now = Timestamp::now();
+    let mut planned = plan(&input, now);
+    input.foreign = apply::foreign(ctx, key, &input.proxy, &planned.apply).await?;
+    if !input.foreign.is_empty() {
+        planned = plan(&input, now);
+    }
+    if planned.write.is_some() && !is_fresh(&input, now) {
+        ctx.directories.refresh(key);
+        let way = way(ctx, &input);
+        input.directory = gather::directory(ctx, key, way.as_ref(), memory).await;
+        now = Timestamp::now();
+        planned = plan(&input, now);
+    }
+    Ok(Some((input, planned)))
+}
+
+fn is_fresh(input: &Input, now: Timestamp) -> bool {
+    let limit = jiff::SignedDuration::try_from(FRESH).unwrap_or_default();
+    input
+        .directory
+        .described()
+        .is_some_and(|directory| now.duration_since(directory.as_of) <= limit)
+}
+
+fn way(ctx: &Context, input: &Input) -> Option<DirectoryAccess> {
+    access(&input.proxy, &input.grants, &ctx.settings.cluster).ok()
+}
+
+/// Carries the plan out, in its own order ([`operator_core::plan`]).
+async fn execute(
+    ctx: &Context,
+    key: &ProxyKey,
+    input: &Input,
+    plan: Plan,
+    memory: &mut Memory,
+) -> Result<Next, Error> {
+    let now = Timestamp::now();
+    let mut proxy = input.proxy.clone();
+    if plan.finalizer == FinalizerChange::Add {
+        match apply::finalizer(ctx, key, &proxy, true).await? {
+            Some(changed) => proxy = changed,
+            None => return Ok(Next::After(SOONEST)),
+        }
+        memory.newest = Some(proxy.clone());
+    }
+    apply::objects(ctx, key, &plan.apply, memory).await?;
+    for pod in &plan.pods {
+        apply::pod(ctx, key, pod, now).await?;
+    }
+    proxy = apply::status(ctx, key, proxy, &plan.status).await?;
+    memory.newest = Some(proxy.clone());
+    memory.describe_after = Some(plan.describe_after);
+    ctx.metrics.proxy.show(key, &plan.status, now);
+    let way = way(ctx, input);
+    if let (false, Some(way)) = (plan.tags.is_empty(), &way) {
+        memory.tag_failure = add_tags(ctx, key, way, &plan.tags).await;
+    }
+    if let (Some(write), Some(way)) = (&plan.write, &way) {
+        memory.outcome = Some(send(ctx, key, way, write).await);
+    }
+    for object in &plan.delete {
+        apply::delete(ctx, key, object).await?;
+    }
+    for event in &plan.events {
+        ctx.events.publish(&proxy, event).await;
+    }
+    if plan.finalizer == FinalizerChange::Remove {
+        memory.newest = apply::finalizer(ctx, key, &proxy, false).await?;
+    }
+    Ok(next(&plan, &proxy))
+}
+
+/// What a write made of the directory is looked at at once, for its outcome is not in the status yet.
+fn next(plan: &Plan, _proxy: &RadiusProxy) -> Next {
+    if plan.write.is_some() {
+        Next::After(Duration::ZERO)
+    } else {
+        Next::After(plan.requeue_after.clamp(SOONEST, LATEST))
+    }
+}
+
+async fn add_tags(
+    ctx: &Context,
+    key: &ProxyKey,
+    way: &DirectoryAccess,
+    tags: &[(String, String)],
+) -> Option<AwsFailure> {
+    match ctx.directories.add_tags(key, way, tags).await {
+        Ok(()) => {
+            tracing::info!(directory = way.directory_id, "tagged the directory");
+            ctx.directories.refresh(key);
+            None
+        }
+        Err(failure) => {
+            tracing::warn!(directory = way.directory_id, %failure, "could not tag the directory");
+            ctx.metrics.proxy.failed(key, failure.class.as_str());
+            Some(failure)
+        }
+    }
+}
+
+/// The one write. Its deadline lies before the end of the leader's lease, so that no two leaders write at once.
+async fn send(ctx: &Context, key: &ProxyKey, way: &DirectoryAccess, write: &DirectoryWrite) -> WriteOutcome {
+    let operation = write.call.operation();
+    let left = ctx
+        .leadership
+        .remaining(Instant::now())
+        .unwrap_or_default()
+        .saturating_sub(SPARE);
+    let result = if left < SPARE {
+        Err(AwsFailure {
+            operation,
+            class: AwsErrorClass::Throttled,
+            message: "not sent: the leader's lease was about to end".to_owned(),
+            request_id: None,
+        })
+    } else {
+        let sent = ctx.directories.write(way, &write.call, left.min(WRITING)).await;
+        ctx.metrics.proxy.wrote(key, write, Timestamp::now());
+        sent
+    };
+    ctx.directories.refresh(key);
+    match &result {
+        Ok(request_id) => tracing::info!(
+            directory = write.directory_id,
+            operation = operation.as_str(),
+            reason = write.reason.as_str(),
+            request_id,
+            "{}",
+            write.message
+        ),
+        Err(failure) => {
+            tracing::warn!(directory = write.directory_id, reason = write.reason.as_str(), %failure, "the write failed");
+            ctx.metrics.proxy.failed(key, failure.class.as_str());
+        }
+    }
+    WriteOutcome {
+        id: write.id.clone(),
+        result,
+    }
+}

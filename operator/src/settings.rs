@@ -1,0 +1,191 @@
+//! Flags; each is an environment variable too.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, ValueEnum};
+use operator_core::names::ClusterName;
+
+/// Runs RADIUS MFA proxies in Kubernetes and registers them with AWS Directory Service.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "radius-mfa-operator", version, about, max_term_width = 110)]
+pub(crate) struct Settings {
+    /// The cluster's name: part of the ownership tags on directories and of the external id of assumed roles. It must
+    /// not be the same for two clusters that share an AWS account.
+    #[arg(long, env = "CLUSTER_NAME", value_parser = cluster_name)]
+    pub(crate) cluster_name: String,
+
+    /// The proxies' image, where a RadiusProxy names none.
+    #[arg(long, env = "PROXY_IMAGE", value_parser = not_empty)]
+    pub(crate) proxy_image: String,
+
+    /// imagePullPolicy of the proxies: Always, IfNotPresent or Never. Left out, Kubernetes decides by the tag.
+    #[arg(long, env = "PROXY_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub(crate) proxy_image_pull_policy: Option<String>,
+
+    /// dnsPolicy of the proxies.
+    #[arg(long, env = "POD_DNS_POLICY", default_value = "ClusterFirst",
+          value_parser = ["ClusterFirst", "ClusterFirstWithHostNet", "Default"])]
+    pub(crate) pod_dns_policy: String,
+
+    /// Hosts, or suffixes of hosts, that providers may be called at, separated by commas. Left out, those of Duo and Okta.
+    #[arg(long, env = "PROVIDER_HOST_SUFFIXES", value_delimiter = ',')]
+    pub(crate) provider_host_suffixes: Vec<String>,
+
+    /// Namespaces to look at, separated by commas or given several times. Left out, all.
+    #[arg(long = "namespace", env = "NAMESPACES", value_delimiter = ',')]
+    pub(crate) namespaces: Vec<String>,
+
+    /// How long churn of servers settles before AWS is written to, in seconds.
+    #[arg(long, env = "SETTLE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=600))]
+    pub(crate) settle_seconds: u32,
+
+    /// How often AWS is asked about directories that are at rest, in seconds. While one is changing it is every 2.
+    #[arg(long, env = "DESCRIBE_INTERVAL", default_value_t = 45, value_parser = clap::value_parser!(u32).range(5..=3600))]
+    pub(crate) describe_interval: u32,
+
+    /// How often domain controllers and tags are asked for when nothing points to a change, in seconds.
+    #[arg(long, env = "DETAIL_INTERVAL", default_value_t = 300, value_parser = clap::value_parser!(u32).range(5..=86400))]
+    pub(crate) detail_interval: u32,
+
+    /// Calls to AWS in a second for one region and role; short bursts may be five times that.
+    #[arg(long, env = "AWS_CALLS_PER_SECOND", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) aws_calls_per_second: u32,
+
+    /// RadiusProxy resources that are worked on at once.
+    #[arg(long, env = "CONCURRENCY", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) concurrency: u32,
+
+    /// Whether replicas elect a leader, by a Lease in the operator's own namespace.
+    #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
+          default_missing_value = "true")]
+    pub(crate) leader_election: bool,
+
+    /// How long a leader that is silent stays the leader, in seconds.
+    #[arg(long, env = "LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(6..=120))]
+    pub(crate) lease_seconds: u32,
+
+    /// The leader's Lease.
+    #[arg(long, env = "LEASE_NAME", default_value = "radius-mfa-operator", value_parser = not_empty)]
+    pub(crate) lease_name: String,
+
+    /// The operator's own namespace; that of its service account, or of the kubeconfig's context, when left out.
+    #[arg(long, env = "POD_NAMESPACE", value_parser = not_empty)]
+    pub(crate) pod_namespace: Option<String>,
+
+    /// The operator's own name in the Lease and in Events; the host's name when left out.
+    #[arg(long, env = "POD_NAME", value_parser = not_empty)]
+    pub(crate) pod_name: Option<String>,
+
+    /// Where /healthz, /readyz and /metrics listen.
+    #[arg(long, env = "METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub(crate) metrics_address: SocketAddr,
+
+    /// How logs are written. RUST_LOG chooses what is written, such as info or radius_mfa_operator=debug.
+    #[arg(long, env = "LOG_FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people; coloured on a terminal unless NO_COLOR is set.
+    Text,
+}
+
+impl Settings {
+    /// How long churn settles.
+    pub(crate) fn settle(&self) -> Duration {
+        Duration::from_secs(self.settle_seconds.into())
+    }
+
+    /// The allowed hosts, when some are given.
+    pub(crate) fn host_suffixes(&self) -> Option<Vec<String>> {
+        let given: Vec<String> = self
+            .provider_host_suffixes
+            .iter()
+            .map(|suffix| suffix.trim().to_owned())
+            .filter(|suffix| !suffix.is_empty())
+            .collect();
+        Some(given).filter(|given| !given.is_empty())
+    }
+
+    /// This replica's name: the pod's, or the host's with the process's number.
+    pub(crate) fn identity(&self) -> String {
+        self.pod_name.clone().unwrap_or_else(|| {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            format!("{}-{}", host.trim(), std::process::id())
+        })
+    }
+
+    /// What [`Settings::namespaces`] means: each named namespace once, or all.
+    pub(crate) fn scopes(&self) -> Vec<Option<String>> {
+        let given = self.namespaces.iter().map(|name| name.trim().to_owned());
+        let mut names: Vec<String> = given.filter(|name| !name.is_empty()).collect();
+        names.sort();
+        names.dedup();
+        if names.is_empty() {
+            vec![None]
+        } else {
+            names.into_iter().map(Some).collect()
+        }
+    }
+}
+
+fn not_empty(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    if text.is_empty() {
+        Err("it is empty")
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+fn cluster_name(text: &str) -> Result<String, String> {
+    ClusterName::parse(text)
+        .map(|name| name.as_str().to_owned())
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
+        let always = [
+            "radius-mfa-operator",
+            "--cluster-name",
+            "c1",
+            "--proxy-image",
+            "proxy:1",
+        ];
+        Settings::try_parse_from(always.iter().chain(args))
+    }
+
+    #[test]
+    fn flags_are_well_formed() {
+        use clap::CommandFactory as _;
+        Settings::command().debug_assert();
+    }
+
+    #[test]
+    fn namespaces_come_by_comma_or_repeated_and_count_once() {
+        let settings = parse(&["--namespace", "b,a", "--namespace", "b"]).unwrap();
+        assert_eq!(settings.scopes(), [Some("a".to_owned()), Some("b".to_owned())]);
+        assert_eq!(parse(&[]).unwrap().scopes(), [None]);
+        assert_eq!(parse(&["--namespace", ""]).unwrap().scopes(), [None]);
+    }
+
+    #[test]
+    fn leader_election_is_on_unless_switched_off() {
+        assert!(parse(&[]).unwrap().leader_election);
+        assert!(!parse(&["--leader-election=false"]).unwrap().leader_election);
+    }
+
+    #[test]
+    fn a_cluster_name_with_a_slash_is_refused() {
+        assert!(Settings::try_parse_from(["x", "--cluster-name", "a/b", "--proxy-image", "p"]).is_err());
+    }
+}

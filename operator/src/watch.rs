@@ -1,0 +1,348 @@
+//! The cluster as it is watched, and what a change of it touches.
+
+mod follow;
+pub(crate) mod rows;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use operator_core::api::{DirectoryGrant, RadiusProxy};
+use operator_core::input::{PodState, secrets_named_by};
+use operator_core::plan::Object;
+
+use crate::key::ProxyKey;
+use crate::queue::WorkQueue;
+pub(crate) use follow::start;
+use rows::{NodeRow, Owned};
+pub(crate) use view::{Change, RowKey, View};
+
+/// Everything that is watched. It is read by `gather` and by nobody else.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    proxies: RwLock<View<Arc<RadiusProxy>>>,
+    grants: RwLock<View<Arc<DirectoryGrant>>>,
+    pods: RwLock<View<PodState>>,
+    nodes: RwLock<View<NodeRow>>,
+    owned: BTreeMap<&'static str, RwLock<View<Owned>>>,
+    queue: WorkQueue,
+}
+
+/// The kinds that a RadiusProxy owns, as [`Object::kind`] names them.
+const OWNED_KINDS: [&str; 10] = [
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "Lease",
+    "Secret",
+    "ConfigMap",
+    "NetworkPolicy",
+    "Service",
+    "PodDisruptionBudget",
+    "StatefulSet",
+];
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Cluster {
+    /// Nothing seen yet; what changes is put into `queue`.
+    pub(crate) fn new(queue: WorkQueue) -> Self {
+        Self {
+            proxies: RwLock::default(),
+            grants: RwLock::default(),
+            pods: RwLock::default(),
+            nodes: RwLock::default(),
+            owned: OWNED_KINDS
+                .into_iter()
+                .map(|kind| (kind, RwLock::default()))
+                .collect(),
+            queue,
+        }
+    }
+
+    /// A RadiusProxy as the watch has it.
+    pub(crate) fn proxy(&self, key: &ProxyKey) -> Option<Arc<RadiusProxy>> {
+        read(&self.proxies).find(&row_key(key)).cloned()
+    }
+
+    /// Every RadiusProxy.
+    pub(crate) fn proxies(&self) -> Vec<Arc<RadiusProxy>> {
+        read(&self.proxies)
+            .all()
+            .map(|(_, proxy)| Arc::clone(proxy))
+            .collect()
+    }
+
+    /// How many RadiusProxy resources there are.
+    pub(crate) fn proxies_seen(&self) -> usize {
+        read(&self.proxies).len()
+    }
+
+    /// Other RadiusProxy resources that name the same directory and region.
+    pub(crate) fn rivals(&self, proxy: &RadiusProxy) -> Vec<Arc<RadiusProxy>> {
+        let own = ProxyKey::of(proxy);
+        read(&self.proxies)
+            .all()
+            .filter(|(_, other)| same_directory(proxy, other) && ProxyKey::of(other) != own)
+            .map(|(_, other)| Arc::clone(other))
+            .collect()
+    }
+
+    /// Every DirectoryGrant.
+    pub(crate) fn grants(&self) -> Vec<Arc<DirectoryGrant>> {
+        read(&self.grants)
+            .all()
+            .map(|(_, grant)| Arc::clone(grant))
+            .collect()
+    }
+
+    /// The pods of a RadiusProxy, with what their nodes add.
+    pub(crate) fn pods(&self, key: &ProxyKey) -> Vec<PodState> {
+        let nodes = read(&self.nodes);
+        read(&self.pods)
+            .of(&key.namespace, &key.name)
+            .map(|(_, pod)| {
+                let node = pod
+                    .node
+                    .as_deref()
+                    .and_then(|name| nodes.find(&cluster_row(name)));
+                // Without a right to watch nodes nothing is known of any: then each counts as ready.
+                let lost = pod.node.is_some() && node.is_none_or(|node| !node.ready) && nodes.len() > 0;
+                PodState {
+                    zone: node.and_then(|node| node.zone.clone()),
+                    node_ready: !lost,
+                    ..pod.clone()
+                }
+            })
+            .collect()
+    }
+
+    /// The owned objects of one kind and RadiusProxy, by name.
+    pub(crate) fn owned_of(&self, kind: &str, key: &ProxyKey) -> Vec<(String, Owned)> {
+        let Some(view) = self.owned.get(kind) else {
+            return Vec::new();
+        };
+        read(view)
+            .of(&key.namespace, &key.name)
+            .map(|(name, row)| (name.to_owned(), row.clone()))
+            .collect()
+    }
+
+    /// An owned object, when the watch has it.
+    pub(crate) fn owned(&self, object: &Object, key: &ProxyKey) -> Option<Owned> {
+        let row = RowKey {
+            namespace: key.namespace.clone(),
+            proxy: key.name.clone(),
+            name: object.name().to_owned(),
+        };
+        read(self.owned.get(object.kind())?).find(&row).cloned()
+    }
+
+    /// Has every RadiusProxy looked at.
+    pub(crate) fn touch_all(&self) {
+        for proxy in self.proxies() {
+            self.queue.touch(ProxyKey::of(&proxy));
+        }
+    }
+
+    fn touched_by_proxy(&self, change: &Change<Arc<RadiusProxy>>) {
+        if let (Some(before), Some(after)) = (&change.before, &change.after)
+            && same_for_work(before, after)
+        {
+            return;
+        }
+        self.queue
+            .touch(ProxyKey::new(&change.key.namespace, &change.key.name));
+        if let Some(proxy) = change.after.as_ref().or(change.before.as_ref()) {
+            for rival in self.rivals(proxy) {
+                self.queue.touch(ProxyKey::of(&rival));
+            }
+        }
+    }
+
+    fn touched_by_grant(&self, change: &Change<Arc<DirectoryGrant>>) {
+        let spec = |grant: &Option<Arc<DirectoryGrant>>| {
+            grant
+                .as_ref()
+                .map(|grant| (grant.spec.clone(), grant.metadata.deletion_timestamp.is_some()))
+        };
+        if spec(&change.before) != spec(&change.after) {
+            self.touch_all();
+        }
+    }
+
+    fn touched_by_row<V: PartialEq>(&self, change: &Change<V>) {
+        if change.before != change.after && !change.key.proxy.is_empty() {
+            self.queue
+                .touch(ProxyKey::new(&change.key.namespace, &change.key.proxy));
+        }
+    }
+
+    fn touched_by_node(&self, change: &Change<NodeRow>) {
+        if change.before == change.after {
+            return;
+        }
+        let on_it = |pod: &PodState| pod.node.as_deref() == Some(change.key.name.as_str());
+        for (key, _) in read(&self.pods).all().filter(|(_, pod)| on_it(pod)) {
+            self.queue.touch(ProxyKey::new(&key.namespace, &key.proxy));
+        }
+    }
+
+    /// A Secret that may be somebody's source.
+    fn touched_by_source(&self, namespace: &str, name: &str) {
+        let proxies = read(&self.proxies);
+        for (_, proxy) in proxies.inside(namespace) {
+            if secrets_named_by(&proxy.spec).contains(name) {
+                self.queue.touch(ProxyKey::of(proxy));
+            }
+        }
+    }
+}
+
+fn row_key(key: &ProxyKey) -> RowKey {
+    RowKey {
+        namespace: key.namespace.clone(),
+        proxy: key.name.clone(),
+        name: key.name.clone(),
+    }
+}
+
+fn cluster_row(name: &str) -> RowKey {
+    RowKey {
+        namespace: String::new(),
+        proxy: String::new(),
+        name: name.to_owned(),
+    }
+}
+
+fn same_directory(a: &RadiusProxy, b: &RadiusProxy) -> bool {
+    let of = |proxy: &RadiusProxy| {
+        proxy
+            .spec
+            .directory
+            .as_ref()
+            .map(|d| (d.id.clone(), d.region.clone()))
+    };
+    of(a).is_some_and(|directory| of(b) == Some(directory))
+}
+
+/// Whether nothing changed but the status, which is the operator's own.
+fn same_for_work(a: &RadiusProxy, b: &RadiusProxy) -> bool {
+    let of = |proxy: &RadiusProxy| {
+        let m = &proxy.metadata;
+        (
+            m.uid.clone(),
+            m.generation,
+            m.deletion_timestamp.clone(),
+            m.finalizers.clone(),
+            m.annotations.clone(),
+            m.labels.clone(),
+        )
+    };
+    of(a) == of(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use operator_core::api::RadiusProxySpec;
+    use serde_json::json;
+
+    use super::*;
+    use crate::queue::Next;
+
+    fn proxy(name: &str, directory: &str, generation: i64) -> Arc<RadiusProxy> {
+        let spec: RadiusProxySpec = serde_json::from_value(json!({
+            "directory": {"id": directory, "region": "eu-central-1"},
+            "provider": {"totp": {"seedsSecretRef": {"name": "seeds"}}}
+        }))
+        .unwrap();
+        let mut proxy = RadiusProxy::new(name, spec);
+        proxy.metadata.namespace = Some("mfa".to_owned());
+        proxy.metadata.generation = Some(generation);
+        Arc::new(proxy)
+    }
+
+    fn cluster() -> (Cluster, WorkQueue) {
+        let queue = WorkQueue::new();
+        (Cluster::new(queue.clone()), queue)
+    }
+
+    fn put(cluster: &Cluster, proxy: Arc<RadiusProxy>) {
+        let key = row_key(&ProxyKey::of(&proxy));
+        let changes = cluster.proxies.write().unwrap().put(key, proxy);
+        for change in &changes {
+            cluster.touched_by_proxy(change);
+        }
+    }
+
+    fn drain(queue: &WorkQueue) -> Vec<String> {
+        let later = Instant::now() + Duration::from_secs(60);
+        let mut names = Vec::new();
+        while let Next::Start(key) = queue.lock().next(later) {
+            names.push(key.name.clone());
+        }
+        for name in &names {
+            queue.lock().gone(&ProxyKey::new("mfa", name));
+        }
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_status_touches_nobody_and_a_new_spec_the_rivals_too() {
+        let (cluster, queue) = cluster();
+        put(&cluster, proxy("a", "d-0000000001", 1));
+        put(&cluster, proxy("b", "d-0000000001", 1));
+        put(&cluster, proxy("c", "d-0000000002", 1));
+        assert_eq!(drain(&queue), ["a", "b", "c"]);
+        let mut told = (*proxy("a", "d-0000000001", 1)).clone();
+        told.status = Some(operator_core::api::RadiusProxyStatus::default());
+        put(&cluster, Arc::new(told));
+        assert_eq!(drain(&queue), [""; 0]);
+        put(&cluster, proxy("a", "d-0000000001", 2));
+        assert_eq!(drain(&queue), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_secret_touches_those_who_name_it() {
+        let (cluster, queue) = cluster();
+        put(&cluster, proxy("a", "d-0000000001", 1));
+        drain(&queue);
+        cluster.touched_by_source("mfa", "another");
+        cluster.touched_by_source("elsewhere", "seeds");
+        assert_eq!(drain(&queue), [""; 0]);
+        cluster.touched_by_source("mfa", "seeds");
+        assert_eq!(drain(&queue), ["a"]);
+    }
+
+    #[test]
+    fn a_pod_knows_its_zone_and_whether_its_node_is_lost() {
+        let (cluster, _queue) = cluster();
+        let pod = PodState {
+            name: "a-0".to_owned(),
+            node: Some("n1".to_owned()),
+            ..PodState::default()
+        };
+        let key = RowKey {
+            namespace: "mfa".to_owned(),
+            proxy: "a".to_owned(),
+            name: "a-0".to_owned(),
+        };
+        cluster.pods.write().unwrap().put(key, pod);
+        let of_a = ProxyKey::new("mfa", "a");
+        assert!(cluster.pods(&of_a)[0].node_ready, "no node is known at all");
+        let node = |ready| NodeRow {
+            zone: Some("z1".to_owned()),
+            ready,
+        };
+        cluster.nodes.write().unwrap().put(cluster_row("n1"), node(true));
+        assert_eq!(cluster.pods(&of_a)[0].zone.as_deref(), Some("z1"));
+        assert!(cluster.pods(&of_a)[0].node_ready);
+        cluster.nodes.write().unwrap().put(cluster_row("n1"), node(false));
+        assert!(!cluster.pods(&of_a)[0].node_ready);
+    }
+}

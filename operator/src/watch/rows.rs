@@ -1,0 +1,344 @@
+//! From Kubernetes objects to the rows of views.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use operator_core::input::{PodState, Report, StatefulSetState};
+use operator_core::names::{
+    CONFIG_DIGEST_ANNOTATION, CONTAINER, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
+    REPORT_POD_UID_ANNOTATION, REPORT_VERSION_ANNOTATION,
+};
+use proxy_config::ConfigDigest;
+
+/// An object that the operator made, or that carries its label.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Owned {
+    /// The uid of the owner that is its controller.
+    pub(crate) controller: Option<String>,
+    /// Changes with everything that the operator applies.
+    pub(crate) print: u64,
+    /// What decisions need of it beside that it is there.
+    pub(crate) detail: Detail,
+}
+
+/// What decisions need of an owned object.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Detail {
+    /// Nothing.
+    Plain,
+    /// A StatefulSet.
+    StatefulSet(StatefulSetState),
+    /// A Lease: the pod's uid and its report, once it has made one.
+    Report(Option<(String, Report)>),
+    /// A Service: `status.loadBalancer.ingress`.
+    LoadBalancer(Vec<String>),
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeRow {
+    pub(crate) zone: Option<String>,
+    pub(crate) ready: bool,
+}
+
+/// The RadiusProxy that an object is of, by its label.
+pub(crate) fn proxy_label(metadata: &ObjectMeta) -> Option<&str> {
+    metadata.labels.as_ref()?.get(PROXY_LABEL).map(String::as_str)
+}
+
+/// The uid of an object's controller.
+pub(crate) fn controller(metadata: &ObjectMeta) -> Option<String> {
+    let owners = metadata.owner_references.as_ref()?;
+    owners
+        .iter()
+        .find(|owner| owner.controller == Some(true))
+        .map(|owner| owner.uid.clone())
+}
+
+/// A number that changes when somebody changes what the operator applied. Where there is a generation it stands for
+/// the spec, so that a new status is no change; a Lease is renewed by its pod all the time, and only its labels and
+/// its owner are the operator's.
+pub(crate) fn print(kind: &str, metadata: &ObjectMeta) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    metadata.uid.hash(&mut hasher);
+    metadata.labels.hash(&mut hasher);
+    metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    for owner in metadata.owner_references.iter().flatten() {
+        (&owner.uid, owner.controller, owner.block_owner_deletion).hash(&mut hasher);
+    }
+    if kind != "Lease" {
+        metadata.annotations.hash(&mut hasher);
+        match metadata.generation {
+            Some(generation) => generation.hash(&mut hasher),
+            None => metadata.resource_version.hash(&mut hasher),
+        }
+    }
+    hasher.finish()
+}
+
+/// Any owned object by its metadata.
+pub(crate) fn owned(kind: &str, metadata: &ObjectMeta, detail: Detail) -> Owned {
+    Owned {
+        controller: controller(metadata),
+        print: print(kind, metadata),
+        detail,
+    }
+}
+
+/// A StatefulSet as far as decisions need it.
+pub(crate) fn stateful_set(set: &StatefulSet) -> Detail {
+    let status = set.status.clone().unwrap_or_default();
+    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    Detail::StatefulSet(StatefulSetState {
+        generation: set.metadata.generation.unwrap_or_default(),
+        observed_generation: status.observed_generation.unwrap_or_default(),
+        replicas: u32::try_from(replicas).unwrap_or_default(),
+        current_revision: status.current_revision.unwrap_or_default(),
+        update_revision: status.update_revision.unwrap_or_default(),
+    })
+}
+
+/// What a pod reported in its Lease.
+pub(crate) fn report(lease: &Lease) -> Detail {
+    let annotation = |name: &str| {
+        lease
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(name))
+            .cloned()
+    };
+    let uid = annotation(REPORT_POD_UID_ANNOTATION)
+        .or_else(|| lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()));
+    let report = annotation(REPORT_DIGEST_ANNOTATION).map(|digest| Report {
+        digest: ConfigDigest::from_reported(&digest),
+        version: annotation(REPORT_VERSION_ANNOTATION),
+    });
+    Detail::Report(uid.filter(|uid| !uid.is_empty()).zip(report))
+}
+
+/// The addresses and host names of a load balancer.
+pub(crate) fn load_balancer(service: &Service) -> Detail {
+    let ingress = service
+        .status
+        .as_ref()
+        .and_then(|status| status.load_balancer.as_ref())
+        .and_then(|balancer| balancer.ingress.as_ref());
+    Detail::LoadBalancer(
+        ingress
+            .into_iter()
+            .flatten()
+            .flat_map(|each| each.ip.iter().chain(&each.hostname))
+            .cloned()
+            .collect(),
+    )
+}
+
+/// A node's zone and readiness.
+pub(crate) fn node(node: &Node) -> NodeRow {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let labels = node.metadata.labels.as_ref();
+    NodeRow {
+        zone: labels
+            .and_then(|labels| labels.get("topology.kubernetes.io/zone"))
+            .cloned(),
+        ready: conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+    }
+}
+
+/// A pod, without what only its node knows (zone and readiness of the node).
+pub(crate) fn pod(pod: &Pod) -> PodState {
+    let spec = pod.spec.as_ref();
+    let empty = PodStatus::default();
+    let status = pod.status.as_ref().unwrap_or(&empty);
+    let condition = |name: &str| {
+        let found = status.conditions.iter().flatten().find(|each| each.type_ == name);
+        found.map(|each| each.status == "True")
+    };
+    let parse = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<IpAddr>().ok());
+    let mut ips: Vec<IpAddr> = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .filter_map(|each| each.ip.parse().ok())
+        .collect();
+    if ips.is_empty() {
+        ips.extend(parse(&status.pod_ip));
+    }
+    let mut host_ips: Vec<IpAddr> = status
+        .host_ips
+        .iter()
+        .flatten()
+        .filter_map(|each| each.ip.parse().ok())
+        .collect();
+    if host_ips.is_empty() {
+        host_ips.extend(parse(&status.host_ip));
+    }
+    let label = |name: &str| {
+        pod.metadata
+            .labels
+            .as_ref()
+            .and_then(|all| all.get(name))
+            .cloned()
+    };
+    let annotation = |name: &str| {
+        pod.metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(name))
+            .cloned()
+    };
+    let image = spec
+        .and_then(|spec| {
+            spec.containers
+                .iter()
+                .find(|container| container.name == CONTAINER)
+        })
+        .and_then(|container| container.image.clone());
+    PodState {
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        ips,
+        host_ips,
+        node: spec.and_then(|spec| spec.node_name.clone()),
+        zone: None,
+        revision: label("controller-revision-hash"),
+        image: image.unwrap_or_default(),
+        containers_ready: condition("ContainersReady").unwrap_or(false),
+        ended: matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")),
+        deleted: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        node_ready: true,
+        config_digest: annotation(CONFIG_DIGEST_ANNOTATION),
+        gate: condition(READINESS_GATE),
+        waiting: waiting(status),
+    }
+}
+
+/// Why the first container that waits does so.
+fn waiting(status: &PodStatus) -> Option<String> {
+    let unscheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|each| each.type_ == "PodScheduled" && each.status == "False");
+    if let Some(condition) = unscheduled {
+        let reason = condition
+            .reason
+            .clone()
+            .unwrap_or_else(|| "Unschedulable".to_owned());
+        return Some(with_message(reason, condition.message.as_deref()));
+    }
+    status.container_statuses.iter().flatten().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.clone()?;
+        let ordinary = matches!(reason.as_str(), "ContainerCreating" | "PodInitializing");
+        (!ordinary).then(|| with_message(reason, waiting.message.as_deref()))
+    })
+}
+
+fn with_message(reason: String, message: Option<&str>) -> String {
+    match message {
+        Some(message) if !message.is_empty() => format!("{reason}: {message}"),
+        _ => reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn from<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_read_as_far_as_decisions_need_it() {
+        let read = pod(&from(json!({
+            "metadata": {"name": "mfa-0", "uid": "u", "labels": {"controller-revision-hash": "r1"},
+                         "annotations": {"radius-mfa.dev/config-digest": "d"}},
+            "spec": {"nodeName": "n1", "containers": [{"name": "proxy", "image": "p:1"}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}, {"ip": "fd00::9"}],
+                       "hostIP": "10.1.0.1", "conditions": [
+                {"type": "ContainersReady", "status": "True"},
+                {"type": "radius-mfa.dev/registered", "status": "False"}]}
+        })));
+        assert_eq!(
+            read.ips,
+            ["10.0.0.9".parse::<IpAddr>().unwrap(), "fd00::9".parse().unwrap()]
+        );
+        assert_eq!(read.host_ips, ["10.1.0.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            (read.containers_ready, read.gate, read.ended),
+            (true, Some(false), false)
+        );
+        assert_eq!(
+            (read.image.as_str(), read.revision.as_deref()),
+            ("p:1", Some("r1"))
+        );
+        assert_eq!(read.config_digest.as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn a_waiting_container_says_why_and_one_that_is_only_starting_does_not() {
+        let waits = |reason: &str| {
+            pod(&from(json!({"status": {"containerStatuses": [{
+                "name": "proxy", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": reason, "message": "no such image"}}}]}})))
+            .waiting
+        };
+        assert_eq!(
+            waits("ImagePullBackOff").as_deref(),
+            Some("ImagePullBackOff: no such image")
+        );
+        assert_eq!(waits("ContainerCreating"), None);
+    }
+
+    #[test]
+    fn a_lease_counts_as_a_report_once_it_names_pod_and_digest() {
+        let lease = |annotations: serde_json::Value| from(json!({"metadata": {"annotations": annotations}}));
+        assert_eq!(
+            report(&lease(json!({"radius-mfa.dev/config-digest": "d"}))),
+            Detail::Report(None)
+        );
+        let Detail::Report(Some((uid, read))) = report(&lease(json!({
+            "radius-mfa.dev/config-digest": "d", "radius-mfa.dev/pod-uid": "u", "radius-mfa.dev/version": "1"})))
+        else {
+            panic!("no report");
+        };
+        assert_eq!(
+            (uid.as_str(), read.digest.as_str(), read.version.as_deref()),
+            ("u", "d", Some("1"))
+        );
+    }
+
+    #[test]
+    fn a_renewed_lease_and_a_new_status_are_no_change_to_what_was_applied() {
+        let meta = |version: &str, generation: Option<i64>| ObjectMeta {
+            resource_version: Some(version.to_owned()),
+            generation,
+            ..ObjectMeta::default()
+        };
+        assert_eq!(print("Lease", &meta("1", None)), print("Lease", &meta("2", None)));
+        assert_eq!(
+            print("StatefulSet", &meta("1", Some(4))),
+            print("StatefulSet", &meta("2", Some(4)))
+        );
+        assert_ne!(
+            print("StatefulSet", &meta("1", Some(4))),
+            print("StatefulSet", &meta("2", Some(5)))
+        );
+        assert_ne!(
+            print("ConfigMap", &meta("1", None)),
+            print("ConfigMap", &meta("2", None))
+        );
+    }
+}
