@@ -24,7 +24,11 @@ pub fn check(path: PathBuf, offline: bool) -> Result<(), Error> {
             }
         }
     }
-    if problems == 0 { Ok(()) } else { Err(Error::Findings(problems)) }
+    if problems == 0 {
+        Ok(())
+    } else {
+        Err(Error::Findings(problems))
+    }
 }
 
 fn findings(path: PathBuf, offline: bool) -> Result<Vec<Finding>, Error> {
@@ -32,7 +36,11 @@ fn findings(path: PathBuf, offline: bool) -> Result<Vec<Finding>, Error> {
     let loaded = match source.load() {
         Ok(loaded) => loaded,
         Err(Error::CheckConfig(problems)) => {
-            return Ok(problems.0.iter().map(|p| Finding::Problem(p.to_string())).collect());
+            return Ok(problems
+                .0
+                .iter()
+                .map(|p| Finding::Problem(p.to_string()))
+                .collect());
         }
         Err(error) => return Ok(vec![Finding::Problem(error.to_string())]),
     };

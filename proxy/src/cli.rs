@@ -101,7 +101,10 @@ pub enum Qr {
 }
 
 fn parse_digits(text: &str) -> Result<Digits, String> {
-    text.parse().ok().and_then(Digits::new).ok_or_else(|| "must be 6, 7 or 8".to_owned())
+    text.parse()
+        .ok()
+        .and_then(Digits::new)
+        .ok_or_else(|| "must be 6, 7 or 8".to_owned())
 }
 
 fn parse_algorithm(text: &str) -> Result<Algorithm, String> {

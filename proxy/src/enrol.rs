@@ -21,10 +21,19 @@ const MAX_USERS: usize = 1_000_000;
 /// A user's name that cannot stand in a URI, a CSV file that cannot be read, or output that cannot be written.
 pub fn enrol(args: &EnrolArgs) -> Result<(), Error> {
     let users = users(args)?;
-    let uris = users.iter().map(|user| new_key(user, args)).collect::<Result<Vec<_>, _>>()?;
-    let manifest = args.secret_name.as_deref().map(|name| manifest(name, args, &users, &uris)).transpose()?;
+    let uris = users
+        .iter()
+        .map(|user| new_key(user, args))
+        .collect::<Result<Vec<_>, _>>()?;
+    let manifest = args
+        .secret_name
+        .as_deref()
+        .map(|name| manifest(name, args, &users, &uris))
+        .transpose()?;
     if let Some(manifest) = manifest {
-        io::stdout().write_all(manifest.as_bytes()).map_err(Error::Write)?;
+        io::stdout()
+            .write_all(manifest.as_bytes())
+            .map_err(Error::Write)?;
         if args.user.is_some() {
             show(&mut io::stderr(), io::stderr().is_terminal(), args.qr, &uris)?;
         }
@@ -48,7 +57,9 @@ fn users(args: &EnrolArgs) -> Result<Vec<String>, Error> {
             )));
         }
         if !seen.insert(user.to_lowercase()) {
-            return Err(Error::Enrol(format!("{user:?} is listed twice; nobody can have two keys")));
+            return Err(Error::Enrol(format!(
+                "{user:?} is listed twice; nobody can have two keys"
+            )));
         }
     }
     if users.is_empty() {
@@ -74,7 +85,10 @@ fn from_csv(path: &std::path::Path) -> Result<Vec<String>, Error> {
             continue;
         }
         if users.len() >= MAX_USERS {
-            return Err(Error::Enrol(format!("{} lists more than {MAX_USERS} users", path.display())));
+            return Err(Error::Enrol(format!(
+                "{} lists more than {MAX_USERS} users",
+                path.display()
+            )));
         }
         users.push(user.to_owned());
     }
@@ -119,7 +133,8 @@ fn show(out: &mut impl Write, is_terminal: bool, qr: Qr, uris: &[Secret]) -> Res
 /// With colours, black on white whatever the terminal's are; without, light modules are drawn, for the usual light
 /// text on dark ground.
 fn draw(uri: &str, colour: bool) -> Result<String, Error> {
-    let code = QrCode::new(uri).map_err(|error| Error::Enrol(format!("the QR code cannot be drawn: {error}")))?;
+    let code =
+        QrCode::new(uri).map_err(|error| Error::Enrol(format!("the QR code cannot be drawn: {error}")))?;
     let mut renderer = code.render::<Dense1x2>();
     if !colour {
         renderer.dark_color(Dense1x2::Light).light_color(Dense1x2::Dark);
@@ -150,7 +165,11 @@ fn manifest(name: &str, args: &EnrolArgs, users: &[String], uris: &[Secret]) -> 
         lines.push_str(text(uri));
         lines.push('\n');
     }
-    let namespace = args.namespace.as_deref().map(|n| format!("  namespace: {n}\n")).unwrap_or_default();
+    let namespace = args
+        .namespace
+        .as_deref()
+        .map(|n| format!("  namespace: {n}\n"))
+        .unwrap_or_default();
     Ok(format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n{namespace}type: Opaque\ndata:\n  {key}: {}\n",
         BASE64.encode(lines)
@@ -161,7 +180,13 @@ fn manifest(name: &str, args: &EnrolArgs, users: &[String], uris: &[Secret]) -> 
 fn file_name(user: &str) -> String {
     let name: String = user
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '_'
+            }
+        })
         .take(200)
         .collect();
     format!("user-{name}")
@@ -207,9 +232,18 @@ mod tests {
     #[test]
     fn the_manifest_holds_the_line_of_the_seed_file() {
         let uri = Secret::new(b"otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ".to_vec());
-        let yaml = manifest("seeds", &args(), &["CORP\\Jane".to_owned()], std::slice::from_ref(&uri)).unwrap();
+        let yaml = manifest(
+            "seeds",
+            &args(),
+            &["CORP\\Jane".to_owned()],
+            std::slice::from_ref(&uri),
+        )
+        .unwrap();
         let expected = BASE64.encode("otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ\n");
-        assert!(yaml.contains(&format!("  user-CORP_Jane: {expected}\n")), "{yaml}");
+        assert!(
+            yaml.contains(&format!("  user-CORP_Jane: {expected}\n")),
+            "{yaml}"
+        );
         assert!(yaml.contains("  name: seeds\n  namespace: mfa\n"), "{yaml}");
         assert!(manifest("No Good", &args(), &[], &[]).is_err());
     }
@@ -233,7 +267,13 @@ mod tests {
     #[test]
     fn the_qr_code_has_the_quiet_zone_and_no_colour_when_none_is_wanted() {
         let plain = draw("otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ", false).unwrap();
-        assert!(plain.lines().next().is_some_and(|line| line.chars().all(|c| c == '█')), "{plain}");
+        assert!(
+            plain
+                .lines()
+                .next()
+                .is_some_and(|line| line.chars().all(|c| c == '█')),
+            "{plain}"
+        );
         assert!(draw("otpauth://totp/x", true).unwrap().contains("\x1b[30;107m"));
     }
 }

@@ -108,9 +108,9 @@ fn bind_advice(error: &io::Error, address: SocketAddr) -> String {
             ". Port {port} is held by another program: `ss -lnp 'sport = :{port}'` (as root) shows which. End it, or \
              choose another port"
         ),
-        io::ErrorKind::PermissionDenied => format!(
-            ". Ports below 1024 need the right CAP_NET_BIND_SERVICE; {port} may be such a one"
-        ),
+        io::ErrorKind::PermissionDenied => {
+            format!(". Ports below 1024 need the right CAP_NET_BIND_SERVICE; {port} may be such a one")
+        }
         io::ErrorKind::AddrNotAvailable => ". This host does not have that address".to_owned(),
         _ => String::new(),
     }

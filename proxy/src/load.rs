@@ -207,7 +207,9 @@ fn files_of(folder: &Path) -> std::io::Result<Vec<String>> {
         };
         if fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.is_file()) {
             if names.len() >= MAX_FILES_IN_FOLDER {
-                return Err(std::io::Error::other(format!("holds more than {MAX_FILES_IN_FOLDER} files")));
+                return Err(std::io::Error::other(format!(
+                    "holds more than {MAX_FILES_IN_FOLDER} files"
+                )));
             }
             names.push(name.to_owned());
         }
@@ -306,13 +308,23 @@ mod tests {
         fs::remove_file(folder.path().join("secret")).unwrap();
         fs::remove_dir(folder.path().join("seeds")).unwrap();
         let text = source(&folder).load().err().unwrap().to_string();
-        assert!(text.contains("clients[0].secret_files: the file \"secret\" is missing"), "{text}");
+        assert!(
+            text.contains("clients[0].secret_files: the file \"secret\" is missing"),
+            "{text}"
+        );
         assert!(text.contains("the folder \"seeds\""), "{text}");
-        fs::write(folder.path().join("config.toml"), "[provider.totp]\nseed_folder = 1").unwrap();
+        fs::write(
+            folder.path().join("config.toml"),
+            "[provider.totp]\nseed_folder = 1",
+        )
+        .unwrap();
         let text = source(&folder).load().err().unwrap().to_string();
         assert!(text.contains("config.toml") && text.contains("line 2"), "{text}");
         let missing = folder.path().join("none.toml");
         let text = Source::new(missing).unwrap().load().err().unwrap().to_string();
-        assert!(text.contains("none.toml") && text.contains("No such file"), "{text}");
+        assert!(
+            text.contains("none.toml") && text.contains("No such file"),
+            "{text}"
+        );
     }
 }

@@ -116,7 +116,13 @@ impl ProviderMetrics {
     pub fn called(&self, provider: &'static str, step: Step, class: Option<FaultClass>, took: Duration) {
         let class = class.map_or("ok", FaultClass::name);
         let step = step.name();
-        self.calls.get_or_create(&CallLabels { provider, step, class }).inc();
+        self.calls
+            .get_or_create(&CallLabels {
+                provider,
+                step,
+                class,
+            })
+            .inc();
         self.latency
             .get_or_create(&StepLabels { provider, step })
             .observe(took.as_secs_f64());
@@ -209,18 +215,42 @@ impl Metrics {
             self.login_duration.0.clone(),
         );
         r.register("drops", "Datagrams that got no answer", self.drops.clone());
-        r.register("events", "What else the RADIUS engine counts", self.events.clone());
-        r.register("pending_logins", "Logins that wait for a provider", self.pending.clone());
-        r.register("provider_calls", "Calls to a provider", self.provider.calls.clone());
+        r.register(
+            "events",
+            "What else the RADIUS engine counts",
+            self.events.clone(),
+        );
+        r.register(
+            "pending_logins",
+            "Logins that wait for a provider",
+            self.pending.clone(),
+        );
+        r.register(
+            "provider_calls",
+            "Calls to a provider",
+            self.provider.calls.clone(),
+        );
         r.register_with_unit(
             "provider_call_duration",
             "How long calls to a provider took",
             Unit::Seconds,
             self.provider.latency.clone(),
         );
-        r.register("send_failures", "Datagrams that could not be sent", self.send_failures.clone());
-        r.register("lost_records", "Login records that found no room", self.lost_records.clone());
-        r.register("lost_verdicts", "Verdicts that found no room", self.lost_verdicts.clone());
+        r.register(
+            "send_failures",
+            "Datagrams that could not be sent",
+            self.send_failures.clone(),
+        );
+        r.register(
+            "lost_records",
+            "Login records that found no room",
+            self.lost_records.clone(),
+        );
+        r.register(
+            "lost_verdicts",
+            "Verdicts that found no room",
+            self.lost_verdicts.clone(),
+        );
         r.register(
             "record_write_failures",
             "Failed writes of login records",
@@ -232,7 +262,11 @@ impl Metrics {
             "When the running configuration was loaded",
             self.config_loaded.clone(),
         );
-        r.register("config_reloads", "Configurations that were taken over", self.config_reloads.clone());
+        r.register(
+            "config_reloads",
+            "Configurations that were taken over",
+            self.config_reloads.clone(),
+        );
         r.register(
             "config_reload_failures",
             "Configurations that could not be taken over",
@@ -243,7 +277,11 @@ impl Metrics {
             "1 when what runs is what the files say, 0 when they could not be taken over",
             self.config_current.clone(),
         );
-        r.register("used_totp_codes", "TOTP codes remembered as used", self.used_codes.clone());
+        r.register(
+            "used_totp_codes",
+            "TOTP codes remembered as used",
+            self.used_codes.clone(),
+        );
     }
 
     /// All of them in the text format.

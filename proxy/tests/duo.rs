@@ -1,8 +1,15 @@
 //! The Duo provider against a server that says what each test wants.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test ends where it finds something wrong"
+)]
 
-mod support;
 #[path = "support/duo.rs"]
 mod duo;
+mod support;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +21,8 @@ use duo::{Duo, Reply, fail, ok};
 use proxy_config::file::ConfigFile;
 use proxy_config::{Config, Secret};
 use proxy_core::factor::{
-    Basis, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason, UserName, Verdict,
+    Basis, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason, UserName,
+    Verdict,
 };
 use radius_proxy::metrics::ProviderMetrics;
 use radius_proxy::provider::{self, Answer, Asking, Finding, Provider, Pushed, Shared};
@@ -24,11 +32,14 @@ const DEVICES: &str = r#"{"result":"auth","status_msg":"Account is active","devi
     {"device":"DPONE","type":"phone","capabilities":["auto","push","sms","phone","mobile_otp"]},
     {"device":"DHTOKEN","type":"token","name":"20361492"}]}"#;
 const TXID: &str = r#"{"txid":"45f7c92b-f45f-4862-8545-e0f58e78075a"}"#;
-const WAITING: &str = r#"{"result":"waiting","status":"pushed","status_msg":"Pushed a login request to your phone..."}"#;
+const WAITING: &str =
+    r#"{"result":"waiting","status":"pushed","status_msg":"Pushed a login request to your phone..."}"#;
 const ALLOWED: &str = r#"{"result":"allow","status":"allow","status_msg":"Success. Logging you in..."}"#;
 
 fn denied(status: &str) -> Reply {
-    ok(&format!(r#"{{"result":"deny","status":"{status}","status_msg":"No."}}"#))
+    ok(&format!(
+        r#"{{"result":"deny","status":"{status}","status_msg":"No."}}"#
+    ))
 }
 
 /// A login that goes well.
@@ -43,7 +54,10 @@ fn well(endpoint: &str, before: usize, _: &BTreeMap<String, String>) -> Reply {
 }
 
 fn unix_now() -> u64 {
-    SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 struct Asked {
@@ -68,7 +82,10 @@ impl Asked {
         let contents = [
             ("secret".to_owned(), secret(support::SECRET)),
             ("ikey".to_owned(), secret("DISIMULATOR000000001")),
-            ("skey".to_owned(), secret("simulatorsimulatorsimulatorsimulator0000")),
+            (
+                "skey".to_owned(),
+                secret("simulatorsimulatorsimulatorsimulator0000"),
+            ),
         ];
         let config = Config::check(&file, &contents.into()).unwrap();
         let shared = Shared::new(ProviderMetrics::default());
@@ -138,7 +155,10 @@ async fn a_push_is_followed_to_its_approval_over_one_connection() {
     assert_eq!(auth["async"], "1");
     assert_eq!(auth["ipaddr"], "203.0.113.9");
     assert_eq!(auth["display_username"], "LAB\\jane");
-    assert_eq!(auth["pushinfo"], "Address=203.0.113.9&Client=lab&Login%20to=The%20lab");
+    assert_eq!(
+        auth["pushinfo"],
+        "Address=203.0.113.9&Client=lab&Login%20to=The%20lab"
+    );
     for _ in 0..20 {
         assert_eq!(basis(asked.login(Credential::Default).await), Basis::Factor);
     }
@@ -157,7 +177,10 @@ async fn a_passcode_is_checked_at_once_and_starts_no_push() {
         let asked = Asked::new(&duo.config(&format!("signature_version = {version}")));
         let code = |text: &str| Credential::Passcode(Secret::new(text.as_bytes().to_vec()));
         assert_eq!(basis(asked.login(code("123456")).await), Basis::Factor);
-        assert_eq!(reason(asked.login(code("000000")).await), RefusalReason::WrongPasscode);
+        assert_eq!(
+            reason(asked.login(code("000000")).await),
+            RefusalReason::WrongPasscode
+        );
         assert_eq!(asked.pushes.0.load(Ordering::SeqCst), 0);
     }
     assert_eq!(duo.count("auth_status"), 0);
@@ -166,20 +189,38 @@ async fn a_passcode_is_checked_at_once_and_starts_no_push() {
 #[tokio::test]
 async fn what_preauth_and_auth_say_is_what_the_user_gets() {
     let answers: [(&str, Reply, RefusalReason); 8] = [
-        ("preauth", ok(r#"{"result":"deny","status_msg":"x"}"#), RefusalReason::LockedOut),
-        ("preauth", ok(r#"{"result":"enroll","status_msg":"x"}"#), RefusalReason::NotEnrolled),
+        (
+            "preauth",
+            ok(r#"{"result":"deny","status_msg":"x"}"#),
+            RefusalReason::LockedOut,
+        ),
+        (
+            "preauth",
+            ok(r#"{"result":"enroll","status_msg":"x"}"#),
+            RefusalReason::NotEnrolled,
+        ),
         ("auth_status", denied("deny"), RefusalReason::Denied),
         ("auth_status", denied("fraud"), RefusalReason::Fraud),
         ("auth_status", denied("timeout"), RefusalReason::TimedOut),
         ("auth_status", denied("locked_out"), RefusalReason::LockedOut),
-        ("preauth", ok(r#"{"result":"auth","devices":[]}"#), RefusalReason::FactorUnavailable),
-        ("preauth", ok(r#"{"result":"perhaps"}"#), RefusalReason::ProviderMalformed),
+        (
+            "preauth",
+            ok(r#"{"result":"auth","devices":[]}"#),
+            RefusalReason::FactorUnavailable,
+        ),
+        (
+            "preauth",
+            ok(r#"{"result":"perhaps"}"#),
+            RefusalReason::ProviderMalformed,
+        ),
     ];
     for (at, reply, expected) in answers {
         let reply = std::sync::Mutex::new(Some(reply));
-        let duo = Duo::start(move |endpoint, before, parameters| match reply.lock().unwrap().take_if(|_| endpoint == at) {
-            Some(reply) => reply,
-            None => well(endpoint, before, parameters),
+        let duo = Duo::start(move |endpoint, before, parameters| {
+            match reply.lock().unwrap().take_if(|_| endpoint == at) {
+                Some(reply) => reply,
+                None => well(endpoint, before, parameters),
+            }
         })
         .await;
         let asked = Asked::new(&duo.config(""));
@@ -187,7 +228,10 @@ async fn what_preauth_and_auth_say_is_what_the_user_gets() {
     }
     let bypass = Duo::start(|_, _, _| ok(r#"{"result":"allow","status_msg":"Bypass"}"#)).await;
     let asked = Asked::new(&bypass.config(""));
-    assert_eq!(basis(asked.login(Credential::Default).await), Basis::ProviderBypass);
+    assert_eq!(
+        basis(asked.login(Credential::Default).await),
+        Basis::ProviderBypass
+    );
 }
 
 #[tokio::test]
@@ -205,18 +249,61 @@ async fn sms_codes_are_sent_and_the_user_comes_back_with_one() {
     assert_eq!(reason(asked.login(sms).await), RefusalReason::CodesSent);
 }
 
+/// A name, what the server does, whether `fail_mode = "safe"` opens for it, and the reason otherwise.
+type Row = (&'static str, fn() -> Reply, bool, RefusalReason);
+
 /// The failures that a server can show, and whether `fail_mode = "safe"` opens for them in preauth.
-fn faults() -> Vec<(&'static str, fn() -> Reply, bool, RefusalReason)> {
+fn faults() -> Vec<Row> {
     vec![
-        ("5xx", || Reply::Text(503, "<html>"), true, RefusalReason::ProviderError),
-        ("malformed", || Reply::Text(200, "{\"stat\":\"OK\""), true, RefusalReason::ProviderMalformed),
-        ("redirect", || Reply::Text(302, ""), true, RefusalReason::ProviderMalformed),
-        ("closed", || Reply::Close, true, RefusalReason::ProviderUnreachable),
-        ("silent", || Reply::Never, true, RefusalReason::ProviderUnreachable),
-        ("429", || Reply::RetryAfter(3600, String::new()), false, RefusalReason::ProviderThrottled),
+        (
+            "5xx",
+            || Reply::Text(503, "<html>"),
+            true,
+            RefusalReason::ProviderError,
+        ),
+        (
+            "malformed",
+            || Reply::Text(200, "{\"stat\":\"OK\""),
+            true,
+            RefusalReason::ProviderMalformed,
+        ),
+        (
+            "redirect",
+            || Reply::Text(302, ""),
+            true,
+            RefusalReason::ProviderMalformed,
+        ),
+        (
+            "closed",
+            || Reply::Close,
+            true,
+            RefusalReason::ProviderUnreachable,
+        ),
+        (
+            "silent",
+            || Reply::Never,
+            true,
+            RefusalReason::ProviderUnreachable,
+        ),
+        (
+            "429",
+            || Reply::RetryAfter(3600, String::new()),
+            false,
+            RefusalReason::ProviderThrottled,
+        ),
         ("4xx", || fail(40002), false, RefusalReason::ProviderError),
-        ("credentials", || fail(40103), false, RefusalReason::ProviderCredentials),
-        ("forbidden", || fail(40301), false, RefusalReason::ProviderCredentials),
+        (
+            "credentials",
+            || fail(40103),
+            false,
+            RefusalReason::ProviderCredentials,
+        ),
+        (
+            "forbidden",
+            || fail(40301),
+            false,
+            RefusalReason::ProviderCredentials,
+        ),
     ]
 }
 
@@ -265,13 +352,23 @@ async fn a_server_that_is_not_there_or_not_trusted_is_unreachable() {
         reason(asked.login(Credential::Default).await),
         RefusalReason::ProviderUnreachable
     );
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let away = duo
         .config("fail_mode = \"safe\"")
         .replace(&duo.address.port().to_string(), &nobody.to_string());
-    assert_eq!(basis(Asked::new(&away).login(Credential::Default).await), Basis::FailOpen);
+    assert_eq!(
+        basis(Asked::new(&away).login(Credential::Default).await),
+        Basis::FailOpen
+    );
     let findings = Asked::new(&away).provider.rehearse().await;
-    assert!(matches!(&findings[..], [Finding::Problem(text)] if text.contains("outgoing TCP")), "{findings:?}");
+    assert!(
+        matches!(&findings[..], [Finding::Problem(text)] if text.contains("outgoing TCP")),
+        "{findings:?}"
+    );
 }
 
 #[tokio::test]
@@ -300,13 +397,18 @@ async fn a_rate_limit_is_waited_out_and_a_wrong_clock_put_right() {
     assert_eq!(basis(asked.login(Credential::Default).await), Basis::Factor);
     assert_eq!((duo.count("ping"), duo.count("preauth")), (1, 3));
     let findings = asked.provider.rehearse().await;
-    let told = findings.iter().any(|f| matches!(f, Finding::Problem(text) if text.contains("behind Duo's")));
+    let told = findings
+        .iter()
+        .any(|f| matches!(f, Finding::Problem(text) if text.contains("behind Duo's")));
     assert!(told, "{findings:?}");
 }
 
 #[test]
 fn a_pending_push_is_answered_while_the_program_ends_and_its_keys_are_written_nowhere() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let approve = Arc::new(AtomicUsize::new(0));
     let answer = Arc::clone(&approve);
     let duo = runtime.block_on(Duo::start(move |endpoint, before, parameters| match endpoint {
@@ -323,14 +425,19 @@ fn a_pending_push_is_answered_while_the_program_ends_and_its_keys_are_written_no
     assert!(lab.run(&["check"]).status.success());
     let mut proxy = Proxy::start(&lab);
     let login = Login::new("jane", "Directory-Passw0rd!").send(proxy.radius);
-    eventually("the push is sent", || (duo.count("auth_status") > 0).then_some(()));
+    eventually("the push is sent", || {
+        (duo.count("auth_status") > 0).then_some(())
+    });
     proxy.signal("TERM");
     eventually("not ready", || (proxy.get("/readyz").0 == 503).then_some(()));
     approve.store(1, Ordering::SeqCst);
     assert_eq!(login.answer(), support::Answer::Accept);
     assert!(proxy.wait().success());
 
-    let typed = duo.calls().iter().any(|(_, p)| p.values().any(|value| value.contains("Passw0rd")));
+    let typed = duo
+        .calls()
+        .iter()
+        .any(|(_, p)| p.values().any(|value| value.contains("Passw0rd")));
     assert!(!typed, "typed text was sent to the provider");
     let written = lab.read("records.jsonl") + &proxy.log();
     for secret in ["simulatorsimulator", "DISIMULATOR", "Passw0rd", support::SECRET] {

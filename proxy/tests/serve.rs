@@ -1,4 +1,11 @@
 //! The shipped binary with TOTP, on loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test ends where it finds something wrong"
+)]
 
 mod support;
 
@@ -13,9 +20,15 @@ fn a_code_is_accepted_once_and_nothing_typed_is_written_down() {
     let right = code(0);
     assert_eq!(proxy.login("LAB\\Jane", &right), Answer::Accept);
     let replayed = proxy.login("jane", &right);
-    assert!(matches!(&replayed, Answer::Reject(text) if text.contains("used before")), "{replayed:?}");
+    assert!(
+        matches!(&replayed, Answer::Reject(text) if text.contains("used before")),
+        "{replayed:?}"
+    );
     let wrong = proxy.login("jane", "hunter2hunter2");
-    assert!(matches!(&wrong, Answer::Reject(text) if text.contains("authenticator app")), "{wrong:?}");
+    assert!(
+        matches!(&wrong, Answer::Reject(text) if text.contains("authenticator app")),
+        "{wrong:?}"
+    );
     assert!(matches!(proxy.login("nobody", "000000"), Answer::Reject(_)));
     proxy.signal("TERM");
     assert!(proxy.wait().success());
@@ -24,7 +37,13 @@ fn a_code_is_accepted_once_and_nothing_typed_is_written_down() {
     let reasons: Vec<_> = records
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .map(|record| (record["user"].clone(), record["result"].clone(), record["reason"].clone()))
+        .map(|record| {
+            (
+                record["user"].clone(),
+                record["result"].clone(),
+                record["reason"].clone(),
+            )
+        })
         .collect();
     let row = |user: &str, result: &str, reason: Option<&str>| (user.into(), result.into(), reason.into());
     assert_eq!(
@@ -50,7 +69,9 @@ fn a_new_user_can_log_in_without_a_restart_and_a_used_code_stays_used() {
     assert_eq!(proxy.login("jane", &right), Answer::Accept);
     lab.write("seeds/joe", &format!("otpauth://totp/joe?secret={SEED_TEXT}\n"));
     let (_, before) = proxy.get("/config-digest");
-    eventually("the new seed runs", || (proxy.get("/config-digest").1 != before).then_some(()));
+    eventually("the new seed runs", || {
+        (proxy.get("/config-digest").1 != before).then_some(())
+    });
     assert_eq!(proxy.login("joe", &code(0)), Answer::Accept);
     assert!(matches!(proxy.login("jane", &right), Answer::Reject(text) if text.contains("used before")));
     assert_eq!(proxy.metric("radius_proxy_config_reloads_total"), 1.0);
@@ -61,13 +82,19 @@ fn a_bad_configuration_is_told_and_the_old_one_runs_on() {
     let lab = Lab::totp();
     let proxy = Proxy::start(&lab);
     let (_, before) = proxy.get("/config-digest");
-    lab.write("config.toml", &config("[provider.totp]\nseed_folders = [\"seeds\"]\nskew = 1\n"));
+    lab.write(
+        "config.toml",
+        &config("[provider.totp]\nseed_folders = [\"seeds\"]\nskew = 1\n"),
+    );
     proxy.signal("HUP");
     eventually("the failure is counted", || {
         (proxy.metric("radius_proxy_config_reload_failures_total") >= 1.0).then_some(())
     });
     let (status, text) = proxy.get("/readyz");
-    assert!(status == 200 && text.contains("not taken over") && text.contains("skew"), "{text}");
+    assert!(
+        status == 200 && text.contains("not taken over") && text.contains("skew"),
+        "{text}"
+    );
     assert_eq!(proxy.metric("radius_proxy_config_current"), 0.0);
     assert_eq!(proxy.get("/config-digest").1, before);
     assert_eq!(proxy.login("jane", &code(0)), Answer::Accept);
@@ -83,12 +110,16 @@ fn a_rotated_file_of_records_is_opened_anew() {
     let lab = Lab::totp();
     let proxy = Proxy::start(&lab);
     assert!(matches!(proxy.login("nobody", "000000"), Answer::Reject(_)));
-    eventually("the first record", || support::holds(&lab.path("records.jsonl"), "nobody").then_some(()));
+    eventually("the first record", || {
+        support::holds(&lab.path("records.jsonl"), "nobody").then_some(())
+    });
     std::fs::rename(lab.path("records.jsonl"), lab.path("records.1")).unwrap();
     proxy.signal("HUP");
     eventually("a new file", || lab.path("records.jsonl").exists().then_some(()));
     assert!(matches!(proxy.login("somebody", "000000"), Answer::Reject(_)));
-    eventually("its record", || support::holds(&lab.path("records.jsonl"), "somebody").then_some(()));
+    eventually("its record", || {
+        support::holds(&lab.path("records.jsonl"), "somebody").then_some(())
+    });
     assert!(!support::holds(&lab.path("records.1"), "somebody"));
 }
 
@@ -104,8 +135,12 @@ fn random_bytes_are_dropped_and_counted() {
     }
     let dropped = || -> f64 {
         let (_, metrics) = proxy.get("/metrics");
-        let values = metrics.lines().filter(|line| line.starts_with("radius_proxy_drops_total{"));
-        values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        let values = metrics
+            .lines()
+            .filter(|line| line.starts_with("radius_proxy_drops_total{"));
+        values
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     };
     eventually("all six are counted", || (dropped() >= 6.0).then_some(()));
     assert_eq!(proxy.login("jane", &code(0)), Answer::Accept);
@@ -121,7 +156,10 @@ fn the_admin_port_says_how_it_is() {
     assert_eq!(proxy.get("/secrets").0, 404);
     let (status, metrics) = proxy.get("/metrics");
     assert_eq!(status, 200);
-    assert!(metrics.contains("radius_proxy_info{") && metrics.ends_with("# EOF\n"), "{metrics}");
+    assert!(
+        metrics.contains("radius_proxy_info{") && metrics.ends_with("# EOF\n"),
+        "{metrics}"
+    );
 }
 
 #[test]
@@ -133,14 +171,25 @@ fn what_keeps_it_from_starting_is_told_in_one_line_that_says_what_to_do() {
     for (config, words) in [
         (text, [port.as_str(), "ss -lnp"]),
         ("[server]\nlisten = 5\n".to_owned(), ["line 2", "config.toml"]),
-        (config("[provider.okta]\norg_url = \"https://localhost\"\ncredentials.token.token_file = \"secret\"\n"), ["okta", "duo or totp"]),
-        (config(TOTP).replace("\"secret\"", "\"none\""), ["clients[0].secret_files", "\"none\" is missing"]),
+        (
+            config(
+                "[provider.okta]\norg_url = \"https://localhost\"\ncredentials.token.token_file = \"secret\"\n",
+            ),
+            ["okta", "duo or totp"],
+        ),
+        (
+            config(TOTP).replace("\"secret\"", "\"none\""),
+            ["clients[0].secret_files", "\"none\" is missing"],
+        ),
     ] {
         lab.write("config.toml", &config);
         let output = lab.run(&["serve"]);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{error}");
-        assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+        assert!(
+            words.iter().all(|word| error.contains(word)),
+            "{words:?}: {error}"
+        );
         assert!(!error.contains(SECRET) && !error.contains(SEED_TEXT), "{error}");
     }
     let usage = support::binary().args(["serve", "--nonsense"]).output().unwrap();
@@ -152,27 +201,56 @@ fn check_tells_each_problem_on_a_line_of_its_own() {
     let lab = Lab::totp();
     let good = lab.run(&["check"]);
     assert!(good.status.success(), "{good:?}");
-    assert!(String::from_utf8(good.stdout).unwrap().contains("ok: totp: 1 user(s) can log in"));
-    lab.write("seeds/more", "otpauth://totp/joe?secret=1\notpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\n");
+    assert!(
+        String::from_utf8(good.stdout)
+            .unwrap()
+            .contains("ok: totp: 1 user(s) can log in")
+    );
+    lab.write(
+        "seeds/more",
+        "otpauth://totp/joe?secret=1\notpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\n",
+    );
     let bad = lab.run(&["check"]);
     let problems = String::from_utf8(bad.stderr).unwrap();
     assert_eq!(bad.status.code(), Some(1));
-    assert!(problems.contains("problem: seeds/more: line 1 has a secret that is not base32"), "{problems}");
-    assert!(problems.contains("problem: seeds/more: line 2 is one more seed of user \"jane\""), "{problems}");
+    assert!(
+        problems.contains("problem: seeds/more: line 1 has a secret that is not base32"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("problem: seeds/more: line 2 is one more seed of user \"jane\""),
+        "{problems}"
+    );
 }
 
 #[test]
 fn an_enrolled_user_can_log_in() {
     let lab = Lab::totp();
-    let enrolled = support::binary().args(["totp", "enrol", "--user", "kim", "--qr", "always"]).output().unwrap();
+    let enrolled = support::binary()
+        .args(["totp", "enrol", "--user", "kim", "--qr", "always"])
+        .output()
+        .unwrap();
     let shown = String::from_utf8(enrolled.stdout).unwrap();
     assert!(shown.contains('█'), "{shown}");
     lab.write("seeds/kim", shown.lines().next().unwrap());
     let checked = lab.run(&["check"]);
     assert!(String::from_utf8(checked.stdout).unwrap().contains("2 user(s)"));
     let manifest = support::binary()
-        .args(["totp", "enrol", "--user", "kim", "--secret-name", "seeds", "--namespace", "mfa"])
+        .args([
+            "totp",
+            "enrol",
+            "--user",
+            "kim",
+            "--secret-name",
+            "seeds",
+            "--namespace",
+            "mfa",
+        ])
         .output()
         .unwrap();
-    assert!(String::from_utf8(manifest.stdout).unwrap().starts_with("apiVersion: v1\nkind: Secret\n"));
+    assert!(
+        String::from_utf8(manifest.stdout)
+            .unwrap()
+            .starts_with("apiVersion: v1\nkind: Secret\n")
+    );
 }

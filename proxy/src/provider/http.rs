@@ -52,7 +52,11 @@ impl Transports {
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(_, transport)| transport.strong_count() > 0);
-        if let Some(transport) = known.iter().find(|(k, _)| *k == key).and_then(|(_, t)| t.upgrade()) {
+        if let Some(transport) = known
+            .iter()
+            .find(|(k, _)| *k == key)
+            .and_then(|(_, t)| t.upgrade())
+        {
             return Ok(transport);
         }
         let transport = Arc::new(Transport {
@@ -73,7 +77,8 @@ fn tls(ca_bundle: Option<&str>) -> Result<rustls::ClientConfig, Error> {
     match ca_bundle {
         Some(pem) => {
             for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|_| Error::TrustCertificates("ca_bundle is not valid PEM".into()))?;
+                let certificate =
+                    certificate.map_err(|_| Error::TrustCertificates("ca_bundle is not valid PEM".into()))?;
                 roots
                     .add(certificate)
                     .map_err(|error| Error::TrustCertificates(format!("ca_bundle: {error}")))?;
@@ -153,11 +158,18 @@ impl Transport {
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|e| classify(&e))? {
                 if body.len() + chunk.len() > MAX_BODY {
-                    return Err(Fault::after_sending(FaultClass::Malformed, "the answer is longer than 256 KiB"));
+                    return Err(Fault::after_sending(
+                        FaultClass::Malformed,
+                        "the answer is longer than 256 KiB",
+                    ));
                 }
                 body.extend_from_slice(&chunk);
             }
-            Ok(Answer { status, headers, body })
+            Ok(Answer {
+                status,
+                headers,
+                body,
+            })
         };
         match tokio::time::timeout(timeout, Box::pin(exchange)).await {
             Ok(result) => result,
@@ -236,7 +248,11 @@ fn classify(error: &reqwest::Error) -> Fault {
     });
     Fault {
         class,
-        detail: if detail.is_empty() { "the call failed".to_owned() } else { detail },
+        detail: if detail.is_empty() {
+            "the call failed".to_owned()
+        } else {
+            detail
+        },
         retry_after: None,
         may_have_arrived: !error.is_connect(),
     }

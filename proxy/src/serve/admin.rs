@@ -80,7 +80,8 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
         "/readyz" => ready(state),
         "/metrics" => {
             let mut response = text(StatusCode::OK, state.metrics.encode());
-            let format = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            let format =
+                HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, format);
             response
         }
@@ -95,7 +96,10 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
 /// Serving an older configuration than the one on disk is worth a word, and not worth taking a server away.
 fn ready(state: &State) -> Response<Full<Bytes>> {
     if state.is_draining() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "ending: pending logins are answered\n".to_owned());
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ending: pending logins are answered\n".to_owned(),
+        );
     }
     match state.problem() {
         None => text(StatusCode::OK, "ok\n".to_owned()),
@@ -110,7 +114,10 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

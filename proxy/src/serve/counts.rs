@@ -19,7 +19,9 @@ impl Counts {
     /// Every reason and event is there from the start, as 0: an alert on a rate needs the point before the first.
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         for reason in DropReason::ALL {
-            let _ = metrics.drops.get_or_create(&ReasonLabel { reason: reason.name() });
+            let _ = metrics.drops.get_or_create(&ReasonLabel {
+                reason: reason.name(),
+            });
         }
         for event in Event::ALL {
             let _ = metrics.events.get_or_create(&EventLabel { event: event.name() });
@@ -55,14 +57,20 @@ impl Counts {
             self.metrics.logins.get_or_create(&labels).inc_by(count);
         }
         for reason in DropReason::ALL {
-            let more = counters.drops(*reason).saturating_sub(self.published.drops(*reason));
+            let more = counters
+                .drops(*reason)
+                .saturating_sub(self.published.drops(*reason));
             if more > 0 {
-                let label = ReasonLabel { reason: reason.name() };
+                let label = ReasonLabel {
+                    reason: reason.name(),
+                };
                 self.metrics.drops.get_or_create(&label).inc_by(more);
             }
         }
         for event in Event::ALL {
-            let more = counters.events(*event).saturating_sub(self.published.events(*event));
+            let more = counters
+                .events(*event)
+                .saturating_sub(self.published.events(*event));
             if more > 0 {
                 let label = EventLabel { event: event.name() };
                 self.metrics.events.get_or_create(&label).inc_by(more);

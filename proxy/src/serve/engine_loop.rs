@@ -98,7 +98,12 @@ impl EngineLoop {
             for index in 0..self.parts.sockets.len() {
                 is_idle &= self.receive(&mut receiver, now, index) == 0;
             }
-            if self.parts.engine.next_deadline().is_some_and(|deadline| deadline <= now.monotonic) {
+            if self
+                .parts
+                .engine
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= now.monotonic)
+            {
                 self.parts.engine.tick(now, &mut self.outputs);
             }
             self.act(now);
@@ -145,7 +150,8 @@ impl EngineLoop {
             }
             Message::Drain => {
                 self.parts.engine.drain();
-                self.drain_until.get_or_insert(now.monotonic.saturating_add(self.parts.running.drain));
+                self.drain_until
+                    .get_or_insert(now.monotonic.saturating_add(self.parts.running.drain));
             }
         }
     }
@@ -188,7 +194,11 @@ impl EngineLoop {
         match Arc::clone(&self.parts.running.provider).ask(request, asking) {
             Answer::Now(verdict) => self.parts.engine.verdict(now, login, verdict, &mut self.outputs),
             Answer::Later(_) if self.tasks.len() >= self.parts.running.max_pending => {
-                let verdict = refused(None, RefusalReason::Throttled, "Too many logins are waiting. Try again.");
+                let verdict = refused(
+                    None,
+                    RefusalReason::Throttled,
+                    "Too many logins are waiting. Try again.",
+                );
                 self.parts.engine.verdict(now, login, verdict, &mut self.outputs);
             }
             Answer::Later(future) => self.follow(login, future),
@@ -207,10 +217,11 @@ impl EngineLoop {
     fn send(&mut self, now: Now) {
         let metrics = &self.parts.metrics;
         let mut first: Option<(SocketAddr, std::io::Error)> = None;
-        self.sender.send(&self.parts.sockets, self.outputs.datagrams(), |to, error| {
-            metrics.send_failures.inc();
-            first.get_or_insert((to, error));
-        });
+        self.sender
+            .send(&self.parts.sockets, self.outputs.datagrams(), |to, error| {
+                metrics.send_failures.inc();
+                first.get_or_insert((to, error));
+            });
         let quiet = now.monotonic.saturating_sub(self.send_failures_told) >= Duration::from_secs(1);
         if let Some((to, error)) = first.filter(|_| quiet) {
             self.send_failures_told = now.monotonic;
@@ -233,10 +244,17 @@ impl EngineLoop {
     /// Waits for a datagram, a message or the next deadline.
     fn wait(&self) {
         let now = self.parts.clock.now().monotonic;
-        let due = self.parts.engine.next_deadline().map(|deadline| deadline.saturating_sub(now));
+        let due = self
+            .parts
+            .engine
+            .next_deadline()
+            .map(|deadline| deadline.saturating_sub(now));
         let drained = self.drain_until.map(|until| until.saturating_sub(now));
         let records = self.parts.records.is_waiting().then_some(HAND_OVER_AFTER);
-        let longest = [due, drained, records].into_iter().flatten().fold(LONGEST_WAIT, Duration::min);
+        let longest = [due, drained, records]
+            .into_iter()
+            .flatten()
+            .fold(LONGEST_WAIT, Duration::min);
         // Rounded up: waking just before a deadline would be waking twice.
         let longest = longest.saturating_add(Duration::from_micros(50));
         let timeout = Timespec {

@@ -44,10 +44,11 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Result<Self, Error> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| Error::Start {
-            what: "eventfd",
-            source: error.into(),
-        })?;
+        let bell =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| Error::Start {
+                what: "eventfd",
+                source: error.into(),
+            })?;
         Ok(Self {
             queue: Mutex::new(Vec::new()),
             bell,
@@ -105,7 +106,10 @@ mod tests {
 
     fn rings(mailbox: &Mailbox) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(mailbox.bell(), PollFlags::IN)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         poll(&mut fds, Some(&at_once)).unwrap() == 1
     }
 

@@ -98,8 +98,23 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
         config_digest = %loaded.digest,
         "serving"
     );
-    let reloader = Reloader::new(source, fingerprint, shared, Arc::clone(&mailbox), Arc::clone(&state), loaded);
-    runtime.block_on(supervise(signals, reloader, admin, &state, &mailbox, &writer, engine_ended));
+    let reloader = Reloader::new(
+        source,
+        fingerprint,
+        shared,
+        Arc::clone(&mailbox),
+        Arc::clone(&state),
+        loaded,
+    );
+    runtime.block_on(supervise(
+        signals,
+        reloader,
+        admin,
+        &state,
+        &mailbox,
+        &writer,
+        engine_ended,
+    ));
     // The engine has handed over its last records; it is gone, so that the writer sees the end of them.
     let in_order = thread.join().is_ok();
     writer.finish();
@@ -209,7 +224,9 @@ fn complain(provider: &dyn Provider) {
 }
 
 fn runtime() -> Result<Runtime, Error> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+    let workers = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_WORKERS);
     Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(2)

@@ -93,7 +93,10 @@ impl Records {
         if self.buffer.is_empty() {
             return;
         }
-        match self.orders.try_send(Order::Write(std::mem::take(&mut self.buffer))) {
+        match self
+            .orders
+            .try_send(Order::Write(std::mem::take(&mut self.buffer)))
+        {
             Ok(()) => self.since = None,
             Err(TrySendError::Full(Order::Write(buffer))) => self.buffer = buffer,
             Err(_) => {}

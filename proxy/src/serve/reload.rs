@@ -51,7 +51,10 @@ impl Reloader {
 
     /// Whether a file looks different than when it was last read.
     pub(super) fn has_changed(&self) -> bool {
-        self.state.metrics.used_codes.set(i64::try_from(self.shared.used_codes.len()).unwrap_or(i64::MAX));
+        self.state
+            .metrics
+            .used_codes
+            .set(i64::try_from(self.shared.used_codes.len()).unwrap_or(i64::MAX));
         self.source.fingerprint() != self.fingerprint
     }
 
@@ -75,7 +78,11 @@ impl Reloader {
         let result = self.take_over();
         // The files that are named may be others now.
         let after = self.source.fingerprint();
-        self.fingerprint = if result.is_ok() && after != before { after } else { before };
+        self.fingerprint = if result.is_ok() && after != before {
+            after
+        } else {
+            before
+        };
         if let Err(error) = result {
             tracing::error!("the configuration on disk is not taken over, the old one runs on: {error}");
             self.state.kept_old(error.to_string());
@@ -90,7 +97,9 @@ impl Reloader {
         }
         let provider = provider::build(&loaded.config, &self.shared)?;
         complain(provider.as_ref());
-        if loaded.config.listen != self.loaded.config.listen || loaded.config.admin != self.loaded.config.admin {
+        if loaded.config.listen != self.loaded.config.listen
+            || loaded.config.admin != self.loaded.config.admin
+        {
             tracing::warn!("server.listen and server.admin are taken over at the next start");
         }
         self.mailbox

@@ -49,13 +49,19 @@ enum ReportError {
 impl Report {
     /// From `POD_NAME`, `POD_NAMESPACE`, `REPORT_LEASE` (its name) and `POD_UID`; `None` outside Kubernetes.
     pub(super) fn from_environment() -> Option<Self> {
-        let of = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        let of = |name| {
+            std::env::var(name)
+                .ok()
+                .filter(|value: &String| !value.is_empty())
+        };
         let (pod, namespace, lease) = (of("POD_NAME")?, of("POD_NAMESPACE")?, of("REPORT_LEASE")?);
         let host = of("KUBERNETES_SERVICE_HOST")?;
         let port = of("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
         let url = url(&host, &port, &namespace, &lease);
         if url.is_none() {
-            tracing::error!("KUBERNETES_SERVICE_HOST, POD_NAMESPACE or REPORT_LEASE make no address; nothing is reported");
+            tracing::error!(
+                "KUBERNETES_SERVICE_HOST, POD_NAMESPACE or REPORT_LEASE make no address; nothing is reported"
+            );
         }
         Some(Self {
             url: url?,
@@ -92,7 +98,8 @@ impl Report {
 
     async fn send(&self, digest: &ConfigDigest) -> Result<(), ReportError> {
         let read = |name: &'static str| {
-            std::fs::read_to_string(format!("{FOLDER}/{name}")).map_err(|error| ReportError::Read(name, error))
+            std::fs::read_to_string(format!("{FOLDER}/{name}"))
+                .map_err(|error| ReportError::Read(name, error))
         };
         // The kubelet renews the token in place.
         let (token, ca) = (read("token")?, read("ca.crt")?);
@@ -103,9 +110,15 @@ impl Report {
         bearer.set_sensitive(true);
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, bearer);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/merge-patch+json"),
+        );
         *request.body_mut() = Some(patch(digest, self.holder.as_deref(), SystemTime::now()).into());
-        let answer = transport.call(request, TIMEOUT).await.map_err(ReportError::Call)?;
+        let answer = transport
+            .call(request, TIMEOUT)
+            .await
+            .map_err(ReportError::Call)?;
         match answer.status {
             200..=299 => Ok(()),
             status => Err(ReportError::Status(status)),
@@ -114,7 +127,11 @@ impl Report {
 }
 
 fn url(host: &str, port: &str, namespace: &str, lease: &str) -> Option<Url> {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
     let mut url = Url::parse(&format!("https://{host}:{port}/")).ok()?;
     url.path_segments_mut().ok()?.pop_if_empty().extend([
         "apis",
@@ -154,7 +171,10 @@ mod tests {
             url("fd00::1", "6443", "mfa", "radius-0").unwrap().as_str(),
             "https://[fd00::1]:6443/apis/coordination.k8s.io/v1/namespaces/mfa/leases/radius-0?fieldManager=radius-proxy"
         );
-        let path = url("10.96.0.1", "443", "mfa", "x/../y").unwrap().path().to_owned();
+        let path = url("10.96.0.1", "443", "mfa", "x/../y")
+            .unwrap()
+            .path()
+            .to_owned();
         assert!(path.ends_with("/namespaces/mfa/leases/x%2F..%2Fy"), "{path}");
     }
 
@@ -163,7 +183,10 @@ mod tests {
         let digest = ConfigDigest::from_reported("abc");
         let time = UNIX_EPOCH + Duration::from_secs(1_709_210_096);
         let patch: serde_json::Value = serde_json::from_str(&patch(&digest, Some("uid-1"), time)).unwrap();
-        assert_eq!(patch["metadata"]["annotations"]["radius-mfa.dev/config-digest"], "abc");
+        assert_eq!(
+            patch["metadata"]["annotations"]["radius-mfa.dev/config-digest"],
+            "abc"
+        );
         assert_eq!(patch["spec"]["holderIdentity"], "uid-1");
         assert_eq!(patch["spec"]["renewTime"], "2024-02-29T12:34:56.000000Z");
     }

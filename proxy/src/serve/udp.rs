@@ -9,7 +9,8 @@ use nix::cmsg_space;
 use nix::libc;
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg,
+    setsockopt,
 };
 use proxy_core::outputs::{Datagram, SocketId};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -147,7 +148,11 @@ impl Receiver {
         Self {
             buffer: vec![0; BATCH * MAX_PACKET],
             arrived: Vec::with_capacity(BATCH),
-            headers: sockets.sockets.iter().map(|_| MultiHeaders::preallocate(BATCH, control())).collect(),
+            headers: sockets
+                .sockets
+                .iter()
+                .map(|_| MultiHeaders::preallocate(BATCH, control()))
+                .collect(),
         }
     }
 
@@ -175,7 +180,10 @@ impl Receiver {
             };
             for (message, place) in results.zip(&mut locals) {
                 let from = message.address.as_ref().and_then(to_std);
-                let local = message.cmsgs().ok().and_then(|mut cmsgs| cmsgs.find_map(|c| local_of(&c)));
+                let local = message
+                    .cmsgs()
+                    .ok()
+                    .and_then(|mut cmsgs| cmsgs.find_map(|c| local_of(&c)));
                 *place = from.map(|from| (from, local, message.bytes));
             }
         }
@@ -185,7 +193,11 @@ impl Receiver {
             self.arrived.push(Arrived { from, path, length });
         }
         for (arrived, bytes) in self.arrived.iter().zip(self.buffer.chunks_exact(MAX_PACKET)) {
-            each(arrived.from, arrived.path, bytes.get(..arrived.length).unwrap_or(bytes));
+            each(
+                arrived.from,
+                arrived.path,
+                bytes.get(..arrived.length).unwrap_or(bytes),
+            );
         }
         Ok(self.arrived.len())
     }
@@ -233,8 +245,12 @@ impl Sender {
         mut run: &[Datagram<'_>],
         failed: &mut impl FnMut(SocketAddr, io::Error),
     ) {
-        let path = run.first().and_then(|first| sockets.paths.get(first.socket.0 as usize));
-        let Some((bound, local)) = path.and_then(|(index, local)| Some((sockets.sockets.get(*index)?, *local))) else {
+        let path = run
+            .first()
+            .and_then(|first| sockets.paths.get(first.socket.0 as usize));
+        let Some((bound, local)) =
+            path.and_then(|(index, local)| Some((sockets.sockets.get(*index)?, *local)))
+        else {
             return;
         };
         let mut waited = false;
@@ -310,7 +326,11 @@ fn local_of(message: &ControlMessageOwned) -> Option<Local> {
         }
         ControlMessageOwned::Ipv6PacketInfo(info) => {
             let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-            let interface = if address.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
+            let interface = if address.is_unicast_link_local() {
+                info.ipi6_ifindex
+            } else {
+                0
+            };
             Some(Local::V6(address, interface))
         }
         _ => None,
@@ -321,9 +341,14 @@ fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
         return Some(SocketAddr::V4(SocketAddrV4::new(v4.ip(), v4.port())));
     }
-    address
-        .as_sockaddr_in6()
-        .map(|v6| SocketAddr::V6(SocketAddrV6::new(v6.ip(), v6.port(), v6.flowinfo(), v6.scope_id())))
+    address.as_sockaddr_in6().map(|v6| {
+        SocketAddr::V6(SocketAddrV6::new(
+            v6.ip(),
+            v6.port(),
+            v6.flowinfo(),
+            v6.scope_id(),
+        ))
+    })
 }
 
 fn to_nix(address: SocketAddr, is_v6: bool) -> SockaddrStorage {
@@ -346,7 +371,9 @@ mod tests {
         while seen.len() < count {
             for index in 0..sockets.len() {
                 receiver
-                    .receive(sockets, index, |from, path, bytes| seen.push((from, path, bytes.to_vec())))
+                    .receive(sockets, index, |from, path, bytes| {
+                        seen.push((from, path, bytes.to_vec()));
+                    })
                     .unwrap();
             }
             std::thread::yield_now();
@@ -412,7 +439,10 @@ mod tests {
             panic!("bound twice");
         };
         let text = error.to_string();
-        assert!(text.contains(&address.port().to_string()) && text.contains("ss -lnp"), "{text}");
+        assert!(
+            text.contains(&address.port().to_string()) && text.contains("ss -lnp"),
+            "{text}"
+        );
     }
 
     #[test]

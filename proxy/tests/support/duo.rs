@@ -38,7 +38,10 @@ pub fn ok(response: &str) -> Reply {
 
 pub fn fail(code: u32) -> Reply {
     let status = u16::try_from(code / 100).unwrap();
-    Reply::Json(status, format!(r#"{{"stat":"FAIL","code":{code},"message":"told by the test"}}"#))
+    Reply::Json(
+        status,
+        format!(r#"{{"stat":"FAIL","code":{code},"message":"told by the test"}}"#),
+    )
 }
 
 /// A call: the endpoint's last word, and its parameters.
@@ -55,7 +58,9 @@ pub struct Duo {
 
 impl Duo {
     /// `script` gets the endpoint, how often it was called before, and the parameters.
-    pub async fn start(script: impl Fn(&str, usize, &BTreeMap<String, String>) -> Reply + Send + Sync + 'static) -> Self {
+    pub async fn start(
+        script: impl Fn(&str, usize, &BTreeMap<String, String>) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let (acceptor, ca) = tls();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let duo = Self {
@@ -64,16 +69,20 @@ impl Duo {
             calls: Arc::default(),
             connections: Arc::default(),
         };
-        let (calls, connections): (_, Arc<AtomicUsize>) = (Arc::clone(&duo.calls), Arc::clone(&duo.connections));
+        let (calls, connections): (_, Arc<AtomicUsize>) =
+            (Arc::clone(&duo.calls), Arc::clone(&duo.connections));
         let script: Arc<Script> = Arc::new(script);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, calls, script) = (acceptor.clone(), Arc::clone(&calls), Arc::clone(&script));
                 let connections = Arc::clone(&connections);
                 tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
                     connections.fetch_add(1, Ordering::SeqCst);
-                    let service = service_fn(move |request| answer(request, Arc::clone(&calls), Arc::clone(&script)));
+                    let service =
+                        service_fn(move |request| answer(request, Arc::clone(&calls), Arc::clone(&script)));
                     // The caller sees what became of it.
                     let _ = auto::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service)
@@ -110,12 +119,22 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let endpoint = request.uri().path().rsplit('/').next().unwrap().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map_err(std::io::Error::other)?
+        .to_bytes();
     let parameters: BTreeMap<String, String> = if body.is_empty() {
-        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+        url::form_urlencoded::parse(query.as_bytes())
+            .into_owned()
+            .collect()
     } else {
         match serde_json::from_slice::<BTreeMap<String, Value>>(&body) {
-            Ok(json) => json.into_iter().map(|(k, v)| (k, v.as_str().unwrap().to_owned())).collect(),
+            Ok(json) => json
+                .into_iter()
+                .map(|(k, v)| (k, v.as_str().unwrap().to_owned()))
+                .collect(),
             Err(_) => url::form_urlencoded::parse(&body).into_owned().collect(),
         }
     };
@@ -124,7 +143,8 @@ async fn answer(
         calls.push((endpoint.clone(), parameters.clone()));
         calls.iter().filter(|(name, _)| *name == endpoint).count() - 1
     };
-    let respond = |status: u16, body: String| Response::builder().status(status).body(Full::from(body)).unwrap();
+    let respond =
+        |status: u16, body: String| Response::builder().status(status).body(Full::from(body)).unwrap();
     match script(&endpoint, before, &parameters) {
         Reply::Json(status, body) => Ok(respond(status, body)),
         Reply::Text(status, body) => Ok(respond(status, body.to_owned())),

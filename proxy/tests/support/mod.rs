@@ -64,7 +64,12 @@ impl Lab {
 
     pub fn run(&self, arguments: &[&str]) -> std::process::Output {
         let config = self.path("config.toml");
-        binary().args(arguments).arg("--config").arg(config).output().unwrap()
+        binary()
+            .args(arguments)
+            .arg("--config")
+            .arg(config)
+            .output()
+            .unwrap()
     }
 }
 
@@ -146,7 +151,13 @@ impl Proxy {
 
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -160,7 +171,9 @@ impl Proxy {
     /// The value of a metric, 0 when it is not there.
     pub fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
@@ -180,7 +193,11 @@ impl Drop for Proxy {
 pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let status = text.split(' ').nth(1).unwrap().parse().unwrap();
@@ -225,7 +242,11 @@ impl Login {
         let mut buffer = [0; 4096];
         let length = self.socket.recv(&mut buffer).unwrap();
         let answer = &buffer[..length];
-        assert!(Packet::is_authentic_response(answer, &self.bytes, SECRET.as_bytes()));
+        assert!(Packet::is_authentic_response(
+            answer,
+            &self.bytes,
+            SECRET.as_bytes()
+        ));
         let packet = Packet::decode(answer, SECRET.as_bytes()).unwrap();
         match packet.get_code() {
             Code::AccessAccept => Answer::Accept,

@@ -20,7 +20,7 @@ use crate::provider::http::{Answer, Transport};
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 
 /// One application at Duo.
-pub struct Api {
+pub(super) struct Api {
     /// Where it is.
     pub host: ApiHost,
     /// Its integration key.
@@ -39,7 +39,7 @@ pub struct Api {
 
 /// What Duo says about a user.
 #[derive(Debug)]
-pub enum Preauth {
+pub(super) enum Preauth {
     /// The user needs no second factor (bypass).
     Allow(String),
     /// The user may not log in.
@@ -52,7 +52,7 @@ pub enum Preauth {
 
 /// How an authentication stands.
 #[derive(Debug, Deserialize)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// `allow`, `deny` or `waiting`.
     pub result: String,
     /// Why: `allow`, `deny`, `timeout`, `fraud`, `sent`, …
@@ -137,7 +137,7 @@ impl Api {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn clock_difference(&self, deadline: Instant) -> Result<i64, Fault> {
+    pub(super) async fn clock_difference(&self, deadline: Instant) -> Result<i64, Fault> {
         let time: Time = self.once(&PING, &Parameters::new(), deadline).await?;
         Ok(time.time.saturating_sub(unix_now()))
     }
@@ -146,7 +146,7 @@ impl Api {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn check(&self, deadline: Instant) -> Result<(), Fault> {
+    pub(super) async fn check(&self, deadline: Instant) -> Result<(), Fault> {
         let _: Time = self.call(&CHECK, &Parameters::new(), deadline).await?;
         Ok(())
     }
@@ -155,14 +155,21 @@ impl Api {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn preauth(&self, parameters: &Parameters<'_>, deadline: Instant) -> Result<Preauth, Fault> {
+    pub(super) async fn preauth(
+        &self,
+        parameters: &Parameters<'_>,
+        deadline: Instant,
+    ) -> Result<Preauth, Fault> {
         let answer: PreauthResponse = self.call(&PREAUTH, parameters, deadline).await?;
         match answer.result.as_str() {
             "auth" => Ok(Preauth::Auth(answer.devices)),
             "allow" => Ok(Preauth::Allow(answer.status_msg)),
             "deny" => Ok(Preauth::Deny(answer.status_msg)),
             "enroll" => Ok(Preauth::Enroll(answer.status_msg)),
-            _ => Err(Fault::after_sending(FaultClass::Malformed, "preauth has an unknown result")),
+            _ => Err(Fault::after_sending(
+                FaultClass::Malformed,
+                "preauth has an unknown result",
+            )),
         }
     }
 
@@ -170,7 +177,11 @@ impl Api {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn auth(&self, parameters: &Parameters<'_>, deadline: Instant) -> Result<Outcome, Fault> {
+    pub(super) async fn auth(
+        &self,
+        parameters: &Parameters<'_>,
+        deadline: Instant,
+    ) -> Result<Outcome, Fault> {
         self.call(&AUTH, parameters, deadline).await
     }
 
@@ -178,7 +189,11 @@ impl Api {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn auth_async(&self, parameters: &Parameters<'_>, deadline: Instant) -> Result<String, Fault> {
+    pub(super) async fn auth_async(
+        &self,
+        parameters: &Parameters<'_>,
+        deadline: Instant,
+    ) -> Result<String, Fault> {
         let transaction: Transaction = self.call(&AUTH, parameters, deadline).await?;
         Ok(transaction.txid)
     }
@@ -187,8 +202,9 @@ impl Api {
     ///
     /// # Errors
     /// The call failed.
-    pub async fn status(&self, txid: &str, deadline: Instant) -> Result<Outcome, Fault> {
-        self.call(&AUTH_STATUS, &Parameters::from([("txid", txid)]), deadline).await
+    pub(super) async fn status(&self, txid: &str, deadline: Instant) -> Result<Outcome, Fault> {
+        self.call(&AUTH_STATUS, &Parameters::from([("txid", txid)]), deadline)
+            .await
     }
 
     /// A call with what can be put right: a clock that is off, a rate limit, a connection that was not made or (where
@@ -214,7 +230,10 @@ impl Api {
                     let Ok(difference) = self.clock_difference(deadline).await else {
                         return Err(fault);
                     };
-                    tracing::warn!(seconds = difference, "this host's clock differs from Duo's; correcting for it");
+                    tracing::warn!(
+                        seconds = difference,
+                        "this host's clock differs from Duo's; correcting for it"
+                    );
                     self.clock_offset.store(difference, Ordering::Relaxed);
                 }
                 FaultClass::Throttled => {
@@ -242,8 +261,15 @@ impl Api {
         let begun = Instant::now();
         let timeout = deadline.saturating_duration_since(begun);
         let result = match self.request(endpoint, parameters) {
-            Ok(request) if !timeout.is_zero() => self.transport.call(request, timeout).await.and_then(understand),
-            Ok(_) => Err(Fault::after_sending(FaultClass::Timeout, "no time was left for the call")),
+            Ok(request) if !timeout.is_zero() => self
+                .transport
+                .call(request, timeout)
+                .await
+                .and_then(|answer| understand(&answer)),
+            Ok(_) => Err(Fault::after_sending(
+                FaultClass::Timeout,
+                "no time was left for the call",
+            )),
             Err(fault) => Err(fault),
         };
         let class = result.as_ref().err().map(|fault| fault.class);
@@ -273,7 +299,11 @@ impl Api {
         if !signed.query.is_empty() {
             url.set_query(Some(&signed.query));
         }
-        let method = if endpoint.method == "POST" { Method::POST } else { Method::GET };
+        let method = if endpoint.method == "POST" {
+            Method::POST
+        } else {
+            Method::GET
+        };
         let mut request = Request::new(method, url);
         let headers = request.headers_mut();
         headers.insert(DATE, HeaderValue::from_str(&date).map_err(|_| unusable("date"))?);
@@ -295,14 +325,15 @@ impl Api {
 const BAD_TIME: &str = "40105";
 
 /// Takes Duo's envelope off, or classes the failure by its code.
-fn understand<T: DeserializeOwned>(answer: Answer) -> Result<T, Fault> {
+fn understand<T: DeserializeOwned>(answer: &Answer) -> Result<T, Fault> {
     let retry_after = answer
         .headers
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.trim().parse().ok())
         .map(Duration::from_secs);
     let envelope: Option<Envelope<T>> = serde_json::from_slice(&answer.body).ok();
-    let is_success = (200..=299).contains(&answer.status) && envelope.as_ref().is_some_and(|e| e.stat == "OK");
+    let is_success =
+        (200..=299).contains(&answer.status) && envelope.as_ref().is_some_and(|e| e.stat == "OK");
     if is_success {
         return envelope
             .and_then(|envelope| envelope.response)
@@ -316,8 +347,17 @@ fn understand<T: DeserializeOwned>(answer: Answer) -> Result<T, Fault> {
         _ => FaultClass::ServerError,
     };
     let detail = match envelope {
-        Some(Envelope { code: Some(code), message, .. }) => {
-            let message: String = message.unwrap_or_default().chars().filter(|c| !c.is_control()).take(100).collect();
+        Some(Envelope {
+            code: Some(code),
+            message,
+            ..
+        }) => {
+            let message: String = message
+                .unwrap_or_default()
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(100)
+                .collect();
             format!("{code} {message}")
         }
         _ => format!("HTTP status {} and no answer of Duo's API", answer.status),
@@ -354,7 +394,7 @@ mod tests {
     use reqwest::header::HeaderMap;
 
     fn answer(status: u16, body: &str) -> Result<Time, Fault> {
-        understand(Answer {
+        understand(&Answer {
             status,
             headers: HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]),
             body: body.as_bytes().to_vec(),
@@ -363,28 +403,60 @@ mod tests {
 
     #[test]
     fn each_answer_has_its_class() {
-        assert_eq!(answer(200, r#"{"stat":"OK","response":{"time":7}}"#).unwrap().time, 7);
+        assert_eq!(
+            answer(200, r#"{"stat":"OK","response":{"time":7}}"#)
+                .unwrap()
+                .time,
+            7
+        );
         for (status, body, class) in [
             (200, "<html>", FaultClass::Malformed),
-            (200, r#"{"stat":"OK","response":{"time":"x"}}"#, FaultClass::Malformed),
+            (
+                200,
+                r#"{"stat":"OK","response":{"time":"x"}}"#,
+                FaultClass::Malformed,
+            ),
             (200, r#"{"stat":"OK"}"#, FaultClass::Malformed),
             (302, "", FaultClass::Malformed),
-            (400, r#"{"stat":"FAIL","code":40002,"message":"Invalid request parameters"}"#, FaultClass::ClientError),
-            (401, r#"{"stat":"FAIL","code":40103,"message":"Invalid signature"}"#, FaultClass::Credentials),
-            (403, r#"{"stat":"FAIL","code":40301,"message":"Access forbidden"}"#, FaultClass::Credentials),
-            (429, r#"{"stat":"FAIL","code":42901,"message":"Too many requests"}"#, FaultClass::Throttled),
+            (
+                400,
+                r#"{"stat":"FAIL","code":40002,"message":"Invalid request parameters"}"#,
+                FaultClass::ClientError,
+            ),
+            (
+                401,
+                r#"{"stat":"FAIL","code":40103,"message":"Invalid signature"}"#,
+                FaultClass::Credentials,
+            ),
+            (
+                403,
+                r#"{"stat":"FAIL","code":40301,"message":"Access forbidden"}"#,
+                FaultClass::Credentials,
+            ),
+            (
+                429,
+                r#"{"stat":"FAIL","code":42901,"message":"Too many requests"}"#,
+                FaultClass::Throttled,
+            ),
             (500, "", FaultClass::ServerError),
             (503, "<html>", FaultClass::ServerError),
         ] {
             assert_eq!(answer(status, body).unwrap_err().class, class, "{status} {body}");
         }
-        let fault = answer(429, r#"{"stat":"FAIL","code":42901,"message":"Too many\nrequests"}"#).unwrap_err();
+        let fault = answer(
+            429,
+            r#"{"stat":"FAIL","code":42901,"message":"Too many\nrequests"}"#,
+        )
+        .unwrap_err();
         assert_eq!(fault.retry_after, Some(Duration::from_secs(7)));
         assert_eq!(fault.detail, "42901 Too manyrequests");
     }
 
     #[test]
     fn dates_are_written_as_duo_reads_them() {
-        assert_eq!(rfc_2822(1_345_570_158).unwrap(), "Tue, 21 Aug 2012 17:29:18 -0000");
+        assert_eq!(
+            rfc_2822(1_345_570_158).unwrap(),
+            "Tue, 21 Aug 2012 17:29:18 -0000"
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::provider::refused;
 
 /// A device of the user, as preauth lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Device {
+pub(super) struct Device {
     /// Its id.
     pub device: String,
     /// What it can do: `auto`, `push`, `phone`, `sms`, `mobile_otp`. A hardware token has none.
@@ -18,7 +18,7 @@ pub struct Device {
 
 /// What Duo is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Choice {
+pub(super) enum Choice {
     /// Duo's own choice among what the device can do.
     Auto {
         /// The device's id, or `auto`.
@@ -46,7 +46,7 @@ pub enum Choice {
 impl Choice {
     /// The factor in records.
     #[must_use]
-    pub const fn factor(&self) -> Factor {
+    pub(super) const fn factor(&self) -> Factor {
         match self {
             Self::Auto { .. } => Factor::Auto,
             Self::Push { .. } => Factor::Push,
@@ -62,7 +62,7 @@ impl Choice {
 ///
 /// # Errors
 /// A refusal when no device can do it, when pushes are not allowed now, or when nothing was typed that could be used.
-pub fn choose(
+pub(super) fn choose(
     credential: &Credential,
     devices: &[Device],
     preference: &[DuoFactor],
@@ -102,9 +102,15 @@ fn unavailable(credential: &Credential) -> Verdict {
                 KeywordFactor::Sms => (Factor::Sms, "sms"),
             };
             let which = keyword.device.map_or_else(String::new, |n| n.to_string());
-            (Some(factor), format!("None of your devices can do {name}{which}. Type a passcode."))
+            (
+                Some(factor),
+                format!("None of your devices can do {name}{which}. Type a passcode."),
+            )
         }
-        _ => (None, "None of your devices can be asked. Type a passcode.".to_owned()),
+        _ => (
+            None,
+            "None of your devices can be asked. Type a passcode.".to_owned(),
+        ),
     };
     refused(factor, RefusalReason::FactorUnavailable, message)
 }
@@ -161,7 +167,11 @@ mod tests {
         .into_iter()
         .map(|(device, capabilities)| Device {
             device: device.to_owned(),
-            capabilities: capabilities.split(',').filter(|c| !c.is_empty()).map(str::to_owned).collect(),
+            capabilities: capabilities
+                .split(',')
+                .filter(|c| !c.is_empty())
+                .map(str::to_owned)
+                .collect(),
         })
         .collect()
     }
@@ -171,29 +181,54 @@ mod tests {
     }
 
     fn push(device: &str) -> Option<Choice> {
-        Some(Choice::Push { device: device.into() })
+        Some(Choice::Push {
+            device: device.into(),
+        })
     }
 
     #[test]
     fn what_was_typed_decides_and_counts_the_devices_that_can_do_it() {
         use KeywordFactor::{Auto, Phone, Push, Sms};
-        let pick = |factor, device| choose(&keyword(factor, device), &devices(), &[DuoFactor::Auto], true).ok();
+        let pick =
+            |factor, device| choose(&keyword(factor, device), &devices(), &[DuoFactor::Auto], true).ok();
         assert_eq!(pick(Push, None), push("DSMART"));
         assert_eq!(pick(Push, Some(1)), push("DSMART"));
         assert_eq!(pick(Push, Some(2)), push("DTABLET"));
         assert_eq!(pick(Push, Some(3)), None);
-        assert_eq!(pick(Phone, Some(2)), Some(Choice::Phone { device: "DSMART".into() }));
-        assert_eq!(pick(Sms, None), Some(Choice::Sms { device: "DPHONE".into() }));
-        assert_eq!(pick(Auto, None), Some(Choice::Auto { device: "auto".into() }));
+        assert_eq!(
+            pick(Phone, Some(2)),
+            Some(Choice::Phone {
+                device: "DSMART".into()
+            })
+        );
+        assert_eq!(
+            pick(Sms, None),
+            Some(Choice::Sms {
+                device: "DPHONE".into()
+            })
+        );
+        assert_eq!(
+            pick(Auto, None),
+            Some(Choice::Auto {
+                device: "auto".into()
+            })
+        );
     }
 
     #[test]
     fn the_first_preference_that_a_device_can_do_is_taken() {
-        let pick = |factors: &[DuoFactor], devices: &[Device]| choose(&Credential::Default, devices, factors, true).ok();
+        let pick = |factors: &[DuoFactor], devices: &[Device]| {
+            choose(&Credential::Default, devices, factors, true).ok()
+        };
         use DuoFactor::{Passcode, Phone, Push};
         assert_eq!(pick(&[Passcode, Push, Phone], &devices()), push("DSMART"));
         let old_phone = &devices()[..2];
-        assert_eq!(pick(&[Push, Phone], old_phone), Some(Choice::Phone { device: "DPHONE".into() }));
+        assert_eq!(
+            pick(&[Push, Phone], old_phone),
+            Some(Choice::Phone {
+                device: "DPHONE".into()
+            })
+        );
         let token = &devices()[..1];
         assert_eq!(pick(&[DuoFactor::Auto, Push, Phone], token), None);
     }
@@ -202,7 +237,9 @@ mod tests {
     fn a_cool_down_stops_pushes_and_not_passcodes() {
         let code = Credential::Passcode(Secret::new(b"123456".to_vec()));
         assert!(choose(&code, &devices(), &[DuoFactor::Auto], false).is_ok());
-        let Err(Verdict::Refused(refusal)) = choose(&Credential::Default, &devices(), &[DuoFactor::Auto], false) else {
+        let Err(Verdict::Refused(refusal)) =
+            choose(&Credential::Default, &devices(), &[DuoFactor::Auto], false)
+        else {
             panic!("a push was chosen");
         };
         assert_eq!(refusal.reason, RefusalReason::Throttled);

@@ -42,7 +42,11 @@ impl Duo {
     ///
     /// # Errors
     /// Trusted certificates or a proxy address that cannot be used.
-    pub fn new(config: &proxy_config::Duo, application: Option<String>, shared: &Shared) -> Result<Self, Error> {
+    pub fn new(
+        config: &proxy_config::Duo,
+        application: Option<String>,
+        shared: &Shared,
+    ) -> Result<Self, Error> {
         let transport = shared
             .transports
             .obtain(config.http_proxy.as_deref(), config.ca_bundle.as_deref())?;
@@ -73,16 +77,19 @@ impl Duo {
         let preauth_deadline = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.budget / 2));
         let devices = match self.api.preauth(&parameters, preauth_deadline).await {
             Ok(Preauth::Auth(devices)) => devices,
-            Ok(Preauth::Allow(message)) => return approved(Factor::None, Basis::ProviderBypass, message),
+            Ok(Preauth::Allow(message)) => return approved(Factor::None, Basis::ProviderBypass, &message),
             Ok(Preauth::Deny(message)) => return refused(None, RefusalReason::LockedOut, shown(&message)),
-            Ok(Preauth::Enroll(message)) => return refused(None, RefusalReason::NotEnrolled, shown(&message)),
+            Ok(Preauth::Enroll(message)) => {
+                return refused(None, RefusalReason::NotEnrolled, shown(&message));
+            }
             Err(fault) => return self.failed(Step::Preauth, &fault),
         };
         let choice = match choose(&request.credential, &devices, &self.factors, request.may_push) {
             Ok(choice) => choice,
             Err(refusal) => return refusal,
         };
-        self.authenticate(&request, &choice, parameters, asking, deadline).await
+        self.authenticate(&request, &choice, parameters, asking, deadline)
+            .await
     }
 
     async fn authenticate<'a>(
@@ -149,7 +156,10 @@ impl Duo {
                 Err(fault) => fault,
             };
             // 40002 also says that the long poll ran out.
-            refusals += u32::from(matches!(fault.class, FaultClass::ClientError | FaultClass::Credentials));
+            refusals += u32::from(matches!(
+                fault.class,
+                FaultClass::ClientError | FaultClass::Credentials
+            ));
             let left = deadline.saturating_duration_since(Instant::now());
             if left <= STATUS_PAUSE || refusals >= STATUS_REFUSALS {
                 if fault.class == FaultClass::Timeout || fault.class == FaultClass::ClientError {
@@ -165,8 +175,12 @@ impl Duo {
         match outcome.result.as_str() {
             "allow" => {
                 let bypass = outcome.status == "bypass";
-                let basis = if bypass { Basis::ProviderBypass } else { Basis::Factor };
-                approved(factor, basis, outcome.status_msg.clone())
+                let basis = if bypass {
+                    Basis::ProviderBypass
+                } else {
+                    Basis::Factor
+                };
+                approved(factor, basis, &outcome.status_msg)
             }
             "deny" => {
                 let reason = match outcome.status.as_str() {
@@ -212,14 +226,17 @@ impl Duo {
 
 /// A text as a phone or a login window may show it: nothing that changes how the rest is read, and not too long.
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !is_unsafe_to_show(*c)).take(PUSHINFO_VALUE).collect()
+    text.chars()
+        .filter(|c| !is_unsafe_to_show(*c))
+        .take(PUSHINFO_VALUE)
+        .collect()
 }
 
-fn approved(factor: Factor, basis: Basis, message: String) -> Verdict {
+fn approved(factor: Factor, basis: Basis, message: &str) -> Verdict {
     Verdict::Approved(Approval {
         factor,
         basis,
-        message: (!message.is_empty()).then(|| shown(&message)),
+        message: (!message.is_empty()).then(|| shown(message)),
         found_text: None,
         attributes: Vec::new(),
     })
@@ -236,7 +253,10 @@ impl Provider for Duo {
             let mut findings = Vec::new();
             match self.api.clock_difference(deadline).await {
                 Ok(difference) => {
-                    findings.push(Finding::Good(format!("duo: {} is reached", self.api.host.origin())));
+                    findings.push(Finding::Good(format!(
+                        "duo: {} is reached",
+                        self.api.host.origin()
+                    )));
                     findings.push(clock(difference));
                     self.api.clock_offset.store(difference, Ordering::Relaxed);
                 }
@@ -259,7 +279,9 @@ fn clock(difference: i64) -> Finding {
     let seconds = difference.unsigned_abs();
     let which = if difference < 0 { "ahead of" } else { "behind" };
     match seconds {
-        0..=4 => Finding::Good(format!("duo: this host's clock is right ({seconds} s {which} Duo's)")),
+        0..=4 => Finding::Good(format!(
+            "duo: this host's clock is right ({seconds} s {which} Duo's)"
+        )),
         5..=299 => Finding::Good(format!(
             "duo: this host's clock is {seconds} s {which} Duo's; set it by NTP before it reaches 300 s"
         )),
@@ -273,8 +295,12 @@ fn clock(difference: i64) -> Finding {
 fn problem(origin: &str, fault: &Fault) -> String {
     let advice = match fault.class {
         FaultClass::Dns => "check provider.duo.api_host and this host's name servers",
-        FaultClass::Connect => "check that outgoing TCP to that host and port is allowed, or set provider.duo.http_proxy",
-        FaultClass::Tls => "check the clock, and whether a proxy in between has its own certificate (provider.duo.ca_bundle)",
+        FaultClass::Connect => {
+            "check that outgoing TCP to that host and port is allowed, or set provider.duo.http_proxy"
+        }
+        FaultClass::Tls => {
+            "check the clock, and whether a proxy in between has its own certificate (provider.duo.ca_bundle)"
+        }
         FaultClass::Timeout => "check that outgoing TCP to that host and port is allowed",
         FaultClass::ServerError => "see status.duo.com",
         FaultClass::Throttled => "wait a minute and try again",
@@ -282,7 +308,9 @@ fn problem(origin: &str, fault: &Fault) -> String {
             "copy integration key, secret key and API hostname once more from the application \"Auth API\" in Duo's \
              admin panel; all three belong together"
         }
-        FaultClass::ClientError | FaultClass::Malformed => "check that provider.duo.api_host is Duo's API hostname",
+        FaultClass::ClientError | FaultClass::Malformed => {
+            "check that provider.duo.api_host is Duo's API hostname"
+        }
     };
     format!("duo: {origin}: {fault}; {advice}")
 }
@@ -301,6 +329,8 @@ mod tests {
     fn a_clock_that_is_off_is_told_before_it_matters() {
         assert!(matches!(clock(-3), Finding::Good(_)));
         assert!(matches!(clock(120), Finding::Good(text) if text.contains("120 s behind")));
-        assert!(matches!(clock(-301), Finding::Problem(text) if text.contains("301 s ahead of") && text.contains("NTP")));
+        assert!(
+            matches!(clock(-301), Finding::Problem(text) if text.contains("301 s ahead of") && text.contains("NTP"))
+        );
     }
 }

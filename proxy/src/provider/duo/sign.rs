@@ -10,13 +10,17 @@ use proxy_config::{Secret, SignatureVersion};
 use sha2::{Digest as _, Sha512};
 
 /// A call's parameters, sorted by name as both versions want them.
-pub type Parameters<'a> = BTreeMap<&'static str, &'a str>;
+pub(super) type Parameters<'a> = BTreeMap<&'static str, &'a str>;
 
 /// RFC 3986 section 2.3: everything but the unreserved characters is encoded.
-const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// What is signed besides the keys.
-pub struct Unsigned<'a> {
+pub(super) struct Unsigned<'a> {
     /// RFC 2822, as the Date header has it.
     pub date: &'a str,
     /// `GET` or `POST`.
@@ -31,7 +35,7 @@ pub struct Unsigned<'a> {
 
 /// A request as it is sent.
 #[derive(Debug)]
-pub struct Signed {
+pub(super) struct Signed {
     /// Goes after `?`; may be empty.
     pub query: String,
     /// The body of a POST.
@@ -45,7 +49,7 @@ pub struct Signed {
 impl Unsigned<'_> {
     /// Signs with the secret key.
     #[must_use]
-    pub fn sign(&self, version: SignatureVersion, secret_key: &Secret) -> Signed {
+    pub(super) fn sign(&self, version: SignatureVersion, secret_key: &Secret) -> Signed {
         let encoded = encode(self.parameters);
         let is_post = self.method == "POST";
         let (body, content_type, canonical) = match version {
@@ -55,12 +59,24 @@ impl Unsigned<'_> {
                 (body, "application/x-www-form-urlencoded", canonical)
             }
             SignatureVersion::V5 => {
-                let body = if is_post { json(self.parameters) } else { String::new() };
+                let body = if is_post {
+                    json(self.parameters)
+                } else {
+                    String::new()
+                };
                 let query = if is_post { "" } else { encoded.as_str() };
                 let body_hash = hex::encode(Sha512::digest(body.as_bytes()));
                 // Of the X-Duo-* headers; none is sent.
                 let header_hash = hex::encode(Sha512::digest(b""));
-                let lines = [self.date, self.method, self.host, self.path, query, &body_hash, &header_hash];
+                let lines = [
+                    self.date,
+                    self.method,
+                    self.host,
+                    self.path,
+                    query,
+                    &body_hash,
+                    &header_hash,
+                ];
                 let canonical = lines.join("\n");
                 (body, "application/json", canonical)
             }
@@ -87,7 +103,7 @@ fn mac(secret_key: &Secret, canonical: &str) -> String {
 
 /// The value of the Authorization header.
 #[must_use]
-pub fn authorization(integration_key: &Secret, signature: &str) -> Secret {
+pub(super) fn authorization(integration_key: &Secret, signature: &str) -> Secret {
     let mut pair = integration_key.expose().to_vec();
     pair.push(b':');
     pair.extend_from_slice(signature.as_bytes());
@@ -96,7 +112,7 @@ pub fn authorization(integration_key: &Secret, signature: &str) -> Secret {
 
 /// `a=1&b=2`, sorted and percent-encoded.
 #[must_use]
-pub fn encode(parameters: &Parameters<'_>) -> String {
+pub(super) fn encode(parameters: &Parameters<'_>) -> String {
     let mut text = String::new();
     for (name, value) in parameters {
         if !text.is_empty() {
@@ -182,7 +198,10 @@ mod tests {
                 parameters: &parameters,
             }
             .sign(version, &key());
-            assert_eq!((signed.query.as_str(), signed.body.as_str()), ("txid=a%2Fb%20c~", ""));
+            assert_eq!(
+                (signed.query.as_str(), signed.body.as_str()),
+                ("txid=a%2Fb%20c~", "")
+            );
         }
     }
 

@@ -281,10 +281,13 @@ impl Answer {
     }
 }
 
-/// Whether an attribute is MS-CHAP2-Success (RFC 2548 section 2.3.3), without which no client takes an MS-CHAPv2 Accept.
-pub(super) fn is_success(typ: u8, value: &[u8]) -> bool {
+/// MS-CHAP2-Success (RFC 2548 section 2.3.3), without which no client takes an MS-CHAPv2 Accept, as a Vendor-Specific
+/// of its own. What stands beside it is left: MS-MPPE keys are hidden under a secret that the client does not have.
+pub(super) fn success(typ: u8, value: &[u8]) -> Option<Vec<u8>> {
     let rest = value.strip_prefix(&MICROSOFT.to_be_bytes());
-    typ == rfc2865::VENDOR_SPECIFIC_TYPE && rest.and_then(<[u8]>::first) == Some(&MS_CHAP2_SUCCESS)
+    let parts = attributes(rest.filter(|_| typ == rfc2865::VENDOR_SPECIFIC_TYPE)?)?;
+    let (_, _, text) = parts.into_iter().find(|(_, typ, _)| *typ == MS_CHAP2_SUCCESS)?;
+    Some(microsoft(MS_CHAP2_SUCCESS, text)?.encode_bytes())
 }
 
 fn names_the_nas(typ: u8) -> bool {
@@ -486,6 +489,15 @@ mod tests {
         for bad in [&[1][..], &[1, 0], &[1, 1], &[1, 4, 0], &[255, 255, 0]] {
             assert_eq!(key.verify(&answer(2, bad, "testing123"), &[9; 16], false), Err(Flaw::Malformed));
         }
+    }
+
+    #[test]
+    fn the_success_of_ms_chap_v2_goes_on_without_what_stands_beside_it() {
+        let both = [0, 0, 1, 55, 16, 4, 7, 7, 26, 5, 1, b'S', b'='];
+        assert_eq!(success(26, &both).unwrap(), [0, 0, 1, 55, 26, 5, 1, b'S', b'=']);
+        assert_eq!(success(26, &both[..8]), None);
+        assert_eq!(success(25, &both), None);
+        assert_eq!(success(26, &[0, 0, 0, 9, 26, 3, 1]), None);
     }
 
     #[test]

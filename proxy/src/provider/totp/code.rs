@@ -77,7 +77,11 @@ impl Digits {
     /// 6 to 8.
     #[must_use]
     pub const fn new(count: u8) -> Option<Self> {
-        if count >= 6 && count <= 8 { Some(Self(count)) } else { None }
+        if count >= 6 && count <= 8 {
+            Some(Self(count))
+        } else {
+            None
+        }
     }
 
     /// The count.

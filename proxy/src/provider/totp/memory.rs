@@ -66,7 +66,9 @@ impl UsedCodes {
             .unwrap_or(i64::MAX)
             .saturating_sub(i64::try_from(now / period).unwrap_or(i64::MAX))
             .clamp(-MAX_DRIFT, MAX_DRIFT);
-        let reach = u64::from(skew).saturating_add(MAX_DRIFT.unsigned_abs()).saturating_add(2);
+        let reach = u64::from(skew)
+            .saturating_add(MAX_DRIFT.unsigned_abs())
+            .saturating_add(2);
         let last = UsedStep {
             step,
             forget_at: step.saturating_add(reach).saturating_mul(period),
@@ -103,7 +105,8 @@ impl Used {
         if self.by_seed.len() < self.sweep_at.max(SWEEP_FROM) {
             return;
         }
-        self.by_seed.retain(|_, last| last.forget_at > now || last.drift != 0);
+        self.by_seed
+            .retain(|_, last| last.forget_at > now || last.drift != 0);
         self.sweep_at = self.by_seed.len().saturating_mul(2);
     }
 }
@@ -154,12 +157,17 @@ impl Failures {
         let mut failing = self.lock();
         let hash = failing.key.hash_one(user);
         if failing.by_user.len() >= MAX_FAILING && !failing.by_user.contains_key(&hash) {
-            failing.by_user.retain(|_, f| f.last.saturating_add(FORGET_AFTER) > now);
+            failing
+                .by_user
+                .retain(|_, f| f.last.saturating_add(FORGET_AFTER) > now);
             if failing.by_user.len() >= MAX_FAILING {
                 return;
             }
         }
-        let failure = failing.by_user.entry(hash).or_insert(Failure { count: 0, last: now });
+        let failure = failing
+            .by_user
+            .entry(hash)
+            .or_insert(Failure { count: 0, last: now });
         if failure.last.saturating_add(FORGET_AFTER) <= now {
             failure.count = 0;
         }
@@ -204,8 +212,14 @@ mod tests {
         assert!(!used.take("jane", &one, 100, 3000, 1));
         assert!(!used.take("jane", &one, 99, 3000, 1));
         assert!(used.take("jane", &one, 101, 3000, 1));
-        assert!(used.take("joe", &one, 100, 3000, 1), "another user with the same seed");
-        assert!(used.take("jane", &seed(b"0987654321"), 100, 3000, 1), "a new seed of the user");
+        assert!(
+            used.take("joe", &one, 100, 3000, 1),
+            "another user with the same seed"
+        );
+        assert!(
+            used.take("jane", &seed(b"0987654321"), 100, 3000, 1),
+            "a new seed of the user"
+        );
     }
 
     #[test]

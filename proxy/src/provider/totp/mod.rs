@@ -52,16 +52,28 @@ impl Totp {
     /// The steps whose codes are valid at `now`, the likeliest first: the present one of the user's clock, then those
     /// around it.
     fn steps(&self, user: &str, seed: &Seed, now: u64) -> impl Iterator<Item = u64> + use<> {
-        let present = (now / u64::from(seed.period.max(1))).saturating_add_signed(self.used.drift(user, seed));
+        let present =
+            (now / u64::from(seed.period.max(1))).saturating_add_signed(self.used.drift(user, seed));
         let skew = u64::from(self.skew);
         let around = (1..=skew).flat_map(move |away| [present.checked_sub(away), present.checked_add(away)]);
         std::iter::once(Some(present)).chain(around).flatten()
     }
 
     /// The first valid step whose code `is_typed` says yes to.
-    fn find(&self, user: &str, seed: &Seed, now: u64, is_typed: impl Fn(&Code) -> bool) -> Option<(u64, Code)> {
+    fn find(
+        &self,
+        user: &str,
+        seed: &Seed,
+        now: u64,
+        is_typed: impl Fn(&Code) -> bool,
+    ) -> Option<(u64, Code)> {
         self.steps(user, seed, now)
-            .map(|step| (step, Code::at(seed.algorithm, seed.key.expose(), step, seed.digits)))
+            .map(|step| {
+                (
+                    step,
+                    Code::at(seed.algorithm, seed.key.expose(), step, seed.digits),
+                )
+            })
             .find(|(_, code)| is_typed(code))
     }
 
@@ -111,7 +123,10 @@ impl Totp {
                 let _ = self.find(user, &self.nobody, now, is_typed);
                 let _ = self.failures.wait(user, now);
                 return match other {
-                    Some(_) => refuse(RefusalReason::NotEnrolled, "Two authenticators are set up for you. Ask your administrator."),
+                    Some(_) => refuse(
+                        RefusalReason::NotEnrolled,
+                        "Two authenticators are set up for you. Ask your administrator.",
+                    ),
                     None => refuse(RefusalReason::UnknownUser, "No authenticator is set up for you."),
                 };
             }
@@ -135,7 +150,10 @@ impl Totp {
             ),
             None => {
                 self.failures.wrong(user, now);
-                refuse(wrong.unwrap_or(RefusalReason::WrongPasscode), "The code is wrong.")
+                refuse(
+                    wrong.unwrap_or(RefusalReason::WrongPasscode),
+                    "The code is wrong.",
+                )
             }
         }
     }
@@ -157,7 +175,10 @@ fn refuse(reason: RefusalReason, message: impl Into<String>) -> Verdict {
 
 impl Provider for Totp {
     fn ask(self: Arc<Self>, request: FactorRequest, asking: Asking) -> Answer {
-        let now = asking.now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = asking
+            .now
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         Answer::Now(self.decide(&request, now))
     }
 
@@ -177,7 +198,9 @@ impl Provider for Totp {
             findings.extend(self.seeds.complaints().iter().cloned().map(Finding::Problem));
             let untold = (bad_lines + twice).saturating_sub(self.seeds.complaints().len());
             if untold > 0 {
-                findings.push(Finding::Problem(format!("totp: and {untold} more lines like these")));
+                findings.push(Finding::Problem(format!(
+                    "totp: and {untold} more lines like these"
+                )));
             }
             findings
         })

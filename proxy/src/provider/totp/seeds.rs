@@ -50,7 +50,13 @@ impl Seeds {
         seeds
     }
 
-    fn add(&mut self, file: &SeedFile, number: usize, line: &[u8], normalise: impl Fn(&str) -> Option<String>) {
+    fn add(
+        &mut self,
+        file: &SeedFile,
+        number: usize,
+        line: &[u8],
+        normalise: impl Fn(&str) -> Option<String>,
+    ) {
         let parsed = std::str::from_utf8(line)
             .map_err(|_| UriProblem::NotText)
             .and_then(KeyUri::parse)
@@ -142,9 +148,18 @@ mod tests {
         assert_eq!((seeds.users(), seeds.left_out()), (1, (3, 0)));
         assert!(seeds.of("jane").is_some_and(|seed| seed.is_some()));
         let text = seeds.complaints().join("\n");
-        assert!(text.contains("seeds/a: line 4 has a secret that is not base32"), "{text}");
-        assert!(text.contains("line 5 does not begin with otpauth://totp/"), "{text}");
-        assert!(text.contains("line 6 names an account that is no valid user name"), "{text}");
+        assert!(
+            text.contains("seeds/a: line 4 has a secret that is not base32"),
+            "{text}"
+        );
+        assert!(
+            text.contains("line 5 does not begin with otpauth://totp/"),
+            "{text}"
+        );
+        assert!(
+            text.contains("line 6 names an account that is no valid user name"),
+            "{text}"
+        );
         assert!(!text.contains("hunter2") && !text.contains("GEZ"), "{text}");
     }
 

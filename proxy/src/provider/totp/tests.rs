@@ -66,7 +66,10 @@ fn a_code_of_the_window_is_accepted_once() {
         let code = code_at(NOW.saturating_add_signed(away));
         let login = request("CORP\\Jane", typed(&code));
         assert!(matches!(totp.decide(&login, NOW), Verdict::Approved(_)), "{away}");
-        assert_eq!(refusal(totp.decide(&login, NOW)).reason, RefusalReason::PasscodeReplayed);
+        assert_eq!(
+            refusal(totp.decide(&login, NOW)).reason,
+            RefusalReason::PasscodeReplayed
+        );
     }
 }
 
@@ -75,7 +78,10 @@ fn a_code_outside_the_window_is_wrong() {
     let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
     for away in [-61_i64, 61] {
         let login = request("jane", typed(&code_at(NOW.saturating_add_signed(away))));
-        assert_eq!(refusal(totp.decide(&login, NOW)).reason, RefusalReason::WrongPasscode);
+        assert_eq!(
+            refusal(totp.decide(&login, NOW)).reason,
+            RefusalReason::WrongPasscode
+        );
     }
 }
 
@@ -86,7 +92,10 @@ fn a_clock_that_drifts_is_followed() {
     for day in 0..5_u64 {
         let now = NOW + day * 86_400;
         let login = request("jane", typed(&code_at(now + day * 30)));
-        assert!(matches!(totp.decide(&login, now), Verdict::Approved(_)), "day {day}");
+        assert!(
+            matches!(totp.decide(&login, now), Verdict::Approved(_)),
+            "day {day}"
+        );
     }
 }
 
@@ -106,12 +115,17 @@ fn a_challenge_response_is_tried_with_the_valid_codes() {
         Verdict::Refused(_) => panic!("refused"),
     }
     let other = request("jane", response(b"hunter2"));
-    assert_eq!(refusal(totp.decide(&other, NOW)).reason, RefusalReason::NothingMatched);
+    assert_eq!(
+        refusal(totp.decide(&other, NOW)).reason,
+        RefusalReason::NothingMatched
+    );
 }
 
 #[test]
 fn who_has_no_seed_or_two_is_refused_by_name() {
-    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret={SEED}"));
+    let totp = totp(&format!(
+        "otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret={SEED}"
+    ));
     let code = code_at(NOW);
     let reason = |user: &str| refusal(totp.decide(&request(user, typed(&code)), NOW)).reason;
     assert_eq!(reason("joe"), RefusalReason::UnknownUser);
@@ -140,7 +154,10 @@ fn wrong_codes_slow_the_user_down_and_a_reload_does_not_help() {
     };
     let second = Totp::new(&config, RULE, &shared);
     let login = request("jane", typed(&code_at(NOW)));
-    assert_eq!(refusal(second.decide(&login, NOW)).reason, RefusalReason::Throttled);
+    assert_eq!(
+        refusal(second.decide(&login, NOW)).reason,
+        RefusalReason::Throttled
+    );
     let later = NOW + 1;
     assert!(matches!(
         second.decide(&request("jane", typed(&code_at(later))), later),

@@ -59,7 +59,9 @@ pub enum UriProblem {
     #[error("has an unsupported period; it must be 10 to 300 seconds")]
     Period,
     /// The account is no user name under the configured rule.
-    #[error("names an account that is no valid user name (empty, or longer than policy.user_names.max_bytes)")]
+    #[error(
+        "names an account that is no valid user name (empty, or longer than policy.user_names.max_bytes)"
+    )]
     UserName,
 }
 
@@ -110,7 +112,11 @@ impl KeyUri {
             "issuer" => self.issuer = Some(decode(value)?).filter(|issuer| !issuer.is_empty()),
             "algorithm" => self.algorithm = Algorithm::parse(value).ok_or(UriProblem::Algorithm)?,
             "digits" => {
-                self.digits = value.parse().ok().and_then(Digits::new).ok_or(UriProblem::Digits)?;
+                self.digits = value
+                    .parse()
+                    .ok()
+                    .and_then(Digits::new)
+                    .ok_or(UriProblem::Digits)?;
             }
             "period" => {
                 self.period = value
@@ -156,7 +162,10 @@ fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str
 static LENIENT_BASE32: LazyLock<Option<Encoding>> = LazyLock::new(|| {
     let mut specification = Specification::new();
     specification.symbols.push_str("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567");
-    specification.translate.from.push_str("abcdefghijklmnopqrstuvwxyz");
+    specification
+        .translate
+        .from
+        .push_str("abcdefghijklmnopqrstuvwxyz");
     specification.translate.to.push_str("ABCDEFGHIJKLMNOPQRSTUVWXYZ");
     specification.ignore.push_str(" -=");
     // Padding bits that are not zero come from generators that take characters at random.
@@ -176,12 +185,19 @@ fn seed(value: &str) -> Result<Secret, UriProblem> {
 }
 
 fn decode(text: &str) -> Result<String, UriProblem> {
-    let text = percent_decode_str(text).decode_utf8().map_err(|_| UriProblem::NotText)?;
+    let text = percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| UriProblem::NotText)?;
     Ok(text.into_owned())
 }
 
 fn encode(text: &str) -> String {
-    const KEPT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
+    const KEPT: AsciiSet = NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~')
+        .remove(b'@');
     utf8_percent_encode(text, &KEPT).to_string()
 }
 
@@ -203,7 +219,8 @@ mod tests {
 
     #[test]
     fn what_people_write_is_understood() {
-        let uri = KeyUri::parse("otpauth://totp/Corp%3A%20jane?secret=gezd%20gnbv-gy3tqojq====&digits=8").unwrap();
+        let uri =
+            KeyUri::parse("otpauth://totp/Corp%3A%20jane?secret=gezd%20gnbv-gy3tqojq====&digits=8").unwrap();
         assert_eq!(uri.account, "jane");
         assert_eq!(uri.issuer.as_deref(), Some("Corp"));
         assert_eq!(uri.seed.expose(), b"1234567890");
@@ -214,16 +231,31 @@ mod tests {
     fn each_wrong_line_has_its_own_problem() {
         for (line, problem) in [
             ("jane:GEZDGNBVGY3TQOJQ", UriProblem::NotTotp),
-            ("otpauth://hotp/jane?secret=GEZDGNBVGY3TQOJQ&counter=1", UriProblem::Hotp),
+            (
+                "otpauth://hotp/jane?secret=GEZDGNBVGY3TQOJQ&counter=1",
+                UriProblem::Hotp,
+            ),
             ("otpauth://totp/?secret=GEZDGNBVGY3TQOJQ", UriProblem::NoAccount),
-            ("otpauth://totp/Corp:?secret=GEZDGNBVGY3TQOJQ", UriProblem::NoAccount),
+            (
+                "otpauth://totp/Corp:?secret=GEZDGNBVGY3TQOJQ",
+                UriProblem::NoAccount,
+            ),
             ("otpauth://totp/jane", UriProblem::NoSecret),
             ("otpauth://totp/jane?secret=", UriProblem::NoSecret),
             ("otpauth://totp/jane?secret=0189", UriProblem::NotBase32),
             ("otpauth://totp/jane?secret=GEZDGNBV", UriProblem::SeedLength(5)),
-            ("otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&algorithm=MD5", UriProblem::Algorithm),
-            ("otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&digits=4", UriProblem::Digits),
-            ("otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&period=0", UriProblem::Period),
+            (
+                "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&algorithm=MD5",
+                UriProblem::Algorithm,
+            ),
+            (
+                "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&digits=4",
+                UriProblem::Digits,
+            ),
+            (
+                "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&period=0",
+                UriProblem::Period,
+            ),
             ("otpauth://totp/%ff?secret=GEZDGNBVGY3TQOJQ", UriProblem::NotText),
         ] {
             assert_eq!(KeyUri::parse(line), Err(problem), "{line}");
