@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use simulators::{Running, TlsSource, controller, directory, read_config, write_file};
+use simulators::{Running, TlsSource, controller, directory, duo, read_config, write_file};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -53,6 +53,9 @@ enum Simulator {
     /// A domain controller or connector: tries RADIUS servers out and logs users in.
     #[command(after_help = CONTROLLER_HELP)]
     Controller(ControllerArgs),
+    /// Duo's Auth API v2: HTTPS, signatures verified.
+    #[command(after_help = DUO_HELP)]
+    Duo(DuoArgs),
 }
 
 const DIRECTORY_HELP: &str = "\
@@ -78,6 +81,20 @@ Admin API (JSON):
   GET    /logins/ID    tried, accepted, rejected, failed, would_have_been_refused, slowest_ms, fail-overs
   DELETE /logins/ID    stop it
   POST   /probe        {}   what enabling would find";
+
+const DUO_HELP: &str = "\
+Keys unless configured: ikey DISIMULATOR000000001, skey simulatorsimulatorsimulatorsimulator0000
+
+Admin API (JSON):
+  PUT    /users/alice        {\"answer\":\"approve\",\"delay_ms\":2000,\"passcodes\":[\"123456\"]}
+                             answer: approve, deny, ignore, fraud, manual; status: active, bypass, disabled, locked_out, unenrolled
+  PUT    /users              {\"generate\":{\"count\":10000,\"prefix\":\"user\"}}
+  GET    /users/alice/codes  texted codes that were not used
+  GET    /pushes             what waits for a person
+  POST   /pushes/TXID        {\"answer\":\"approve\"}
+  PUT    /settings           {\"pushes_per_minute\":5,\"tls\":\"expired\"}
+  PUT    /faults             {\"faults\":[{\"operation\":\"preauth\",\"kind\":\"close\",\"times\":1}]}
+  GET    /counters, /journal?since=SEQ&user=alice, /ca.pem";
 
 #[derive(Debug, Args)]
 struct TlsArgs {
@@ -153,6 +170,24 @@ struct ControllerArgs {
     admin: SocketAddr,
 }
 
+#[derive(Debug, Args)]
+struct DuoArgs {
+    /// Where the Auth API answers.
+    #[arg(long, env = "SIM_LISTEN", default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+    /// Where the admin API answers.
+    #[arg(long, env = "SIM_ADMIN", default_value = "0.0.0.0:8444")]
+    admin: SocketAddr,
+    /// TOML: settings, users.
+    #[arg(long, env = "SIM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// HTTP instead of HTTPS.
+    #[arg(long, env = "SIM_PLAIN_HTTP")]
+    plain_http: bool,
+    #[command(flatten)]
+    tls_args: TlsArgs,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -183,6 +218,7 @@ async fn run(cli: Cli) -> Result<()> {
     let (name, running) = match cli.simulator {
         Simulator::Directory(args) => ("directory", start_directory(args).await?),
         Simulator::Controller(args) => ("controller", start_controller(args).await?),
+        Simulator::Duo(args) => ("duo", start_duo(args).await?),
     };
     let ready = running.ready_line(name);
     if let Some(path) = &cli.ready_file {
@@ -209,6 +245,22 @@ async fn start_directory(args: DirectoryArgs) -> Result<Running> {
             args.tls_args.source()
         } else {
             TlsSource::Plain
+        },
+    })
+    .await?;
+    write_ca(&args.tls_args, &running)?;
+    Ok(running)
+}
+
+async fn start_duo(args: DuoArgs) -> Result<Running> {
+    let running = duo::start(duo::Options {
+        listen: args.listen,
+        admin: args.admin,
+        config: read_config(args.config.as_deref())?,
+        tls: if args.plain_http {
+            TlsSource::Plain
+        } else {
+            args.tls_args.source()
         },
     })
     .await?;
