@@ -4,7 +4,7 @@ mod arrows;
 mod chart;
 mod deny;
 mod examples;
-mod schemas;
+mod manifests;
 
 use std::path::Path;
 use std::process::Command;

@@ -61,7 +61,8 @@ fn undocumented<'a>(schema: &'a Value, path: &mut Vec<&'a str>, known: &BTreeSet
     for (name, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
         path.push(name);
         let full = path.join(".");
-        if !known.contains(&full) {
+        // `global` is Helm's own: it is there when the chart is part of another one.
+        if !known.contains(&full) && full != "global" {
             if field.get("properties").is_some() {
                 undocumented(field, path, known, missing);
             } else {

@@ -5,15 +5,16 @@
 //! each with words that the refusal has.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use local_cluster::tools::Tool;
+use local_cluster::tools::{Tool, kubernetes_version};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{output, schemas};
+use super::manifests::{Schemas, files_ending};
+use super::output;
 use crate::generate::{CHART, yaml};
 
 /// Values that must be refused.
@@ -31,16 +32,16 @@ struct Refused {
 /// # Errors
 /// With the first thing that is wrong.
 pub(super) fn verify(root: &Path) -> Result<String> {
-    let schemas = schemas::ensure_all()?;
+    let schemas = Schemas::make(root)?;
     let chart = root.join(CHART);
-    let files = values_files(&chart.join("ci"))?;
+    let files = files_ending(&chart.join("ci"), "-values.yaml")?;
     ensure!(!files.is_empty(), "the chart's ci folder has no values");
     let mut objects = 0;
     for file in &files {
         let name = file.display().to_string();
-        output(helm("lint", &chart).arg("--strict").arg("--quiet").arg("--values").arg(file)).context(name.clone())?;
-        let manifests = output(helm_template(&chart).arg("--values").arg(file)).context(name.clone())?;
-        objects += schemas::conform(&manifests, &schemas).context(name)?;
+        output(helm(&["lint", "--strict", "--quiet"], &chart).arg("--values").arg(file)).context(name.clone())?;
+        let manifests = output(helm(&TEMPLATE, &chart).arg("--values").arg(file)).context(name.clone())?;
+        objects += schemas.check(&manifests).context(name)?;
     }
     let refused = refused(&chart)?;
     Ok(format!("{} sets of values, {objects} objects, {refused} wrong values refused", files.len()))
@@ -55,7 +56,7 @@ fn refused(chart: &Path) -> Result<usize> {
     for case in &cases {
         let file = folder.path().join("values.yaml");
         fs::write(&file, yaml(&case.values)?).context("cannot write values")?;
-        let mut helm = helm_template(chart);
+        let mut helm = helm(&TEMPLATE, chart);
         helm.arg("--values").arg(chart.join("ci/default-values.yaml")).arg("--values").arg(&file);
         let values = &case.values;
         let Err(refusal) = output(&mut helm) else { anyhow::bail!("these values are not refused: {values}") };
@@ -67,27 +68,11 @@ fn refused(chart: &Path) -> Result<usize> {
     Ok(cases.len())
 }
 
-fn helm(verb: &str, chart: &Path) -> Command {
-    let mut helm = Command::new(Tool::Helm.path());
-    helm.arg(verb).arg(chart);
-    helm
-}
+const TEMPLATE: [&str; 4] = ["template", "release", "--namespace", "radius-mfa-system"];
 
-fn helm_template(chart: &Path) -> Command {
+fn helm(arguments: &[&str], chart: &Path) -> Command {
     let mut helm = Command::new(Tool::Helm.path());
-    helm.args(["template", "release"]).arg(chart).args(["--namespace", "radius-mfa-system"]);
+    // Without a cluster Helm would take the version for that of the library it was built with.
+    helm.args(arguments).arg(chart).args(["--kube-version", kubernetes_version()]);
     helm
-}
-
-fn values_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-values.yaml")) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
