@@ -42,3 +42,6 @@ generate: ## Writes the CRDs, the chart's copies and the reference pages
 
 images: ## Builds the three container images
 	@$(XTASK) images
+
+bench: ## Figures: the proxy beside an echo and FreeRADIUS, to target/bench/summary.json
+	@$(XTASK) bench

@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask --help` lists them.
 
+mod bench;
 mod clean_up;
 mod cluster;
 mod demo;
@@ -42,6 +43,8 @@ enum Task {
     Generate,
     /// Checks that need no cluster: generated files, arrows, dependencies, chart, examples.
     Verify(verify::Arguments),
+    /// Figures, side by side in one run, to target/bench/summary.json.
+    Bench(bench::Arguments),
     /// Everything that CI runs.
     Test(test::Arguments),
     /// Remove what an interrupted run left.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::E2e(arguments) => e2e::run(&arguments),
         Task::Generate => generate::run(&repository()),
         Task::Verify(arguments) => verify::run(&repository(), &arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::CleanUp => clean_up::run(),
     };

@@ -1,0 +1,40 @@
+//! `cargo xtask bench`: figures, side by side in one run. Nothing here passes or fails by a timing.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+/// The target and flags of the images, so that nothing is compiled twice and the shipped program is what is measured.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Logins in each of the local runs.
+    #[arg(long, default_value_t = 200_000)]
+    logins: usize,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let repository = crate::repository();
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
+    eprintln!("building the proxy, the simulators and the load generator (release)");
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--release", "--target", TARGET]);
+    build.args(["--package", "radius-proxy", "--package", "simulators", "--package", "bench"]);
+    build.env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_TARGET_DIR", &target).current_dir(&repository);
+    if !build.status()?.success() {
+        bail!("the build failed");
+    }
+    let programs = target.join(TARGET).join("release");
+    let mut bench = Command::new(programs.join("bench"));
+    bench.arg("run").arg("--proxy").arg(programs.join("radius-proxy"));
+    bench.arg("--simulators").arg(programs.join("simulators"));
+    bench.arg("--summary").arg(repository.join("target/bench/summary.json"));
+    bench.args(["--logins", &arguments.logins.to_string()]);
+    if !bench.status()?.success() {
+        bail!("the bench failed");
+    }
+    Ok(())
+}
