@@ -78,6 +78,17 @@ impl Source {
         })
     }
 
+    /// Learns which files the configuration file names, so that [`Source::fingerprint`] can look at them before they
+    /// are read. A file that cannot be read or parsed is for [`Source::load`] to tell.
+    pub fn learn_names(&mut self) {
+        let text = read(&self.path, MAX_CONFIG)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok());
+        if let Some(file) = text.and_then(|text| ConfigFile::parse(&text).ok()) {
+            self.named = file.named_files();
+        }
+    }
+
     /// What the files look like from outside. It follows symbolic links, so that the exchange of a mounted
     /// ConfigMap's or Secret's `..data` link is seen. Take it before [`Source::load`]: what changes while it reads is
     /// then seen as a change afterwards.

@@ -121,7 +121,7 @@ impl EngineLoop {
             task.abort();
         }
         self.publish(self.parts.clock.now());
-        self.parts.records.hand_over();
+        self.parts.records.finish();
     }
 
     fn receive(&mut self, receiver: &mut Receiver, now: Now, index: usize) -> usize {

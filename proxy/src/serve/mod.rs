@@ -45,9 +45,7 @@ const MAX_WORKERS: usize = 4;
 pub fn serve(path: PathBuf) -> Result<(), Error> {
     harden();
     let mut source = Source::new(path)?;
-    // Named files are known only after loading: the first fingerprint is of the configuration file alone, and the
-    // first look finds the others "changed". So the second one counts, taken before what is served is read.
-    let _ = source.load()?;
+    source.learn_names();
     let fingerprint = source.fingerprint();
     let loaded = source.load()?;
 

@@ -23,6 +23,9 @@ const CHUNKS: usize = 64;
 /// What is kept while the writer is stuck and every chunk is on its way; after that records are lost, and counted.
 const MAX_WAITING: usize = 4 << 20;
 
+/// A writer that is stuck holds up the end of the program no longer.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
 enum Order {
     Write(Vec<u8>),
     /// Go on with this sink, opened anew: its file may have been rotated away.
@@ -103,6 +106,16 @@ impl Records {
         }
     }
 
+    /// Hands over what is left, and waits for room a little: the program is ending.
+    pub(super) fn finish(mut self) {
+        let until = Instant::now() + LAST_WAIT;
+        self.hand_over();
+        while !self.buffer.is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+            self.hand_over();
+        }
+    }
+
     /// Whether something waits to be handed over.
     pub(super) fn is_waiting(&self) -> bool {
         self.since.is_some()
@@ -116,11 +129,14 @@ impl RecordWriter {
         let _ = self.orders.try_send(Order::Open(sink.clone()));
     }
 
-    /// Waits until everything handed over is written. Call it when [`Records`] is gone.
+    /// Waits until everything handed over is written, but not for a disk or a pipe that is stuck. Call it when
+    /// [`Records`] is gone.
     pub(super) fn finish(self) {
         drop(self.orders);
-        // The thread ends with its channel.
-        let _ = self.thread.join();
+        let until = Instant::now() + LAST_WAIT;
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -74,15 +74,9 @@ impl Reloader {
 
     fn reload_now(mut self) -> Self {
         // Before reading: a change while it reads is seen as one afterwards.
-        let before = self.source.fingerprint();
+        self.source.learn_names();
+        self.fingerprint = self.source.fingerprint();
         let result = self.take_over();
-        // The files that are named may be others now.
-        let after = self.source.fingerprint();
-        self.fingerprint = if result.is_ok() && after != before {
-            after
-        } else {
-            before
-        };
         if let Err(error) = result {
             tracing::error!("the configuration on disk is not taken over, the old one runs on: {error}");
             self.state.kept_old(error.to_string());

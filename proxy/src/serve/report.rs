@@ -15,9 +15,11 @@ use crate::provider::http::Transports;
 
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Annotation: the digest of the running configuration.
-pub(super) const DIGEST: &str = "radius-mfa.dev/config-digest";
+const DIGEST: &str = "radius-mfa.dev/config-digest";
 /// Annotation: the program's version.
-pub(super) const VERSION: &str = "radius-mfa.dev/proxy-version";
+const VERSION: &str = "radius-mfa.dev/version";
+/// Annotation: which pod of that name it was.
+const POD_UID: &str = "radius-mfa.dev/pod-uid";
 const AGAIN_EVERY: Duration = Duration::from_secs(600);
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
@@ -150,15 +152,15 @@ fn patch(digest: &ConfigDigest, holder: Option<&str>, now: SystemTime) -> String
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let time = jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or_default();
     let renewed = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
-    let mut spec = serde_json::Map::from_iter([("renewTime".to_owned(), json!(renewed))]);
-    if let Some(holder) = holder {
+    let mut annotations = json!({DIGEST: digest.as_str(), VERSION: env!("CARGO_PKG_VERSION")});
+    let mut spec = json!({"renewTime": renewed});
+    if let (Some(holder), Some(annotations), Some(spec)) =
+        (holder, annotations.as_object_mut(), spec.as_object_mut())
+    {
+        annotations.insert(POD_UID.to_owned(), json!(holder));
         spec.insert("holderIdentity".to_owned(), json!(holder));
     }
-    json!({
-        "metadata": {"annotations": {DIGEST: digest.as_str(), VERSION: env!("CARGO_PKG_VERSION")}},
-        "spec": spec,
-    })
-    .to_string()
+    json!({"metadata": {"annotations": annotations}, "spec": spec}).to_string()
 }
 
 #[cfg(test)]
@@ -186,6 +188,10 @@ mod tests {
         assert_eq!(
             patch["metadata"]["annotations"]["radius-mfa.dev/config-digest"],
             "abc"
+        );
+        assert_eq!(
+            patch["metadata"]["annotations"]["radius-mfa.dev/pod-uid"],
+            "uid-1"
         );
         assert_eq!(patch["spec"]["holderIdentity"], "uid-1");
         assert_eq!(patch["spec"]["renewTime"], "2024-02-29T12:34:56.000000Z");

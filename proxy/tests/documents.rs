@@ -1,0 +1,72 @@
+//! What the documentation and the examples show is what the program takes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where it finds something wrong"
+)]
+
+use std::fs;
+use std::path::Path;
+
+use proxy_config::file::{ConfigFile, NamedFile};
+use proxy_config::{Config, Secret};
+use proxy_core::Settings;
+
+fn check(name: &str, text: &str) {
+    let file = ConfigFile::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let contents = file
+        .named_files()
+        .into_iter()
+        .filter_map(|named| match named {
+            NamedFile::File(path) => Some((path, Secret::new(b"something that is secret".to_vec()))),
+            NamedFile::Folder(_) => None,
+        })
+        .collect();
+    let config = Config::check(&file, &contents).unwrap_or_else(|problems| panic!("{name}: {problems}"));
+    Settings::check(config.into()).unwrap_or_else(|problems| panic!("{name}: {problems}"));
+}
+
+#[test]
+fn the_examples_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/standalone");
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            check(&path.display().to_string(), &fs::read_to_string(&path).unwrap());
+            count += 1;
+        }
+    }
+    assert!(count >= 2);
+}
+
+#[test]
+fn the_file_that_the_documentation_explains_is_valid_with_either_provider() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/standalone.md");
+    let page = fs::read_to_string(page).unwrap();
+    let text = page
+        .split("```toml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    check("standalone.md", text);
+    let duo = text
+        .replace("[provider.totp]", "[ignored]")
+        .lines()
+        .filter(|line| {
+            !line.starts_with("[ignored]")
+                && !line.starts_with("seed_folders")
+                && !line.starts_with("skew_steps")
+        })
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|l| !l.starts_with("delimiter") && !l.starts_with("passcode_"))
+                .unwrap_or(line)
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace("-----BEGIN CERTIFICATE-----…", "-----BEGIN CERTIFICATE-----");
+    check("standalone.md with Duo", &duo);
+}
