@@ -106,10 +106,12 @@ pub enum Error {
         tail: String,
     },
     /// Building the pinned programs failed.
-    #[error("building {what} failed; the log is {}{}", log.display(), Tail(tail))]
+    #[error("building {what} failed ({status}); the log is {}{}", log.display(), Tail(tail))]
     Build {
         /// What was built.
         what: String,
+        /// How the compiler ended.
+        status: String,
         /// The log file.
         log: PathBuf,
         /// The last lines of the log.

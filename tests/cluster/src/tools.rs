@@ -201,84 +201,58 @@ fn build(module: &Module, tools: &[Tool], progress: &dyn Progress) -> Result<(),
         .collect::<Vec<_>>()
         .join(", ");
     let title = format!("build {}", module.title());
-    step(
-        progress,
-        &title,
-        |()| names.clone(),
-        || {
-            let sources = module.write_out()?;
-            let folder = module.folder();
-            let unfinished = folder.join("unfinished");
-            let log = folder.join("build.log");
-            let mut command = go_command(&sources)?;
-            command.args([
-                "build",
-                "-v",
-                "-trimpath",
-                "-ldflags",
-                &(module.ldflags)(module),
-                "-o",
-            ]);
-            command
-                .arg(format!("{}/", unfinished.display()))
-                .args(tools.iter().map(|tool| tool.package()));
-            fs::create_dir_all(&unfinished).map_err(Error::file("create", &unfinished))?;
-            follow_build(&mut command, &log, &title, progress).map_err(|error| error.naming(&names))?;
-            let bin = folder.join("bin");
-            fs::create_dir_all(&bin).map_err(Error::file("create", &bin))?;
-            for tool in tools {
-                let built = unfinished.join(tool.name());
-                fs::rename(&built, tool.path()).map_err(Error::file("move", &built))?;
-            }
-            fs::remove_dir_all(&unfinished).map_err(Error::file("remove", &unfinished))
-        },
-    )
+    let work = || {
+        let unfinished = module.folder().join("unfinished");
+        fs::create_dir_all(&unfinished).map_err(Error::file("create", &unfinished))?;
+        compile(module, tools, &unfinished, &|detail| {
+            progress.detail(&title, detail)
+        })?;
+        let bin = module.folder().join("bin");
+        fs::create_dir_all(&bin).map_err(Error::file("create", &bin))?;
+        for tool in tools {
+            let built = unfinished.join(tool.name());
+            fs::rename(&built, tool.path()).map_err(Error::file("move", &built))?;
+        }
+        fs::remove_dir_all(&unfinished).map_err(Error::file("remove", &unfinished))
+    };
+    step(progress, &title, |()| names, work)
 }
 
 /// Runs `go build -v`, whose standard error names each package as it is compiled.
-fn follow_build(
-    command: &mut Command,
-    log: &Path,
-    title: &str,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
-    let mut log_file = File::create(log).map_err(Error::file("create", log))?;
+fn compile(module: &Module, tools: &[Tool], into: &Path, tell: &dyn Fn(&str)) -> Result<(), Error> {
+    let mut command = go_command(&module.write_out()?)?;
+    command.args(["build", "-v", "-trimpath", "-ldflags", &(module.ldflags)(module)]);
+    command
+        .arg("-o")
+        .arg(format!("{}/", into.display()))
+        .args(tools.iter().map(|tool| tool.package()));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let log = module.folder().join("build.log");
+    let mut log_file = File::create(&log).map_err(Error::file("create", &log))?;
     let launch = |source| Error::Launch {
         program: "go".into(),
         source,
     };
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(launch)?;
+    let mut child = command.spawn().map_err(launch)?;
     let lines = child.stderr.take().map(|stderr| BufReader::new(stderr).lines());
     for (count, line) in lines.into_iter().flatten().map_while(Result::ok).enumerate() {
         _ = writeln!(log_file, "{line}");
-        progress.detail(title, &format!("package {}: {line}", count + 1));
+        tell(&format!("package {}: {line}", count + 1));
     }
-    if child.wait().map_err(launch)?.success() {
+    let status = child.wait().map_err(launch)?;
+    if status.success() {
         return Ok(());
     }
+    let (status, tail) = (status.to_string(), log_tail(&log, 8));
     Err(Error::Build {
-        what: title.to_owned(),
-        log: log.to_owned(),
-        tail: log_tail(log, 8),
+        what: module.title(),
+        status,
+        log,
+        tail,
     })
-}
-
-impl Error {
-    fn naming(self, names: &str) -> Self {
-        match self {
-            Self::Build { log, tail, .. } => Self::Build {
-                what: names.to_owned(),
-                log,
-                tail,
-            },
-            other => other,
-        }
-    }
 }
 
 fn go_command(folder: &Path) -> Result<Command, Error> {
@@ -312,7 +286,7 @@ impl Module {
     fn title(&self) -> String {
         match self.name {
             "kubernetes" => format!("Kubernetes {}", self.version(KUBERNETES)),
-            _ => format!("Helm {}", self.version(HELM)),
+            _ => "chart programs".to_owned(),
         }
     }
 
