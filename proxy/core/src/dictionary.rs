@@ -229,7 +229,8 @@ impl Attribute {
     }
 
     /// Whether an attribute of this type with this value is the one named, of a vendor's its first part.
-    pub(crate) fn is(&self, typ: u8, value: &[u8]) -> bool {
+    #[must_use]
+    pub fn is(&self, typ: u8, value: &[u8]) -> bool {
         let Some((vendor, vendor_typ)) = self.vendor else {
             return self.code == typ;
         };

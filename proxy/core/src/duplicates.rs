@@ -1,6 +1,7 @@
 //! Retransmissions (RFC 5080 section 2.2.2): the same source, identifier and authenticator get the same bytes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -116,12 +117,10 @@ impl Duplicates {
 
     /// The request waits no more, unless another one has taken its place.
     pub(crate) fn forget(&mut self, key: &Key, login: LoginId) {
-        if self
-            .waiting
-            .get(key)
-            .is_some_and(|waiting| waiting.login == login)
+        if let Entry::Occupied(waiting) = self.waiting.entry(*key)
+            && waiting.get().login == login
         {
-            self.waiting.remove(key);
+            waiting.remove();
         }
     }
 

@@ -50,7 +50,7 @@ pub(crate) struct Login {
     /// When a packet of it was seen last.
     pub(crate) last_packet: Duration,
     /// Who waits for it; nobody once the deadline has passed, while the push may still be approved.
-    pub(crate) attempt: Option<Attempt>,
+    pub(crate) attempt: Option<Box<Attempt>>,
     /// When the engine does something about it by itself.
     pub(crate) wake: Duration,
 }
@@ -129,7 +129,7 @@ impl Logins {
     }
 
     /// Takes away who waits for the login; it wakes up at `wake` next.
-    pub(crate) fn take_attempt(&mut self, id: LoginId, wake: Duration) -> Option<Attempt> {
+    pub(crate) fn take_attempt(&mut self, id: LoginId, wake: Duration) -> Option<Box<Attempt>> {
         let login = self.logins.get_mut(&id)?;
         let attempt = login.attempt.take()?;
         self.attempts -= 1;
@@ -138,7 +138,7 @@ impl Logins {
     }
 
     /// Somebody waits for the login again, until `attempt`'s deadline.
-    pub(crate) fn give_attempt(&mut self, id: LoginId, attempt: Attempt) {
+    pub(crate) fn give_attempt(&mut self, id: LoginId, attempt: Box<Attempt>) {
         let deadline = attempt.deadline;
         if let Some(login) = self.logins.get_mut(&id) {
             self.attempts += usize::from(login.attempt.is_none());

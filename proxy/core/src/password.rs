@@ -9,6 +9,7 @@ use radius::core::rfc2865;
 use crate::counters::DropReason;
 use crate::factor::{Forwarded, ResponseCheck};
 use crate::packet::Request;
+use crate::random::Unguessable;
 use crate::record::Method;
 
 mod candidates;
@@ -56,11 +57,12 @@ impl Carrier {
         }
     }
 
-    /// MS-CHAP-Error for a Reject, where the method has it.
-    pub(crate) fn error(&self, challenge: &[u8; 16]) -> Option<AVP> {
+    /// MS-CHAP-Error for a Reject, where the method has it. Its challenge is for a retry that `R=0` rules out; clients
+    /// want it all the same, and a fresh one gives nothing away.
+    pub(crate) fn error(&self, random: &mut Unguessable) -> Option<AVP> {
         match self {
-            Self::MsChapV1(identifier) => Some(mschap::error(*identifier, &challenge[..8], 2)),
-            Self::MsChapV2(v2) => Some(mschap::error(v2.identifier, challenge, 3)),
+            Self::MsChapV1(identifier) => Some(mschap::error(*identifier, &random.next()[..8], 2)),
+            Self::MsChapV2(v2) => Some(mschap::error(v2.identifier, &random.next(), 3)),
             Self::Pap | Self::Chap | Self::None => None,
         }
     }

@@ -101,10 +101,10 @@ impl ReplyTo {
         self.encode(Code::AccessAccept, attributes)
     }
 
-    /// The Access-Reject; `challenge` is for MS-CHAP-Error, which lets a client try again by a new challenge.
-    pub(crate) fn reject(&self, message: Option<&str>, carrier: &Carrier, challenge: &[u8; 16]) -> Vec<u8> {
+    /// The Access-Reject, with MS-CHAP-Error where the method has it.
+    pub(crate) fn reject(&self, message: Option<&str>, error: Option<AVP>) -> Vec<u8> {
         let mut attributes = Vec::new();
-        attributes.extend(carrier.error(challenge));
+        attributes.extend(error);
         attributes.extend(messages(message));
         self.encode(Code::AccessReject, attributes)
     }

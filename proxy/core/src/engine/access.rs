@@ -35,10 +35,10 @@ impl Arrival<'_> {
     }
 
     /// A try that begins with this packet.
-    fn attempt(&self) -> Attempt {
+    fn attempt(&self) -> Box<Attempt> {
         let budget = self.client.config.budget();
         let started = self.now.monotonic;
-        Attempt {
+        Box::new(Attempt {
             key: self.key(),
             to: ReplyTo::new(&self.request, &self.client, self.from, self.socket),
             carrier: Carrier::None,
@@ -53,7 +53,7 @@ impl Arrival<'_> {
                 credential: CredentialKind::None,
                 message_authenticator: self.request.proof() == Proof::MessageAuthenticator,
             },
-        }
+        })
     }
 }
 
@@ -133,7 +133,7 @@ impl Engine {
     fn decide(
         &mut self,
         arrival: &Arrival<'_>,
-        attempt: Attempt,
+        attempt: Box<Attempt>,
         user: UserName,
         as_sent: &str,
         given: Given,

@@ -22,7 +22,7 @@ impl Engine {
     pub(super) fn ask_provider(
         &mut self,
         arrival: &Arrival<'_>,
-        attempt: Attempt,
+        attempt: Box<Attempt>,
         user: UserName,
         as_sent: &str,
         given: Given,
@@ -95,7 +95,7 @@ impl Engine {
     fn ask(
         &mut self,
         arrival: &Arrival<'_>,
-        attempt: Attempt,
+        attempt: Box<Attempt>,
         user: UserName,
         as_sent: &str,
         given: Given,
@@ -141,7 +141,7 @@ impl Engine {
         &mut self,
         arrival: &Arrival<'_>,
         pending: LoginId,
-        attempt: Attempt,
+        attempt: Box<Attempt>,
         given: &Given,
         out: &mut Outputs,
     ) {
@@ -174,7 +174,7 @@ impl Engine {
         match &mut login.attempt {
             Some(waiting) => {
                 let old = waiting.key;
-                let forgotten = waiting.replace(attempt);
+                let forgotten = waiting.replace(*attempt);
                 if old != key {
                     self.duplicates.supersede(&old);
                 }

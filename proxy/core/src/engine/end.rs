@@ -50,7 +50,7 @@ impl Outcome {
 
 impl Engine {
     /// Answers, remembers the answer for retransmissions, and records.
-    pub(super) fn end(&mut self, now: Now, attempt: Attempt, end: End, out: &mut Outputs) {
+    pub(super) fn end(&mut self, now: Now, attempt: Box<Attempt>, end: End, out: &mut Outputs) {
         let (bytes, outcome) = self.answer(now, &attempt, end);
         if !bytes.is_empty() {
             out.send(attempt.to.from, attempt.to.socket, &bytes);
@@ -63,7 +63,13 @@ impl Engine {
         self.record(now, attempt, &outcome, out);
     }
 
-    pub(super) fn refuse(&mut self, now: Now, attempt: Attempt, reason: RefusalReason, out: &mut Outputs) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Now,
+        attempt: Box<Attempt>,
+        reason: RefusalReason,
+        out: &mut Outputs,
+    ) {
         let refusal = Refusal {
             factor: None,
             reason,
@@ -76,7 +82,7 @@ impl Engine {
     pub(super) fn end_unremembered(
         &mut self,
         now: Now,
-        attempt: Attempt,
+        attempt: Box<Attempt>,
         reason: RefusalReason,
         out: &mut Outputs,
     ) {
@@ -94,7 +100,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn record(&mut self, now: Now, attempt: Attempt, outcome: &Outcome, out: &mut Outputs) {
+    pub(super) fn record(&mut self, now: Now, attempt: Box<Attempt>, outcome: &Outcome, out: &mut Outputs) {
         self.counters.happened(match outcome.result {
             LoginResult::Accept => Event::Accepted,
             LoginResult::Reject => Event::Rejected,
@@ -171,9 +177,8 @@ impl Engine {
     }
 
     fn reject(&mut self, attempt: &Attempt, reason: RefusalReason, message: Option<&str>) -> Vec<u8> {
-        let challenge = self.random.next();
-        let message = message.or_else(|| told(reason));
-        attempt.to.reject(message, &attempt.carrier, &challenge)
+        let error = attempt.carrier.error(&mut self.random);
+        attempt.to.reject(message.or_else(|| told(reason)), error)
     }
 }
 

@@ -33,7 +33,7 @@ impl Engine {
         &mut self,
         now: Now,
         login: &Login,
-        attempt: Option<Attempt>,
+        attempt: Option<Box<Attempt>>,
         refusal: Refusal,
         out: &mut Outputs,
     ) {
@@ -98,7 +98,7 @@ impl Engine {
 
     /// Takes away who waits for a login. One that can start a push stays, since its approval may still come and no
     /// second push may be started meanwhile; another is of no use to anybody.
-    pub(super) fn leave(&mut self, now: Now, id: LoginId, out: &mut Outputs) -> Option<Attempt> {
+    pub(super) fn leave(&mut self, now: Now, id: LoginId, out: &mut Outputs) -> Option<Box<Attempt>> {
         let exclusive = self.logins.get(id)?.exclusive;
         if exclusive {
             return self.logins.take_attempt(id, now.monotonic + LATE);
