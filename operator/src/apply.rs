@@ -10,12 +10,12 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use operator_core::api::{RadiusProxy, RadiusProxyStatus};
 use operator_core::input::ForeignObject;
 use operator_core::names::{CONFIG_DIGEST_ANNOTATION, FIELD_MANAGER, FINALIZER, READINESS_GATE};
 use operator_core::plan::{Object, ObjectKind, ObjectRef, PodPatch};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::error::{Error, has_code};
@@ -149,10 +149,7 @@ pub(crate) async fn pod(
     now: Timestamp,
 ) -> Result<(), Error> {
     let api: Api<Pod> = ctx.api(key);
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
+    let params = by_us();
     let mut result = Ok(());
     if let Some(digest) = &patch.config_digest {
         let change =
@@ -197,23 +194,52 @@ pub(crate) async fn status(
     proxy: RadiusProxy,
     wanted: &RadiusProxyStatus,
 ) -> Result<RadiusProxy, Error> {
-    let current = proxy.status.clone().unwrap_or_default();
+    let encode = |status: &RadiusProxyStatus| {
+        serde_json::to_value(status).map_err(|source| Error::Encode {
+            what: "the status".to_owned(),
+            source,
+        })
+    };
     // As JSON: what was read back went through it once, and a time may have lost its fractions there.
-    if serde_json::to_value(wanted).ok() == serde_json::to_value(&current).ok() && proxy.status.is_some() {
+    let before = encode(&proxy.status.clone().unwrap_or_default())?;
+    let after = encode(wanted)?;
+    if before == after && proxy.status.is_some() {
         return Ok(proxy);
     }
-    let changed = RadiusProxy {
-        status: Some(wanted.clone()),
-        ..proxy
-    };
-    let params = PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
+    let change = json!({
+        "metadata": {"resourceVersion": proxy.metadata.resource_version},
+        "status": merge_patch(&before, after),
+    });
     let api: Api<RadiusProxy> = ctx.api(key);
-    api.replace_status(&key.name, &params, &changed)
+    api.patch_status(&key.name, &by_us(), &Patch::Merge(change))
         .await
         .map_err(Error::WriteStatus)
+}
+
+/// The JSON merge patch (RFC 7396) that leaves exactly `after`: what is there no more has to be named as null.
+fn merge_patch(before: &Value, after: Value) -> Value {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            let gone = before.keys().filter(|name| !after.contains_key(*name));
+            let mut patch: Map<String, Value> = gone.map(|name| (name.clone(), Value::Null)).collect();
+            for (name, value) in after {
+                let value = match before.get(&name) {
+                    Some(old) => merge_patch(old, value),
+                    None => value,
+                };
+                patch.insert(name, value);
+            }
+            Value::Object(patch)
+        }
+        (_, after) => after,
+    }
+}
+
+fn by_us() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
 }
 
 /// Adds the finalizer or takes it away, at the resource version that was planned from.
@@ -236,10 +262,7 @@ pub(crate) async fn finalizer(
         "resourceVersion": proxy.metadata.resource_version,
         "finalizers": finalizers,
     }});
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
+    let params = by_us();
     let api: Api<RadiusProxy> = ctx.api(key);
     match api.patch(&key.name, &params, &Patch::Merge(change)).await {
         Ok(changed) => Ok(Some(changed)),
@@ -275,5 +298,20 @@ pub(crate) async fn delete(ctx: &Context, key: &ProxyKey, object: &ObjectRef) ->
             what: format!("{:?} {name}", object.kind),
             source,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_replaced_as_a_whole_by_a_merge_patch() {
+        let before = json!({"a": 1, "b": {"c": 1, "d": [1, 2]}, "e": {"f": 1}, "list": [1]});
+        let after = json!({"b": {"d": [3], "g": {"h": 1}}, "e": {"f": 1}, "list": []});
+        assert_eq!(
+            merge_patch(&before, after),
+            json!({"a": null, "b": {"c": null, "d": [3], "g": {"h": 1}}, "e": {"f": 1}, "list": []})
+        );
     }
 }

@@ -101,27 +101,40 @@ impl Candidate {
         tokio::pin!(stop);
         loop {
             beat.now();
-            let started = Instant::now();
-            match tokio::time::timeout(deadline, self.round(started)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "could not renew the leader's lease")
-                }
-                Err(_) => tracing::warn!(
-                    lease = self.name,
-                    "the API server did not answer in time for the leader's lease"
-                ),
-            }
+            self.bounded_round(deadline).await;
             self.step_down_when_over();
             tokio::select! {
                 () = &mut stop => break,
                 () = tokio::time::sleep(pause) => {}
             }
         }
+        self.give_up(deadline).await;
+    }
+
+    async fn bounded_round(&mut self, deadline: Duration) {
+        let lease = self.name.clone();
+        match tokio::time::timeout(deadline, self.round(Instant::now())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, lease, "could not take part in the leader election"),
+            Err(_) => tracing::warn!(
+                lease,
+                "the API server did not answer in time for the leader election"
+            ),
+        }
+    }
+
+    async fn give_up(&self, deadline: Duration) {
         let led = self.leads();
         self.set(Term::None);
-        if led && let Ok(Err(error)) = tokio::time::timeout(deadline, self.release()).await {
-            tracing::warn!(%error, "could not give the leader's lease up; it runs out by itself");
+        if !led {
+            return;
+        }
+        match tokio::time::timeout(deadline, self.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "could not give the lead up; the lease runs out by itself");
+            }
+            Err(_) => tracing::warn!("the API server did not answer in time; the lease runs out by itself"),
         }
     }
 

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use operator_core::access::{DirectoryAccess, access};
-use operator_core::api::RadiusProxy;
 use operator_core::aws::{AwsErrorClass, AwsFailure};
 use operator_core::input::{Input, WriteOutcome};
 use operator_core::plan::{DirectoryWrite, FinalizerChange, Plan, plan};
@@ -139,11 +138,11 @@ async fn execute(
     if plan.finalizer == FinalizerChange::Remove {
         memory.newest = apply::finalizer(ctx, key, &proxy, false).await?;
     }
-    Ok(next(&plan, &proxy))
+    Ok(next(&plan))
 }
 
 /// What a write made of the directory is looked at at once, for its outcome is not in the status yet.
-fn next(plan: &Plan, _proxy: &RadiusProxy) -> Next {
+fn next(plan: &Plan) -> Next {
     if plan.write.is_some() {
         Next::After(Duration::ZERO)
     } else {

@@ -9,6 +9,7 @@ use operator_core::input::Settings as PlanSettings;
 use operator_core::names::ClusterName;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::client;
@@ -28,127 +29,153 @@ use crate::watch::{self, Cluster};
 /// How long work that is under way may take at the end. A write to AWS is given less than this.
 const LAST_WORK: Duration = Duration::from_secs(20);
 
+/// What everything shares.
+struct Shared {
+    settings: Settings,
+    client: Client,
+    /// The operator's own namespace.
+    namespace: String,
+    /// This replica's name.
+    identity: String,
+    health: Health,
+    queue: WorkQueue,
+    cluster: Arc<Cluster>,
+    metrics: Metrics,
+    /// No new work is begun.
+    stop: CancellationToken,
+    /// All work has ended.
+    ended: CancellationToken,
+}
+
 /// Runs the operator until it is told to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let started = Instant::now();
     let listener = TcpListener::bind(settings.metrics_address)
         .await
         .with_context(|| format!("listening on {}", settings.metrics_address))?;
     let metrics = Metrics::new();
     let (client, namespace) = client::connect(&settings, &metrics).await?;
-    let health = Health::new(started);
     let queue = WorkQueue::new();
-    let cluster = Arc::new(Cluster::new(queue.clone()));
-    let stop = CancellationToken::new();
-    let after_work = CancellationToken::new();
-    let identity = settings.identity();
-    let (election, leadership) = elect(&settings, &client, &namespace, &identity, &health, &after_work);
-    let watches = watch::start(&client, &cluster, &settings.scopes(), &health, &metrics, &stop);
-    let pages = Pages {
-        health: health.clone(),
-        metrics: metrics.clone(),
-        leadership: leadership.clone(),
-        queue: queue.clone(),
-        cluster: Arc::clone(&cluster),
-    };
-    let server = tokio::spawn(server::serve(listener, pages));
-    let ctx = Arc::new(context(
-        &settings,
+    let shared = Shared {
+        identity: settings.identity(),
+        health: Health::new(Instant::now()),
+        cluster: Arc::new(Cluster::new(queue.clone())),
+        queue,
+        stop: CancellationToken::new(),
+        ended: CancellationToken::new(),
+        settings,
         client,
-        cluster,
-        &queue,
-        leadership,
-        &metrics,
-        identity,
-        &after_work,
-    )?);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        cluster = settings.cluster_name,
         namespace,
-        "started"
+        metrics,
+    };
+    let (election, leadership) = shared.elect();
+    let watches = watch::start(
+        &shared.client,
+        &shared.cluster,
+        &shared.settings.scopes(),
+        &shared.health,
+        &shared.metrics,
+        &shared.stop,
     );
-
-    let concurrency = usize::try_from(settings.concurrency).unwrap_or(1);
-    let work = tokio::spawn(dispatch::run(ctx, queue, concurrency, health, stop.clone()));
+    let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
+    let work = tokio::spawn(dispatch::run(
+        Arc::new(shared.context(leadership)?),
+        shared.queue.clone(),
+        usize::try_from(shared.settings.concurrency).unwrap_or(1),
+        shared.health.clone(),
+        shared.stop.clone(),
+    ));
+    shared.greet();
     told_to_stop().await?;
-    tracing::info!("stopping");
-    // The watches go on while what is under way ends; the lease is given up last, for it guards the writes.
-    stop.cancel();
-    if tokio::time::timeout(LAST_WORK, work).await.is_err() {
-        tracing::warn!("gave up waiting for what was under way");
-    }
-    drop(watches);
-    after_work.cancel();
-    election.await.context("the election ended by itself")?;
+    shared.end(work, watches, election).await?;
     server.abort();
-    tracing::info!("stopped");
     Ok(())
 }
 
-/// Starts the election, or leads without one.
-fn elect(
-    settings: &Settings,
-    client: &Client,
-    namespace: &str,
-    identity: &str,
-    health: &Health,
-    stop: &CancellationToken,
-) -> (tokio::task::JoinHandle<()>, Leadership) {
-    let stop = stop.clone();
-    if !settings.leader_election {
-        let (leadership, keeper) = Leadership::without_election();
-        let task = tokio::spawn(async move {
-            stop.cancelled().await;
-            drop(keeper);
-        });
-        return (task, leadership);
+impl Shared {
+    fn greet(&self) {
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            cluster = self.settings.cluster_name,
+            namespace = self.namespace,
+            identity = self.identity,
+            "started"
+        );
     }
-    let duration = Duration::from_secs(settings.lease_seconds.into());
-    let (candidate, leadership) = Candidate::new(
-        client.clone(),
-        namespace,
-        settings.lease_name.clone(),
-        identity.to_owned(),
-        duration,
-    );
-    let beat = health.expect_beat("the leader election", duration * 4);
-    let task = tokio::spawn(async move { candidate.run(beat, stop.cancelled()).await });
-    (task, leadership)
-}
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "everything that exists, put into one place, once"
-)]
-fn context(
-    settings: &Settings,
-    client: Client,
-    cluster: Arc<Cluster>,
-    queue: &WorkQueue,
-    leadership: Leadership,
-    metrics: &Metrics,
-    identity: String,
-    stop: &CancellationToken,
-) -> anyhow::Result<Context> {
-    let around = Surroundings {
-        queue: queue.clone(),
-        leadership: leadership.clone(),
-        metrics: metrics.clone(),
-        stop: stop.clone(),
-        detail_interval: Duration::from_secs(settings.detail_interval.into()),
-    };
-    Ok(Context {
-        events: Recorder::new(client.clone(), identity),
-        client,
-        cluster,
-        directories: Arc::new(Directories::new(settings.aws_calls_per_second, around)),
-        leadership,
-        memories: Arc::new(Memories::default()),
-        metrics: metrics.clone(),
-        settings: plan_settings(settings)?,
-        describe_interval: Duration::from_secs(settings.describe_interval.into()),
-    })
+    /// Ends in the order that leaves nothing half done. The lease is given up last, since it guards the writes.
+    async fn end(
+        &self,
+        work: JoinHandle<()>,
+        watches: JoinSet<()>,
+        election: JoinHandle<()>,
+    ) -> anyhow::Result<()> {
+        tracing::info!("stopping");
+        self.stop.cancel();
+        if tokio::time::timeout(LAST_WORK, work).await.is_err() {
+            tracing::warn!("gave up waiting for what was under way");
+        }
+        drop(watches);
+        self.ended.cancel();
+        election.await.context("the election ended by itself")?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn pages(&self, leadership: &Leadership) -> Pages {
+        Pages {
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            leadership: leadership.clone(),
+            queue: self.queue.clone(),
+            cluster: Arc::clone(&self.cluster),
+        }
+    }
+
+    /// Starts the election, or leads without one.
+    fn elect(&self) -> (JoinHandle<()>, Leadership) {
+        let ended = self.ended.clone();
+        if !self.settings.leader_election {
+            let (leadership, keeper) = Leadership::without_election();
+            let task = tokio::spawn(async move {
+                ended.cancelled().await;
+                drop(keeper);
+            });
+            return (task, leadership);
+        }
+        let duration = Duration::from_secs(self.settings.lease_seconds.into());
+        let (candidate, leadership) = Candidate::new(
+            self.client.clone(),
+            &self.namespace,
+            self.settings.lease_name.clone(),
+            self.identity.clone(),
+            duration,
+        );
+        let beat = self.health.expect_beat("the leader election", duration * 4);
+        let task = tokio::spawn(async move { candidate.run(beat, ended.cancelled()).await });
+        (task, leadership)
+    }
+
+    fn context(&self, leadership: Leadership) -> anyhow::Result<Context> {
+        let settings = &self.settings;
+        let around = Surroundings {
+            queue: self.queue.clone(),
+            leadership: leadership.clone(),
+            metrics: self.metrics.clone(),
+            stop: self.ended.clone(),
+            detail_interval: Duration::from_secs(settings.detail_interval.into()),
+        };
+        Ok(Context {
+            client: self.client.clone(),
+            cluster: Arc::clone(&self.cluster),
+            directories: Arc::new(Directories::new(settings.aws_calls_per_second, around)),
+            leadership,
+            memories: Arc::new(Memories::default()),
+            metrics: self.metrics.clone(),
+            events: Recorder::new(self.client.clone(), self.identity.clone()),
+            settings: plan_settings(settings)?,
+            describe_interval: Duration::from_secs(settings.describe_interval.into()),
+        })
+    }
 }
 
 fn plan_settings(settings: &Settings) -> anyhow::Result<PlanSettings> {

@@ -135,7 +135,7 @@ pub(super) async fn details(
             Err(failed) if failed.class == AwsErrorClass::Unsupported => known.details.controllers.clear(),
             Err(failed) if known.at.is_none() => return Err(failed),
             Err(failed) => {
-                tracing::warn!(directory = id, %failed, "keeping the domain controllers that were known")
+                tracing::warn!(directory = id, %failed, "keeping the domain controllers that were known");
             }
         }
     }

@@ -27,12 +27,15 @@ const CREDENTIALS_DEADLINE: Duration = Duration::from_secs(8);
 /// Sessions that are kept. Each RadiusProxy with a role has one; the least used go first.
 const MOST_SESSIONS: usize = 4096;
 
+/// A region, and the ARN of a role.
+type RegionAndRole = (String, Option<String>);
+
 /// Makes sessions and keeps them.
 #[derive(Debug)]
 pub(super) struct Sessions {
     calls_per_second: u32,
     kept: Mutex<HashMap<Account, Arc<Session>>>,
-    paces: Mutex<HashMap<(String, Option<String>), Arc<Pace>>>,
+    paces: Mutex<HashMap<RegionAndRole, Arc<Pace>>>,
     /// One configuration for each region, with the operator's own credentials.
     bases: tokio::sync::Mutex<HashMap<String, SdkConfig>>,
     http: Mutex<Option<SharedHttpClient>>,

@@ -95,20 +95,31 @@ fn ours() -> watcher::Config {
     watcher::Config::default().labels(PROXY_LABEL)
 }
 
+type RowOf<K, V> = Box<dyn Fn(&K) -> Option<(RowKey, V)> + Send + Sync>;
+type ViewOf<V> = Box<dyn Fn(&Cluster) -> Option<&RwLock<View<V>>> + Send + Sync>;
+type Touched<V> = Box<dyn Fn(&Cluster, &Change<V>) + Send + Sync>;
+
 /// One kind in one scope: how an object becomes a row, where the row is kept, what a change touches.
 struct Follow<K: Resource, V> {
     kind: &'static str,
     api: Api<K>,
     config: watcher::Config,
     scope: Scope,
-    row: Box<dyn Fn(&K) -> Option<(RowKey, V)> + Send + Sync>,
-    view: Box<dyn Fn(&Cluster) -> Option<&RwLock<View<V>>> + Send + Sync>,
-    touched: Box<dyn Fn(&Cluster, &Change<V>) + Send + Sync>,
+    row: RowOf<K, V>,
+    view: ViewOf<V>,
+    touched: Touched<V>,
     /// Called for objects without a row that changed.
     other: fn(&Cluster, &K),
     /// Called when a list follows a break, in which objects without a row may have changed unseen.
     relisted: fn(&Cluster),
     required: bool,
+}
+
+/// How a watch is doing.
+struct State {
+    well: bool,
+    /// No list was complete yet.
+    first: bool,
 }
 
 impl<K, V> Follow<K, V>
@@ -120,7 +131,10 @@ where
         let mut events = watcher(self.api.clone(), self.config.clone())
             .default_backoff()
             .boxed();
-        let (mut well, mut first) = (true, true);
+        let mut state = State {
+            well: true,
+            first: true,
+        };
         loop {
             beat.now();
             let event = tokio::select! {
@@ -129,41 +143,44 @@ where
                 event = events.next() => event,
             };
             match event {
-                Some(Ok(event)) => {
-                    let complete = matches!(event, watcher::Event::InitDone);
-                    if !well && complete {
-                        tracing::info!(kind = self.kind, "watching again");
-                        well = true;
-                    }
-                    self.take(&common.cluster, event);
-                    if complete {
-                        if !first {
-                            (self.relisted)(&common.cluster);
-                        }
-                        first = false;
-                        if let Some(seen) = &seen {
-                            seen.done();
-                        }
-                    }
-                }
-                Some(Err(error)) => {
-                    common
-                        .metrics
-                        .watch_errors
-                        .get_or_create(&KindLabel { kind: self.kind })
-                        .inc();
-                    // An ordinary end of a watch is picked up without a new list; only the first of a row is told.
-                    if well {
-                        tracing::warn!(kind = self.kind, %error, "the watch broke; it is tried again");
-                    } else {
-                        tracing::debug!(kind = self.kind, %error, "the watch is still broken");
-                    }
-                    well = false;
-                }
+                Some(Ok(event)) => self.heard(&common.cluster, event, &mut state, seen.as_ref()),
+                Some(Err(error)) => self.broke(&common.metrics, &error, &mut state),
                 // The stream of a watcher does not end.
                 None => return,
             }
         }
+    }
+
+    fn heard(&self, cluster: &Cluster, event: watcher::Event<K>, state: &mut State, seen: Option<&Seen>) {
+        let complete = matches!(event, watcher::Event::InitDone);
+        self.take(cluster, event);
+        if !state.well {
+            tracing::info!(kind = self.kind, "watching again");
+            state.well = true;
+        }
+        if complete {
+            if !state.first {
+                (self.relisted)(cluster);
+            }
+            state.first = false;
+            if let Some(seen) = seen {
+                seen.done();
+            }
+        }
+    }
+
+    /// Only the first break of a row is told: an API server that is away breaks every watch again and again.
+    fn broke(&self, metrics: &Metrics, error: &watcher::Error, state: &mut State) {
+        metrics
+            .watch_errors
+            .get_or_create(&KindLabel { kind: self.kind })
+            .inc();
+        if state.well {
+            tracing::warn!(kind = self.kind, %error, "the watch broke; it is tried again");
+        } else {
+            tracing::debug!(kind = self.kind, %error, "the watch is still broken");
+        }
+        state.well = false;
     }
 
     fn take(&self, cluster: &Cluster, event: watcher::Event<K>) {
