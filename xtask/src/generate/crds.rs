@@ -9,6 +9,9 @@ use super::NOTICE;
 
 const SOURCE: &str = "operator/core/src/api";
 
+/// The pattern of a quantity, which Kubernetes' own types leave to the server's code.
+const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+
 /// A CustomResourceDefinition.
 #[derive(Debug)]
 pub(crate) struct Definition {
@@ -127,6 +130,10 @@ fn mend(schema: &mut Value) {
                 let largest = fields.get("maximum").and_then(Value::as_f64).unwrap_or(f64::INFINITY);
                 let format = if largest <= f64::from(i32::MAX) { "int32" } else { "int64" };
                 fields.insert("format".into(), format.into());
+            }
+            if fields.get("description").and_then(Value::as_str).is_some_and(|text| text.starts_with("Quantity is")) {
+                fields.insert("description".into(), "A quantity, such as 64Mi or 100m.".into());
+                fields.insert("pattern".into(), QUANTITY.into());
             }
             // `kubectl explain` wraps lines itself and keeps those it finds.
             if let Some(Value::String(description)) = fields.get_mut("description") {

@@ -41,8 +41,10 @@ pub(super) fn page(definitions: &[Definition]) -> Result<String> {
 fn object(page: &mut String, path: &str, schema: &Value) -> Result<()> {
     write!(page, "\n### {path}\n\n{}\n\n| Field | Type | Default | Meaning |\n|---|---|---|---|\n", text(schema))?;
     let required = schema.get("required").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    for (name, field) in properties(schema) {
-        let default = if required.iter().any(|entry| entry == name) {
+    let is_required = |name: &str| required.iter().any(|entry| entry == name);
+    let (first, then): (Vec<_>, Vec<_>) = properties(schema).partition(|(name, _)| is_required(name));
+    for (name, field) in first.into_iter().chain(then) {
+        let default = if is_required(name) {
             "**required**".to_owned()
         } else {
             field.get("default").map(default_text).unwrap_or_default()
@@ -66,11 +68,7 @@ fn object(page: &mut String, path: &str, schema: &Value) -> Result<()> {
 /// The rules across fields (CEL), as the refusals say them.
 fn rules(page: &mut String, schema: &Value) -> Result<()> {
     let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
-    let messages: Vec<&str> = rules
-        .into_iter()
-        .flatten()
-        .filter_map(|rule| rule.get("message").and_then(Value::as_str))
-        .collect();
+    let messages: Vec<String> = rules.into_iter().flatten().filter_map(message).collect();
     if !messages.is_empty() {
         page.push_str("\nRules:\n");
     }
@@ -78,6 +76,18 @@ fn rules(page: &mut String, schema: &Value) -> Result<()> {
         writeln!(page, "- {message}")?;
     }
     Ok(())
+}
+
+/// What a refusal says; of a message that is computed, the words between the values: `'a is ' + self + ', not b'`.
+fn message(rule: &Value) -> Option<String> {
+    let text = |name: &str| rule.get(name).and_then(Value::as_str);
+    let computed = |expression: &str| {
+        let pieces: Vec<&str> = expression.split('\'').collect();
+        let words: Vec<&str> = pieces.iter().skip(1).step_by(2).copied().filter(|word| word.len() > 2).collect();
+        let open = pieces.last().is_some_and(|last| !last.is_empty());
+        format!("{}{}", words.join("…"), if open { "…" } else { "" })
+    };
+    text("message").map(str::to_owned).or_else(|| text("messageExpression").map(computed))
 }
 
 fn type_of(name: &str, field: &Value) -> String {
@@ -98,7 +108,11 @@ fn type_of(name: &str, field: &Value) -> String {
     let pattern = field.get("pattern").and_then(Value::as_str);
     let pattern = pattern.map(|pattern| format!(", `{}`", pattern.replace('|', "\\|"))).unwrap_or_default();
     let kind = match (kind, field.get("items"), field.get("additionalProperties")) {
-        ("array", Some(item), _) => return format!("list{bounds} of {}", type_of("", item)),
+        ("array", Some(item), _) => {
+            let bounds = bounds.trim_start_matches(", ");
+            let bounds = if bounds.is_empty() { String::new() } else { format!(" ({bounds})") };
+            return format!("list{bounds} of {}", type_of("", item));
+        }
         ("object", _, Some(value)) => format!("map of string to {}", type_of("", value)),
         (kind, ..) => field.get("format").and_then(Value::as_str).filter(|f| *f == "date-time").unwrap_or(kind).into(),
     };
@@ -121,6 +135,7 @@ fn default_text(value: &Value) -> String {
     match value {
         Value::Object(_) => String::new(),
         Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::String(text) if text.is_empty() => "empty".to_owned(),
         other => format!("`{}`", plain(other)),
     }
 }
@@ -163,7 +178,7 @@ mod tests {
             (json!({"type": "string", "format": "date-time"}), "date-time"),
             (
                 json!({"type": "array", "minItems": 1, "maxItems": 5, "items": {"type": "string", "minLength": 1}}),
-                "list, 1 to 5 of string, 1 or more characters",
+                "list (1 to 5) of string, 1 or more characters",
             ),
             (json!({"type": "object", "additionalProperties": {"type": "string"}}), "map of string to string"),
         ];

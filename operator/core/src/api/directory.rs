@@ -15,13 +15,13 @@ pub const fn directory_id_pattern() -> &'static str {
 #[serde(rename_all = "camelCase")]
 pub struct DirectorySpec {
     /// The directory's id, such as d-1234567890. It cannot be changed: make another RadiusProxy instead.
-    #[schemars(regex(pattern = "^d-[0-9a-f]{10}$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.directory.id cannot be changed; make another RadiusProxy for another directory"))]
+    #[schemars(regex(pattern = "^d-[0-9a-f]{10}$"), length(max = 12))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.directory.id is ' + oldSelf + ' and cannot be changed to ' + self + '; make another RadiusProxy for another directory'".to_owned())))]
     pub id: String,
 
     /// The AWS region that the settings are made in. RADIUS is configured region by region.
     #[schemars(regex(pattern = "^[a-z]{2}(-[a-z]+)+-[0-9]+$"), length(max = 32))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.directory.region cannot be changed; make another RadiusProxy for another region"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.directory.region is ' + oldSelf + ' and cannot be changed to ' + self + '; make another RadiusProxy for another region'".to_owned())))]
     pub region: String,
 
     /// How AWS sends the password: PAP, CHAP, MS-CHAPv1 or MS-CHAPv2.

@@ -9,7 +9,8 @@ use super::proxy::{SecretKeyRef, SecretRef};
 /// Exactly one provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.duo), has(self.okta), has(self.totp), has(self.radius)].filter(x, x).size() == 1").message("spec.provider must have exactly one of duo, okta, totp and radius"))]
+#[x_kube(validation = Rule::new("has(self.duo) || has(self.okta) || has(self.totp) || has(self.radius)").message("spec.provider is empty, but must have exactly one of duo, okta, totp and radius"))]
+#[x_kube(validation = Rule::new("(has(self.duo) ? 1 : 0) + (has(self.okta) ? 1 : 0) + (has(self.totp) ? 1 : 0) + (has(self.radius) ? 1 : 0) <= 1").message(Message::Expression("'spec.provider has ' + (has(self.duo) ? 'duo, ' : '') + (has(self.okta) ? 'okta, ' : '') + (has(self.totp) ? 'totp, ' : '') + (has(self.radius) ? 'radius, ' : '') + 'but must have exactly one of duo, okta, totp and radius'".to_owned())))]
 pub struct ProviderSpec {
     /// Duo's Auth API.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +42,10 @@ pub enum FailMode {
 #[serde(rename_all = "camelCase")]
 pub struct DuoSpec {
     /// The API hostname, api-XXXXXXXX.duosecurity.com.
-    #[schemars(length(min = 4, max = 255))]
+    #[schemars(
+        regex(pattern = "^[a-zA-Z0-9]([-.a-zA-Z0-9]*[a-zA-Z0-9])?(:[0-9]{1,5})?$"),
+        length(min = 4, max = 255)
+    )]
     pub api_host: String,
     /// A Secret with the keys `ikey` (integration key or client id) and `skey` (secret key).
     pub credentials_secret_ref: SecretRef,
@@ -56,7 +60,7 @@ pub struct DuoSpec {
     pub fail_mode: FailMode,
     /// How requests are signed: 5, or 2 for an old endpoint.
     #[serde(default = "default_signature_version")]
-    #[x_kube(validation = Rule::new("self == 2 || self == 5").message("spec.provider.duo.signatureVersion must be 2 or 5"))]
+    #[schemars(extend("enum" = [2, 5]))]
     pub signature_version: u32,
     /// An HTTP proxy for the calls, http://host:port.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +99,8 @@ pub enum DuoFactor {
 /// An organisation at Okta.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.credentials == 'OAuth' ? has(self.clientId) : !has(self.clientId)").message("spec.provider.okta.clientId goes with credentials: OAuth, and only with it"))]
+#[x_kube(validation = Rule::new("self.credentials != 'OAuth' || has(self.clientId)").message("spec.provider.okta.clientId is required with credentials: OAuth"))]
+#[x_kube(validation = Rule::new("self.credentials == 'OAuth' || !has(self.clientId)").message("spec.provider.okta.clientId goes with credentials: OAuth, not with credentials: Token"))]
 pub struct OktaSpec {
     /// The organisation's URL, https://example.okta.com.
     #[schemars(regex(pattern = "^https://[^/@]+/?$"), length(max = 255))]
@@ -232,6 +237,7 @@ const fn yes() -> bool {
 pub struct UpstreamServerSpec {
     /// host:port or address:port.
     #[schemars(regex(pattern = "^.+:[0-9]{1,5}$"), length(max = 261))]
+    #[x_kube(validation = Rule::new("!self.matches(':[0-9]{1,5}$') || (int(self.substring(self.lastIndexOf(':') + 1)) >= 1 && int(self.substring(self.lastIndexOf(':') + 1)) <= 65535)").message(Message::Expression("'spec.provider.radius.servers[].address is ' + self + '; its port must be 1 to 65535'".to_owned())))]
     pub address: String,
     /// The secret shared with it.
     pub secret_ref: SecretKeyRef,

@@ -101,7 +101,7 @@ pub struct RadiusProxySpec {
 
     /// The proxy's image; the operator's own default when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = "^[^\\s]+$"))]
     pub image: Option<String>,
 
     /// Secrets for pulling the image.
@@ -109,11 +109,21 @@ pub struct RadiusProxySpec {
     pub image_pull_secrets: Vec<LocalObjectReference>,
 
     /// The container's resources; the operator's own default when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "super::workload::resources",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub resources: Option<ResourceRequirements>,
 
     /// Labels added to the pods. Those of app.kubernetes.io and radius-mfa.dev are the operator's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = 32,
+        "additionalProperties" = {
+            "type": "string", "maxLength": 63, "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
+        }
+    ))]
     pub labels: BTreeMap<String, String>,
 
     /// Annotations added to the pods. Those of radius-mfa.dev are the operator's.
@@ -137,7 +147,10 @@ const fn default_port() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretRef {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+    )]
     pub name: String,
 }
 
@@ -145,7 +158,10 @@ pub struct SecretRef {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretKeyRef {
     /// The Secret's name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// The key in it.
     #[serde(default = "default_secret_key")]
@@ -160,8 +176,9 @@ fn default_secret_key() -> String {
 /// Which addresses are registered with the directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.source == 'Static' ? size(self.static) > 0 : size(self.static) == 0").message("spec.addresses.static goes with source: Static, and only with it"))]
-#[x_kube(validation = Rule::new("self.source == 'LoadBalancer' || !has(self.loadBalancer)").message("spec.addresses.loadBalancer goes with source: LoadBalancer"))]
+#[x_kube(validation = Rule::new("self.source != 'Static' || size(self.static) > 0").message("spec.addresses.static must have at least one address with source: Static"))]
+#[x_kube(validation = Rule::new("self.source == 'Static' || size(self.static) == 0").message(Message::Expression("'spec.addresses.static goes with source: Static, not with source: ' + self.source".to_owned())))]
+#[x_kube(validation = Rule::new("self.source == 'LoadBalancer' || !has(self.loadBalancer)").message(Message::Expression("'spec.addresses.loadBalancer goes with source: LoadBalancer, not with source: ' + self.source".to_owned())))]
 pub struct AddressesSpec {
     /// PodIP: the pods' own addresses, where the directory can reach them (the usual case with the AWS VPC CNI). HostIP:
     /// the nodes' addresses, through a host port. LoadBalancer: a Service of that type. Static: the list in `static`.
@@ -169,7 +186,13 @@ pub struct AddressesSpec {
     pub source: AddressSource,
     /// Addresses or DNS names to register.
     #[serde(default, rename = "static")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 256)))]
+    #[schemars(
+        length(max = 16),
+        inner(
+            length(min = 1, max = 256),
+            regex(pattern = "^[a-zA-Z0-9:]([-.:a-zA-Z0-9]*[a-zA-Z0-9:])?$")
+        )
+    )]
     pub fixed: Vec<String>,
     /// The Service of type LoadBalancer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,7 +240,7 @@ pub struct ClientSpec {
     pub name: String,
     /// Source networks, as CIDRs. The longest prefix wins.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 49)))]
-    #[x_kube(validation = Rule::new("self.all(n, isCIDR(n) || isIP(n))").message("spec.clients[].networks must be addresses or CIDRs, such as 10.0.0.0/24"))]
+    #[x_kube(validation = Rule::new("self.all(n, isCIDR(n) || isIP(n))").message(Message::Expression("'spec.clients[].networks must be addresses or CIDRs, such as 10.0.0.0/24, not ' + self.filter(n, !(isCIDR(n) || isIP(n)))[0]".to_owned())))]
     pub networks: Vec<String>,
     /// The secret shared with it.
     pub secret_ref: SecretKeyRef,

@@ -28,3 +28,20 @@ fn a_small_spec_takes_the_defaults() {
         (2, 20, 4)
     );
 }
+
+#[test]
+fn a_quantity_that_was_written_as_a_number_is_read() {
+    let proxy: RadiusProxy = serde_json::from_value(serde_json::json!({
+        "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy", "metadata": {"name": "a"},
+        "spec": {"provider": {"totp": {"seedsSecretRef": {"name": "seeds"}}},
+                 "resources": {"limits": {"cpu": 1, "memory": "64Mi"}, "requests": {"cpu": 0.5}}}
+    }))
+    .unwrap();
+    let resources = proxy.spec.resources.unwrap();
+    let (limits, requests) = (resources.limits.unwrap(), resources.requests.unwrap());
+    assert_eq!(
+        (limits["cpu"].0.as_str(), limits["memory"].0.as_str()),
+        ("1", "64Mi")
+    );
+    assert_eq!(requests["cpu"].0, "0.5");
+}
