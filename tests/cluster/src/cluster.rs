@@ -309,7 +309,7 @@ impl Cluster {
             self.wait_for_kubelet(n)?;
         }
         // Pods are refused before it is there.
-        self.wait(Duration::from_secs(30), "kube-controller-manager", || {
+        self.wait(Duration::from_secs(180), "kube-controller-manager", || {
             self.kubectl(&["get", "serviceaccount", "default", "-n", "default"])
                 .is_ok()
         })

@@ -19,8 +19,8 @@ use crate::progress::{Progress, step};
 use crate::state::State;
 use crate::sys;
 
-const CONTAINERD_START: Duration = Duration::from_secs(60);
-const NODE_START: Duration = Duration::from_secs(90);
+const CONTAINERD_START: Duration = Duration::from_secs(180);
+const NODE_START: Duration = Duration::from_secs(180);
 const KUBELET_PORT: u16 = 10250;
 
 impl Cluster {
@@ -72,7 +72,7 @@ impl Cluster {
     /// Waits until a node that was started again is ready.
     ///
     /// # Errors
-    /// When there is no such node, or it is not ready within 90 s.
+    /// When there is no such node, or it is not ready within three minutes.
     pub fn wait_for_node(&self, node: &str) -> Result<(), Error> {
         self.wait_for_kubelet(self.number(node)?)
     }

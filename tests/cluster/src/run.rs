@@ -16,7 +16,8 @@ use crate::tools::Tool;
 
 /// How long a part may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(3);
-const API_START: Duration = Duration::from_secs(90);
+/// A part that has ended is noticed at once; this is for a machine that is busy with something else.
+const API_START: Duration = Duration::from_secs(180);
 
 impl Cluster {
     /// Stops a part of the control plane, as a crash or an upgrade would; pods keep running.
