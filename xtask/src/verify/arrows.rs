@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(impurities("proxy-core", &tree_of(good), Some("radius")), [""; 0]);
 
         let direct = impurities("proxy-core", &tree_of(&format!("{good}1 tokio v1 (*)\n")), Some("radius"));
-        assert!(direct[0].contains("must not reach tokio: proxy-core → tokio"), "{direct:?}");
+        assert!(direct.iter().any(|line| line.ends_with("must not reach tokio: proxy-core → tokio")), "{direct:?}");
 
         let beside = impurities("proxy-core", &tree_of(&format!("{good}1 x v1\n2 tokio v1 (*)\n")), Some("radius"));
         assert!(beside.iter().any(|line| line.contains("proxy-core → x → tokio")), "{beside:?}");

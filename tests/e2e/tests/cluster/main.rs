@@ -16,6 +16,7 @@ mod chart;
 mod definitions;
 mod figures;
 mod logins;
+mod refused;
 mod registration;
 mod secrecy;
 mod world;
