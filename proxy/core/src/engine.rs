@@ -235,6 +235,7 @@ impl Engine {
         }
         if self.notices.take(now.monotonic, NOTICES) {
             let suppressed = std::mem::take(&mut self.suppressed);
+            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
             out.notices.push(DropNotice {
                 from,
                 reason,
