@@ -1,5 +1,6 @@
 //! `cargo xtask verify`: checks that need no cluster.
 
+mod alerts;
 mod arrows;
 mod chart;
 mod deny;

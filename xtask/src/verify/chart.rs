@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::manifests::{Schemas, files_ending};
-use super::output;
+use super::{alerts, output};
 use crate::generate::{CHART, yaml};
 
 /// Values that must be refused.
@@ -44,7 +44,9 @@ pub(super) fn verify(root: &Path) -> Result<String> {
         objects += schemas.check(&manifests).context(name)?;
     }
     let refused = refused(&chart)?;
-    Ok(format!("{} sets of values, {objects} objects, {refused} wrong values refused", files.len()))
+    let metrics = alerts::verify(root)?;
+    let sets = files.len();
+    Ok(format!("{sets} sets of values, {objects} objects, {refused} wrong values refused, {metrics} metrics in alerts"))
 }
 
 /// Every entry of `ci/refused.yaml` is refused with its words; how many there are.
