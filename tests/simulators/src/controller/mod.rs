@@ -154,20 +154,22 @@ impl Controller {
         let (reports, mut reported) = mpsc::channel::<ProbeReport>(16);
         let (mut serial, mut probing, mut failures) = (0, 0, 0_u32);
         let mut probes = JoinSet::new();
+        // Kept until the directory has answered to it.
+        let mut report: Option<ProbeReport> = None;
         loop {
-            let poll = self.poll(serial, probing, reported.try_recv().ok());
+            let poll = self.poll(if report.is_some() { 0 } else { serial }, probing, report.clone());
             let answer = tokio::select! {
                 () = until_told(&mut stop) => return,
-                Some(report) = reported.recv() => {
-                    // Not held: its serial is nobody's.
-                    let told = self.ask(&self.poll(0, probing, Some(report))).await;
-                    told.map(|answer| PollAnswer { serial: 0, ..answer })
+                // The poll that is held is given up for one that brings the report.
+                Some(news) = reported.recv() => {
+                    report = Some(news);
+                    continue;
                 }
                 answer = self.ask(&poll) => answer,
             };
             match answer {
                 Ok(answer) => {
-                    failures = 0;
+                    (failures, report) = (0, None);
                     serial = answer.serial;
                     if let Some(order) = answer.probe.clone().filter(|order| order.generation != probing) {
                         probing = order.generation;
@@ -190,8 +192,10 @@ impl Controller {
                         () = until_told(&mut stop) => return,
                         () = tokio::time::sleep(Duration::from_millis(200)) => {}
                     }
-                    // A directory that comes back may have forgotten the report.
-                    (serial, probing) = (0, if probes.is_empty() { 0 } else { probing });
+                    // A directory that comes back may have forgotten what it was told.
+                    while probes.try_join_next().is_some() {}
+                    let told_nothing = probes.is_empty() && report.is_none() && reported.is_empty();
+                    (serial, probing) = (0, if told_nothing { 0 } else { probing });
                 }
             }
             while probes.try_join_next().is_some() {}

@@ -288,6 +288,3 @@ async fn keep(simulator: Arc<Simulator>, path: PathBuf, mut stop: watch::Receive
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

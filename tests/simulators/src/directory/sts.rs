@@ -26,6 +26,9 @@ use crate::{
 
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
+/// The front end's ExpiredToken and this operation's own ExpiredTokenException are two things in STS.
+const EXPIRED_WEB_IDENTITY: &str = "WebIdentityExpired";
+
 type Parameters = HashMap<String, String>;
 
 pub(super) async fn answer(simulator: &Simulator, call: &Call) -> Reply {
@@ -98,6 +101,7 @@ fn failure(exception: &Exception, request_id: &str) -> Response<Body> {
         "MissingAuthenticationTokenException" => (403, "MissingAuthenticationToken"),
         "IncompleteSignatureException" => (400, "IncompleteSignature"),
         "ExpiredTokenException" => (403, "ExpiredToken"),
+        EXPIRED_WEB_IDENTITY => (400, "ExpiredTokenException"),
         "IDPRejectedClaim" => (403, "IDPRejectedClaim"),
         "ThrottlingException" => (400, "Throttling"),
         other => (exception.status().as_u16(), other),
@@ -219,7 +223,7 @@ fn assume_with_token(
         }
     }
     if parsed.number("exp").is_none_or(|end| end <= now.as_second()) {
-        return Err(Exception::new("ExpiredTokenException", "Token expired"));
+        return Err(Exception::new(EXPIRED_WEB_IDENTITY, "Token expired"));
     }
     if !parsed.audience().contains(&role.web_identity_audience) {
         return Err(invalid("Incorrect token audience"));
