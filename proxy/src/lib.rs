@@ -16,6 +16,7 @@ pub mod provider;
 pub mod serve;
 #[cfg(test)]
 mod testing;
+pub mod udp;
 
 use cli::{Cli, Command, TotpCommand};
 use error::Error;

@@ -17,9 +17,9 @@ use tokio::task::AbortHandle;
 use super::counts::Counts;
 use super::mailbox::{Mailbox, Message, Reconfigured};
 use super::records::{HAND_OVER_AFTER, Records};
-use super::udp::{Receiver, Sender, Sockets};
 use crate::metrics::Metrics;
 use crate::provider::{Answer, Asking, BoxFuture, Pushed, refused};
+use crate::udp::{Receiver, Sender, Sockets};
 
 /// Without anything to do, the thread wakes so often: for the metrics.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);

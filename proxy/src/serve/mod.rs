@@ -26,14 +26,13 @@ mod records;
 mod reload;
 mod report;
 mod state;
-mod udp;
 
+use crate::udp::Sockets;
 use engine_loop::{Clock, Parts};
 use mailbox::{Mailbox, Message, Reconfigured};
 use records::RecordWriter;
 use reload::Reloader;
 use state::State;
-use udp::Sockets;
 
 /// Threads for providers' calls; the engine has one of its own.
 const MAX_WORKERS: usize = 4;

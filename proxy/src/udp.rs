@@ -12,7 +12,7 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg,
     setsockopt,
 };
-use proxy_core::outputs::{Datagram, SocketId};
+pub use proxy_core::outputs::{Datagram, SocketId};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::Error;
@@ -35,7 +35,7 @@ enum Local {
 }
 
 /// Bound sockets.
-pub(crate) struct Sockets {
+pub struct Sockets {
     sockets: Vec<Bound>,
     /// A [`SocketId`] of the engine is an index here: socket and local address.
     paths: Vec<(usize, Option<Local>)>,
@@ -48,7 +48,10 @@ struct Bound {
 
 impl Sockets {
     /// Binds every address.
-    pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// One cannot be bound; the error says which and what to do.
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, Error> {
         let sockets = addresses
             .iter()
             .map(|address| Bound::bind(*address))
@@ -58,18 +61,26 @@ impl Sockets {
     }
 
     /// The addresses that are bound, with the ports that the system chose where 0 was asked for.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets
             .iter()
             .filter_map(|bound| bound.socket.local_addr().ok()?.as_socket())
             .collect()
     }
 
-    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    /// The sockets' descriptors, to wait on.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.sockets.iter().map(|bound| bound.socket.as_fd())
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many sockets there are.
+    #[must_use]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "a proxy without sockets does not start"
+    )]
+    pub fn len(&self) -> usize {
         self.sockets.len()
     }
 
@@ -128,7 +139,7 @@ fn has_no_v6(error: &io::Error) -> bool {
 }
 
 /// Buffers for receiving, used again and again.
-pub(crate) struct Receiver {
+pub struct Receiver {
     buffer: Vec<u8>,
     arrived: Vec<Arrived>,
     /// One for each socket: the kernel writes back how much of a header it used, which is the same for every datagram
@@ -143,7 +154,9 @@ struct Arrived {
 }
 
 impl Receiver {
-    pub(crate) fn new(sockets: &Sockets) -> Self {
+    /// For these sockets.
+    #[must_use]
+    pub fn new(sockets: &Sockets) -> Self {
         let control = || Some(cmsg_space!(libc::in6_pktinfo));
         Self {
             buffer: vec![0; BATCH * MAX_PACKET],
@@ -158,7 +171,10 @@ impl Receiver {
 
     /// Takes up to 64 datagrams from one socket and calls `each` for them. Returns how many there were: 0 when none
     /// is waiting.
-    pub(crate) fn receive(
+    ///
+    /// # Errors
+    /// What the system reports of one earlier datagram; the next call goes on.
+    pub fn receive(
         &mut self,
         sockets: &mut Sockets,
         index: usize,
@@ -204,14 +220,22 @@ impl Receiver {
 }
 
 /// Buffers for sending.
-pub(crate) struct Sender {
+pub struct Sender {
     plain: MultiHeaders<SockaddrStorage>,
     from_v4: MultiHeaders<SockaddrStorage>,
     from_v6: MultiHeaders<SockaddrStorage>,
 }
 
+impl Default for Sender {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Sender {
-    pub(crate) fn new() -> Self {
+    /// With room for a batch.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             plain: MultiHeaders::preallocate(BATCH, None),
             from_v4: MultiHeaders::preallocate(BATCH, Some(cmsg_space!(libc::in_pktinfo))),
@@ -220,7 +244,7 @@ impl Sender {
     }
 
     /// Sends datagrams in order. `failed` is called for each that the system does not take; clients ask again.
-    pub(crate) fn send<'a>(
+    pub fn send<'a>(
         &mut self,
         sockets: &Sockets,
         datagrams: impl Iterator<Item = Datagram<'a>>,

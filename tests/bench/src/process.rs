@@ -1,0 +1,97 @@
+//! The programs under load: started on loopback, watched, ended by their own id.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A program under load.
+pub(crate) struct Server {
+    child: Child,
+    name: &'static str,
+    log: std::path::PathBuf,
+}
+
+/// What a program has used up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    /// Processor time, user and system.
+    pub(crate) cpu: Duration,
+    /// Resident memory in bytes.
+    pub(crate) resident: u64,
+}
+
+impl Server {
+    /// Starts it with standard output and error in a file.
+    pub(crate) fn start(name: &'static str, mut command: Command, folder: &Path) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::create(&log)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { child, name, log })
+    }
+
+    /// Waits until `ready` says so.
+    pub(crate) fn wait(&mut self, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let begun = Instant::now();
+        while !ready() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status}: {}", self.name, self.tail());
+            }
+            if begun.elapsed() > Duration::from_secs(120) {
+                bail!("{} is not ready after 120 s: {}", self.name, self.tail());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines
+            .get(lines.len().saturating_sub(8)..)
+            .unwrap_or_default()
+            .join("\n")
+    }
+
+    /// From /proc.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        let folder = format!("/proc/{}", self.child.id());
+        let stat = fs::read_to_string(format!("{folder}/stat"))?;
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let field = |n: usize| fields.get(n).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+        // utime and stime, proc(5) fields 14 and 15, in hundredths of a second.
+        let cpu = Duration::from_millis((field(11) + field(12)) * 10);
+        let status = fs::read_to_string(format!("{folder}/status"))?;
+        let kib = status.lines().find_map(|l| {
+            l.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse::<u64>()
+                .ok()
+        });
+        Ok(Usage {
+            cpu,
+            resident: kib.unwrap_or(0) * 1024,
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // By its own id, which is ours until it was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
