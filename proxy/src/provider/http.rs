@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -69,6 +69,11 @@ impl Transports {
         transport.client()?;
         known.push((key, Arc::downgrade(&transport)));
         Ok(transport)
+    }
+
+    /// Names are resolved for other protocols in the same way.
+    pub(crate) fn resolver(&self) -> Resolver {
+        self.resolver.clone()
     }
 }
 
@@ -276,13 +281,13 @@ fn class_of(error: &(dyn StdError + 'static)) -> Option<FaultClass> {
 /// Name resolution by the system's resolv.conf and hosts file. There is no public server to fall back to: names of
 /// users' organisations go nowhere that the administrator did not write down.
 #[derive(Clone, Default)]
-struct Resolver {
+pub(crate) struct Resolver {
     inner: Arc<OnceLock<Option<TokioResolver>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0} has no address: {1}")]
-struct DnsFailure(String, String);
+pub(crate) struct DnsFailure(String, String);
 
 impl Resolver {
     fn system() -> Option<TokioResolver> {
@@ -294,24 +299,29 @@ impl Resolver {
         builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         builder.build().ok()
     }
+
+    /// The addresses of a name.
+    ///
+    /// # Errors
+    /// There are none, or they could not be asked for.
+    pub(crate) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, DnsFailure> {
+        let Some(resolver) = self.inner.get_or_init(Self::system) else {
+            return Err(DnsFailure(name.to_owned(), "there is no resolver".into()));
+        };
+        match resolver.lookup_ip(name).await {
+            Ok(found) => Ok(found.iter().collect()),
+            Err(error) => Err(DnsFailure(name.to_owned(), error.to_string())),
+        }
+    }
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let cell = Arc::clone(&self.inner);
+        let resolver = self.clone();
         Box::pin(async move {
-            let name = name.as_str().to_owned();
-            let Some(resolver) = cell.get_or_init(Self::system) else {
-                return Err(DnsFailure(name, "there is no resolver".into()).into());
-            };
-            match resolver.lookup_ip(name.as_str()).await {
-                Ok(found) => {
-                    let addresses: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip, 0)).collect();
-                    let addresses: Addrs = Box::new(addresses.into_iter());
-                    Ok(addresses)
-                }
-                Err(error) => Err(DnsFailure(name, error.to_string()).into()),
-            }
+            let found = resolver.addresses(name.as_str()).await?;
+            let addresses: Addrs = Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)));
+            Ok(addresses)
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::metrics::ProviderMetrics;
 pub mod duo;
 pub mod fault;
 pub mod http;
+pub mod radius;
 pub mod totp;
 
 /// What is boxed wherever a provider has to wait.
@@ -91,6 +92,8 @@ pub struct Shared {
     pub metrics: ProviderMetrics,
     /// HTTP connections, kept while host, proxy and trusted certificates stay.
     pub transports: http::Transports,
+    /// Upstream servers, kept while address, secret and rules stay.
+    pub upstreams: radius::Upstreams,
     /// Which TOTP codes were used.
     pub used_codes: Arc<totp::UsedCodes>,
     /// Who typed wrong TOTP codes.
@@ -104,6 +107,7 @@ impl Shared {
         Self {
             metrics,
             transports: http::Transports::default(),
+            upstreams: radius::Upstreams::default(),
             used_codes: Arc::default(),
             failures: Arc::default(),
         }
@@ -119,9 +123,8 @@ pub fn build(config: &Config, shared: &Shared) -> Result<Arc<dyn Provider>, Erro
     match &config.provider {
         ProviderConfig::Duo(duo) => Ok(Arc::new(duo::Duo::new(duo, config.application.clone(), shared)?)),
         ProviderConfig::Totp(totp) => Ok(Arc::new(totp::Totp::new(totp, config.policy.user_names, shared))),
-        other @ (ProviderConfig::Okta(_) | ProviderConfig::Radius(_)) => {
-            Err(Error::UnknownProvider { name: other.name() })
-        }
+        ProviderConfig::Radius(upstream) => Ok(Arc::new(radius::Upstream::new(upstream, shared)?)),
+        other @ ProviderConfig::Okta(_) => Err(Error::UnknownProvider { name: other.name() }),
     }
 }
 

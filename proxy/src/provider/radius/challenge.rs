@@ -28,13 +28,23 @@ pub(super) struct Challenge {
 
 impl Challenges {
     /// Keeps a challenge; an older one of the same user and address is forgotten.
-    pub(super) fn keep(&self, user: UserName, source: IpAddr, server: Arc<Server>, state: Vec<u8>, now: Instant) {
+    pub(super) fn keep(
+        &self,
+        user: UserName,
+        source: IpAddr,
+        server: Arc<Server>,
+        state: Vec<u8>,
+        now: Instant,
+    ) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= CHALLENGES {
             kept.retain(|_, challenge| now < challenge.until);
         }
         if kept.len() >= CHALLENGES
-            && let Some(oldest) = kept.iter().min_by_key(|(_, c)| c.until).map(|(key, _)| key.clone())
+            && let Some(oldest) = kept
+                .iter()
+                .min_by_key(|(_, c)| c.until)
+                .map(|(key, _)| key.clone())
         {
             kept.remove(&oldest);
         }
@@ -48,6 +58,7 @@ impl Challenges {
         if kept.is_empty() {
             return None;
         }
-        kept.remove(&(user.clone(), source)).filter(|challenge| now < challenge.until)
+        kept.remove(&(user.clone(), source))
+            .filter(|challenge| now < challenge.until)
     }
 }

@@ -5,21 +5,39 @@ use std::time::{Duration, Instant};
 /// Answers to Status-Server in a row that bring a server back: one that comes and goes is not used meanwhile
 /// (as RFC 3539 section 3.4.1 does).
 const ANSWERS_TO_REVIVE: u32 = 3;
-/// A server that is down and does not answer Status-Server is tried by one login each time.
-const TRIAL_EVERY: Duration = Duration::from_secs(30);
-/// An idle server is asked so often (Tw, RFC 3539 section 3.4.1),
-const WATCH_EVERY: Duration = Duration::from_secs(30);
-/// one that is down so often,
-const REVIVE_EVERY: Duration = Duration::from_secs(5);
-/// and one that has begun to answer again so often.
-const CONFIRM_EVERY: Duration = Duration::from_secs(1);
+
+/// How often something is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Intervals {
+    /// Status-Server to a server of which nothing was heard (Tw, RFC 3539 section 3.4.1),
+    pub(super) watch: Duration,
+    /// to one that is down,
+    pub(super) revive: Duration,
+    /// and to one that has begun to answer again; not more often because of logins that wait, either.
+    pub(super) confirm: Duration,
+    /// A login to a server that is down, as a trial.
+    pub(super) trial: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self {
+            watch: Duration::from_secs(30),
+            revive: Duration::from_secs(5),
+            confirm: Duration::from_secs(1),
+            trial: Duration::from_secs(30),
+        }
+    }
+}
 
 /// What is known of one server.
 #[derive(Debug, Default)]
 pub(super) struct Health {
+    intervals: Intervals,
     /// It has answered a Status-Server: then silence on one means something.
     knows_status: bool,
     heard: Option<Instant>,
+    status_asked: Option<Instant>,
     down: Option<Down>,
 }
 
@@ -49,6 +67,13 @@ pub(super) enum Change {
 }
 
 impl Health {
+    pub(super) fn new(intervals: Intervals) -> Self {
+        Self {
+            intervals,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.down.is_none()
     }
@@ -57,7 +82,7 @@ impl Health {
     pub(super) fn standing(&mut self, now: Instant) -> Standing {
         match &mut self.down {
             None => Standing::Up,
-            Some(down) if now.saturating_duration_since(down.last_trial) >= TRIAL_EVERY => {
+            Some(down) if now.saturating_duration_since(down.last_trial) >= self.intervals.trial => {
                 down.last_trial = now;
                 Standing::Trial
             }
@@ -109,18 +134,35 @@ impl Health {
         if let Some(down) = &mut self.down {
             down.answers = 0;
         }
-        if self.knows_status { self.silent(asked, now) } else { Change::None }
+        if self.knows_status {
+            self.silent(asked, now)
+        } else {
+            Change::None
+        }
     }
 
-    /// How long until the next Status-Server.
+    /// A Status-Server is sent.
+    pub(super) fn status_asked(&mut self, now: Instant) {
+        self.status_asked = Some(now);
+    }
+
+    /// How long until the next Status-Server; zero when it is due.
     pub(super) fn next_status(&self, now: Instant) -> Duration {
-        match &self.down {
-            Some(Down { answers: 0, .. }) => REVIVE_EVERY,
-            Some(_) => CONFIRM_EVERY,
-            None => self.heard.map_or(WATCH_EVERY, |heard| {
-                (heard + WATCH_EVERY).saturating_duration_since(now).max(CONFIRM_EVERY)
-            }),
-        }
+        let (last, every) = match &self.down {
+            Some(Down { answers: 0, .. }) => (self.status_asked, self.intervals.revive),
+            Some(_) => (self.status_asked, self.intervals.confirm),
+            None => (self.status_asked.max(self.heard), self.intervals.watch),
+        };
+        last.map_or(Duration::ZERO, |last| {
+            (last + every).saturating_duration_since(now)
+        })
+    }
+
+    /// Whether a login's suspicion is worth a Status-Server: nothing was asked or heard just now.
+    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
+        let last = self.status_asked.max(self.heard);
+        self.down.is_none()
+            && last.is_none_or(|last| now.saturating_duration_since(last) >= self.intervals.confirm)
     }
 
     fn die(&mut self, now: Instant) -> Change {
@@ -148,9 +190,18 @@ mod tests {
         let start = Instant::now();
         let mut health = Health::default();
         assert_eq!(health.answered(start + seconds(5)), Change::None);
-        assert_eq!(health.silent(start + seconds(4), start + seconds(9)), Change::None);
-        assert_eq!(health.silent(start + seconds(6), start + seconds(9)), Change::Died);
-        assert_eq!(health.silent(start + seconds(6), start + seconds(9)), Change::None);
+        assert_eq!(
+            health.silent(start + seconds(4), start + seconds(9)),
+            Change::None
+        );
+        assert_eq!(
+            health.silent(start + seconds(6), start + seconds(9)),
+            Change::Died
+        );
+        assert_eq!(
+            health.silent(start + seconds(6), start + seconds(9)),
+            Change::None
+        );
         assert!(!health.is_up());
     }
 
@@ -160,7 +211,10 @@ mod tests {
         let mut health = Health::default();
         assert_eq!(health.status_silent(start, start + seconds(3)), Change::None);
         health.status_answered(start + seconds(4));
-        assert_eq!(health.status_silent(start + seconds(5), start + seconds(8)), Change::Died);
+        assert_eq!(
+            health.status_silent(start + seconds(5), start + seconds(8)),
+            Change::Died
+        );
     }
 
     #[test]
@@ -168,11 +222,15 @@ mod tests {
         let start = Instant::now();
         let mut health = Health::default();
         assert_eq!(health.refused(start), Change::Died);
-        assert_eq!(health.next_status(start), REVIVE_EVERY);
+        health.status_asked(start);
+        assert_eq!(health.next_status(start + seconds(1)), seconds(4));
         assert_eq!(health.status_answered(start), Change::None);
-        assert_eq!(health.next_status(start), CONFIRM_EVERY);
+        assert_eq!(health.next_status(start), seconds(1));
         assert_eq!(health.status_answered(start), Change::None);
-        assert_eq!(health.status_silent(start + seconds(1), start + seconds(4)), Change::None);
+        assert_eq!(
+            health.status_silent(start + seconds(1), start + seconds(4)),
+            Change::None
+        );
         for expected in [Change::None, Change::None, Change::Revived] {
             assert_eq!(health.status_answered(start + seconds(9)), expected);
         }
@@ -195,8 +253,13 @@ mod tests {
     fn a_server_that_is_heard_is_not_asked_for_its_health() {
         let start = Instant::now();
         let mut health = Health::default();
+        assert_eq!(health.next_status(start), Duration::ZERO);
         health.answered(start);
         assert_eq!(health.next_status(start + seconds(10)), seconds(20));
-        assert_eq!(health.next_status(start + seconds(100)), CONFIRM_EVERY);
+        assert_eq!(health.next_status(start + seconds(100)), Duration::ZERO);
+        assert!(!health.is_doubtful(start));
+        assert!(health.is_doubtful(start + seconds(1)));
+        health.status_asked(start + seconds(1));
+        assert!(!health.is_doubtful(start + seconds(1)));
     }
 }

@@ -191,9 +191,9 @@ impl Slots {
         };
         let what = match peer.verify(datagram, &waiting.authenticator, waiting.kind) {
             Err(Flaw::Signature)
-                if slot
-                    .before
-                    .is_some_and(|before| peer.verify(datagram, &before, Kind::Access) != Err(Flaw::Signature)) =>
+                if slot.before.is_some_and(|before| {
+                    peer.verify(datagram, &before, Kind::Access) != Err(Flaw::Signature)
+                }) =>
             {
                 return;
             }

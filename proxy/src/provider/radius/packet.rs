@@ -129,9 +129,17 @@ impl Key {
             // RFC 2865 section 4.1: a request MUST say which NAS it is from.
             attributes.push(AVP::from_string(rfc2865::NAS_IDENTIFIER_TYPE, &question.client));
         }
-        let others = question.attributes.iter().filter(|(typ, _)| *typ != rfc2865::USER_NAME_TYPE);
+        let others = question
+            .attributes
+            .iter()
+            .filter(|(typ, _)| *typ != rfc2865::USER_NAME_TYPE);
         attributes.extend(others.map(|(typ, value)| AVP::from_bytes(*typ, value)));
-        attributes.extend(question.state.iter().map(|state| AVP::from_bytes(rfc2865::STATE_TYPE, state)));
+        attributes.extend(
+            question
+                .state
+                .iter()
+                .map(|state| AVP::from_bytes(rfc2865::STATE_TYPE, state)),
+        );
         self.sign(Code::AccessRequest, header, attributes)
     }
 
@@ -190,7 +198,12 @@ impl Key {
     ///
     /// # Errors
     /// Why it must be discarded.
-    pub(super) fn verify(&self, datagram: &[u8], authenticator: &[u8; 16], demand: bool) -> Result<Answer, Flaw> {
+    pub(super) fn verify(
+        &self,
+        datagram: &[u8],
+        authenticator: &[u8; 16],
+        demand: bool,
+    ) -> Result<Answer, Flaw> {
         let bytes = whole(datagram).ok_or(Flaw::Malformed)?;
         let (start, rest) = bytes.split_at_checked(AUTHENTICATOR).ok_or(Flaw::Malformed)?;
         let (claimed, body) = rest.split_first_chunk::<16>().ok_or(Flaw::Malformed)?;
@@ -212,12 +225,18 @@ impl Key {
         if demand && !signed {
             return Err(Flaw::Unsigned);
         }
-        if attributes.iter().any(|(_, typ, _)| *typ == rfc2865::PROXY_STATE_TYPE) {
+        if attributes
+            .iter()
+            .any(|(_, typ, _)| *typ == rfc2865::PROXY_STATE_TYPE)
+        {
             return Err(Flaw::ProxyState);
         }
         Ok(Answer {
             code,
-            attributes: attributes.into_iter().map(|(_, typ, value)| (typ, value.to_vec())).collect(),
+            attributes: attributes
+                .into_iter()
+                .map(|(_, typ, value)| (typ, value.to_vec()))
+                .collect(),
             signed,
         })
     }
@@ -263,7 +282,11 @@ impl Answer {
     pub(super) fn message(&self) -> Option<String> {
         let mut text: Vec<u8> = Vec::new();
         let mut full = true;
-        for (_, value) in self.attributes.iter().filter(|(typ, _)| *typ == rfc2865::REPLY_MESSAGE_TYPE) {
+        for (_, value) in self
+            .attributes
+            .iter()
+            .filter(|(typ, _)| *typ == rfc2865::REPLY_MESSAGE_TYPE)
+        {
             if !full {
                 text.push(b' ');
             }
@@ -292,7 +315,10 @@ pub(super) fn success(typ: u8, value: &[u8]) -> Option<Vec<u8>> {
 
 fn names_the_nas(typ: u8) -> bool {
     // 95: NAS-IPv6-Address (RFC 3162).
-    matches!(typ, rfc2865::NAS_IP_ADDRESS_TYPE | rfc2865::NAS_IDENTIFIER_TYPE | 95)
+    matches!(
+        typ,
+        rfc2865::NAS_IP_ADDRESS_TYPE | rfc2865::NAS_IDENTIFIER_TYPE | 95
+    )
 }
 
 fn microsoft(typ: u8, value: &[u8]) -> Option<AVP> {
@@ -352,9 +378,11 @@ mod tests {
         let length = u16::try_from(20 + attributes.len()).unwrap().to_be_bytes();
         let start = [code, 7, length[0], length[1]];
         let mut body = attributes.to_vec();
-        if let Some((offset, ..)) = super::attributes(attributes)
-            .and_then(|found| found.into_iter().find(|(_, typ, value)| *typ == 80 && value.len() == 16))
-        {
+        if let Some((offset, ..)) = super::attributes(attributes).and_then(|found| {
+            found
+                .into_iter()
+                .find(|(_, typ, value)| *typ == 80 && value.len() == 16)
+        }) {
             let mac = key.hmac(&[&start, &[9; 16], attributes]);
             body[offset..offset + 16].copy_from_slice(&mac);
         }
@@ -370,20 +398,39 @@ mod tests {
     #[test]
     fn a_password_is_hidden_as_in_the_example_of_rfc_2865() {
         // Section 7.1: nemo, arctangent, xyzzy5461.
-        let authenticator = hex::decode("0f403f9473978057bd83d5cb98f4227a").unwrap().try_into().unwrap();
-        let hidden = key("xyzzy5461").hide(&Secret::new(b"arctangent".to_vec()), &authenticator).unwrap();
+        let authenticator = hex::decode("0f403f9473978057bd83d5cb98f4227a")
+            .unwrap()
+            .try_into()
+            .unwrap();
+        let hidden = key("xyzzy5461")
+            .hide(&Secret::new(b"arctangent".to_vec()), &authenticator)
+            .unwrap();
         assert_eq!(hex::encode(hidden), "0dbe708d93d413ce3196e43f782a0aee");
-        let longest = key("xyzzy5461").hide(&Secret::new(vec![b'x'; 128]), &authenticator).unwrap();
+        let longest = key("xyzzy5461")
+            .hide(&Secret::new(vec![b'x'; 128]), &authenticator)
+            .unwrap();
         assert_eq!(longest.len(), 128);
-        assert!(key("xyzzy5461").hide(&Secret::new(vec![b'x'; 129]), &authenticator).is_none());
+        assert!(
+            key("xyzzy5461")
+                .hide(&Secret::new(vec![b'x'; 129]), &authenticator)
+                .is_none()
+        );
     }
 
     #[test]
     fn message_authenticator_stands_first_and_is_that_of_rfc_5997() {
         // Section 6.1, without the NAS-Identifier that is ours: the same header and secret give the same signature.
-        let authenticator = hex::decode("8a54f4686fb394c52866e302185d0623").unwrap().try_into().unwrap();
-        let header = Header { identifier: 218, authenticator };
-        let bytes = key("xyzzy5461").sign(Code::StatusServer, header, Vec::new()).unwrap();
+        let authenticator = hex::decode("8a54f4686fb394c52866e302185d0623")
+            .unwrap()
+            .try_into()
+            .unwrap();
+        let header = Header {
+            identifier: 218,
+            authenticator,
+        };
+        let bytes = key("xyzzy5461")
+            .sign(Code::StatusServer, header, Vec::new())
+            .unwrap();
         let expected = "0cda00268a54f4686fb394c52866e302185d062350125a665e2e1e8411f3e243822097c84fa3";
         assert_eq!(hex::encode(bytes), expected);
     }
@@ -393,10 +440,18 @@ mod tests {
         let mut question = question(Forwarded::Pap(Secret::new(b"secret text".to_vec())));
         let types = |question: &Question| -> Vec<u8> {
             let bytes = key("testing123").access_request(HEADER_7, question).unwrap();
-            attributes(&bytes[20..]).unwrap().iter().map(|(_, typ, _)| *typ).collect()
+            attributes(&bytes[20..])
+                .unwrap()
+                .iter()
+                .map(|(_, typ, _)| *typ)
+                .collect()
         };
         assert_eq!(types(&question), [80, 1, 2, 32]);
-        question.attributes = vec![(4, vec![192, 0, 2, 1]), (1, b"joe".to_vec()), (31, b"192.0.2.9".to_vec())];
+        question.attributes = vec![
+            (4, vec![192, 0, 2, 1]),
+            (1, b"joe".to_vec()),
+            (31, b"192.0.2.9".to_vec()),
+        ];
         question.state = Some(vec![1, 2]);
         assert_eq!(types(&question), [80, 1, 2, 4, 31, 24]);
     }
@@ -410,10 +465,20 @@ mod tests {
         let bytes = key("testing123").access_request(HEADER_7, &chap).unwrap();
         let found = attributes(&bytes[20..]).unwrap();
         assert!(found.iter().any(|(_, typ, value)| *typ == 3 && *value == [3; 17]));
-        assert!(found.iter().any(|(_, typ, value)| *typ == 60 && *value == [4; 16]));
+        assert!(
+            found
+                .iter()
+                .any(|(_, typ, value)| *typ == 60 && *value == [4; 16])
+        );
         let parts = vec![(11, Secret::new(vec![5; 16])), (25, Secret::new(vec![6; 50]))];
-        let bytes = key("testing123").access_request(HEADER_7, &question(Forwarded::MsChap(parts))).unwrap();
-        let vendors: Vec<_> = attributes(&bytes[20..]).unwrap().into_iter().filter(|(_, typ, _)| *typ == 26).collect();
+        let bytes = key("testing123")
+            .access_request(HEADER_7, &question(Forwarded::MsChap(parts)))
+            .unwrap();
+        let vendors: Vec<_> = attributes(&bytes[20..])
+            .unwrap()
+            .into_iter()
+            .filter(|(_, typ, _)| *typ == 26)
+            .collect();
         assert_eq!(vendors.len(), 2);
         assert_eq!(vendors[1].2[..6], [0, 0, 1, 55, 25, 52]);
     }
@@ -471,7 +536,10 @@ mod tests {
         let datagram = [&start[..], &md5.finalize(), &body].concat();
         assert_eq!(key.verify(&datagram, &[9; 16], false), Err(Flaw::Signature));
         body.extend_from_slice(&SIGNED);
-        assert_eq!(key.verify(&answer(2, &body, "testing123"), &[9; 16], false), Err(Flaw::Malformed));
+        assert_eq!(
+            key.verify(&answer(2, &body, "testing123"), &[9; 16], false),
+            Err(Flaw::Malformed)
+        );
     }
 
     #[test]
@@ -487,7 +555,10 @@ mod tests {
             }
         }
         for bad in [&[1][..], &[1, 0], &[1, 1], &[1, 4, 0], &[255, 255, 0]] {
-            assert_eq!(key.verify(&answer(2, bad, "testing123"), &[9; 16], false), Err(Flaw::Malformed));
+            assert_eq!(
+                key.verify(&answer(2, bad, "testing123"), &[9; 16], false),
+                Err(Flaw::Malformed)
+            );
         }
     }
 
@@ -502,7 +573,12 @@ mod tests {
 
     #[test]
     fn long_messages_are_put_together_and_short_ones_kept_apart() {
-        let mut attributes = vec![(18, vec![b'a'; 253]), (18, b"b".to_vec()), (25, vec![1]), (18, b"c".to_vec())];
+        let mut attributes = vec![
+            (18, vec![b'a'; 253]),
+            (18, b"b".to_vec()),
+            (25, vec![1]),
+            (18, b"c".to_vec()),
+        ];
         let answer = |attributes| Answer {
             code: AnswerCode::Reject,
             attributes,

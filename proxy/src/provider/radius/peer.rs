@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::health::{Change, Health, Standing};
+use super::health::{Change, Health, Intervals, Standing};
 use super::lane::Kind;
 use super::packet::{Answer, Flaw, Key};
 
@@ -26,13 +26,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(name: String, key: Key, demand: bool) -> Self {
+    pub(super) fn new(name: String, key: Key, demand: bool, intervals: Intervals) -> Self {
         Self {
             name,
             key,
             demand,
             signs: AtomicBool::new(false),
-            health: Mutex::default(),
+            health: Mutex::new(Health::new(intervals)),
             up: watch::Sender::new(true),
             told: Mutex::new(None),
         }
@@ -56,7 +56,12 @@ impl Peer {
     }
 
     /// Message-Authenticator is not demanded in answers to Status-Server: nobody is let in by one.
-    pub(super) fn verify(&self, datagram: &[u8], authenticator: &[u8; 16], kind: Kind) -> Result<Answer, Flaw> {
+    pub(super) fn verify(
+        &self,
+        datagram: &[u8],
+        authenticator: &[u8; 16],
+        kind: Kind,
+    ) -> Result<Answer, Flaw> {
         let demand = kind == Kind::Access && (self.demand || self.signs.load(Ordering::Relaxed));
         self.key.verify(datagram, authenticator, demand)
     }
@@ -101,6 +106,14 @@ impl Peer {
         self.health().next_status(now)
     }
 
+    pub(super) fn status_asked(&self, now: Instant) {
+        self.health().status_asked(now);
+    }
+
+    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
+        self.health().is_doubtful(now)
+    }
+
     fn change(&self, observe: impl FnOnce(&mut Health) -> Change) {
         let mut health = self.health();
         match observe(&mut health) {
@@ -116,7 +129,11 @@ impl Peer {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|last| now.saturating_duration_since(last) >= TELL_EVERY) {
             *told = Some(now);
-            tracing::warn!(server = self.name, problem = flaw.describe(), "an upstream server's answer is discarded");
+            tracing::warn!(
+                server = self.name,
+                problem = flaw.describe(),
+                "an upstream server's answer is discarded"
+            );
         }
     }
 

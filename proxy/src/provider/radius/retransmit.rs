@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn jitter_is_a_tenth_at_most() {
         for random in 0..=255 {
-            let first = Schedule::new(Duration::from_secs(10), 1).next(random).unwrap().as_secs_f64();
+            let first = Schedule::new(Duration::from_secs(10), 1)
+                .next(random)
+                .unwrap()
+                .as_secs_f64();
             assert!((9.0..=11.0).contains(&first), "{first}");
         }
     }
@@ -72,7 +75,10 @@ mod tests {
         let mut schedule = Schedule::new(Duration::from_secs(60), 2);
         for _ in 0..2 {
             let timeout = schedule.next(255).unwrap();
-            assert!(timeout >= Duration::from_secs(60) && timeout <= Duration::from_secs(66), "{timeout:?}");
+            assert!(
+                timeout >= Duration::from_secs(60) && timeout <= Duration::from_secs(66),
+                "{timeout:?}"
+            );
         }
     }
 }

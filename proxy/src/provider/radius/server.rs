@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use proxy_config::SharedSecret;
 use tokio::sync::{Notify, mpsc};
 
+use super::health::Intervals;
 use super::lane::{Heard, Kind, Lane, Seat};
 use super::packet::{Flaw, Key};
 use super::peer::Peer;
@@ -42,8 +43,7 @@ pub(super) struct Pace {
     pub(super) status_tries: u32,
     /// A login that has waited so long asks for the server's health.
     pub(super) suspicion: Duration,
-    /// 1, or what divides the intervals of the watch.
-    pub(super) haste: u32,
+    pub(super) intervals: Intervals,
 }
 
 impl Default for Pace {
@@ -52,7 +52,7 @@ impl Default for Pace {
             status_timeout: Duration::from_secs(1),
             status_tries: 3,
             suspicion: Duration::from_secs(1),
-            haste: 1,
+            intervals: Intervals::default(),
         }
     }
 }
@@ -77,7 +77,12 @@ struct Lanes {
 
 impl Server {
     /// `None` never happens; see [`Key::new`].
-    pub(super) fn new(place: Place, resolver: Resolver, metrics: ProviderMetrics, pace: Pace) -> Option<Self> {
+    pub(super) fn new(
+        place: Place,
+        resolver: Resolver,
+        metrics: ProviderMetrics,
+        pace: Pace,
+    ) -> Option<Self> {
         let name = if place.host.contains(':') {
             format!("[{}]:{}", place.host, place.port)
         } else {
@@ -85,7 +90,12 @@ impl Server {
         };
         let key = Key::new(place.secret.clone())?;
         Some(Self {
-            peer: Arc::new(Peer::new(name, key, place.demand_message_authenticator)),
+            peer: Arc::new(Peer::new(
+                name,
+                key,
+                place.demand_message_authenticator,
+                pace.intervals,
+            )),
             place,
             pace,
             metrics,
@@ -114,17 +124,24 @@ impl Server {
     /// The name has no address, no socket can be had, or all identifiers of all ports are in use.
     pub(super) async fn seat(&self, kind: Kind, tag: usize, to: &mpsc::Sender<Heard>) -> Result<Seat, Fault> {
         let mut authenticator = [0; 16];
-        getrandom::fill(&mut authenticator).map_err(|error| unsent(FaultClass::Connect, error.to_string()))?;
+        getrandom::fill(&mut authenticator)
+            .map_err(|error| unsent(FaultClass::Connect, error.to_string()))?;
         let address = self.address().await?;
         let mut lanes = self.lanes();
         // Where the server was before, only answers are waited for.
         lanes.open.retain(|lane| lane.server() == address);
-        let free = lanes.open.iter().find_map(|lane| lane.seat(authenticator, kind, tag, to));
+        let free = lanes
+            .open
+            .iter()
+            .find_map(|lane| lane.seat(authenticator, kind, tag, to));
         if let Some(seat) = free {
             return Ok(seat);
         }
         if lanes.open.len() >= MAX_LANES {
-            return Err(unsent(FaultClass::Throttled, "every identifier of every source port is in use"));
+            return Err(unsent(
+                FaultClass::Throttled,
+                "every identifier of every source port is in use",
+            ));
         }
         let lane = Lane::open(address, Arc::clone(&self.peer))
             .map(Arc::new)
@@ -147,6 +164,7 @@ impl Server {
     }
 
     async fn ask_status(&self, begun: Instant) -> Result<Duration, Fault> {
+        self.peer.status_asked(begun);
         let (to, mut heard) = mpsc::channel(4);
         let seat = self.seat(Kind::Status, 0, &to).await?;
         let packet = self
@@ -156,7 +174,9 @@ impl Server {
             .ok_or_else(|| unsent(FaultClass::ClientError, "Status-Server cannot be made"))?;
         let mut flaw = None;
         for _ in 0..self.pace.status_tries {
-            seat.send(&packet).await.map_err(|error| unsent(FaultClass::Connect, error.to_string()))?;
+            seat.send(&packet)
+                .await
+                .map_err(|error| unsent(FaultClass::Connect, error.to_string()))?;
             match tokio::time::timeout(self.pace.status_timeout, heard.recv()).await {
                 Ok(Some(Heard { what: Ok(_), .. })) => return Ok(begun.elapsed()),
                 Ok(Some(Heard { what: Err(found), .. })) => {
@@ -185,7 +205,12 @@ impl Server {
     async fn look_up(&self) -> Result<SocketAddr, Fault> {
         let found = tokio::time::timeout(LOOK_UP_TIMEOUT, self.resolver.addresses(&self.place.host))
             .await
-            .map_err(|_| unsent(FaultClass::Dns, format!("{} was not resolved in time", self.place.host)))?
+            .map_err(|_| {
+                unsent(
+                    FaultClass::Dns,
+                    format!("{} was not resolved in time", self.place.host),
+                )
+            })?
             .map_err(|error| unsent(FaultClass::Dns, error.to_string()))?;
         let mut lanes = self.lanes();
         let known = lanes.address.map(|(address, _)| address.ip());
@@ -203,16 +228,34 @@ impl Server {
         Ok(address)
     }
 
+    /// How long the watch rests. RFC 3539 section 3.4.1 wants jitter, so that many proxies do not ask at once.
+    fn pause(&self, now: Instant) -> Duration {
+        let next = if self.place.status_server {
+            self.peer.next_status(now)
+        } else if self.peer.is_up() {
+            self.pace.intervals.watch
+        } else {
+            self.pace.intervals.revive
+        };
+        next.mul_f64(1.0 + 0.13 * f64::from(random_byte()) / 255.0)
+    }
+
     /// What is due beside the questions for its health.
     async fn tend(&self) {
         let due = {
             let mut lanes = self.lanes();
             let mut first = true;
             lanes.open.retain(|lane| {
-                let is_idle = lane.idle_since().is_some_and(|since| since.elapsed() >= LANE_IDLE);
+                let is_idle = lane
+                    .idle_since()
+                    .is_some_and(|since| since.elapsed() >= LANE_IDLE);
                 std::mem::take(&mut first) || !is_idle
             });
-            let every = if self.peer.is_up() { LOOK_UP_EVERY } else { LOOK_UP_TIMEOUT };
+            let every = if self.peer.is_up() {
+                LOOK_UP_EVERY
+            } else {
+                LOOK_UP_TIMEOUT
+            };
             lanes.address.is_some_and(|(_, at)| at.elapsed() >= every)
         };
         if due && let Err(fault) = self.look_up().await {
@@ -229,19 +272,16 @@ impl Server {
 /// while it asks.
 async fn watch(server: Weak<Server>, suspected: Arc<Notify>) {
     loop {
-        let Some(pause) = server.upgrade().map(|server| {
-            let next = server.peer.next_status(Instant::now()) / server.pace.haste;
-            // RFC 3539 section 3.4.1 wants jitter, so that many proxies do not ask at once.
-            next.mul_f64(0.93 + 0.14 * f64::from(random_byte()) / 255.0)
-        }) else {
+        let Some(pause) = server.upgrade().map(|server| server.pause(Instant::now())) else {
             return;
         };
-        let asked = tokio::time::timeout(pause, suspected.notified()).await.is_ok();
+        let suspects = tokio::time::timeout(pause, suspected.notified()).await.is_ok();
         let Some(server) = server.upgrade() else {
             return;
         };
         server.tend().await;
-        let due = asked || server.peer.next_status(Instant::now()) <= pause.max(Duration::from_secs(1));
+        let now = Instant::now();
+        let due = server.peer.next_status(now).is_zero() || (suspects && server.peer.is_doubtful(now));
         if server.place.status_server && due {
             // What comes of it is in the peer's health.
             let _ = server.status().await;
@@ -268,7 +308,10 @@ pub(super) fn flawed(flaw: Flaw) -> Fault {
 
 /// Nothing was answered.
 pub(super) fn silence(waited: Duration) -> Fault {
-    Fault::after_sending(FaultClass::Timeout, format!("no answer within {:.1} s", waited.as_secs_f32()))
+    Fault::after_sending(
+        FaultClass::Timeout,
+        format!("no answer within {:.1} s", waited.as_secs_f32()),
+    )
 }
 
 /// Jitter needs no more; without randomness there is none.

@@ -1,0 +1,288 @@
+//! One login at several servers: who is asked, when again, and who next.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::health::Standing;
+use super::lane::{Heard, Kind, Seat};
+use super::packet::{Answer, Flaw, Question};
+use super::retransmit::Schedule;
+use super::server::{Server, flawed, random_byte, silence, unsent};
+use crate::provider::fault::{Fault, FaultClass, Step};
+
+/// Answers that a login has not looked at yet; a server sends one, and some send it again.
+const UNREAD: usize = 16;
+
+/// How a server is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// How long one try waits.
+    pub(super) timeout: Duration,
+    /// Tries at one server.
+    pub(super) tries: u32,
+}
+
+/// A server that was asked. While this lives, its answer is listened to.
+struct Asked {
+    server: Arc<Server>,
+    seat: Seat,
+    packet: Vec<u8>,
+    begun: Instant,
+    flaw: Option<Flaw>,
+}
+
+/// How asking one server ended.
+enum End {
+    /// An answer came: from it, or from one asked before.
+    Answered(usize, Answer),
+    /// It is the next one's turn.
+    Next(Fault),
+}
+
+/// Asks the servers in order until one has answered. A server that is given up is still listened to: its late answer
+/// is as good as any.
+///
+/// # Errors
+/// No valid answer before `deadline`: the most telling of what went wrong.
+pub(super) async fn ask(
+    servers: &[Arc<Server>],
+    question: &Question,
+    patience: Patience,
+    deadline: Instant,
+) -> Result<(Arc<Server>, Answer), Fault> {
+    let (to, mut heard) = mpsc::channel(UNREAD);
+    let order = order(servers);
+    let mut asked: Vec<Asked> = Vec::new();
+    let mut worst: Option<Fault> = None;
+    let count = u32::try_from(order.len()).unwrap_or(u32::MAX);
+    for (done, (server, tries)) in (0..).zip(order) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Each server that is still to come gets as much of the budget as this one.
+        let until = Instant::now() + left / count.saturating_sub(done).max(1);
+        let begun = Instant::now();
+        let schedule = Schedule::new(patience.timeout, tries.unwrap_or(patience.tries));
+        let end = match begin(server, question, asked.len(), &to).await {
+            Ok(one) => {
+                asked.push(one);
+                wait(&mut asked, &mut heard, schedule, until).await
+            }
+            Err(fault) => End::Next(fault),
+        };
+        match end {
+            End::Answered(tag, answer) => return answered(&mut asked, tag, answer),
+            End::Next(fault) => {
+                failed(server, &fault, begun);
+                worst = Some(more_telling(worst, fault));
+            }
+        }
+    }
+    // All were asked. One that is alive may be waiting for somebody to pick up a phone.
+    while asked
+        .iter()
+        .any(|one| one.server.peer.is_up() && one.flaw.is_none())
+    {
+        match tokio::time::timeout_at(deadline.into(), heard.recv()).await {
+            Ok(Some(Heard {
+                tag,
+                what: Ok(answer),
+            })) => return answered(&mut asked, tag, answer),
+            Ok(Some(Heard { tag, what: Err(flaw) })) => note(&mut asked, tag, flaw),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Err(worst.unwrap_or_else(|| unsent(FaultClass::Connect, "there is no server")))
+}
+
+/// The servers that are up in the order of the configuration, then those that are down, with one try each. One that is
+/// due for a trial keeps its place, with one try.
+fn order(servers: &[Arc<Server>]) -> Vec<(&Arc<Server>, Option<u32>)> {
+    let now = Instant::now();
+    let mut order: Vec<_> = servers
+        .iter()
+        .map(|server| match server.peer.standing(now) {
+            Standing::Up => (0, server, None),
+            Standing::Trial => (0, server, Some(1)),
+            Standing::Down => (1, server, Some(1)),
+        })
+        .collect();
+    order.sort_by_key(|(rank, ..)| *rank);
+    order
+        .into_iter()
+        .map(|(_, server, tries)| (server, tries))
+        .collect()
+}
+
+async fn begin(
+    server: &Arc<Server>,
+    question: &Question,
+    tag: usize,
+    to: &mpsc::Sender<Heard>,
+) -> Result<Asked, Fault> {
+    let seat = server.seat(Kind::Access, tag, to).await?;
+    let packet = server
+        .peer
+        .key()
+        .access_request(seat.header, question)
+        .ok_or_else(|| {
+            unsent(
+                FaultClass::ClientError,
+                "the attributes do not fit into one packet",
+            )
+        })?;
+    Ok(Asked {
+        server: Arc::clone(server),
+        seat,
+        packet,
+        begun: Instant::now(),
+        flaw: None,
+    })
+}
+
+/// Sends to the server asked last, again and again, until an answer has come or it is given up: it is found dead, it
+/// answers with what must be discarded, all tries are used up, or its share of the budget is.
+async fn wait(
+    asked: &mut [Asked],
+    heard: &mut mpsc::Receiver<Heard>,
+    mut schedule: Schedule,
+    until: Instant,
+) -> End {
+    let Some(current) = asked.last() else {
+        return End::Next(silence(Duration::ZERO));
+    };
+    let (server, begun) = (Arc::clone(&current.server), current.begun);
+    let mut up = server.peer.up();
+    // One that is down already is asked all the same: there is no better one, or it is its trial.
+    up.mark_unchanged();
+    let suspicion = tokio::time::sleep(server.pace.suspicion);
+    tokio::pin!(suspicion);
+    let mut suspected = false;
+    let mut again = Instant::now();
+    loop {
+        let now = Instant::now();
+        if now >= again || now >= until {
+            match next(asked, &server, &mut schedule, now, until).await {
+                Ok(timeout) => again = Instant::now() + timeout,
+                Err(fault) => return End::Next(fault),
+            }
+        }
+        tokio::select! {
+            biased;
+            Some(Heard { tag, what }) = heard.recv() => match what {
+                Ok(answer) => return End::Answered(tag, answer),
+                Err(flaw) => note(asked, tag, flaw),
+            },
+            Ok(()) = up.changed() => {
+                if !*up.borrow_and_update() {
+                    return End::Next(lost(begun));
+                }
+            }
+            () = &mut suspicion, if !suspected => {
+                suspected = true;
+                server.suspect();
+            }
+            () = tokio::time::sleep_until(again.min(until).into()) => {}
+        }
+    }
+}
+
+/// The next sending; the error ends the asking of this server.
+async fn next(
+    asked: &[Asked],
+    server: &Server,
+    schedule: &mut Schedule,
+    now: Instant,
+    until: Instant,
+) -> Result<Duration, Fault> {
+    let Some(current) = asked.last() else {
+        return Err(silence(Duration::ZERO));
+    };
+    // It would answer the same packet in the same way.
+    if let Some(flaw) = current.flaw {
+        return Err(flawed(flaw));
+    }
+    let timeout = if now >= until {
+        None
+    } else {
+        schedule.next(random_byte())
+    };
+    let Some(timeout) = timeout else {
+        server.peer.silent(current.begun);
+        return Err(silence(current.begun.elapsed()));
+    };
+    match current.seat.send(&current.packet).await {
+        Ok(()) => Ok(timeout),
+        Err(error) => Err(unsent(FaultClass::Connect, error.to_string())),
+    }
+}
+
+fn note(asked: &mut [Asked], tag: usize, flaw: Flaw) {
+    if let Some(one) = asked.get_mut(tag) {
+        one.flaw = Some(flaw);
+    }
+}
+
+fn answered(asked: &mut [Asked], tag: usize, answer: Answer) -> Result<(Arc<Server>, Answer), Fault> {
+    let one = asked
+        .get(tag)
+        .ok_or_else(|| unsent(FaultClass::Malformed, "an answer is of no request"))?;
+    let took = one.begun.elapsed();
+    one.server.metrics.called("radius", Step::Auth, None, took);
+    Ok((Arc::clone(&one.server), answer))
+}
+
+fn failed(server: &Server, fault: &Fault, begun: Instant) {
+    server
+        .metrics
+        .called("radius", Step::Auth, Some(fault.class), begun.elapsed());
+    tracing::debug!(server = server.peer.name(), %fault, "an upstream server was given up for a login");
+}
+
+fn lost(begun: Instant) -> Fault {
+    Fault::after_sending(
+        FaultClass::Connect,
+        format!(
+            "the server was found dead after {:.1} s",
+            begun.elapsed().as_secs_f32()
+        ),
+    )
+}
+
+/// A wrong secret is told before a wrong packet, that before a shortage here, and silence last.
+fn more_telling(one: Option<Fault>, other: Fault) -> Fault {
+    let rank = |fault: &Fault| match fault.class {
+        FaultClass::Credentials => 0,
+        FaultClass::Malformed => 1,
+        FaultClass::ClientError => 2,
+        FaultClass::Throttled => 3,
+        FaultClass::Dns => 4,
+        _ => 5,
+    };
+    match one {
+        Some(one) if rank(&one) <= rank(&other) => one,
+        _ => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_telling_failure_is_told() {
+        let fault = |class| Fault::after_sending(class, "");
+        let mut worst = None;
+        for (class, told) in [
+            (FaultClass::Timeout, FaultClass::Timeout),
+            (FaultClass::Dns, FaultClass::Dns),
+            (FaultClass::Connect, FaultClass::Dns),
+            (FaultClass::Malformed, FaultClass::Malformed),
+            (FaultClass::Credentials, FaultClass::Credentials),
+            (FaultClass::Timeout, FaultClass::Credentials),
+        ] {
+            worst = Some(more_telling(worst, fault(class)));
+            assert_eq!(worst.as_ref().map(|fault| fault.class), Some(told));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Another RADIUS server decides: FreeRADIUS, NPS, a vendor's proxy.
+//!
+//! The password goes on encrypted anew (PAP) or as it came (CHAP, MS-CHAP). This proxy is an end of both conversations
+//! and not a link in one: it adds no Proxy-State and passes none on, so that an answer that holds one is a forged one.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use proxy_config::FailMode;
+use proxy_core::dictionary::{self, Attribute};
+use proxy_core::factor::{
+    Approval, Basis, Credential, Factor, FactorRequest, Forwarded, Refusal, RefusalReason, Verdict,
+};
+use radius::core::rfc2865;
+
+use self::challenge::{Challenge, Challenges};
+use self::login::Patience;
+use self::packet::{Answer as Reply, AnswerCode, Question, success};
+use self::server::{Pace, Place, Server};
+use super::fault::{self, Fault, FaultClass, Step};
+use super::http::Resolver;
+use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
+use crate::error::Error;
+use crate::metrics::ProviderMetrics;
+
+mod challenge;
+mod health;
+mod lane;
+mod login;
+mod packet;
+mod peer;
+mod retransmit;
+mod server;
+#[cfg(test)]
+mod stub;
+#[cfg(test)]
+mod tests;
+
+/// A message is cut here: Access-Reject carries no more of it.
+const LONGEST_MESSAGE: usize = 1000;
+
+/// The upstream servers in use and their unanswered challenges, which a reload keeps.
+#[derive(Default)]
+pub struct Upstreams {
+    known: Mutex<Vec<Weak<Server>>>,
+    challenges: Arc<Challenges>,
+}
+
+impl Upstreams {
+    /// The server in use, with its sockets and what is known of its health, or a new one.
+    fn obtain(
+        &self,
+        place: Place,
+        resolver: &Resolver,
+        metrics: &ProviderMetrics,
+        pace: Pace,
+    ) -> Option<Arc<Server>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|server| server.strong_count() > 0);
+        if let Some(server) = known
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|server| server.place == place)
+        {
+            return Some(server);
+        }
+        let server = Arc::new(Server::new(place, resolver.clone(), metrics.clone(), pace)?);
+        known.push(Arc::downgrade(&server));
+        Some(server)
+    }
+}
+
+/// The provider of `[provider.radius]`.
+pub struct Upstream {
+    servers: Vec<Arc<Server>>,
+    challenges: Arc<Challenges>,
+    patience: Patience,
+    returned: Vec<&'static Attribute>,
+}
+
+impl Upstream {
+    /// Makes the provider; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A secret that no key can be made of.
+    pub fn new(config: &proxy_config::Upstream, shared: &Shared) -> Result<Self, Error> {
+        Self::paced(config, shared, Pace::default())
+    }
+
+    fn paced(config: &proxy_config::Upstream, shared: &Shared, pace: Pace) -> Result<Self, Error> {
+        let resolver = shared.transports.resolver();
+        let mut servers = Vec::with_capacity(config.servers.len());
+        for server in &config.servers {
+            let place = Place {
+                host: server.host.clone(),
+                port: server.port,
+                secret: server.secret.clone(),
+                demand_message_authenticator: config.require_message_authenticator,
+                status_server: config.status_server,
+            };
+            let server = shared
+                .upstreams
+                .obtain(place, &resolver, &shared.metrics, pace)
+                .ok_or(Error::NoConnection)?;
+            servers.push(server);
+        }
+        // Begun now where a runtime is at hand, else with the first login: an idle primary that is dead should be
+        // known before somebody waits for it.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            servers.iter().for_each(Server::watch);
+        }
+        Ok(Self {
+            servers,
+            challenges: Arc::clone(&shared.upstreams.challenges),
+            patience: Patience {
+                timeout: config.timeout,
+                tries: config.tries,
+            },
+            // `Settings::check` has refused every other name.
+            returned: config
+                .return_attributes
+                .iter()
+                .filter_map(|name| dictionary::lookup(name))
+                .collect(),
+        })
+    }
+
+    async fn login(&self, request: FactorRequest) -> Verdict {
+        let begun = Instant::now();
+        let Credential::Forward(password) = request.credential else {
+            return refused(
+                None,
+                RefusalReason::MethodCannotCarry,
+                "This password method cannot be passed on.",
+            );
+        };
+        self.servers.iter().for_each(Server::watch);
+        let is_pap = matches!(password, Forwarded::Pap(_));
+        let is_ms_chap = matches!(password, Forwarded::MsChap(_));
+        let challenge = is_pap
+            .then(|| self.challenges.take(&request.user, request.source, begun))
+            .flatten();
+        let (servers, state) = match challenge {
+            Some(Challenge { server, state, .. }) => (vec![server], Some(state)),
+            None => (self.servers.clone(), None),
+        };
+        let question = Question {
+            user: request.user_as_sent,
+            password,
+            attributes: request.attributes,
+            client: request.client.as_str().to_owned(),
+            state,
+        };
+        let (server, reply) =
+            match login::ask(&servers, &question, self.patience, begun + request.budget).await {
+                Ok(answered) => answered,
+                Err(fault) => return failed(&fault),
+            };
+        let message = reply.message().map(cut);
+        match reply.code {
+            AnswerCode::Accept => Verdict::Approved(Approval {
+                factor: Factor::Upstream,
+                basis: Basis::Factor,
+                message,
+                found_text: None,
+                attributes: self.returned(&reply, is_ms_chap),
+            }),
+            AnswerCode::Reject => refusal(RefusalReason::Denied, message),
+            AnswerCode::Challenge if is_pap => {
+                let state = reply.state().unwrap_or_default().to_vec();
+                self.challenges
+                    .keep(request.user, request.source, server, state, Instant::now());
+                let ask = "The RADIUS server asks for more: log in again with the code that it sent.";
+                refusal(RefusalReason::CodesSent, message.or_else(|| Some(ask.to_owned())))
+            }
+            AnswerCode::Challenge => {
+                let told = "The RADIUS server asks for more, which only PAP can answer.";
+                refusal(RefusalReason::MethodCannotCarry, Some(told.to_owned()))
+            }
+        }
+    }
+
+    /// What goes back to the client: what the configuration names, and what makes an MS-CHAPv2 Accept one.
+    fn returned(&self, reply: &Reply, is_ms_chap: bool) -> Vec<(u8, Vec<u8>)> {
+        let mut attributes = Vec::new();
+        for (typ, value) in &reply.attributes {
+            if is_ms_chap && let Some(success) = success(*typ, value) {
+                attributes.push((rfc2865::VENDOR_SPECIFIC_TYPE, success));
+                continue;
+            }
+            // Reply-Message goes back as the message.
+            let named = self.returned.iter().any(|attribute| attribute.is(*typ, value));
+            if named && *typ != rfc2865::REPLY_MESSAGE_TYPE {
+                attributes.push((*typ, value.clone()));
+            }
+        }
+        attributes
+    }
+}
+
+impl Provider for Upstream {
+    fn ask(self: Arc<Self>, request: FactorRequest, _: Asking) -> Answer {
+        Answer::Later(Box::pin(async move { self.login(request).await }))
+    }
+
+    fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
+        Box::pin(async move {
+            let mut findings = Vec::new();
+            for server in &self.servers {
+                findings.push(rehearse(server).await);
+            }
+            findings
+        })
+    }
+}
+
+async fn rehearse(server: &Server) -> Finding {
+    let name = server.peer.name();
+    if !server.place.status_server {
+        return Finding::Good(format!(
+            "radius: {name} is not asked, since status_server is off; try a login to see whether it answers"
+        ));
+    }
+    match server.status().await {
+        Ok(took) => Finding::Good(format!(
+            "radius: {name} answers Status-Server after {:.1} ms, and the shared secret is right",
+            took.as_secs_f64() * 1000.0
+        )),
+        Err(fault) => Finding::Problem(problem(name, &fault)),
+    }
+}
+
+fn problem(name: &str, fault: &Fault) -> String {
+    let advice = match fault.class {
+        FaultClass::Dns => "; check provider.radius.servers and this host's name servers",
+        FaultClass::Timeout => {
+            "; check the address, that UDP to that port is allowed, that the server knows this host as a client with \
+             this shared secret (a server drops what is signed with another one), and that it answers Status-Server \
+             (else set provider.radius.status_server = false)"
+        }
+        FaultClass::Connect => "; nothing listens there, or the network is not reached",
+        // The detail says what to do.
+        _ => "",
+    };
+    format!("radius: {name}: {fault}{advice}")
+}
+
+fn failed(fault: &Fault) -> Verdict {
+    tracing::warn!(provider = "radius", class = fault.class.name(), detail = %fault.detail, "no upstream server has answered");
+    // There is no first step that could fail open: the only question is the password.
+    fault::verdict(Step::Auth, fault.class, FailMode::Secure)
+}
+
+fn refusal(reason: RefusalReason, message: Option<String>) -> Verdict {
+    Verdict::Refused(Refusal {
+        factor: Some(Factor::Upstream),
+        reason,
+        message,
+    })
+}
+
+fn cut(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+    message
+}
