@@ -138,22 +138,23 @@ impl AwsErrorClass {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::NoCredentials,
+        Self::InvalidCredentials,
+        Self::AccessDenied,
+        Self::Throttled,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::InvalidParameter,
+        Self::Unsupported,
+        Self::Refused,
+        Self::Service,
+        Self::Unreachable,
+    ];
+
     /// The class of a label.
     pub(crate) fn from_label(label: &str) -> Option<Self> {
-        [
-            Self::NoCredentials,
-            Self::InvalidCredentials,
-            Self::AccessDenied,
-            Self::Throttled,
-            Self::NotFound,
-            Self::AlreadyExists,
-            Self::InvalidParameter,
-            Self::Unsupported,
-            Self::Refused,
-            Self::Service,
-            Self::Unreachable,
-        ]
-        .into_iter()
-        .find(|class| class.as_str() == label)
+        Self::ALL.into_iter().find(|class| class.as_str() == label)
     }
 }
