@@ -9,8 +9,10 @@
 //! How the write ended goes into [`crate::input::WriteOutcome`] of the next round, which has to follow at once.
 
 mod accept;
+mod actions;
 mod build;
 mod deletion;
+mod desired;
 mod events;
 mod status;
 

@@ -4,7 +4,9 @@
 //! write to AWS blocks logins while AWS works on it, so every rule here is about not writing, or about writing once.
 
 pub(crate) mod decide;
+mod difference;
 pub(crate) mod gate;
+mod hands_off;
 pub(crate) mod ledger;
 pub(crate) mod servers;
 pub(crate) mod words;

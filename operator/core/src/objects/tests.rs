@@ -1,1 +1,178 @@
+use std::collections::BTreeSet;
 
+use serde_json::json;
+
+use super::*;
+use crate::input::Settings;
+use crate::names::ClusterName;
+use crate::plan::Object;
+
+fn proxy() -> RadiusProxy {
+    serde_json::from_value(json!({
+        "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+        "metadata": {"name": "mfa", "namespace": "auth", "uid": "uid-1"},
+        "spec": {
+            "directory": {"id": "d-1234567890", "region": "eu-central-1"},
+            "clients": [{"name": "vpn", "networks": ["10.1.0.0/24", "10.2.0.1"], "secretRef": {"name": "vpn"}}],
+            "labels": {"team": "a", "app.kubernetes.io/name": "mine"},
+            "annotations": {"radius-mfa.dev/config-digest": "mine"},
+            "scheduling": {"tolerations": [{"key": "dedicated", "operator": "Exists"}]},
+            "provider": {"totp": {"seedsSecretRef": {"name": "seeds"}}},
+        },
+    }))
+    .unwrap()
+}
+
+fn settings() -> Settings {
+    Settings::new(ClusterName::parse("test").unwrap(), "proxy:1".to_owned())
+}
+
+fn template() -> serde_json::Value {
+    let proxy = proxy();
+    let set = stateful_set(&Owner::new(&proxy), &settings(), false);
+    serde_json::to_value(set).unwrap()["spec"]["template"].clone()
+}
+
+#[test]
+fn the_stateful_set_leaves_every_replacement_to_the_operator() {
+    let proxy = proxy();
+    let set = serde_json::to_value(stateful_set(&Owner::new(&proxy), &settings(), false)).unwrap();
+    assert_eq!(set["metadata"]["ownerReferences"][0]["controller"], true);
+    assert_eq!(set["spec"]["podManagementPolicy"], "Parallel");
+    assert_eq!(
+        set["spec"]["updateStrategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}})
+    );
+    assert_eq!(set["spec"]["serviceName"], "mfa");
+    let rolls = serde_json::to_value(stateful_set(&Owner::new(&proxy), &settings(), true)).unwrap();
+    assert_eq!(rolls["spec"]["updateStrategy"]["rollingUpdate"]["partition"], 0);
+}
+
+#[test]
+fn the_pods_pass_restricted_pod_security() {
+    let pod = &template()["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(
+        container["securityContext"],
+        json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
+            "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}})
+    );
+    assert!(container["ports"][0].get("hostPort").is_none());
+    assert_eq!(
+        pod["readinessGates"],
+        json!([{"conditionType": "radius-mfa.dev/registered"}])
+    );
+    // 20 s × 5 tries and some.
+    assert_eq!(pod["terminationGracePeriodSeconds"], 120);
+}
+
+#[test]
+fn the_template_does_not_know_clients_secrets_provider_or_limits() {
+    let mut proxy = proxy();
+    let before = template();
+    proxy.spec.clients.clear();
+    proxy.spec.policy.limits.pending = 7;
+    proxy.spec.provider = serde_json::from_value(json!({
+        "duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}
+    }))
+    .unwrap();
+    let set = stateful_set(&Owner::new(&proxy), &settings(), false);
+    assert_eq!(serde_json::to_value(set).unwrap()["spec"]["template"], before);
+}
+
+#[test]
+fn labels_and_annotations_of_the_operator_cannot_be_taken() {
+    let meta = &template()["metadata"];
+    assert_eq!(meta["labels"]["team"], "a");
+    assert_eq!(meta["labels"]["app.kubernetes.io/name"], "radius-proxy");
+    assert!(meta.get("annotations").is_none());
+}
+
+#[test]
+fn radius_comes_from_the_directory_and_the_clients_only() {
+    let proxy = proxy();
+    let directory: BTreeSet<_> = ["10.0.0.10".parse().unwrap(), "fd00::1".parse().unwrap()].into();
+    let policy = serde_json::to_value(network_policy(&Owner::new(&proxy), &directory)).unwrap();
+    assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
+    let from: Vec<&str> = policy["spec"]["ingress"][0]["from"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|peer| peer["ipBlock"]["cidr"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        from,
+        ["10.0.0.10/32", "10.1.0.0/24", "10.2.0.1/32", "fd00::1/128"]
+    );
+    assert_eq!(
+        policy["spec"]["ingress"][0]["ports"],
+        json!([{"port": 1812, "protocol": "UDP"}])
+    );
+    assert_eq!(
+        policy["spec"]["ingress"][1]["ports"],
+        json!([{"port": 8080, "protocol": "TCP"}])
+    );
+}
+
+#[test]
+fn nobody_is_let_in_when_nobody_is_known() {
+    let mut proxy = proxy();
+    proxy.spec.clients.clear();
+    let policy = serde_json::to_value(network_policy(&Owner::new(&proxy), &BTreeSet::new())).unwrap();
+    assert_eq!(policy["spec"]["ingress"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_pod_may_report_in_the_leases_of_its_like_and_nothing_else() {
+    let proxy = proxy();
+    let role = serde_json::to_value(role(&Owner::new(&proxy), 2)).unwrap();
+    assert_eq!(
+        role["rules"],
+        json!([{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["mfa-0", "mfa-1"],
+            "verbs": ["get", "patch"]}])
+    );
+}
+
+#[test]
+fn a_host_port_is_taken_only_where_the_nodes_addresses_are_registered() {
+    let mut proxy = proxy();
+    proxy.spec.addresses.source = crate::api::AddressSource::HostIp;
+    let set = serde_json::to_value(stateful_set(&Owner::new(&proxy), &settings(), false)).unwrap();
+    let ports = &set["spec"]["template"]["spec"]["containers"][0]["ports"];
+    assert_eq!(ports[0]["hostPort"], 1812);
+    assert!(ports[1].get("hostPort").is_none());
+}
+
+#[test]
+fn the_same_spec_makes_the_same_bytes_and_debug_shows_no_secret() {
+    let proxy = proxy();
+    let owner = Owner::new(&proxy);
+    let files = [("a".to_owned(), proxy_config::Secret::new(b"hunter2".to_vec()))].into();
+    let object = Object::Secret(Box::new(secret(&owner, owner.names.radius_secret(), &files)));
+    assert_eq!(format!("{object:?}"), "Secret/mfa-radius-secrets");
+    let set = || serde_json::to_string(&stateful_set(&Owner::new(&proxy), &settings(), false)).unwrap();
+    assert_eq!(set(), set());
+}
+
+#[test]
+fn a_load_balancer_gets_what_the_aws_controller_needs_and_what_the_spec_says() {
+    let mut proxy = proxy();
+    proxy.spec.addresses = serde_json::from_value(json!({
+        "source": "LoadBalancer",
+        "loadBalancer": {"annotations": {"service.beta.kubernetes.io/aws-load-balancer-scheme": "internet-facing"}},
+    }))
+    .unwrap();
+    let service = serde_json::to_value(load_balancer(&Owner::new(&proxy))).unwrap();
+    let annotations = &service["metadata"]["annotations"];
+    assert_eq!(
+        annotations["service.beta.kubernetes.io/aws-load-balancer-scheme"],
+        "internet-facing"
+    );
+    assert_eq!(
+        annotations["service.beta.kubernetes.io/aws-load-balancer-healthcheck-port"],
+        "8080"
+    );
+    assert_eq!(service["spec"]["externalTrafficPolicy"], "Local");
+}

@@ -13,8 +13,8 @@ use crate::input::Settings;
 use crate::names::RESERVED_PREFIXES;
 
 /// Pods of stable names, started all at once. With partition = replicas the StatefulSet's controller replaces no pod by
-/// itself: only the operator knows when AWS can do without one.
-pub(crate) fn stateful_set(owner: &Owner<'_>, settings: &Settings) -> StatefulSet {
+/// itself; with 0, when the operator says so (`rolls`), one after the other, from the last, each when the one before is Ready.
+pub(crate) fn stateful_set(owner: &Owner<'_>, settings: &Settings, rolls: bool) -> StatefulSet {
     let spec = &owner.proxy.spec;
     let replicas = i32::try_from(spec.replicas).unwrap_or(i32::MAX);
     let mut labels = not_reserved(&spec.labels);
@@ -31,7 +31,7 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, settings: &Settings) -> StatefulSe
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: Some(RollingUpdateStatefulSetStrategy {
-                    partition: Some(replicas),
+                    partition: Some(if rolls { 0 } else { replicas }),
                     ..RollingUpdateStatefulSetStrategy::default()
                 }),
             }),

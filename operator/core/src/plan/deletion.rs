@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::build::{digest_key, has_finalizer};
+use super::build::has_finalizer;
+use super::desired::digest_key;
 use super::{DirectoryCall, DirectoryWrite, FinalizerChange, Plan, WriteReason, events};
 use crate::access::access;
 use crate::api::{ConditionType, DeletionPolicy, DirectorySpec, LastWrite, PendingWrite, RadiusProxyStatus};
@@ -45,7 +46,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
         pods: Vec::new(),
         tags: Vec::new(),
         write: None,
-        status: before.clone(),
+        status: before,
         delete: Vec::new(),
         events: Vec::new(),
         requeue_after: Duration::from_secs(600),
@@ -55,7 +56,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
         return plan;
     }
     plan.requeue_after = LOOK;
-    plan.describe_after = LOOK;
+    plan.describe_after = LOOK / 2;
     match step(input, &ledger, now) {
         Step::Done { why, loud } => {
             plan.finalizer = FinalizerChange::Remove;
@@ -149,7 +150,11 @@ fn aws_step(input: &Input, spec: &DirectorySpec, ledger: &Ledger, now: Timestamp
             return Step::Wait(reason, stuck(&message), None);
         }
     }
-    let Some(directory) = input.directory.described() else {
+    // Whose the settings are is decided by what was seen since the deletion, whose time is cut to whole seconds.
+    let since = input.proxy.metadata.deletion_timestamp.as_ref();
+    let since = since.map(|since| time::after(since, Duration::from_secs(1)));
+    let fresh = |directory: &&Directory| since.is_none_or(|since| directory.as_of >= since);
+    let Some(directory) = input.directory.described().filter(fresh) else {
         let message = "waiting for AWS to describe the directory".to_owned();
         return Step::Wait(Reason::Deregistering, message, None);
     };

@@ -1,1 +1,7 @@
+//! Sentences about the whole, tried in a small world.
 
+mod anything;
+mod life;
+mod rotation;
+mod trouble;
+mod world;

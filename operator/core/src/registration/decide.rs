@@ -1,25 +1,25 @@
 //! Whether AWS is written to now, and what people are told of it.
 
-use std::fmt::Write as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use proxy_config::DigestKey;
 
-use super::ledger::{FAILED, Ledger};
+use super::difference::Difference;
+use super::ledger::Ledger;
 use super::servers::{Proxy, Servers};
+use super::wanted_settings;
 use super::words;
-use super::{fingerprint, same, same_but_servers, wanted_settings};
-use crate::api::{
-    AddressSource, AdoptionPolicy, ConditionType, DirectorySpec, DriftPolicy, LastWrite, PendingWrite,
-    RegisteredSettings,
-};
+use crate::api::{AddressSource, ConditionType, DirectorySpec, LastWrite, PendingWrite, RegisteredSettings};
 use crate::aws::AwsOperation;
 use crate::conditions::{Draft, Reason, Truth};
 use crate::input::{Directory, Input, RadiusStatus};
-use crate::names::OWNER_TAG;
-use crate::plan::{DirectoryCall, DirectoryWrite, RadiusSettings, WriteReason};
+use crate::plan::{DirectoryCall, DirectoryWrite, RadiusSettings};
 use crate::rotation::{Pair, secret_digest};
 use crate::time;
+
+/// How old a description may be that a write is decided by: somebody else may have written since.
+pub(crate) const FRESH: Duration = Duration::from_secs(10);
 
 /// Everything that the decision is made of.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(crate) struct Verdict {
     pub(crate) write: Option<DirectoryWrite>,
     /// When to decide again, if nothing happens before.
     pub(crate) again: Option<Timestamp>,
+    /// Whether the directory has to be described first.
+    pub(crate) look: bool,
 }
 
 impl Verdict {
@@ -52,10 +54,11 @@ impl Verdict {
             condition: Draft::new(ConditionType::Registered, Truth::False, reason, message),
             write: None,
             again: None,
+            look: false,
         }
     }
 
-    fn until(mut self, again: Timestamp) -> Self {
+    pub(super) fn until(mut self, again: Timestamp) -> Self {
         self.again = Some(again);
         self
     }
@@ -70,6 +73,8 @@ pub(crate) fn decide(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
     }
     let Some(difference) = difference else {
         ledger.differs_since = None;
+        // What was refused is no longer wanted.
+        ledger.trouble = None;
         return case.in_sync();
     };
     if case.servers.want.is_empty() {
@@ -103,16 +108,16 @@ pub(crate) fn decide(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
         );
         return Verdict::hold(Reason::Settling, message).until(settled_at);
     }
+    if time::until(case.directory.as_of, case.now) > FRESH {
+        let message = format!(
+            "{}; looking at the directory once more before writing.",
+            difference.words
+        );
+        let mut verdict = case.under_way(ledger, Reason::Settling, message);
+        verdict.look = true;
+        return verdict;
+    }
     case.write(ledger, wanted, &difference)
-}
-
-/// What AWS should have and has not.
-#[derive(Debug)]
-struct Difference {
-    reason: WriteReason,
-    words: String,
-    /// Not before this time, when it can wait: a server without a pod, whose successor is awaited.
-    due: Option<Timestamp>,
 }
 
 impl Case<'_> {
@@ -122,197 +127,6 @@ impl Case<'_> {
         settings.servers.clone_from(&self.servers.want.v4);
         settings.servers_ipv6.clone_from(&self.servers.want.v6);
         settings
-    }
-
-    fn adopts(&self) -> bool {
-        self.spec.adoption_policy == AdoptionPolicy::Adopt
-    }
-
-    /// The owner that the directory's tags name, when it is not this RadiusProxy.
-    fn other_owner(&self) -> Option<&str> {
-        let owner = self.directory.tags.as_ref()?.get(OWNER_TAG)?;
-        (owner != self.owner).then_some(owner.as_str())
-    }
-
-    /// Reasons not to write at all, whatever the difference.
-    fn hands_off(&self, ledger: &mut Ledger, differs: bool) -> Option<Verdict> {
-        let directory = self.directory;
-        let soon = time::after(&time::floor(self.now), std::time::Duration::from_secs(5));
-        if self.input.proxy.spec.suspend {
-            ledger.differs_since = None;
-            let (truth, more) = if differs {
-                (Truth::False, "; what AWS has is not what there should be")
-            } else {
-                (Truth::True, "")
-            };
-            let message = format!("spec.suspend is true: nothing is written to AWS{more}");
-            let mut verdict = Verdict::hold(Reason::Suspended, message);
-            verdict.condition.truth = truth;
-            return Some(verdict);
-        }
-        if let Some(pending) = &ledger.pending {
-            let message = format!("{} was sent; waiting for AWS's answer", pending.operation);
-            let trouble = ledger
-                .trouble
-                .as_ref()
-                .map(|trouble| words::trouble(trouble, self.spec));
-            let (reason, message) = trouble.unwrap_or((Reason::Registering, message));
-            return Some(Verdict::hold(reason, message).until(soon));
-        }
-        if directory.stage != "Active" {
-            let detail = directory.stage_reason.as_deref().map(|r| format!(" ({r})"));
-            let message = format!(
-                "the directory's stage is {}{}; RADIUS settings can be changed when it is Active. Look at it in the AWS console",
-                directory.stage,
-                detail.unwrap_or_default()
-            );
-            return Some(Verdict::hold(Reason::DirectoryNotActive, message));
-        }
-        if let Some(hold) = self.somebody_elses(ledger) {
-            return Some(hold);
-        }
-        if directory.radius_status == Some(RadiusStatus::Creating) {
-            let message = "AWS is changing the directory's RADIUS settings; this takes seconds to minutes";
-            return Some(Verdict::hold(Reason::Registering, message).until(soon));
-        }
-        if let Some(applied) = &ledger.applied {
-            let described = directory.radius_settings.as_ref();
-            let shown =
-                described.is_some_and(|d| same(d, &applied.settings)) && directory.radius_status.is_some();
-            if directory.as_of < applied.time.0 || (!shown && !ledger.drifted()) {
-                let message = "AWS took the settings; waiting for it to describe them";
-                return Some(Verdict::hold(Reason::Registering, message).until(soon));
-            }
-        }
-        self.left_alone(ledger)
-    }
-
-    /// Settings that somebody else made are replaced by the adoption policy only.
-    fn somebody_elses(&self, ledger: &Ledger) -> Option<Verdict> {
-        if self.adopts() || self.directory.radius_status.is_none() {
-            return None;
-        }
-        if let Some(owner) = self.other_owner() {
-            let message = format!(
-                "the directory's tag {OWNER_TAG} says that {owner} keeps its RADIUS settings. Delete that RadiusProxy, or set \
-                 spec.directory.adoptionPolicy: Adopt to take over with one write"
-            );
-            return Some(Verdict::hold(Reason::DirectoryTaken, message));
-        }
-        let tagged = self
-            .directory
-            .tags
-            .as_ref()
-            .is_some_and(|tags| tags.get(OWNER_TAG).is_some_and(|owner| owner == self.owner));
-        if ledger.applied.is_some() || tagged {
-            return None;
-        }
-        let blind = match &self.directory.tags {
-            None => " (its tags cannot be read: allow ds:ListTagsForResource)",
-            Some(_) => "",
-        };
-        let message = format!(
-            "the directory has RADIUS settings that this RadiusProxy did not make{blind}; they stay. Set \
-             spec.directory.adoptionPolicy: Adopt to replace them with one write"
-        );
-        Some(Verdict::hold(Reason::SettingsOfOthers, message))
-    }
-
-    /// Changes from outside that are not, or no longer, written back.
-    fn left_alone(&self, ledger: &Ledger) -> Option<Verdict> {
-        if !ledger.drifted() {
-            return None;
-        }
-        let changes = words::changes(ledger, self.directory);
-        if let Some(until) = ledger.contended_until(self.now) {
-            let message = format!(
-                "somebody else changed the RADIUS settings twice within an hour ({changes}). Nothing is written until {}; \
-                 find out who (CloudTrail: UpdateRadius, EnableRadius, DisableRadius), or set spec.suspend: true",
-                time::clock(until)
-            );
-            return Some(Verdict::hold(Reason::Contended, message).until(until));
-        }
-        if self.spec.drift_policy == DriftPolicy::Report {
-            let message = format!(
-                "somebody else changed the RADIUS settings ({changes}); spec.directory.driftPolicy: Report leaves it so"
-            );
-            return Some(Verdict::hold(Reason::Drifted, message));
-        }
-        if ledger.drift.disabled && self.spec.drift_policy != DriftPolicy::Enforce {
-            let message = "RADIUS was switched off in AWS: users log in WITHOUT a second factor. Set \
-                           spec.directory.driftPolicy: Enforce to have it switched on again";
-            return Some(Verdict::hold(Reason::SwitchedOff, message));
-        }
-        None
-    }
-
-    fn difference(&self, wanted: &RegisteredSettings, ledger: &Ledger) -> Option<Difference> {
-        let now = |reason, words: String| {
-            Some(Difference {
-                reason,
-                words,
-                due: None,
-            })
-        };
-        let Some(status) = self.directory.radius_status else {
-            let reason = if ledger.drift.disabled {
-                WriteReason::Drift
-            } else {
-                WriteReason::FirstRegistration
-            };
-            return now(reason, "RADIUS is off".to_owned());
-        };
-        let have = self.directory.radius_settings.clone().unwrap_or_default();
-        let Some(applied) = &ledger.applied else {
-            return now(
-                WriteReason::Adoption,
-                "the settings were made by somebody else".to_owned(),
-            );
-        };
-        if status == RadiusStatus::Failed {
-            return now(WriteReason::Retry, "the last try ended in Failed".to_owned());
-        }
-        if ledger.drifted() {
-            return now(WriteReason::Drift, words::changes(ledger, self.directory));
-        }
-        if applied.secret_digest != secret_digest(self.key, &self.pair.current) {
-            return now(WriteReason::Secret, "the shared secret changed".to_owned());
-        }
-        if !same_but_servers(&have, wanted) {
-            return now(WriteReason::Settings, words::settings(&have, wanted));
-        }
-        self.servers_differ()
-    }
-
-    fn servers_differ(&self) -> Option<Difference> {
-        let servers = self.servers;
-        let mut words = String::new();
-        if !servers.missing.is_empty() {
-            let _ = write!(words, "{} to be added", servers.missing.join(", "));
-        }
-        let gone: Vec<&str> = servers.gone.iter().map(|(address, _)| address.as_str()).collect();
-        if !gone.is_empty() {
-            let join = if words.is_empty() { "" } else { ", " };
-            let _ = write!(words, "{join}{} to be removed", gone.join(", "));
-        }
-        if !servers.missing.is_empty() {
-            return Some(Difference {
-                reason: WriteReason::Servers,
-                words,
-                due: None,
-            });
-        }
-        // Nothing to add: a server that is gone waits for its successor, so that both are one write.
-        let first = servers.gone.iter().map(|(_, since)| since).min()?;
-        if !self.proxies.iter().any(Proxy::serves) {
-            return None;
-        }
-        let due = time::after(first, self.input.settings.removal_after);
-        Some(Difference {
-            reason: WriteReason::Servers,
-            words,
-            due: (!servers.all_serve).then_some(due),
-        })
     }
 
     /// AWS has what it should have.
@@ -337,6 +151,7 @@ impl Case<'_> {
             ),
             write: None,
             again: None,
+            look: false,
         }
     }
 
@@ -361,53 +176,13 @@ impl Case<'_> {
         Verdict::hold(Reason::WaitingForAddresses, message)
     }
 
-    /// AWS failed or refused a while ago: what was tried waits, something else may go at once.
-    fn backs_off(&self, ledger: &Ledger, wanted: &RegisteredSettings) -> Option<Verdict> {
-        let trouble = ledger.trouble.as_ref()?;
-        let (same_at, other_at) = ledger.retry_at()?;
-        let secret = secret_digest(self.key, &self.pair.current);
-        let at = if fingerprint(self.key, wanted, &secret) == trouble.tried {
-            same_at
-        } else {
-            other_at
-        };
-        if self.now >= at {
-            return None;
+    /// Something is done about a difference. Another try is no news: a trouble stays what people see until it is over.
+    fn under_way(&self, ledger: &Ledger, reason: Reason, message: String) -> Verdict {
+        let trouble = ledger.trouble.as_ref();
+        match trouble.map(|trouble| words::trouble(trouble, self.spec)) {
+            Some((reason, trouble)) => Verdict::hold(reason, format!("{trouble} Another try: {message}")),
+            None => Verdict::hold(reason, message),
         }
-        let (reason, message) = words::trouble(trouble, self.spec);
-        let change = if trouble.kind == FAILED {
-            ", or at once when the spec or the servers change"
-        } else {
-            ""
-        };
-        let message = format!("{message} The next try is at {}{change}", time::clock(at));
-        Some(Verdict::hold(reason, message).until(at))
-    }
-
-    /// A secret that AWS gets is one that every proxy that answers accepts already. A proxy that does not answer is waited
-    /// for a while: it will start with the new configuration.
-    fn proxies_lag(&self, ledger: &Ledger, settled_at: Timestamp) -> Option<Verdict> {
-        let new = secret_digest(self.key, &self.pair.current);
-        if ledger.applied.as_ref().is_some_and(|a| a.secret_digest == new) {
-            return None;
-        }
-        let waits =
-            |p: &&Proxy<'_>| p.pod.deleted.is_none() && !p.serves() && (p.alive || self.now < settled_at);
-        let lagging: Vec<&str> = self
-            .proxies
-            .iter()
-            .filter(waits)
-            .map(|p| p.pod.name.as_str())
-            .collect();
-        if lagging.is_empty() {
-            return None;
-        }
-        let message = format!(
-            "AWS gets the shared secret when every proxy reports a configuration that has it; waiting for {}",
-            lagging.join(", ")
-        );
-        let again = time::after(&time::floor(self.now), std::time::Duration::from_secs(5));
-        Some(Verdict::hold(Reason::WaitingForConfiguration, message).until(settled_at.max(again)))
     }
 
     fn write(&self, ledger: &mut Ledger, mut shown: RegisteredSettings, difference: &Difference) -> Verdict {
@@ -453,7 +228,7 @@ impl Case<'_> {
         } else {
             DirectoryCall::Enable(settings)
         };
-        let told = format!("{} is sent ({message})", operation.as_str());
+        let told = format!("{} is sent ({message}).", operation.as_str());
         Verdict {
             write: Some(DirectoryWrite {
                 id,
@@ -462,7 +237,7 @@ impl Case<'_> {
                 reason: difference.reason,
                 message,
             }),
-            ..Verdict::hold(Reason::Registering, told)
+            ..self.under_way(ledger, Reason::Registering, told)
         }
     }
 }

@@ -180,7 +180,7 @@ impl Ledger {
         match (directory.radius_status, ours) {
             (Some(RadiusStatus::Completed), true) => {
                 applied.completed_time.get_or_insert_with(|| time::floor(now));
-                self.trouble = None;
+                self.trouble.take_if(|trouble| trouble.kind == FAILED);
                 self.drift.seen = None;
                 self.drift.disabled = false;
             }

@@ -1,0 +1,255 @@
+//! What is done: objects, patches, tags, deletions, Events, and when to look again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proxy_config::ConfigDigest;
+
+use super::accept::Judgement;
+use super::build::Round;
+use super::{Event, GateChange, Object, ObjectKind, ObjectRef, PodPatch, events};
+use crate::api::{AddressSource, AppliedSettings};
+use crate::conditions::Draft;
+use crate::config::Rendered;
+use crate::input::{PodState, RadiusStatus};
+use crate::names::{OWNER_TAG, OWNER_UID_TAG};
+use crate::objects;
+use crate::registration::decide::{FRESH, Verdict};
+use crate::registration::servers::Proxy;
+use crate::registration::{gate, words};
+use crate::rotation::{self, Pair};
+use crate::time;
+
+/// When nothing else asks for another look.
+const AT_REST: Duration = Duration::from_secs(600);
+/// While something is expected to pass.
+const SOON: Duration = Duration::from_secs(15);
+/// While AWS works on a write.
+const WORKING: Duration = Duration::from_secs(3);
+
+impl Round<'_> {
+    /// Everything there should be; secrets before the configuration that names them, the network policy and the
+    /// configuration before the pods.
+    pub(super) fn objects(&self, fresh: Option<&Rendered>, judgement: &Judgement) -> Vec<Object> {
+        let owner = &self.owner;
+        let pods = self.pod_names();
+        let mut objects = vec![
+            Object::ServiceAccount(Box::new(objects::service_account(owner))),
+            Object::Role(Box::new(objects::role(owner, pods))),
+            Object::RoleBinding(Box::new(objects::role_binding(owner))),
+        ];
+        objects.extend((0..pods).map(|ordinal| Object::Lease(Box::new(objects::lease(owner, ordinal)))));
+        if let Some(fresh) = fresh {
+            for (name, files) in [
+                (owner.names.radius_secret(), &fresh.radius),
+                (owner.names.provider_secret(), &fresh.provider),
+                (owner.names.seeds_secret(), &fresh.seeds),
+            ] {
+                objects.push(Object::Secret(Box::new(objects::secret(owner, name, files))));
+            }
+            objects.push(Object::ConfigMap(Box::new(objects::config_map(
+                owner,
+                &fresh.text,
+            ))));
+        }
+        objects.push(Object::NetworkPolicy(Box::new(objects::network_policy(
+            owner,
+            &self.clients,
+        ))));
+        objects.push(Object::Service(Box::new(objects::headless_service(owner))));
+        if self.wants_load_balancer() {
+            objects.push(Object::Service(Box::new(objects::load_balancer(owner))));
+        }
+        objects.push(Object::PodDisruptionBudget(Box::new(objects::disruption_budget(
+            owner,
+        ))));
+        objects.push(Object::StatefulSet(Box::new(objects::stateful_set(
+            owner,
+            &self.input.settings,
+            self.rolls(judgement),
+        ))));
+        objects
+    }
+
+    /// Whether pods are replaced one by one, each when AWS has its predecessor's successor (the readiness gate). Once begun
+    /// it goes on: a partition that is raised in the middle would bring a pod back with the template of before.
+    fn rolls(&self, judgement: &Judgement) -> bool {
+        let changed = self
+            .input
+            .stateful_set
+            .as_ref()
+            .is_some_and(|set| set.current_revision != set.update_revision);
+        changed && judgement.may_write && !self.input.proxy.spec.suspend
+    }
+
+    /// How many pods may exist, by name: those there should be, and those that are still there.
+    fn pod_names(&self) -> u32 {
+        let existing = self
+            .input
+            .pods
+            .iter()
+            .filter_map(|pod| self.owner.names.ordinal(&pod.name))
+            .map(|ordinal| ordinal.saturating_add(1));
+        // A bound, whatever pods somebody labels as ours.
+        existing
+            .max()
+            .unwrap_or_default()
+            .min(32)
+            .max(self.input.proxy.spec.replicas)
+    }
+
+    fn wants_load_balancer(&self) -> bool {
+        let spec = &self.input.proxy.spec;
+        spec.directory.is_some() && spec.addresses.source == AddressSource::LoadBalancer
+    }
+
+    pub(super) fn pod_patches(&self, proxies: &[Proxy<'_>], digest: Option<&ConfigDigest>) -> Vec<PodPatch> {
+        let ours = self.ledger.applied.is_some();
+        proxies
+            .iter()
+            .filter(|proxy| proxy.pod.deleted.is_none())
+            .filter_map(|proxy| {
+                let gate: Option<GateChange> = gate::change(proxy, self.input, self.directory, ours);
+                let config_digest = digest
+                    .map(ToString::to_string)
+                    .filter(|digest| proxy.pod.config_digest.as_ref() != Some(digest));
+                (gate.is_some() || config_digest.is_some()).then(|| PodPatch {
+                    name: proxy.pod.name.clone(),
+                    uid: proxy.pod.uid.clone(),
+                    config_digest,
+                    gate,
+                })
+            })
+            .collect()
+    }
+
+    /// Ownership, for whoever comes to the directory without this cluster.
+    pub(super) fn tags(&self, judgement: &Judgement, writes: bool) -> Vec<(String, String)> {
+        let (Some(directory), true) = (self.directory, judgement.may_write) else {
+            return Vec::new();
+        };
+        let meta = &self.input.proxy.metadata;
+        let owner = self.input.settings.cluster.owner(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        );
+        let wanted = [
+            (OWNER_TAG.to_owned(), owner),
+            (OWNER_UID_TAG.to_owned(), meta.uid.clone().unwrap_or_default()),
+        ];
+        let missing = match &directory.tags {
+            Some(tags) => wanted.iter().any(|(key, value)| tags.get(key) != Some(value)),
+            None => true,
+        };
+        // Beside a write always; else only to repair what is seen to be wrong, and not again and again.
+        let repair = self.ledger.applied.is_some()
+            && self.ledger.pending.is_none()
+            && directory
+                .tags
+                .as_ref()
+                .is_some_and(|tags| !tags.contains_key(OWNER_TAG))
+            && self.input.tag_failure.is_none()
+            && !self.input.proxy.spec.suspend;
+        if missing && (writes || repair) {
+            wanted.to_vec()
+        } else {
+            Vec::new()
+        }
+    }
+
+    pub(super) fn events(&self, drafts: &[Draft], verdict: &Verdict) -> Vec<Event> {
+        let before = self.before.map_or(&[][..], |s| &s.conditions);
+        let mut list = events::of_conditions(before, drafts);
+        list.extend(verdict.write.as_ref().map(events::of_write));
+        if let Some(directory) = self.directory {
+            let changes = words::changes(&self.ledger, directory);
+            let drift = self.before.and_then(|s| s.drift.as_ref());
+            list.extend(events::of_drift(drift, &self.ledger.drift, &changes));
+        }
+        let rotates = |pair: &Option<Pair>| pair.as_ref().is_some_and(rotation::under_way);
+        list.extend(events::of_rotation(
+            rotates(&self.pair_before),
+            rotates(&self.pair),
+        ));
+        list
+    }
+
+    /// Pods on lost nodes, which no kubelet will ever confirm as gone; and a Service that is no longer wanted.
+    pub(super) fn deletions(&self) -> Vec<ObjectRef> {
+        let lost = |pod: &&PodState| {
+            let overdue = |deleted: Timestamp, wait: Duration| {
+                deleted.saturating_add(wait).is_ok_and(|due| self.now >= due)
+            };
+            !pod.node_ready
+                && pod
+                    .deleted
+                    .zip(self.input.settings.force_delete_after)
+                    .is_some_and(|(deleted, wait)| overdue(deleted, wait))
+        };
+        let mut list: Vec<ObjectRef> = self
+            .input
+            .pods
+            .iter()
+            .filter(lost)
+            .map(|pod| ObjectRef {
+                kind: ObjectKind::PodByForce,
+                name: pod.name.clone(),
+                uid: Some(pod.uid.clone()),
+            })
+            .collect();
+        if !self.wants_load_balancer() && !self.input.load_balancer.is_empty() {
+            list.push(ObjectRef {
+                kind: ObjectKind::Service,
+                name: self.owner.names.load_balancer(),
+                uid: None,
+            });
+        }
+        list
+    }
+
+    /// When to look again, and how old the description may be then.
+    pub(super) fn times(&self, judgement: &Judgement, verdict: &Verdict) -> (Duration, Duration) {
+        let described = |status| {
+            let since = self.ledger.applied.as_ref().map_or(Timestamp::MIN, |a| a.time.0);
+            self.directory
+                .is_some_and(|d| d.radius_status == Some(status) && d.as_of >= since)
+        };
+        let incomplete = |applied: &AppliedSettings| applied.completed_time.is_none();
+        let working = self.has_directory()
+            && judgement.may_write
+            && (self.ledger.pending.is_some()
+                || described(RadiusStatus::Creating)
+                || (self.ledger.applied.as_ref().is_some_and(incomplete)
+                    && !described(RadiusStatus::Failed)));
+        if verdict.write.is_some() {
+            return (Duration::from_secs(1), Duration::from_secs(1));
+        }
+        if verdict.look {
+            return (Duration::from_millis(100), FRESH / 2);
+        }
+        let mut requeue = if working { WORKING } else { AT_REST };
+        let mut describe = if working { WORKING } else { Duration::MAX };
+        if self.has_directory() && !judgement.may_write {
+            requeue = requeue.min(SOON);
+            describe = SOON;
+        }
+        let mut at = |then: Option<Timestamp>| {
+            if let Some(then) = then {
+                // Never in a hurry: what is due now was decided now.
+                requeue = requeue.min(time::until(self.now, then).max(Duration::from_secs(1)));
+            }
+        };
+        at(verdict.again);
+        if self.pair.as_ref().is_some_and(rotation::under_way) {
+            at(self.rotation_ends());
+        }
+        for pod in self.input.pods.iter().filter(|pod| !pod.node_ready) {
+            let wait = self.input.settings.force_delete_after;
+            at(pod
+                .deleted
+                .zip(wait)
+                .and_then(|(deleted, wait)| deleted.saturating_add(wait).ok()));
+        }
+        (requeue, describe)
+    }
+}

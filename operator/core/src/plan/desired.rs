@@ -1,0 +1,122 @@
+//! What the pods should read: the configuration of now, or the last one that could be made.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use proxy_config::{Secret, SharedSecret};
+
+use super::build::Round;
+use crate::api::RadiusProxyStatus;
+use crate::config::{self, CURRENT_KEY, DIGEST_KEY, Ingredients, PREVIOUS_KEY};
+use crate::input::{Directory, Input, RadiusStatus};
+use crate::rotation::{self, Held, Pair};
+use crate::secrets::Sources;
+use crate::time;
+
+/// The digest key's file, and whether it had to be made.
+pub(super) fn digest_key(input: &Input) -> Secret {
+    let kept = input.radius_secret.as_ref().and_then(|s| s.data.get(DIGEST_KEY));
+    kept.filter(|key| !key.expose().is_empty())
+        .cloned()
+        .unwrap_or_else(|| Secret::new(hex::encode(input.entropy.digest_key()).into_bytes()))
+}
+
+/// 48 characters of 64: 288 bits.
+fn generated_secret(input: &Input) -> Option<SharedSecret> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let text: Vec<u8> = input
+        .entropy
+        .shared_secret()
+        .iter()
+        .take(48)
+        .filter_map(|byte| ALPHABET.get(usize::from(byte & 63)).copied())
+        .collect();
+    SharedSecret::parse(&text).ok()
+}
+
+/// The secrets in the owned Secret.
+pub(super) fn kept_pair(input: &Input) -> Option<Pair> {
+    let data = &input.radius_secret.as_ref()?.data;
+    let parse = |key: &str| SharedSecret::parse(data.get(key)?.expose()).ok();
+    let current = parse(CURRENT_KEY)?;
+    let previous = parse(PREVIOUS_KEY).filter(|previous| *previous != current);
+    Some(Pair { current, previous })
+}
+
+impl Round<'_> {
+    pub(super) fn has_directory(&self) -> bool {
+        self.input.proxy.spec.directory.is_some()
+    }
+
+    /// When AWS has had the present secret for long enough that no domain controller uses the one before it.
+    pub(super) fn rotation_ends(&self) -> Option<Timestamp> {
+        let completed = self.ledger.applied.as_ref()?.completed_time.as_ref()?;
+        Some(time::after(completed, self.input.settings.rotation_grace))
+    }
+
+    fn next_pair(&self, sources: &Sources) -> Option<Pair> {
+        if !self.has_directory() {
+            return None;
+        }
+        let kept = self.pair_before.clone();
+        let wanted = sources
+            .directory
+            .clone()
+            .or_else(|| kept.as_ref().map(|pair| pair.current.clone()))
+            .or_else(|| generated_secret(self.input))?;
+        let completed = self
+            .directory
+            .is_some_and(|d| d.radius_status == Some(RadiusStatus::Completed));
+        let held = Held {
+            key: &self.key,
+            applied: self.ledger.applied.as_ref(),
+            pending: self.ledger.pending.as_ref(),
+            settled: completed && self.rotation_ends().is_some_and(|end| self.now >= end),
+        };
+        Some(rotation::next(&wanted, kept, held))
+    }
+
+    pub(super) fn render(&mut self) {
+        self.pair.clone_from(&self.pair_before);
+        let Ok(sources) = &self.sources else {
+            return;
+        };
+        if self.has_directory() && self.clients.is_empty() {
+            return;
+        }
+        let pair = self.next_pair(sources);
+        let rendered = config::render(&Ingredients {
+            spec: &self.input.proxy.spec,
+            name: self.owner.names.workload(),
+            directory_clients: &self.clients,
+            sources,
+            pair: pair.as_ref(),
+            digest_key: &self.key_file,
+            provider_host_suffixes: self.input.settings.provider_host_suffixes.as_deref(),
+        });
+        match rendered {
+            Ok(rendered) => {
+                self.rendered = Some(rendered);
+                self.pair = pair;
+            }
+            Err(problem) => self.problem = Some(problem),
+        }
+    }
+}
+
+/// Where the directory's requests come from: as described, or as it was known last.
+pub(super) fn client_addresses(
+    directory: Option<&Directory>,
+    before: Option<&RadiusProxyStatus>,
+) -> BTreeSet<IpAddr> {
+    match directory {
+        Some(directory) if !directory.client_addresses.is_empty() => directory.client_addresses.clone(),
+        _ => before
+            .and_then(|status| status.directory.as_ref())
+            .into_iter()
+            .flat_map(|directory| &directory.client_addresses)
+            .filter_map(|text| text.parse().ok())
+            .collect(),
+    }
+}

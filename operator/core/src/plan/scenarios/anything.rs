@@ -1,0 +1,126 @@
+//! Any sequence of events, with crashes between any two steps, ends in the same state, and no write is one too many.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::world::{Answer, World, data};
+use crate::aws::AwsErrorClass;
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Wait(u64),
+    KillPod(usize),
+    RestartContainer(usize),
+    Scale(u32),
+    Secret(usize),
+    SecretLost,
+    SecretBack,
+    Label(usize),
+    Answer(Answer),
+    Crash(usize),
+    DomainController(u8),
+    Blind(bool),
+}
+
+const SECRETS: [&str; 4] = [
+    "the first secret",
+    "the second secret",
+    "the third secret!",
+    "the fourth secret",
+];
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening as H;
+    prop_oneof![
+        6 => (1_u64..90).prop_map(H::Wait),
+        1 => (600_u64..2000).prop_map(H::Wait),
+        3 => (0_usize..4).prop_map(H::KillPod),
+        2 => (0_usize..4).prop_map(H::RestartContainer),
+        1 => (1_u32..4).prop_map(H::Scale),
+        4 => (0_usize..4).prop_map(H::Secret),
+        1 => Just(H::SecretLost),
+        1 => Just(H::SecretBack),
+        1 => (0_usize..3).prop_map(H::Label),
+        2 => prop_oneof![
+            Just(Answer::Error(AwsErrorClass::Throttled)),
+            Just(Answer::Error(AwsErrorClass::Service)),
+            Just(Answer::Error(AwsErrorClass::AlreadyExists)),
+            Just(Answer::Lost),
+            Just(Answer::Fails),
+        ].prop_map(H::Answer),
+        5 => (0_usize..26).prop_map(H::Crash),
+        1 => (11_u8..14).prop_map(H::DomainController),
+        1 => any::<bool>().prop_map(H::Blind),
+    ]
+}
+
+fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
+    match happening.clone() {
+        Happening::Wait(seconds) => world.run_for(Duration::from_secs(seconds)),
+        Happening::KillPod(index) => world.kill_pod(index),
+        Happening::RestartContainer(index) => world.restart_container(index),
+        Happening::Scale(replicas) => world.edit(|proxy| proxy.spec.replicas = replicas),
+        Happening::Secret(index) => {
+            *secret = index;
+            world.set_secret(SECRETS[index]);
+        }
+        Happening::SecretLost => {
+            world.secrets.remove(super::world::SECRET);
+            world.wake();
+        }
+        Happening::SecretBack => world.set_secret(SECRETS[*secret]),
+        Happening::Label(index) => world.edit(|proxy| {
+            let directory = proxy.spec.directory.as_mut().unwrap();
+            directory.display_label = format!("label {index}");
+        }),
+        Happening::Answer(answer) => world.aws.answers.push_back(answer),
+        Happening::Crash(steps) => {
+            world.crash_after = Some(steps);
+            world.wake();
+        }
+        Happening::DomainController(last) => {
+            world
+                .aws
+                .clients
+                .insert(std::net::Ipv4Addr::new(10, 0, 0, last).into());
+        }
+        Happening::Blind(blind) => world.aws.blind = blind.then_some(AwsErrorClass::Unreachable),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn anything_that_happens_ends_well(happenings in prop::collection::vec(happening(), 1..40)) {
+        let mut world = World::new();
+        let mut secret = 0;
+        for happening in happenings {
+            happen(&mut world, &mut secret, &happening);
+        }
+        world.secrets.insert(super::world::SECRET.to_owned(), data(&[("secret", SECRETS[secret])]));
+        world.aws.blind = None;
+        world.aws.answers.clear();
+        world.crash_after = None;
+        world.wake();
+        let held = |world: &World| world.aws.secret == SECRETS[secret].as_bytes();
+        world.run_until(|world| world.is_ready() && held(world));
+        let mut servers = world.aws.settings.clone().unwrap().servers;
+        servers.sort();
+        let mut addresses: Vec<String> = world.pods.iter().map(|pod| pod.state.ips[0].to_string()).collect();
+        addresses.sort();
+        prop_assert_eq!(servers, addresses);
+        prop_assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+
+        // At rest nothing is written.
+        world.run_for(Duration::from_secs(300));
+        let (writes, status) = (world.aws.writes.len(), world.status());
+        world.run_for(Duration::from_secs(3600));
+        prop_assert_eq!(world.aws.writes.len(), writes);
+        prop_assert_eq!(world.status(), status);
+        // A crash after a write of nothing but a secret to a single server cannot be told from one before it.
+        let one = |write: &super::world::Written| write.servers.len() == 1;
+        prop_assert!(world.aws.writes.iter().all(|w| !w.needless || one(w)), "{:#?}", world.aws.writes);
+    }
+}

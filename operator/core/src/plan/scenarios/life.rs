@@ -1,0 +1,250 @@
+//! From the first apply to the deletion.
+
+use std::time::Duration;
+
+use super::world::World;
+use crate::input::RadiusStatus;
+
+fn ready() -> World {
+    let mut world = World::new();
+    world.run_until(World::is_ready);
+    world
+}
+
+fn writes(world: &World) -> usize {
+    world.aws.writes.len()
+}
+
+#[test]
+fn two_pods_are_registered_with_one_write_and_become_ready() {
+    let world = ready();
+    assert_eq!(writes(&world), 1);
+    assert_eq!(world.aws.writes[0].servers, ["10.88.0.1", "10.88.0.2"]);
+    assert_eq!(world.status().servers.as_deref(), Some("2/2"));
+    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    assert_eq!(world.aws.tags["radius-mfa.dev/owner"], "test/auth/mfa");
+    assert_eq!(world.status().applied.unwrap().settings.display_label, "MFA");
+}
+
+#[test]
+fn at_rest_nothing_is_written_and_nothing_told_twice() {
+    let mut world = ready();
+    let events = world.events.clone();
+    let status = world.status();
+    world.run_for(Duration::from_secs(7200));
+    assert_eq!(writes(&world), 1);
+    assert_eq!(world.events, events);
+    assert_eq!(world.status(), status);
+}
+
+#[test]
+fn a_lost_pod_is_replaced_with_one_write() {
+    let mut world = ready();
+    world.kill_pod(0);
+    world.run_until(|w| writes(w) == 2);
+    assert_eq!(world.aws.writes[1].servers, ["10.88.0.3", "10.88.0.2"]);
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(writes(&world), 2);
+    assert!(world.is_ready());
+}
+
+#[test]
+fn a_container_that_restarts_keeps_its_place_and_costs_no_write() {
+    let mut world = ready();
+    world.pods[0].sound = false;
+    world.restart_container(0);
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(writes(&world), 1);
+    assert_eq!(world.aws.status, Some(RadiusStatus::Completed));
+    assert_eq!(world.condition("Available").1, "SomeProxiesServe");
+}
+
+#[test]
+fn a_pod_that_is_gone_for_good_is_removed_after_ten_minutes_while_another_lives() {
+    let mut world = ready();
+    // Its successor never gets ready.
+    world.kill_pod(0);
+    world.run_until(|w| w.pods.iter().any(|p| p.state.uid == "pod-3"));
+    world
+        .pods
+        .iter_mut()
+        .find(|p| p.state.uid == "pod-3")
+        .unwrap()
+        .sound = false;
+    let gone = world.now;
+    world.run_until(|w| writes(w) == 2);
+    assert_eq!(world.aws.writes[1].servers, ["10.88.0.2"]);
+    let waited = world.now.duration_since(gone).as_secs();
+    assert!((595..=660).contains(&waited), "{waited}");
+    assert_eq!(world.condition("Registered").1, "Registering");
+}
+
+#[test]
+fn when_nobody_registered_answers_the_first_that_does_is_registered_at_once() {
+    let mut world = ready();
+    world.kill_pod(0);
+    world.kill_pod(1);
+    world.run_until(|w| w.pods.iter().any(|p| p.state.uid == "pod-4"));
+    world
+        .pods
+        .iter_mut()
+        .find(|p| p.state.uid == "pod-4")
+        .unwrap()
+        .sound = false;
+    let lost = world.now;
+    world.run_until(|w| writes(w) == 2);
+    assert!(world.now.duration_since(lost).as_secs() < 8);
+    assert_eq!(world.aws.writes[1].servers.len(), 1);
+}
+
+#[test]
+fn scaling_down_is_one_write_when_the_pod_has_gone() {
+    let mut world = ready();
+    world.edit(|proxy| proxy.spec.replicas = 3);
+    world.run_until(|w| writes(w) == 2);
+    assert_eq!(world.aws.writes[1].servers.len(), 3);
+    world.edit(|proxy| proxy.spec.replicas = 2);
+    world.run_until(|w| writes(w) == 3);
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!((writes(&world), world.aws.writes[2].servers.len()), (3, 2));
+}
+
+#[test]
+fn other_settings_are_one_update_and_no_pod_is_touched() {
+    let mut world = ready();
+    let pods: Vec<String> = world.pods.iter().map(|p| p.state.uid.clone()).collect();
+    world.edit(|proxy| "VPN".clone_into(&mut proxy.spec.directory.as_mut().unwrap().display_label));
+    world.run_until(|w| writes(w) == 2);
+    let last = world.status().last_write.unwrap();
+    assert_eq!(
+        (last.operation.as_str(), last.reason.as_str()),
+        ("UpdateRadius", "settings changed: label from \"MFA\" to \"VPN\"")
+    );
+    world.run_until(World::is_ready);
+    assert_eq!(
+        pods,
+        world.pods.iter().map(|p| p.state.uid.clone()).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_domain_controller_that_is_added_becomes_a_client_without_a_write() {
+    let mut world = ready();
+    let before = world.status().config_digest;
+    world.aws.clients.insert("10.0.0.11".parse().unwrap());
+    world.run_for(Duration::from_secs(120));
+    assert_ne!(world.status().config_digest, before);
+    assert_eq!(world.status().configured_replicas, 2);
+    assert!(world.is_ready() && writes(&world) == 1);
+    let policy = &world.objects[&("NetworkPolicy".to_owned(), "mfa".to_owned())];
+    assert!(policy.to_string().contains("10.0.0.11/32"));
+}
+
+#[test]
+fn deletion_leaves_the_settings_unless_disable_is_written() {
+    let mut world = ready();
+    world.delete();
+    world.run_until(|w| w.gone);
+    assert_eq!(
+        (writes(&world), world.aws.status),
+        (1, Some(RadiusStatus::Completed))
+    );
+
+    let mut world = ready();
+    world.edit(|proxy| {
+        let directory = proxy.spec.directory.as_mut().unwrap();
+        directory.deletion_policy = crate::api::DeletionPolicy::Disable;
+    });
+    // A namespace that is deleted takes its objects at once, and its Secrets first.
+    world.objects.clear();
+    world.secrets.clear();
+    world.delete();
+    world.run_until(|w| w.gone);
+    assert_eq!((writes(&world), world.aws.status), (2, None));
+    assert_eq!(world.events.last().map(String::as_str), Some("DirectoryReleased"));
+}
+
+#[test]
+fn deletion_does_not_disable_what_is_somebody_elses_by_now() {
+    let mut world = ready();
+    world.edit(|proxy| {
+        let directory = proxy.spec.directory.as_mut().unwrap();
+        directory.deletion_policy = crate::api::DeletionPolicy::Disable;
+        directory.drift_policy = crate::api::DriftPolicy::Report;
+    });
+    world.run_for(Duration::from_secs(5));
+    world.foreign_write("THEIRS");
+    world.delete();
+    world.run_until(|w| w.gone);
+    assert_eq!(
+        (writes(&world), world.aws.status),
+        (1, Some(RadiusStatus::Completed))
+    );
+}
+
+#[test]
+fn a_deletion_that_aws_blocks_can_be_ended_by_a_person() {
+    let mut world = ready();
+    world.edit(|proxy| {
+        let directory = proxy.spec.directory.as_mut().unwrap();
+        directory.deletion_policy = crate::api::DeletionPolicy::Disable;
+    });
+    world.aws.status = Some(RadiusStatus::Creating);
+    world.delete();
+    world.run_for(Duration::from_secs(600));
+    assert!(!world.gone);
+    assert!(world.condition("Ready").2.contains("abandon-directory"));
+    world.edit(|proxy| {
+        let annotation = (crate::names::ABANDON_ANNOTATION.to_owned(), "true".to_owned());
+        proxy.metadata.annotations = Some([annotation].into());
+    });
+    world.run_until(|w| w.gone);
+    assert_eq!(
+        world.events.last().map(String::as_str),
+        Some("DirectoryAbandoned")
+    );
+}
+
+#[test]
+fn without_a_directory_the_proxies_serve_their_clients() {
+    let mut world = World::with(&serde_json::json!({
+        "replicas": 2,
+        "clients": [{"name": "vpn", "networks": ["10.1.0.0/24"], "secretRef": {"name": super::world::SECRET}}],
+        "provider": {"totp": {"seedsSecretRef": {"name": "seeds"}}},
+    }));
+    let seed = "otpauth://totp/bob?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
+    world
+        .secrets
+        .insert("seeds".to_owned(), super::world::data(&[("bob", seed)]));
+    world.run_until(World::is_ready);
+    assert_eq!(world.condition("Registered").1, "NoDirectory");
+    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    assert!(world.proxy.metadata.finalizers.is_none());
+}
+
+#[test]
+fn a_load_balancer_is_registered_once_it_has_an_address_and_somebody_answers() {
+    let mut world = World::new();
+    world.proxy.spec.addresses.source = crate::api::AddressSource::LoadBalancer;
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.condition("Registered").1, "WaitingForAddresses");
+    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    world.load_balancer = vec!["nlb.example.com".to_owned()];
+    world.wake();
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes[0].servers, ["nlb.example.com"]);
+    world.kill_pod(0);
+    world.run_for(Duration::from_secs(1200));
+    assert_eq!(writes(&world), 1);
+}
+
+#[test]
+fn a_pod_on_a_lost_node_is_deleted_by_force_and_its_successor_registered() {
+    let mut world = ready();
+    let now = world.now;
+    let pod = &mut world.pods[0].state;
+    pod.node_ready = false;
+    pod.deleted = Some(now);
+    world.run_until(|w| writes(w) == 2);
+    assert_eq!(world.aws.writes[1].servers, ["10.88.0.3", "10.88.0.2"]);
+}

@@ -1,0 +1,120 @@
+//! The shared secret changes. That no registered proxy ever refuses what AWS may hold is checked by the world in each step.
+
+use std::time::Duration;
+
+use super::world::{Answer, World};
+use crate::aws::AwsErrorClass;
+
+fn ready() -> World {
+    let mut world = World::new();
+    world.run_until(World::is_ready);
+    world
+}
+
+fn secret_of_aws(world: &World) -> String {
+    String::from_utf8(world.aws.secret.clone()).unwrap()
+}
+
+/// Whether the proxies accept one secret only.
+fn settled(world: &World) -> bool {
+    let object = &world.objects[&("Secret".to_owned(), "mfa-radius-secrets".to_owned())];
+    object["data"]["directory"] == object["data"]["directory-previous"]
+}
+
+#[test]
+fn a_new_secret_is_one_write_and_the_old_one_goes_after_a_grace() {
+    let mut world = ready();
+    world.set_secret("the second secret");
+    world.run_until(|w| w.aws.writes.len() == 2);
+    assert!(!settled(&world));
+    world.run_until(|w| settled(w) && w.is_ready());
+    assert_eq!(secret_of_aws(&world), "the second secret");
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.aws.writes.len(), 2);
+    assert!(world.events.iter().any(|e| e == "SecretRotationStarted"));
+    assert!(world.events.iter().any(|e| e == "SecretRotationCompleted"));
+}
+
+#[test]
+fn a_second_change_in_the_middle_waits_and_is_then_made() {
+    let mut world = ready();
+    world.set_secret("the second secret");
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.set_secret("the third secret!");
+    world.run_until(|w| w.aws.writes.len() == 3);
+    assert_eq!(secret_of_aws(&world), "the third secret!");
+    world.run_until(|w| settled(w) && w.is_ready());
+}
+
+#[test]
+fn a_change_that_is_taken_back_before_it_was_sent_is_no_write() {
+    let mut world = ready();
+    world.pods[0].state.containers_ready = false;
+    world.set_secret("the second secret");
+    world.run_for(Duration::from_secs(10));
+    world.set_secret("the first secret");
+    world.run_for(Duration::from_secs(5));
+    world.pods[0].state.containers_ready = true;
+    world.wake();
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.aws.writes.len(), 1);
+    assert!(settled(&world));
+}
+
+#[test]
+fn an_answer_that_is_lost_is_found_in_the_description() {
+    let mut world = ready();
+    world.aws.answers.push_back(Answer::Lost);
+    world.set_secret("the second secret");
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.aws.writes.len(), 2);
+    assert!(settled(&world) && world.is_ready());
+}
+
+#[test]
+fn a_refused_write_is_repeated_later_with_both_secrets_accepted() {
+    let mut world = ready();
+    world
+        .aws
+        .answers
+        .push_back(Answer::Error(AwsErrorClass::Throttled));
+    world.set_secret("the second secret");
+    world.run_until(|w| w.condition("Registered").1 == "AwsThrottled");
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.run_until(|w| settled(w) && w.is_ready());
+}
+
+#[test]
+fn a_spoiled_secret_changes_nothing_and_heals() {
+    let mut world = ready();
+    let before = world.status().config_digest;
+    for (text, reason) in [("short", "SharedSecretInvalid"), ("", "SharedSecretInvalid")] {
+        world.set_secret(text);
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.condition("SecretsReady").1, reason);
+    }
+    world.secrets.clear();
+    world.wake();
+    // A pod that is lost meanwhile comes back with the last good secrets and is registered.
+    world.kill_pod(1);
+    world.run_until(|w| w.aws.writes.len() == 2);
+    assert_eq!(world.condition("SecretsReady").1, "SecretMissing");
+    assert_eq!(world.status().config_digest, before);
+    world.secrets = World::new().secrets;
+    world.wake();
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes.len(), 2);
+}
+
+#[test]
+fn a_generated_secret_has_48_characters_and_stays() {
+    let mut world = World::new();
+    world.proxy.spec.shared_secret_ref = None;
+    world.run_until(World::is_ready);
+    let first = secret_of_aws(&world);
+    assert_eq!(first.len(), 48);
+    world.kill_pod(0);
+    world.run_until(|w| w.aws.writes.len() == 2);
+    assert_eq!(secret_of_aws(&world), first);
+}

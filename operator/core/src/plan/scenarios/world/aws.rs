@@ -1,0 +1,137 @@
+//! AWS Directory Service, as far as the plans see it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::World;
+use crate::api::RegisteredSettings;
+use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
+use crate::input::{Directory, DirectoryKind, NetworkType, RadiusStatus};
+use crate::plan::DirectoryCall;
+
+/// How long AWS works on a write.
+const CREATING: Duration = Duration::from_secs(20);
+
+/// How AWS answers the next write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::plan::scenarios) enum Answer {
+    Error(AwsErrorClass),
+    /// Done, but the answer is lost.
+    Lost,
+    /// Done, and ends in Failed.
+    Fails,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::plan::scenarios) struct Written {
+    pub(in crate::plan::scenarios) at: Timestamp,
+    pub(in crate::plan::scenarios) operation: AwsOperation,
+    pub(in crate::plan::scenarios) servers: Vec<String>,
+    /// It changed nothing, and nothing was wrong.
+    pub(in crate::plan::scenarios) needless: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(in crate::plan::scenarios) struct Aws {
+    pub(in crate::plan::scenarios) status: Option<RadiusStatus>,
+    pub(in crate::plan::scenarios) settings: Option<RegisteredSettings>,
+    pub(in crate::plan::scenarios) secret: Vec<u8>,
+    pub(super) old_secret: Option<Vec<u8>>,
+    pub(in crate::plan::scenarios) tags: BTreeMap<String, String>,
+    pub(in crate::plan::scenarios) clients: BTreeSet<IpAddr>,
+    pub(in crate::plan::scenarios) kind: Option<DirectoryKind>,
+    pub(in crate::plan::scenarios) stage: Option<String>,
+    pub(super) done_at: Option<(Timestamp, RadiusStatus)>,
+    pub(in crate::plan::scenarios) answers: VecDeque<Answer>,
+    /// How DescribeDirectories fails.
+    pub(in crate::plan::scenarios) blind: Option<AwsErrorClass>,
+    pub(in crate::plan::scenarios) writes: Vec<Written>,
+}
+
+impl World {
+    pub(super) fn describe(&mut self) {
+        if self.aws.blind.is_some() {
+            return;
+        }
+        self.described = Some(Directory {
+            kind: self.aws.kind.clone().unwrap_or(DirectoryKind::MicrosoftAd),
+            stage: self.aws.stage.clone().unwrap_or_else(|| "Active".to_owned()),
+            stage_reason: None,
+            network: NetworkType::Ipv4,
+            radius_status: self.aws.status,
+            radius_settings: self.aws.settings.clone(),
+            client_addresses: self.aws.clients.clone(),
+            owner_account: None,
+            tags: Some(self.aws.tags.clone()),
+            as_of: self.now,
+        });
+    }
+
+    pub(super) fn call_aws(&mut self, call: &DirectoryCall) -> Result<Option<String>, AwsFailure> {
+        let operation = call.operation();
+        let answer = self.aws.answers.pop_front();
+        if let Some(Answer::Error(class)) = answer {
+            return Err(failure(operation, class));
+        }
+        let aws = &mut self.aws;
+        match (call, aws.status) {
+            (DirectoryCall::Enable(_), Some(RadiusStatus::Completed)) => {
+                return Err(failure(operation, AwsErrorClass::AlreadyExists));
+            }
+            (DirectoryCall::Update(_), None) => return Err(failure(operation, AwsErrorClass::NotFound)),
+            (_, Some(RadiusStatus::Creating)) => panic!("written while AWS was at work"),
+            (DirectoryCall::Disable, _) => {
+                aws.status = None;
+                aws.settings = None;
+                aws.writes.push(Written {
+                    at: self.now,
+                    operation,
+                    servers: Vec::new(),
+                    needless: false,
+                });
+            }
+            (DirectoryCall::Enable(settings) | DirectoryCall::Update(settings), _) => {
+                let servers = settings.shown.servers.clone();
+                assert!(!servers.is_empty(), "an empty list was written");
+                let secret = settings.secret.expose().to_vec();
+                let equal = aws
+                    .settings
+                    .as_ref()
+                    .is_some_and(|have| crate::registration::same(have, &settings.shown));
+                let needless = equal && secret == aws.secret && aws.status == Some(RadiusStatus::Completed);
+                aws.writes.push(Written {
+                    at: self.now,
+                    operation,
+                    servers,
+                    needless,
+                });
+                aws.old_secret = (!aws.secret.is_empty()).then(|| aws.secret.clone());
+                aws.secret = secret;
+                aws.settings = Some(settings.shown.clone());
+                aws.status = Some(RadiusStatus::Creating);
+                let end = if answer == Some(Answer::Fails) {
+                    RadiusStatus::Failed
+                } else {
+                    RadiusStatus::Completed
+                };
+                aws.done_at = Some((self.now.saturating_add(CREATING).unwrap(), end));
+            }
+        }
+        if answer == Some(Answer::Lost) {
+            return Err(failure(operation, AwsErrorClass::Unreachable));
+        }
+        Ok(Some("request-1".to_owned()))
+    }
+}
+
+pub(in crate::plan::scenarios) fn failure(operation: AwsOperation, class: AwsErrorClass) -> AwsFailure {
+    AwsFailure {
+        operation,
+        class,
+        message: "no".to_owned(),
+        request_id: Some("r-1".to_owned()),
+    }
+}
