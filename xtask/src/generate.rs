@@ -61,13 +61,15 @@ fn generate(root: &Path) -> Result<Vec<PathBuf>> {
     for difference in differences(root, &files)? {
         let path = match difference {
             Difference::LeftOver(path) => {
-                fs::remove_file(root.join(&path)).with_context(|| format!("cannot remove {}", path.display()))?;
+                fs::remove_file(root.join(&path))
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
                 path
             }
             Difference::Missing(path) | Difference::Stale(path, _) => {
                 let target = root.join(&path);
                 if let Some(folder) = target.parent() {
-                    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+                    fs::create_dir_all(folder)
+                        .with_context(|| format!("cannot make {}", folder.display()))?;
                 }
                 let content = files.get(&path).map_or("", String::as_str);
                 fs::write(&target, content).with_context(|| format!("cannot write {}", target.display()))?;
@@ -93,10 +95,16 @@ fn contents(root: &Path) -> Result<Files> {
     for definition in &definitions {
         let name = format!("{}.yaml", definition.plural);
         files.insert(Path::new("crds").join(&name), crds::manifest(definition)?);
-        files.insert(Path::new(CHART).join("templates/crds").join(&name), crds::template(definition)?);
+        files.insert(
+            Path::new(CHART).join("templates/crds").join(&name),
+            crds::template(definition)?,
+        );
     }
     files.insert("docs/reference/api.md".into(), reference::page(&definitions)?);
-    files.insert(Path::new(CHART).join("README.md"), values::readme(&root.join(CHART))?);
+    files.insert(
+        Path::new(CHART).join("README.md"),
+        values::readme(&root.join(CHART))?,
+    );
     Ok(files)
 }
 
@@ -105,7 +113,10 @@ fn differences(root: &Path, files: &Files) -> Result<Vec<Difference>> {
     for (path, wanted) in files {
         match fs::read_to_string(root.join(path)) {
             Ok(present) if present == *wanted => {}
-            Ok(present) => found.push(Difference::Stale(path.clone(), first_difference(&present, wanted))),
+            Ok(present) => found.push(Difference::Stale(
+                path.clone(),
+                first_difference(&present, wanted),
+            )),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 found.push(Difference::Missing(path.clone()));
             }
@@ -113,7 +124,9 @@ fn differences(root: &Path, files: &Files) -> Result<Vec<Difference>> {
         }
     }
     for folder in OWNED {
-        let Ok(entries) = fs::read_dir(root.join(folder)) else { continue };
+        let Ok(entries) = fs::read_dir(root.join(folder)) else {
+            continue;
+        };
         for entry in entries {
             let path = Path::new(folder).join(entry?.file_name());
             if !files.contains_key(&path) {
@@ -126,7 +139,11 @@ fn differences(root: &Path, files: &Files) -> Result<Vec<Difference>> {
 }
 
 fn first_difference(present: &str, wanted: &str) -> usize {
-    let same = present.lines().zip(wanted.lines()).take_while(|(a, b)| a == b).count();
+    let same = present
+        .lines()
+        .zip(wanted.lines())
+        .take_while(|(a, b)| a == b)
+        .count();
     same + 1
 }
 
@@ -143,7 +160,11 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Missing(path) => write!(f, "{} is missing", path.display()),
-            Self::Stale(path, line) => write!(f, "{}:{line} differs from what would be generated", path.display()),
+            Self::Stale(path, line) => write!(
+                f,
+                "{}:{line} differs from what would be generated",
+                path.display()
+            ),
             Self::LeftOver(path) => write!(f, "{} would not be generated any more", path.display()),
         }
     }
@@ -165,10 +186,18 @@ mod tests {
 
     #[test]
     fn a_file_that_is_missing_changed_or_left_over_is_seen() {
-        let wanted: Files = [("crds/a.yaml", "1\n2\n"), ("crds/b.yaml", "b\n"), ("docs/c.md", "c\n")]
-            .map(|(path, content)| (path.into(), content.into()))
-            .into();
-        let root = tree(&[("crds/a.yaml", "1\n3\n"), ("crds/b.yaml", "b\n"), ("crds/old.yaml", "x\n")]);
+        let wanted: Files = [
+            ("crds/a.yaml", "1\n2\n"),
+            ("crds/b.yaml", "b\n"),
+            ("docs/c.md", "c\n"),
+        ]
+        .map(|(path, content)| (path.into(), content.into()))
+        .into();
+        let root = tree(&[
+            ("crds/a.yaml", "1\n3\n"),
+            ("crds/b.yaml", "b\n"),
+            ("crds/old.yaml", "x\n"),
+        ]);
         let found = differences(root.path(), &wanted).unwrap();
         assert_eq!(
             found,

@@ -67,7 +67,13 @@ impl Check {
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let all = || {
         let deny = Check::Deny(deny::Arguments::default());
-        vec![Check::Generated, Check::Arrows, deny, Check::Chart, Check::Examples]
+        vec![
+            Check::Generated,
+            Check::Arrows,
+            deny,
+            Check::Chart,
+            Check::Examples,
+        ]
     };
     let checks = arguments.check.clone().map_or_else(all, |check| vec![check]);
     let mut failed = Vec::new();
@@ -75,14 +81,21 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         let start = Instant::now();
         let name = check.name();
         match check.run(root) {
-            Ok(seen) => println!("{name:<10} ok    {:>5.1} s  {seen}", start.elapsed().as_secs_f64()),
+            Ok(seen) => println!(
+                "{name:<10} ok    {:>5.1} s  {seen}",
+                start.elapsed().as_secs_f64()
+            ),
             Err(error) => {
                 eprintln!("{name:<10} FAILED\n{error:#}\n");
                 failed.push(name);
             }
         }
     }
-    if failed.is_empty() { Ok(()) } else { bail!("verify {}", failed.join(", ")) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("verify {}", failed.join(", "))
+    }
 }
 
 fn generated(root: &Path) -> Result<String> {
@@ -90,8 +103,14 @@ fn generated(root: &Path) -> Result<String> {
     if differences.is_empty() {
         return Ok("nothing to generate".to_owned());
     }
-    let lines: Vec<String> = differences.iter().map(|difference| format!("  {difference}")).collect();
-    bail!("run `cargo xtask generate` and commit what it writes:\n{}", lines.join("\n"))
+    let lines: Vec<String> = differences
+        .iter()
+        .map(|difference| format!("  {difference}"))
+        .collect();
+    bail!(
+        "run `cargo xtask generate` and commit what it writes:\n{}",
+        lines.join("\n")
+    )
 }
 
 /// A program's standard output; its standard error when it fails.
@@ -103,5 +122,10 @@ fn output(command: &mut Command) -> Result<String> {
         return Ok(text);
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    bail!("{name} ended with {}:\n{}\n{}", output.status, errors.trim_end(), text.trim_end())
+    bail!(
+        "{name} ended with {}:\n{}\n{}",
+        output.status,
+        errors.trim_end(),
+        text.trim_end()
+    )
 }

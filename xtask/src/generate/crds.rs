@@ -30,7 +30,8 @@ impl Definition {
         let mut object = serde_json::to_value(crd).context("a CustomResourceDefinition is not JSON")?;
         let word = |pointer: &str| -> Result<String> {
             let word = object.pointer(pointer).and_then(Value::as_str);
-            word.map(str::to_owned).with_context(|| format!("a CustomResourceDefinition has no {pointer}"))
+            word.map(str::to_owned)
+                .with_context(|| format!("a CustomResourceDefinition has no {pointer}"))
         };
         let (kind, plural) = (word("/spec/names/kind")?, word("/spec/names/plural")?);
         let namespaced = word("/spec/scope")? == "Namespaced";
@@ -38,7 +39,12 @@ impl Definition {
         for version in versions.into_iter().flatten() {
             version.pointer_mut("/schema/openAPIV3Schema").map(mend);
         }
-        Ok(Self { kind, plural, namespaced, object })
+        Ok(Self {
+            kind,
+            plural,
+            namespaced,
+            object,
+        })
     }
 
     /// The schema of the only version.
@@ -53,7 +59,10 @@ impl Definition {
 /// # Errors
 /// When one is not what a CustomResourceDefinition must be.
 pub(crate) fn definitions() -> Result<[Definition; 2]> {
-    Ok([Definition::of(DirectoryGrant::crd())?, Definition::of(RadiusProxy::crd())?])
+    Ok([
+        Definition::of(DirectoryGrant::crd())?,
+        Definition::of(RadiusProxy::crd())?,
+    ])
 }
 
 /// The file for `kubectl apply`.
@@ -65,11 +74,18 @@ pub(super) fn manifest(definition: &Definition) -> Result<String> {
 /// `crds.keep` is false, since with a definition go all objects of it.
 pub(super) fn template(definition: &Definition) -> Result<String> {
     let mut object = definition.object.clone();
-    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = object
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     let spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
     let spec = yaml(&Map::from_iter([("spec".to_owned(), spec)]).into())?;
     // Helm would read it as a template.
-    ensure!(!spec.contains("{{"), "a description of {name} has two opening braces");
+    ensure!(
+        !spec.contains("{{"),
+        "a description of {name} has two opening braces"
+    );
     Ok(format!(
         "{{{{- /* {NOTICE} {SOURCE} */ -}}}}
 {{{{- if .Values.crds.enabled }}}}
@@ -101,7 +117,8 @@ fn sorted(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(sorted).collect(),
         Value::Object(fields) => {
-            let fields: std::collections::BTreeMap<_, _> = fields.iter().map(|(k, v)| (k, sorted(v))).collect();
+            let fields: std::collections::BTreeMap<_, _> =
+                fields.iter().map(|(k, v)| (k, sorted(v))).collect();
             fields.into_iter().map(|(k, v)| (k.clone(), v)).collect()
         }
         Value::Number(number) => whole(number).map_or_else(|| value.clone(), Value::from),
@@ -112,7 +129,10 @@ fn sorted(value: &Value) -> Value {
 /// 50.0 is written 50.
 fn whole(number: &serde_json::Number) -> Option<i64> {
     let float = number.as_f64().filter(|_| number.is_f64())?;
-    format!("{float:.0}").parse().ok().filter(|_| float.fract() == 0.0)
+    format!("{float:.0}")
+        .parse()
+        .ok()
+        .filter(|_| float.fract() == 0.0)
 }
 
 /// What a schema made from Rust types says otherwise than the API server understands it.
@@ -126,12 +146,27 @@ fn mend(schema: &mut Value) {
                 fields.remove("nullable");
             }
             // Formats that OpenAPI has not: the API server warns of them at each apply.
-            if fields.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
-                let largest = fields.get("maximum").and_then(Value::as_f64).unwrap_or(f64::INFINITY);
-                let format = if largest <= f64::from(i32::MAX) { "int32" } else { "int64" };
+            if fields
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|format| format.starts_with("uint"))
+            {
+                let largest = fields
+                    .get("maximum")
+                    .and_then(Value::as_f64)
+                    .unwrap_or(f64::INFINITY);
+                let format = if largest <= f64::from(i32::MAX) {
+                    "int32"
+                } else {
+                    "int64"
+                };
                 fields.insert("format".into(), format.into());
             }
-            if fields.get("description").and_then(Value::as_str).is_some_and(|text| text.starts_with("Quantity is")) {
+            if fields
+                .get("description")
+                .and_then(Value::as_str)
+                .is_some_and(|text| text.starts_with("Quantity is"))
+            {
                 fields.insert("description".into(), "A quantity, such as 64Mi or 100m.".into());
                 fields.insert("pattern".into(), QUANTITY.into());
             }
@@ -190,7 +225,8 @@ mod tests {
 
     #[test]
     fn a_field_named_like_a_keyword_is_left_alone() {
-        let mut schema = json!({"properties": {"format": {"type": "string"}, "nullable": {"type": "boolean"}}});
+        let mut schema =
+            json!({"properties": {"format": {"type": "string"}, "nullable": {"type": "boolean"}}});
         let before = schema.clone();
         mend(&mut schema);
         assert_eq!(schema, before);
@@ -198,7 +234,10 @@ mod tests {
 
     #[test]
     fn lines_of_a_paragraph_are_joined_and_paragraphs_kept() {
-        assert_eq!(unwrapped("one\ntwo\n\nthree\n- a\n- b"), "one two\n\nthree\n- a\n- b");
+        assert_eq!(
+            unwrapped("one\ntwo\n\nthree\n- a\n- b"),
+            "one two\n\nthree\n- a\n- b"
+        );
     }
 
     #[test]

@@ -24,9 +24,17 @@ pub(super) fn page(definitions: &[Definition]) -> Result<String> {
     );
     for definition in definitions {
         let schema = definition.schema()?;
-        let scope = if definition.namespaced { "namespaced" } else { "cluster-scoped" };
+        let scope = if definition.namespaced {
+            "namespaced"
+        } else {
+            "cluster-scoped"
+        };
         let kind = &definition.kind;
-        write!(page, "\n## {kind}\n\n{} ({scope}).\n", text(schema).trim_end_matches('.'))?;
+        write!(
+            page,
+            "\n## {kind}\n\n{} ({scope}).\n",
+            text(schema).trim_end_matches('.')
+        )?;
         rules(&mut page, schema)?;
         for part in ["spec", "status"] {
             if let Some(schema) = property(schema, part) {
@@ -39,8 +47,16 @@ pub(super) fn page(definitions: &[Definition]) -> Result<String> {
 
 /// One section: the fields of an object, then a section for each object among them.
 fn object(page: &mut String, path: &str, schema: &Value) -> Result<()> {
-    write!(page, "\n### {path}\n\n{}\n\n| Field | Type | Default | Meaning |\n|---|---|---|---|\n", text(schema))?;
-    let required = schema.get("required").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    write!(
+        page,
+        "\n### {path}\n\n{}\n\n| Field | Type | Default | Meaning |\n|---|---|---|---|\n",
+        text(schema)
+    )?;
+    let required = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let is_required = |name: &str| required.iter().any(|entry| entry == name);
     let (first, then): (Vec<_>, Vec<_>) = properties(schema).partition(|(name, _)| is_required(name));
     for (name, field) in first.into_iter().chain(then) {
@@ -49,7 +65,12 @@ fn object(page: &mut String, path: &str, schema: &Value) -> Result<()> {
         } else {
             field.get("default").map(default_text).unwrap_or_default()
         };
-        writeln!(page, "| `{name}` | {} | {default} | {} |", type_of(name, field), cell(text(field)))?;
+        writeln!(
+            page,
+            "| `{name}` | {} | {default} | {} |",
+            type_of(name, field),
+            cell(text(field))
+        )?;
     }
     rules(page, schema)?;
     for (name, field) in properties(schema) {
@@ -58,7 +79,10 @@ fn object(page: &mut String, path: &str, schema: &Value) -> Result<()> {
         }
         if properties(field).next().is_some() {
             object(page, &format!("{path}.{name}"), field)?;
-        } else if let Some(item) = field.get("items").filter(|item| properties(item).next().is_some()) {
+        } else if let Some(item) = field
+            .get("items")
+            .filter(|item| properties(item).next().is_some())
+        {
             object(page, &format!("{path}.{name}[]"), item)?;
         }
     }
@@ -83,11 +107,19 @@ fn message(rule: &Value) -> Option<String> {
     let text = |name: &str| rule.get(name).and_then(Value::as_str);
     let computed = |expression: &str| {
         let pieces: Vec<&str> = expression.split('\'').collect();
-        let words: Vec<&str> = pieces.iter().skip(1).step_by(2).copied().filter(|word| word.len() > 2).collect();
+        let words: Vec<&str> = pieces
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .copied()
+            .filter(|word| word.len() > 2)
+            .collect();
         let open = pieces.last().is_some_and(|last| !last.is_empty());
         format!("{}{}", words.join("…"), if open { "…" } else { "" })
     };
-    text("message").map(str::to_owned).or_else(|| text("messageExpression").map(computed))
+    text("message")
+        .map(str::to_owned)
+        .or_else(|| text("messageExpression").map(computed))
 }
 
 fn type_of(name: &str, field: &Value) -> String {
@@ -106,22 +138,36 @@ fn type_of(name: &str, field: &Value) -> String {
         _ => String::new(),
     };
     let pattern = field.get("pattern").and_then(Value::as_str);
-    let pattern = pattern.map(|pattern| format!(", `{}`", pattern.replace('|', "\\|"))).unwrap_or_default();
+    let pattern = pattern
+        .map(|pattern| format!(", `{}`", pattern.replace('|', "\\|")))
+        .unwrap_or_default();
     let kind = match (kind, field.get("items"), field.get("additionalProperties")) {
         ("array", Some(item), _) => {
             let bounds = bounds.trim_start_matches(", ");
-            let bounds = if bounds.is_empty() { String::new() } else { format!(" ({bounds})") };
+            let bounds = if bounds.is_empty() {
+                String::new()
+            } else {
+                format!(" ({bounds})")
+            };
             return format!("list{bounds} of {}", type_of("", item));
         }
         ("object", _, Some(value)) => format!("map of string to {}", type_of("", value)),
-        (kind, ..) => field.get("format").and_then(Value::as_str).filter(|f| *f == "date-time").unwrap_or(kind).into(),
+        (kind, ..) => field
+            .get("format")
+            .and_then(Value::as_str)
+            .filter(|f| *f == "date-time")
+            .unwrap_or(kind)
+            .into(),
     };
     format!("{kind}{bounds}{pattern}")
 }
 
 fn bounds(field: &Value, least: &str, most: &str, unit: &str) -> String {
     // A lower bound of nothing is no news.
-    let least = field.get(least).and_then(Value::as_f64).filter(|least| *least != 0.0 || field.get(most).is_some());
+    let least = field
+        .get(least)
+        .and_then(Value::as_f64)
+        .filter(|least| *least != 0.0 || field.get(most).is_some());
     match (least, field.get(most).and_then(Value::as_f64)) {
         (Some(least), Some(most)) => format!(", {least} to {most}{unit}"),
         (Some(least), None) => format!(", {least} or more{unit}"),
@@ -145,7 +191,10 @@ fn plain(value: &Value) -> String {
 }
 
 fn text(schema: &Value) -> &str {
-    schema.get("description").and_then(Value::as_str).unwrap_or_default()
+    schema
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn cell(text: &str) -> String {
@@ -158,7 +207,11 @@ fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
 }
 
 #[cfg(test)]
@@ -170,9 +223,15 @@ mod tests {
     #[test]
     fn a_type_names_its_bounds_its_pattern_and_its_items() {
         let cases = [
-            (json!({"type": "integer", "minimum": 1.0, "maximum": 16.0}), "integer, 1 to 16"),
+            (
+                json!({"type": "integer", "minimum": 1.0, "maximum": 16.0}),
+                "integer, 1 to 16",
+            ),
             (json!({"type": "integer", "minimum": 0.0}), "integer"),
-            (json!({"type": "string", "maxLength": 64}), "string, at most 64 characters"),
+            (
+                json!({"type": "string", "maxLength": 64}),
+                "string, at most 64 characters",
+            ),
             (json!({"type": "string", "pattern": "^a|b$"}), "string, `^a\\|b$`"),
             (json!({"type": "string", "enum": ["a", "b"]}), "`a`, `b`"),
             (json!({"type": "string", "format": "date-time"}), "date-time"),
@@ -180,7 +239,10 @@ mod tests {
                 json!({"type": "array", "minItems": 1, "maxItems": 5, "items": {"type": "string", "minLength": 1}}),
                 "list (1 to 5) of string, 1 or more characters",
             ),
-            (json!({"type": "object", "additionalProperties": {"type": "string"}}), "map of string to string"),
+            (
+                json!({"type": "object", "additionalProperties": {"type": "string"}}),
+                "map of string to string",
+            ),
         ];
         for (schema, wanted) in cases {
             assert_eq!(type_of("x", &schema), wanted);
@@ -202,7 +264,10 @@ mod tests {
         let page = page(&definitions).unwrap();
         let mut names = Vec::new();
         for definition in &definitions {
-            fields(property(definition.schema().unwrap(), "spec").unwrap(), &mut names);
+            fields(
+                property(definition.schema().unwrap(), "spec").unwrap(),
+                &mut names,
+            );
         }
         assert!(names.len() > 80, "{}", names.len());
         for name in names {

@@ -26,13 +26,23 @@ struct Entry {
 
 /// The README of the chart in `folder`.
 pub(super) fn readme(folder: &Path) -> Result<String> {
-    let read = |name: &str| fs::read_to_string(folder.join(name)).with_context(|| format!("cannot read the chart's {name}"));
-    let (template, values, schema) = (read("README.md.in")?, read("values.yaml")?, read("values.schema.json")?);
+    let read = |name: &str| {
+        fs::read_to_string(folder.join(name)).with_context(|| format!("cannot read the chart's {name}"))
+    };
+    let (template, values, schema) = (
+        read("README.md.in")?,
+        read("values.yaml")?,
+        read("values.schema.json")?,
+    );
     let defaults: Value = serde_saphyr::from_str(&values).context("values.yaml is not YAML")?;
     let schema: Value = serde_json::from_str(&schema).context("values.schema.json is not JSON")?;
     let table = table(&entries(&values)?, &defaults, &schema)?;
-    let Some((before, after)) = template.split_once(PLACE) else { bail!("README.md.in has no {PLACE}") };
-    Ok(format!("<!-- {NOTICE} README.md.in, values.yaml, values.schema.json -->\n{before}{table}{after}"))
+    let Some((before, after)) = template.split_once(PLACE) else {
+        bail!("README.md.in has no {PLACE}")
+    };
+    Ok(format!(
+        "<!-- {NOTICE} README.md.in, values.yaml, values.schema.json -->\n{before}{table}{after}"
+    ))
 }
 
 fn table(entries: &[Entry], defaults: &Value, schema: &Value) -> Result<String> {
@@ -42,23 +52,44 @@ fn table(entries: &[Entry], defaults: &Value, schema: &Value) -> Result<String> 
         let name = entry.path.join(".");
         let default = entry.path.iter().try_fold(defaults, |value, key| value.get(key));
         let default = default.with_context(|| format!("values.yaml: {name} has no value"))?;
-        let field = entry.path.iter().try_fold(schema, |field, key| field.get("properties")?.get(key));
+        let field = entry
+            .path
+            .iter()
+            .try_fold(schema, |field, key| field.get("properties")?.get(key));
         let field = field.with_context(|| format!("values.schema.json does not know {name}"))?;
         let default = cell(&format!("`{default}`"));
-        writeln!(table, "| `{name}` | {} | {default} | {} |", cell(&type_of(field)), cell(&entry.meaning))?;
+        writeln!(
+            table,
+            "| `{name}` | {} | {default} | {} |",
+            cell(&type_of(field)),
+            cell(&entry.meaning)
+        )?;
         known.insert(name);
     }
     let mut missing = Vec::new();
     undocumented(schema, &mut Vec::new(), &known, &mut missing);
     if !missing.is_empty() {
-        bail!("values.yaml does not show {}, which values.schema.json allows", missing.join(", "));
+        bail!(
+            "values.yaml does not show {}, which values.schema.json allows",
+            missing.join(", ")
+        );
     }
     Ok(table)
 }
 
 /// Properties of the schema that are no value of the table, nor above or below one.
-fn undocumented<'a>(schema: &'a Value, path: &mut Vec<&'a str>, known: &BTreeSet<String>, missing: &mut Vec<String>) {
-    for (name, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+fn undocumented<'a>(
+    schema: &'a Value,
+    path: &mut Vec<&'a str>,
+    known: &BTreeSet<String>,
+    missing: &mut Vec<String>,
+) {
+    for (name, field) in schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         path.push(name);
         let full = path.join(".");
         // `global` is Helm's own: it is there when the chart is part of another one.
@@ -103,7 +134,10 @@ fn entries(values: &str) -> Result<Vec<Entry>> {
             }
             if !comment.is_empty() {
                 inside_value = Some(depth);
-                entries.push(Entry { path: path.clone(), meaning: std::mem::take(&mut comment) });
+                entries.push(Entry {
+                    path: path.clone(),
+                    meaning: std::mem::take(&mut comment),
+                });
             }
         }
     }
@@ -112,11 +146,19 @@ fn entries(values: &str) -> Result<Vec<Entry>> {
 
 fn type_of(field: &Value) -> String {
     if let Some(values) = field.get("enum").and_then(Value::as_array) {
-        return values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
+        return values
+            .iter()
+            .map(|value| format!("`{value}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     let kind = match field.get("type") {
         Some(Value::String(kind)) => kind.clone(),
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
+        Some(Value::Array(kinds)) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(" or "),
         _ => "any".to_owned(),
     };
     let bound = |name: &str| field.get(name).and_then(Value::as_i64);

@@ -19,14 +19,23 @@ const PROGRAMS: [(&str, &str, &str); 2] = [
 /// # Errors
 /// With those that are not.
 pub(super) fn verify(root: &Path) -> Result<usize> {
-    let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let read =
+        |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     let rules = read(&root.join(CHART).join("templates/prometheusrule.yaml"))?;
     let mut seen = 0;
     for (prefix, source, part) in PROGRAMS {
         let source = read(&root.join(source))?;
         let names = names(&rules, prefix);
-        let unknown: Vec<&str> = names.iter().copied().filter(|name| !is_registered(name, &source, part)).collect();
-        ensure!(unknown.is_empty(), "no metric {prefix} is registered for: {}", unknown.join(", "));
+        let unknown: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| !is_registered(name, &source, part))
+            .collect();
+        ensure!(
+            unknown.is_empty(),
+            "no metric {prefix} is registered for: {}",
+            unknown.join(", ")
+        );
         seen += names.len();
     }
     ensure!(seen > 0, "the alerts name no metric");
@@ -53,9 +62,12 @@ mod tests {
     #[test]
     fn a_metric_that_nobody_registers_is_seen() {
         let source = r#"registry.register("aws_writes", "…"); registry.register("leader", "…");"#;
-        let rules = "sum(increase(x_proxy_aws_writes_total[1h])) > 6 and on (job) x_leader == 1 or x_proxy_lost == 0";
-        let unknown: Vec<&str> =
-            names(rules, "x_").into_iter().filter(|name| !is_registered(name, source, "proxy_")).collect();
+        let rules =
+            "sum(increase(x_proxy_aws_writes_total[1h])) > 6 and on (job) x_leader == 1 or x_proxy_lost == 0";
+        let unknown: Vec<&str> = names(rules, "x_")
+            .into_iter()
+            .filter(|name| !is_registered(name, source, "proxy_"))
+            .collect();
         assert_eq!(unknown, ["proxy_lost"]);
     }
 }

@@ -39,32 +39,48 @@ pub(super) fn verify(root: &Path) -> Result<String> {
     let mut objects = 0;
     for file in &files {
         let name = file.display().to_string();
-        output(helm(&["lint", "--strict", "--quiet"], &chart).arg("--values").arg(file)).context(name.clone())?;
+        output(
+            helm(&["lint", "--strict", "--quiet"], &chart)
+                .arg("--values")
+                .arg(file),
+        )
+        .context(name.clone())?;
         let manifests = output(helm(&TEMPLATE, &chart).arg("--values").arg(file)).context(name.clone())?;
         objects += schemas.check(&manifests).context(name)?;
     }
     let refused = refused(&chart)?;
     let metrics = alerts::verify(root)?;
     let sets = files.len();
-    Ok(format!("{sets} sets of values, {objects} objects, {refused} wrong values refused, {metrics} metrics in alerts"))
+    Ok(format!(
+        "{sets} sets of values, {objects} objects, {refused} wrong values refused, {metrics} metrics in alerts"
+    ))
 }
 
 /// Every entry of `ci/refused.yaml` is refused with its words; how many there are.
 fn refused(chart: &Path) -> Result<usize> {
     let path = chart.join("ci/refused.yaml");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let cases: Vec<Refused> = serde_saphyr::from_str(&text).with_context(|| format!("{} is wrong", path.display()))?;
+    let cases: Vec<Refused> =
+        serde_saphyr::from_str(&text).with_context(|| format!("{} is wrong", path.display()))?;
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     for case in &cases {
         let file = folder.path().join("values.yaml");
         fs::write(&file, yaml(&case.values)?).context("cannot write values")?;
         let mut helm = helm(&TEMPLATE, chart);
-        helm.arg("--values").arg(chart.join("ci/default-values.yaml")).arg("--values").arg(&file);
+        helm.arg("--values")
+            .arg(chart.join("ci/default-values.yaml"))
+            .arg("--values")
+            .arg(&file);
         let values = &case.values;
-        let Err(refusal) = output(&mut helm) else { anyhow::bail!("these values are not refused: {values}") };
+        let Err(refusal) = output(&mut helm) else {
+            anyhow::bail!("these values are not refused: {values}")
+        };
         let refusal = format!("{refusal:#}");
         for word in &case.says {
-            ensure!(refusal.contains(word), "the refusal of {values} does not say {word:?}:\n{refusal}");
+            ensure!(
+                refusal.contains(word),
+                "the refusal of {values} does not say {word:?}:\n{refusal}"
+            );
         }
     }
     Ok(cases.len())
@@ -75,6 +91,8 @@ const TEMPLATE: [&str; 4] = ["template", "release", "--namespace", "radius-mfa-s
 fn helm(arguments: &[&str], chart: &Path) -> Command {
     let mut helm = Command::new(Tool::Helm.path());
     // Without a cluster Helm would take the version for that of the library it was built with.
-    helm.args(arguments).arg(chart).args(["--kube-version", kubernetes_version()]);
+    helm.args(arguments)
+        .arg(chart)
+        .args(["--kube-version", kubernetes_version()]);
     helm
 }

@@ -32,7 +32,8 @@ pub(super) fn verify(root: &Path, arguments: &Arguments) -> Result<String> {
     let program = installed()?;
     let deny = || {
         let mut deny = Command::new(&program);
-        deny.current_dir(root).args(["--log-level", "error", "--color", "never", "--locked"]);
+        deny.current_dir(root)
+            .args(["--log-level", "error", "--color", "never", "--locked"]);
         deny
     };
     output(deny().args(["check", "--hide-inclusion-graph", "licenses", "bans", "sources"]))?;
@@ -54,11 +55,26 @@ fn installed() -> Result<PathBuf> {
         return Ok(program);
     }
     let target = folder.join("target");
-    eprintln!("building cargo-deny {VERSION} once, some two minutes, into {}", folder.display());
+    eprintln!(
+        "building cargo-deny {VERSION} once, some two minutes, into {}",
+        folder.display()
+    );
     let mut cargo = Command::new("cargo");
-    cargo.args(["install", "--quiet", "--locked", "--version", VERSION, "--profile", "dev", "--no-default-features"]);
+    cargo.args([
+        "install",
+        "--quiet",
+        "--locked",
+        "--version",
+        VERSION,
+        "--profile",
+        "dev",
+        "--no-default-features",
+    ]);
     cargo.arg("--root").arg(&folder).arg("cargo-deny");
-    cargo.env("CARGO_TARGET_DIR", &target).env("CARGO_PROFILE_DEV_DEBUG", "false").env_remove("RUSTFLAGS");
+    cargo
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        .env_remove("RUSTFLAGS");
     // Outside of the workspace, whose settings are for its own crates.
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     cargo.current_dir(&folder);
@@ -68,7 +84,11 @@ fn installed() -> Result<PathBuf> {
 }
 
 fn fetch_database(deny: &mut Command) -> Result<()> {
-    let deny = deny.args(["fetch", "db"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let deny = deny
+        .args(["fetch", "db"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = deny.spawn().context("cannot run cargo-deny")?;
     let start = Instant::now();
     loop {

@@ -62,8 +62,13 @@ impl Schemas {
         let found = output(kubeconform.arg(&file)).context("kubeconform refuses a manifest")?;
         let found: Value = serde_json::from_str(&found).context("kubeconform wrote no JSON")?;
         let count = |name: &str| found.pointer(&format!("/summary/{name}")).and_then(Value::as_u64);
-        ensure!(count("skipped") == Some(0), "kubeconform did not look at every manifest: {found}");
-        count("valid").and_then(|valid| usize::try_from(valid).ok()).context("kubeconform counted nothing")
+        ensure!(
+            count("skipped") == Some(0),
+            "kubeconform did not look at every manifest: {found}"
+        );
+        count("valid")
+            .and_then(|valid| usize::try_from(valid).ok())
+            .context("kubeconform counted nothing")
     }
 }
 
@@ -76,7 +81,10 @@ pub(super) fn files_ending(folder: &Path, end: &str) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(end)) {
+        if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().ends_with(end))
+        {
             files.push(path);
         }
     }
@@ -114,12 +122,23 @@ fn monitoring() -> Result<Vec<PathBuf>> {
 
 /// The folder of a module in Go's own cache, fetched if it is not there.
 fn module(path: &str, version: &str, sum: &str) -> Result<PathBuf> {
-    let mut go = Command::new(if Path::new("/usr/local/go/bin/go").is_file() { "/usr/local/go/bin/go" } else { "go" });
+    let mut go = Command::new(if Path::new("/usr/local/go/bin/go").is_file() {
+        "/usr/local/go/bin/go"
+    } else {
+        "go"
+    });
     // Outside of any module.
-    go.current_dir(std::env::temp_dir()).args(["mod", "download", "-json"]).arg(format!("{path}@{version}"));
+    go.current_dir(std::env::temp_dir())
+        .args(["mod", "download", "-json"])
+        .arg(format!("{path}@{version}"));
     let answer = output(&mut go).with_context(|| format!("cannot fetch {path} {version}"))?;
     let answer: Value = serde_json::from_str(&answer).context("Go wrote no JSON")?;
     let word = |field: &str| answer.get(field).and_then(Value::as_str);
-    ensure!(word("Sum") == Some(sum), "{path} {version} is not what was pinned");
-    word("Dir").map(PathBuf::from).with_context(|| format!("Go does not say where {path} is"))
+    ensure!(
+        word("Sum") == Some(sum),
+        "{path} {version} is not what was pinned"
+    );
+    word("Dir")
+        .map(PathBuf::from)
+        .with_context(|| format!("Go does not say where {path} is"))
 }
