@@ -226,6 +226,27 @@ pub struct Directory {
     pub as_of: Timestamp,
 }
 
+impl Directory {
+    /// The same with addresses in one form, however AWS writes them.
+    pub(crate) fn canonical(&self) -> Self {
+        let mut directory = self.clone();
+        if let Some(settings) = &mut directory.radius_settings {
+            for server in settings.servers.iter_mut().chain(&mut settings.servers_ipv6) {
+                *server = canonical_address(server);
+            }
+        }
+        directory
+    }
+}
+
+/// An address in the form of RFC 5952, an IPv4-mapped one as IPv4; a host name in lower case without a dot at its end.
+pub(crate) fn canonical_address(text: &str) -> String {
+    match text.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => text.trim_end_matches('.').to_ascii_lowercase(),
+    }
+}
+
 /// `DirectoryType` of the AWS API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DirectoryKind {

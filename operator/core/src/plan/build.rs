@@ -27,8 +27,8 @@ pub fn plan(input: &Input, now: Timestamp) -> Plan {
     if input.proxy.metadata.deletion_timestamp.is_some() {
         return deletion::plan(input, now);
     }
-    let round = Round::new(input, now);
-    round.plan()
+    let directory = input.directory.described().map(Directory::canonical);
+    Round::new(input, directory.as_ref(), now).plan()
 }
 
 /// The finalizer as it is.
@@ -58,9 +58,8 @@ pub(super) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn new(input: &'a Input, now: Timestamp) -> Self {
+    fn new(input: &'a Input, directory: Option<&'a Directory>, now: Timestamp) -> Self {
         let before = input.proxy.status.as_ref();
-        let directory = input.directory.described();
         let key_file = digest_key(input);
         let key = config::key_of(&key_file);
         let mut ledger = Ledger::read(before);

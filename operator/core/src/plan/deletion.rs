@@ -39,7 +39,8 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
     let before = input.proxy.status.clone().unwrap_or_default();
     let key = config::key_of(&digest_key(input));
     let mut ledger = Ledger::read(Some(&before));
-    ledger.learn(input.outcome.as_ref(), input.directory.described(), &key, now);
+    let directory = input.directory.described().map(Directory::canonical);
+    ledger.learn(input.outcome.as_ref(), directory.as_ref(), &key, now);
     let mut plan = Plan {
         finalizer: FinalizerChange::Keep,
         apply: Vec::new(),
@@ -57,7 +58,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
     }
     plan.requeue_after = LOOK;
     plan.describe_after = LOOK / 2;
-    match step(input, &ledger, now) {
+    match step(input, directory.as_ref(), &ledger, now) {
         Step::Done { why, loud } => {
             plan.finalizer = FinalizerChange::Remove;
             let reason = if loud {
@@ -93,7 +94,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
     plan
 }
 
-fn step(input: &Input, ledger: &Ledger, now: Timestamp) -> Step {
+fn step(input: &Input, directory: Option<&Directory>, ledger: &Ledger, now: Timestamp) -> Step {
     let done = |why: String| Step::Done { why, loud: false };
     let Some(spec) = &input.proxy.spec.directory else {
         return done("there is no directory".to_owned());
@@ -123,7 +124,7 @@ fn step(input: &Input, ledger: &Ledger, now: Timestamp) -> Step {
         );
         return Step::Done { why, loud: true };
     }
-    aws_step(input, spec, ledger, now)
+    aws_step(input, spec, directory, ledger, now)
 }
 
 /// The way out of whatever is stuck.
@@ -133,7 +134,13 @@ fn stuck(message: &str) -> String {
     )
 }
 
-fn aws_step(input: &Input, spec: &DirectorySpec, ledger: &Ledger, now: Timestamp) -> Step {
+fn aws_step(
+    input: &Input,
+    spec: &DirectorySpec,
+    directory: Option<&Directory>,
+    ledger: &Ledger,
+    now: Timestamp,
+) -> Step {
     if access(&input.proxy, &input.grants, &input.settings.cluster).is_err() {
         let message = stuck("RADIUS cannot be switched off: no DirectoryGrant allows it any more.");
         return Step::Wait(Reason::NoGrant, message, None);
@@ -154,7 +161,7 @@ fn aws_step(input: &Input, spec: &DirectorySpec, ledger: &Ledger, now: Timestamp
     let since = input.proxy.metadata.deletion_timestamp.as_ref();
     let since = since.map(|since| time::after(since, Duration::from_secs(1)));
     let fresh = |directory: &&Directory| since.is_none_or(|since| directory.as_of >= since);
-    let Some(directory) = input.directory.described().filter(fresh) else {
+    let Some(directory) = directory.filter(fresh) else {
         let message = "waiting for AWS to describe the directory".to_owned();
         return Step::Wait(Reason::Deregistering, message, None);
     };

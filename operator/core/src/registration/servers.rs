@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proxy_config::ConfigDigest;
 
 use crate::api::{AddressSource, RegisteredServer, RegisteredSettings};
-use crate::input::{Input, NetworkType, PodState};
+use crate::input::{Input, NetworkType, PodState, canonical_address};
 use crate::time;
 
 /// Addresses, by the member of RadiusSettings that they go into.
@@ -25,13 +25,14 @@ impl Addresses {
 
     /// Adds an address to the list of its family, if the directory has that family. A host name goes to the first.
     fn add(&mut self, address: &str, network: NetworkType) {
+        let address = canonical_address(address);
         let (list, has) = match address.parse::<IpAddr>() {
             Ok(IpAddr::V6(_)) => (&mut self.v6, network != NetworkType::Ipv4),
             Ok(IpAddr::V4(_)) => (&mut self.v4, network != NetworkType::Ipv6),
             Err(_) => (&mut self.v4, true),
         };
-        if has && !list.iter().any(|known| known == address) {
-            list.push(address.to_owned());
+        if has && !list.contains(&address) {
+            list.push(address);
         }
     }
 }
@@ -141,8 +142,10 @@ pub(crate) fn compare(
             for address in list.iter().filter(|_| serving > 0) {
                 want.add(address, network);
             }
-            servers.one_answers =
-                list.iter().any(|address| have.contains(&address)) && proxies.iter().any(|p| p.alive);
+            servers.one_answers = list
+                .iter()
+                .any(|address| have.contains(&&canonical_address(address)))
+                && proxies.iter().any(|p| p.alive);
             servers.wanted = list.len();
         }
     }
@@ -198,12 +201,15 @@ fn row(
         }
         AddressSource::LoadBalancer => (
             None,
-            input.load_balancer.iter().any(|a| a == address),
+            input
+                .load_balancer
+                .iter()
+                .any(|a| canonical_address(a) == address),
             proxies.iter().any(|p| p.alive),
         ),
         AddressSource::Static => (
             None,
-            addresses.fixed.iter().any(|a| a == address),
+            addresses.fixed.iter().any(|a| canonical_address(a) == address),
             proxies.iter().any(|p| p.alive),
         ),
     };

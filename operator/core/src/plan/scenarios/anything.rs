@@ -90,7 +90,7 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn anything_that_happens_ends_well(happenings in prop::collection::vec(happening(), 1..40)) {

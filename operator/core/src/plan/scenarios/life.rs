@@ -248,3 +248,32 @@ fn a_pod_on_a_lost_node_is_deleted_by_force_and_its_successor_registered() {
     world.run_until(|w| writes(w) == 2);
     assert_eq!(world.aws.writes[1].servers, ["10.88.0.3", "10.88.0.2"]);
 }
+
+#[test]
+fn a_dual_stack_directory_gets_both_addresses_however_it_writes_them() {
+    let mut world = World::new();
+    world.aws.network = crate::input::NetworkType::DualStack;
+    world.run_until(World::is_ready);
+    let settings = world.aws.settings.clone().unwrap();
+    assert_eq!(settings.servers, ["10.88.0.1", "10.88.0.2"]);
+    assert_eq!(settings.servers_ipv6, ["fd00::ab:1", "fd00::ab:2"]);
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(writes(&world), 1);
+}
+
+#[test]
+fn a_new_template_is_rolled_out_unless_aws_could_not_follow() {
+    let partition = |world: &World| {
+        let set = &world.objects[&("StatefulSet".to_owned(), "mfa".to_owned())];
+        set["spec"]["updateStrategy"]["rollingUpdate"]["partition"].as_u64()
+    };
+    let mut world = ready();
+    assert_eq!(partition(&world), Some(2));
+    "2".clone_into(&mut world.revision);
+    world.wake();
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(partition(&world), Some(0));
+    world.edit(|proxy| proxy.spec.suspend = true);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(partition(&world), Some(2));
+}

@@ -70,6 +70,8 @@ pub(super) struct World {
     pub(super) rivals: Vec<crate::input::Rival>,
     pub(super) load_balancer: Vec<String>,
     pub(super) settings: Settings,
+    /// The StatefulSet's update revision; its current one has no name.
+    pub(super) revision: String,
     // The operator's memory, lost in a crash.
     described: Option<Directory>,
     outcome: Option<WriteOutcome>,
@@ -134,6 +136,7 @@ impl World {
             events: Vec::new(),
             rivals: Vec::new(),
             load_balancer: Vec::new(),
+            revision: String::new(),
             settings: Settings::new(cluster, "proxy:1".to_owned()),
             described: None,
             outcome: None,
@@ -295,6 +298,7 @@ impl World {
             foreign: Vec::new(),
             stateful_set: self.replicas().map(|replicas| StatefulSetState {
                 replicas: u32::try_from(replicas).unwrap(),
+                update_revision: self.revision.clone(),
                 ..StatefulSetState::default()
             }),
             pods: self.pods.iter().map(|pod| pod.state.clone()).collect(),

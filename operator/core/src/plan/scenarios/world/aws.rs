@@ -44,6 +44,7 @@ pub(in crate::plan::scenarios) struct Aws {
     pub(in crate::plan::scenarios) clients: BTreeSet<IpAddr>,
     pub(in crate::plan::scenarios) kind: Option<DirectoryKind>,
     pub(in crate::plan::scenarios) stage: Option<String>,
+    pub(in crate::plan::scenarios) network: NetworkType,
     pub(super) done_at: Option<(Timestamp, RadiusStatus)>,
     pub(in crate::plan::scenarios) answers: VecDeque<Answer>,
     /// How DescribeDirectories fails.
@@ -60,9 +61,15 @@ impl World {
             kind: self.aws.kind.clone().unwrap_or(DirectoryKind::MicrosoftAd),
             stage: self.aws.stage.clone().unwrap_or_else(|| "Active".to_owned()),
             stage_reason: None,
-            network: NetworkType::Ipv4,
+            network: self.aws.network,
             radius_status: self.aws.status,
-            radius_settings: self.aws.settings.clone(),
+            radius_settings: self.aws.settings.clone().map(|mut settings| {
+                // As AWS might write it.
+                for server in &mut settings.servers_ipv6 {
+                    *server = server.to_uppercase();
+                }
+                settings
+            }),
             client_addresses: self.aws.clients.clone(),
             owner_account: None,
             tags: Some(self.aws.tags.clone()),

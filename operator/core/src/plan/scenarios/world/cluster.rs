@@ -1,6 +1,6 @@
 //! The StatefulSet's controller and the kubelets.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proxy_config::Secret;
 
@@ -24,6 +24,7 @@ impl World {
                 continue;
             }
             let address = Ipv4Addr::from(0x0a58_0000 + self.next_ip);
+            let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0xab, u16::try_from(self.next_ip).unwrap());
             let uid = format!("pod-{}", self.next_uid);
             self.next_ip += 1;
             self.next_uid += 1;
@@ -31,7 +32,7 @@ impl World {
                 state: PodState {
                     name,
                     uid,
-                    ips: vec![address.into()],
+                    ips: vec![address.into(), v6.into()],
                     node: Some(format!("node-{ordinal}")),
                     node_ready: true,
                     image: "proxy:1".to_owned(),
