@@ -35,11 +35,13 @@ pub enum Error {
     /// The configuration holds what it must not.
     #[error("{0}")]
     CheckConfig(Problems),
-    /// The provider is known, but not part of this program.
-    #[error("provider.{name}: this build has no {name} provider; use duo or totp")]
-    UnknownProvider {
-        /// Its name.
-        name: &'static str,
+    /// A provider's key cannot be used.
+    #[error("{field}: {problem}")]
+    ProviderKey {
+        /// Which, as the configuration names it.
+        field: &'static str,
+        /// Why, without the key.
+        problem: String,
     },
     /// No certificate to check providers by.
     #[error("trusted certificates: {0}")]

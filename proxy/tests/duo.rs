@@ -10,6 +10,8 @@
 #[path = "support/duo.rs"]
 mod duo;
 mod support;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -163,6 +165,23 @@ async fn a_push_is_followed_to_its_approval_over_one_connection() {
         assert_eq!(basis(asked.login(Credential::Default).await), Basis::Factor);
     }
     assert_eq!(duo.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_burst_of_logins_shares_a_connection_instead_of_opening_one_each() {
+    let duo = Duo::start(|endpoint, _, parameters| well(endpoint, 1, parameters)).await;
+    let asked = Arc::new(Asked::new(&duo.config("factors = [\"push\"]")));
+    let burst: Vec<_> = (0..60)
+        .map(|_| {
+            let asked = Arc::clone(&asked);
+            tokio::spawn(async move { basis(asked.login(Credential::Default).await) })
+        })
+        .collect();
+    for login in burst {
+        assert_eq!(login.await.unwrap(), Basis::Factor);
+    }
+    let connections = duo.connections.load(Ordering::SeqCst);
+    assert!(connections < 10, "{connections} connections for 60 logins");
 }
 
 #[tokio::test]

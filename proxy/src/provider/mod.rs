@@ -16,6 +16,7 @@ use crate::metrics::ProviderMetrics;
 pub mod duo;
 pub mod fault;
 pub mod http;
+pub mod okta;
 pub mod radius;
 pub mod totp;
 
@@ -117,14 +118,13 @@ impl Shared {
 /// Builds the provider that a configuration names.
 ///
 /// # Errors
-/// A provider that this build does not have, trusted certificates that cannot be read, or a proxy address that cannot
-/// be used.
+/// A key, trusted certificates or a proxy address that cannot be used.
 pub fn build(config: &Config, shared: &Shared) -> Result<Arc<dyn Provider>, Error> {
     match &config.provider {
         ProviderConfig::Duo(duo) => Ok(Arc::new(duo::Duo::new(duo, config.application.clone(), shared)?)),
         ProviderConfig::Totp(totp) => Ok(Arc::new(totp::Totp::new(totp, config.policy.user_names, shared))),
         ProviderConfig::Radius(upstream) => Ok(Arc::new(radius::Upstream::new(upstream, shared)?)),
-        other @ ProviderConfig::Okta(_) => Err(Error::UnknownProvider { name: other.name() }),
+        ProviderConfig::Okta(okta) => Ok(Arc::new(okta::Okta::new(okta, shared)?)),
     }
 }
 

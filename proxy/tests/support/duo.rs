@@ -13,12 +13,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use super::tls::acceptor;
 
 /// What the server does about a call.
 pub enum Reply {
@@ -61,7 +59,7 @@ impl Duo {
     pub async fn start(
         script: impl Fn(&str, usize, &BTreeMap<String, String>) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let (acceptor, ca) = tls();
+        let (acceptor, ca) = acceptor();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let duo = Self {
             address: listener.local_addr().unwrap(),
@@ -159,24 +157,4 @@ async fn answer(
         }
         Reply::Close => Err(std::io::Error::other("closed by the test")),
     }
-}
-
-fn tls() -> (TlsAcceptor, String) {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
-    let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], private)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    (TlsAcceptor::from(Arc::new(config)), ca_certificate.pem())
 }

@@ -1,0 +1,325 @@
+//! Okta's Users and Factors API, as much of it as a login needs.
+
+use std::time::{Duration, Instant};
+
+use proxy_config::Secret;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request, Url};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::choose::Enrolled;
+use super::meaning::{Meaning, meaning};
+use super::rate::Limit;
+use super::token::{Credentials, Token, unix_now};
+use super::{Link, unusable};
+use crate::provider::fault::{Fault, FaultClass, Step};
+use crate::provider::http::Answer;
+
+/// The wait after a 429 that says no time; Okta's windows are a minute long, and a second is often enough.
+const BACK_OFF: Duration = Duration::from_secs(1);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One organisation at Okta.
+pub(super) struct Api {
+    pub(super) link: Link,
+    pub(super) credentials: Credentials,
+}
+
+/// Why a call gave nothing.
+#[derive(Debug, Clone)]
+pub(super) enum Problem {
+    /// It failed.
+    Fault(Fault),
+    /// Okta refuses it for a reason that is about the user.
+    Said(Meaning, String),
+}
+
+/// A user, as much as a login needs.
+#[derive(Debug, Deserialize)]
+pub(super) struct User {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) status: String,
+    #[serde(default)]
+    pub(super) profile: Profile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Profile {
+    #[serde(default)]
+    pub(super) login: String,
+}
+
+/// How a verification stands.
+#[derive(Debug, Deserialize)]
+pub(super) struct Transaction {
+    #[serde(rename = "factorResult", default)]
+    pub(super) result: String,
+    #[serde(rename = "_links", default)]
+    links: Links,
+    #[serde(rename = "_embedded", default)]
+    embedded: Embedded,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Links {
+    poll: Option<Href>,
+    cancel: Option<Href>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Href {
+    href: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Embedded {
+    challenge: Option<Challenge>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Challenge {
+    #[serde(rename = "correctAnswer")]
+    correct_answer: Option<IgnoredAny>,
+}
+
+/// One call.
+struct Call {
+    step: Step,
+    method: Method,
+    url: Url,
+    body: Option<Vec<u8>>,
+    /// Whether a lost answer may be asked for again: false for what starts a push or counts a wrong code.
+    repeatable: bool,
+}
+
+impl Transaction {
+    /// The user has to compare a number, which nobody can show over RADIUS.
+    pub(super) fn is_number_challenge(&self) -> bool {
+        let challenge = self.embedded.challenge.as_ref();
+        challenge.is_some_and(|challenge| challenge.correct_answer.is_some())
+    }
+}
+
+impl Api {
+    /// The user with a login name.
+    pub(super) async fn user(&self, login: &str, deadline: Instant) -> Result<User, Problem> {
+        let call = self.get(Step::Preauth, &["users", login])?;
+        Ok(self.call(&call, deadline).await?.0)
+    }
+
+    /// The user's factors.
+    pub(super) async fn factors(&self, user: &str, deadline: Instant) -> Result<Vec<Enrolled>, Problem> {
+        let call = self.get(Step::Preauth, &["users", user, "factors"])?;
+        Ok(self.call(&call, deadline).await?.0)
+    }
+
+    /// Proves that Okta is reached and the credentials are right.
+    pub(super) async fn check(&self, deadline: Instant) -> Result<(), Problem> {
+        let mut call = self.get(Step::Check, &["users"])?;
+        call.url.set_query(Some("limit=1"));
+        let _: (Vec<IgnoredAny>, Limit) = self.call(&call, deadline).await?;
+        Ok(())
+    }
+
+    /// Verifies a factor: with a code, or by starting its push, SMS or call.
+    pub(super) async fn verify(
+        &self,
+        user: &str,
+        factor: &str,
+        code: Option<&Secret>,
+        deadline: Instant,
+    ) -> Result<(Transaction, Limit), Problem> {
+        let body = match code {
+            // Digits, or a YubiKey's letters: what the engine calls a passcode needs no escaping in JSON.
+            Some(code) => [br#"{"passCode":""#, code.expose(), br#""}"#].concat(),
+            None => Vec::new(),
+        };
+        let call = Call {
+            method: Method::POST,
+            body: Some(body),
+            repeatable: false,
+            ..self.get(Step::Auth, &["users", user, "factors", factor, "verify"])?
+        };
+        self.call(&call, deadline).await
+    }
+
+    /// Asks what became of a verification.
+    pub(super) async fn poll(&self, url: &Url, deadline: Instant) -> Result<(Transaction, Limit), Problem> {
+        let call = Call {
+            step: Step::Status,
+            method: Method::GET,
+            url: url.clone(),
+            body: None,
+            repeatable: true,
+        };
+        self.call(&call, deadline).await
+    }
+
+    /// Takes a push back, whatever becomes of that.
+    pub(super) async fn cancel(&self, url: Url) {
+        let call = Call {
+            step: Step::Check,
+            method: Method::DELETE,
+            url,
+            body: None,
+            repeatable: true,
+        };
+        let result: Result<(IgnoredAny, Limit), Problem> =
+            self.call(&call, Instant::now() + CANCEL_TIMEOUT).await;
+        if let Err(problem) = result {
+            tracing::debug!(?problem, "a push could not be taken back");
+        }
+    }
+
+    /// The link to ask by, which must be of the organisation's own origin: it is called with its token.
+    pub(super) fn poll_link(&self, transaction: &Transaction) -> Option<Url> {
+        self.own(transaction.links.poll.as_ref())
+    }
+
+    /// The link to take a push back by.
+    pub(super) fn cancel_link(&self, transaction: &Transaction) -> Option<Url> {
+        self.own(transaction.links.cancel.as_ref())
+    }
+
+    fn own(&self, link: Option<&Href>) -> Option<Url> {
+        let url = Url::parse(&link?.href).ok()?;
+        let own = Url::parse(&self.link.host.origin()).ok()?;
+        let bare = url.username().is_empty() && url.password().is_none();
+        (url.origin() == own.origin() && bare).then_some(url)
+    }
+
+    fn get(&self, step: Step, path: &[&str]) -> Result<Call, Problem> {
+        let mut url = Url::parse(&self.link.host.origin()).map_err(|_| Problem::Fault(unusable("host")))?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            // Each is escaped, so that a user's name stays one segment.
+            segments.clear().extend(["api", "v1"]).extend(path);
+        }
+        Ok(Call {
+            step,
+            method: Method::GET,
+            url,
+            body: None,
+            repeatable: true,
+        })
+    }
+
+    /// A call with what can be put right: a rate limit, an access token that was withdrawn, a connection that was not
+    /// made or (where that starts nothing twice) an answer that was lost.
+    async fn call<T: DeserializeOwned>(&self, call: &Call, deadline: Instant) -> Result<(T, Limit), Problem> {
+        let (mut renewed, mut repeated) = (false, false);
+        loop {
+            let (problem, token) = match self.once(call, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            let Problem::Fault(fault) = &problem else {
+                return Err(problem);
+            };
+            match fault.class {
+                FaultClass::Throttled => {
+                    let wait = fault.retry_after.unwrap_or(BACK_OFF);
+                    if wait >= deadline.saturating_duration_since(Instant::now()) {
+                        return Err(problem);
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+                FaultClass::Credentials if !renewed && self.credentials.forget(token.as_ref()) => {
+                    renewed = true
+                }
+                FaultClass::Connect if !repeated && (call.repeatable || !fault.may_have_arrived) => {
+                    repeated = true
+                }
+                _ => return Err(problem),
+            }
+        }
+    }
+
+    async fn once<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+        deadline: Instant,
+    ) -> Result<(T, Limit), (Problem, Option<std::sync::Arc<Token>>)> {
+        let failed = |fault| Problem::Fault(fault);
+        let (request, token) = self
+            .request(call, deadline)
+            .await
+            .map_err(|fault| (failed(fault), None))?;
+        let begun = Instant::now();
+        let timeout = deadline.saturating_duration_since(begun);
+        let result = self.link.transport.call(request, timeout).await;
+        let result = result
+            .map_err(failed)
+            .and_then(|answer| understand(&answer, unix_now()));
+        let class = match &result {
+            Err(Problem::Fault(fault)) => Some(fault.class),
+            // Okta has answered: the call is in order.
+            Ok(_) | Err(Problem::Said(..)) => None,
+        };
+        self.link
+            .metrics
+            .called("okta", call.step, class, begun.elapsed());
+        result.map_err(|problem| (problem, token))
+    }
+
+    async fn request(
+        &self,
+        call: &Call,
+        deadline: Instant,
+    ) -> Result<(Request, Option<std::sync::Arc<Token>>), Fault> {
+        let mut request = Request::new(call.method.clone(), call.url.clone());
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(body) = &call.body {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *request.body_mut() = Some(body.clone().into());
+        }
+        let token = self.credentials.sign(&self.link, &mut request, deadline).await?;
+        Ok((request, token))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody {
+    error_code: String,
+    #[serde(default)]
+    error_summary: String,
+}
+
+/// Reads an answer, or says what its error means.
+fn understand<T: DeserializeOwned>(answer: &Answer, now: i64) -> Result<(T, Limit), Problem> {
+    let limit = Limit::read(&answer.headers, now);
+    if (200..=299).contains(&answer.status) {
+        let body = if answer.body.is_empty() {
+            b"null"
+        } else {
+            answer.body.as_slice()
+        };
+        let malformed =
+            |_| Fault::after_sending(FaultClass::Malformed, "an answer of another shape than Okta's");
+        let value = serde_json::from_slice(body)
+            .map_err(malformed)
+            .map_err(Problem::Fault)?;
+        return Ok((value, limit));
+    }
+    let error: Option<ErrorBody> = serde_json::from_slice(&answer.body).ok();
+    let detail = match &error {
+        Some(error) => {
+            let text = format!("{} {}", error.error_code, error.error_summary);
+            text.chars().filter(|c| !c.is_control()).take(120).collect()
+        }
+        None => format!("HTTP status {} and no answer of Okta's API", answer.status),
+    };
+    match meaning(
+        answer.status,
+        error.as_ref().map(|error| error.error_code.as_str()),
+    ) {
+        Meaning::Failure(class) => Err(Problem::Fault(Fault {
+            retry_after: limit.wait(),
+            ..Fault::after_sending(class, detail)
+        })),
+        said => Err(Problem::Said(said, detail)),
+    }
+}

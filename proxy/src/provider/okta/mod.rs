@@ -1,0 +1,501 @@
+//! Okta's Factors API: the user, the factors, then a push, call, SMS or passcode, followed to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proxy_config::{ApiHost, FailMode, OktaCredentials, OktaFactor, Secret};
+use proxy_core::factor::{Approval, Basis, Factor, FactorRequest, RefusalReason, UserName, Verdict};
+use reqwest::Url;
+
+use self::api::{Api, Problem, Transaction};
+use self::choose::{Choice, choose};
+use self::jwt::AppKey;
+use self::meaning::Meaning;
+use self::rate::Limit;
+use self::sent::Sent;
+use self::token::{App, Credentials};
+use super::fault::{self, Fault, FaultClass, Step};
+use super::http::Transport;
+use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
+use crate::error::Error;
+use crate::metrics::ProviderMetrics;
+
+mod api;
+mod choose;
+mod jwt;
+mod meaning;
+mod rate;
+mod sent;
+mod token;
+
+/// How long the first step may take at most: with `failMode: safe` the login must still be answered after it.
+const PREAUTH_TIMEOUT: Duration = Duration::from_secs(8);
+/// Between two questions after a failed one, while a push is on somebody's phone.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+/// Refusals in a row that end the following of a push.
+const STATUS_REFUSALS: u32 = 3;
+
+/// What every call goes through.
+struct Link {
+    host: ApiHost,
+    transport: Arc<Transport>,
+    metrics: ProviderMetrics,
+}
+
+/// The provider of `[provider.okta]`.
+pub struct Okta {
+    api: Arc<Api>,
+    factors: Vec<OktaFactor>,
+    login_suffix: Option<String>,
+    fail_mode: FailMode,
+    sent: Sent,
+}
+
+/// A push on somebody's phone. Dropped before its end, it is taken back: the login was given up, and an approval would
+/// be of use to nobody.
+struct Pushed {
+    api: Arc<Api>,
+    cancel: Option<Url>,
+}
+
+impl Pushed {
+    fn is_over(mut self) {
+        self.cancel = None;
+    }
+}
+
+impl Drop for Pushed {
+    fn drop(&mut self) {
+        if let (Some(url), Ok(runtime)) = (self.cancel.take(), tokio::runtime::Handle::try_current()) {
+            let api = Arc::clone(&self.api);
+            runtime.spawn(async move { api.cancel(url).await });
+        }
+    }
+}
+
+impl Okta {
+    /// Makes the provider; nothing is called yet.
+    ///
+    /// # Errors
+    /// A private key, trusted certificates or a proxy address that cannot be used.
+    pub fn new(config: &proxy_config::Okta, shared: &Shared) -> Result<Self, Error> {
+        let transport = shared
+            .transports
+            .obtain(config.http_proxy.as_deref(), config.ca_bundle.as_deref())?;
+        let credentials = match &config.credentials {
+            OktaCredentials::Token(token) => Credentials::Token(token.trim_end()),
+            OktaCredentials::Oauth {
+                client_id,
+                private_key,
+                key_id,
+            } => {
+                let key = AppKey::new(private_key, key_id.clone()).map_err(|error| Error::ProviderKey {
+                    field: "provider.okta.credentials.oauth.private_key_file",
+                    problem: error.to_string(),
+                })?;
+                Credentials::App(App::new(client_id.clone(), key))
+            }
+        };
+        Ok(Self {
+            api: Arc::new(Api {
+                link: Link {
+                    host: config.org.clone(),
+                    transport,
+                    metrics: shared.metrics.clone(),
+                },
+                credentials,
+            }),
+            factors: config.factors.clone(),
+            login_suffix: config.login_suffix.clone(),
+            fail_mode: config.fail_mode,
+            sent: Sent::default(),
+        })
+    }
+
+    async fn login(&self, request: FactorRequest, asking: Asking) -> Verdict {
+        let deadline = Instant::now() + request.budget;
+        let first = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.budget / 2));
+        let (id, enrolled) = match self.look_up(&request.user, first).await {
+            Ok(found) => found,
+            Err(verdict) => return verdict,
+        };
+        let sent = self.sent.factor(&request.user, Instant::now());
+        let choice = choose(
+            &request.credential,
+            &enrolled,
+            &self.factors,
+            request.may_push,
+            sent.as_deref(),
+        );
+        let choice = match choice {
+            Ok(choice) => choice,
+            Err(refusal) => return refusal,
+        };
+        let factor = choice.factor();
+        match choice {
+            Choice::Code(code, factors) => {
+                self.check_code(&request.user, &id, &code, &factors, deadline)
+                    .await
+            }
+            Choice::Push(push) => {
+                // Counted before it is sent: when the answer is lost, the phone may show it all the same.
+                asking.pushed();
+                self.push(&id, &push, deadline).await
+            }
+            Choice::Sms(one) | Choice::Call(one) => {
+                asking.pushed();
+                self.send_code(request.user, &id, one, factor, deadline).await
+            }
+        }
+    }
+
+    /// The first step: the user's id and factors.
+    async fn look_up(
+        &self,
+        user: &UserName,
+        deadline: Instant,
+    ) -> Result<(String, Vec<choose::Enrolled>), Verdict> {
+        let Some(login) = login_name(user.as_str(), self.login_suffix.as_deref()) else {
+            return Err(unknown());
+        };
+        let found = self.api.user(&login, deadline).await;
+        let found = found.map_err(|problem| self.failed(Step::Preauth, None, problem))?;
+        if !is_same_login(&found.profile.login, &login) {
+            tracing::warn!(
+                provider = "okta",
+                "Okta has answered with a user of another login name"
+            );
+            return Err(unknown());
+        }
+        if matches!(
+            found.status.as_str(),
+            "SUSPENDED" | "DEPROVISIONED" | "LOCKED_OUT"
+        ) {
+            let message = "Your account at Okta is locked or switched off. Ask your administrator.";
+            return Err(refused(None, RefusalReason::LockedOut, message));
+        }
+        let factors = self.api.factors(&found.id, deadline).await;
+        let factors = factors.map_err(|problem| self.failed(Step::Preauth, None, problem))?;
+        Ok((found.id, factors))
+    }
+
+    /// Tries a code at one factor after the other. One that was right once ends it.
+    async fn check_code(
+        &self,
+        user: &UserName,
+        id: &str,
+        code: &Secret,
+        factors: &[String],
+        deadline: Instant,
+    ) -> Verdict {
+        let factor = Factor::Passcode;
+        let mut wrong = false;
+        for one in factors {
+            match self.api.verify(id, one, Some(code), deadline).await {
+                Ok((transaction, _)) if transaction.result == "SUCCESS" => {
+                    self.sent.forget(user);
+                    return approved(factor);
+                }
+                Ok((transaction, _)) if transaction.result == "PASSCODE_REPLAYED" => return replayed(),
+                Ok(_) | Err(Problem::Said(Meaning::WrongCode, _)) => wrong = true,
+                // The factor was removed a moment ago, or waits for something else.
+                Err(Problem::Said(Meaning::NotFound | Meaning::NotPossible, _)) => {}
+                Err(problem) => return self.failed(Step::Auth, Some(factor), problem),
+            }
+        }
+        if wrong {
+            refused(
+                Some(factor),
+                RefusalReason::WrongPasscode,
+                "The passcode is wrong.",
+            )
+        } else {
+            let message = "None of your factors at Okta takes a code now. Type push instead.";
+            refused(Some(factor), RefusalReason::FactorUnavailable, message)
+        }
+    }
+
+    async fn send_code(
+        &self,
+        user: UserName,
+        id: &str,
+        one: String,
+        factor: Factor,
+        deadline: Instant,
+    ) -> Verdict {
+        match self.api.verify(id, &one, None, deadline).await {
+            // Okta says CHALLENGE.
+            Ok(_) => {
+                self.sent.remember(user, one, Instant::now());
+                refused(
+                    Some(factor),
+                    RefusalReason::CodesSent,
+                    "A code was sent. Log in again with it.",
+                )
+            }
+            Err(problem) => {
+                if matches!(problem, Problem::Said(Meaning::SentJustNow, _)) {
+                    self.sent.remember(user, one, Instant::now());
+                }
+                self.failed(Step::Auth, Some(factor), problem)
+            }
+        }
+    }
+
+    async fn push(&self, id: &str, push: &str, deadline: Instant) -> Verdict {
+        let (transaction, limit) = match self.api.verify(id, push, None, deadline).await {
+            Ok(started) => started,
+            Err(problem) => return self.failed(Step::Auth, Some(Factor::Push), problem),
+        };
+        let pushed = Pushed {
+            api: Arc::clone(&self.api),
+            cancel: self.api.cancel_link(&transaction),
+        };
+        if let Some(verdict) = end(&transaction) {
+            // A number challenge goes on without us, and is taken back.
+            if !transaction.is_number_challenge() {
+                pushed.is_over();
+            }
+            return verdict;
+        }
+        let Some(poll) = self.api.poll_link(&transaction) else {
+            let text = "the push has no poll link, or one of another origin";
+            let fault = Fault::after_sending(FaultClass::Malformed, text);
+            return self.failed(Step::Auth, Some(Factor::Push), Problem::Fault(fault));
+        };
+        self.follow(&poll, pushed, limit, deadline).await
+    }
+
+    /// Follows a push to its end. A call that fails is made again while there is time: the push is on a phone, and its
+    /// owner is about to answer it.
+    async fn follow(&self, poll: &Url, pushed: Pushed, mut limit: Limit, deadline: Instant) -> Verdict {
+        let begun = Instant::now();
+        let mut refusals = 0;
+        let mut pause = limit.pause(Duration::ZERO);
+        loop {
+            if pause >= deadline.saturating_duration_since(Instant::now()) {
+                return timed_out();
+            }
+            tokio::time::sleep(pause).await;
+            match self.api.poll(poll, deadline).await {
+                Ok((transaction, now)) => {
+                    if let Some(verdict) = end(&transaction) {
+                        if !transaction.is_number_challenge() {
+                            pushed.is_over();
+                        }
+                        return verdict;
+                    }
+                    refusals = 0;
+                    limit = now;
+                    pause = limit.pause(begun.elapsed());
+                }
+                Err(Problem::Said(Meaning::NotFound, _)) => {
+                    pushed.is_over();
+                    return timed_out();
+                }
+                Err(problem) => {
+                    let refuses = matches!(
+                        &problem,
+                        Problem::Said(..)
+                            | Problem::Fault(Fault {
+                                class: FaultClass::ClientError | FaultClass::Credentials,
+                                ..
+                            })
+                    );
+                    refusals += u32::from(refuses);
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left <= STATUS_PAUSE || refusals >= STATUS_REFUSALS {
+                        return self.failed(Step::Status, Some(Factor::Push), problem);
+                    }
+                    pause = STATUS_PAUSE;
+                }
+            }
+        }
+    }
+
+    fn failed(&self, step: Step, factor: Option<Factor>, problem: Problem) -> Verdict {
+        let (said, detail) = match problem {
+            Problem::Fault(fault) => {
+                tracing::warn!(
+                    provider = "okta",
+                    step = step.name(),
+                    class = fault.class.name(),
+                    detail = %fault.detail,
+                    "a call failed"
+                );
+                return fault::verdict(step, fault.class, self.fail_mode);
+            }
+            Problem::Said(said, detail) => (said, detail),
+        };
+        tracing::debug!(provider = "okta", step = step.name(), %detail, "Okta refuses a login");
+        match said {
+            Meaning::NotFound if step == Step::Preauth => unknown(),
+            Meaning::LockedOut => {
+                let message = "Your account or factor at Okta is locked. Ask your administrator.";
+                refused(factor, RefusalReason::LockedOut, message)
+            }
+            Meaning::WrongCode => refused(factor, RefusalReason::WrongPasscode, "The passcode is wrong."),
+            Meaning::UsedCode => replayed(),
+            Meaning::Denied => refused(factor, RefusalReason::Denied, "The login was denied."),
+            Meaning::SentJustNow => {
+                let message = "A code was sent a moment ago. Log in with it, or try again in half a minute.";
+                refused(factor, RefusalReason::ProviderThrottled, message)
+            }
+            Meaning::NotFound | Meaning::NotPossible => {
+                let message = "The factor cannot be used now. Try again in a minute, or type a passcode.";
+                refused(factor, RefusalReason::FactorUnavailable, message)
+            }
+            Meaning::Failure(class) => fault::verdict(step, class, self.fail_mode),
+        }
+    }
+}
+
+/// The end that a transaction has come to; `None` while it waits.
+fn end(transaction: &Transaction) -> Option<Verdict> {
+    let factor = Some(Factor::Push);
+    if transaction.is_number_challenge() {
+        let message =
+            "Okta asks to compare a number, which cannot be shown here. Type the code of your app instead.";
+        return Some(refused(factor, RefusalReason::NumberChallenge, message));
+    }
+    match transaction.result.as_str() {
+        "WAITING" => None,
+        "SUCCESS" => Some(approved(Factor::Push)),
+        "REJECTED" | "CANCELLED" => Some(refused(factor, RefusalReason::Denied, "The login was denied.")),
+        "TIMEOUT" | "TIME_WINDOW_EXCEEDED" => Some(timed_out()),
+        other => {
+            tracing::warn!(provider = "okta", result = %other.escape_debug(), "a push has ended in an unknown way");
+            Some(fault::verdict(
+                Step::Auth,
+                FaultClass::Malformed,
+                FailMode::Secure,
+            ))
+        }
+    }
+}
+
+fn approved(factor: Factor) -> Verdict {
+    Verdict::Approved(Approval {
+        factor,
+        basis: Basis::Factor,
+        message: None,
+        found_text: None,
+        attributes: Vec::new(),
+    })
+}
+
+fn timed_out() -> Verdict {
+    refused(
+        Some(Factor::Push),
+        RefusalReason::TimedOut,
+        "Nobody answered in time.",
+    )
+}
+
+fn replayed() -> Verdict {
+    let message = "The passcode was used before. Wait for the next one.";
+    refused(Some(Factor::Passcode), RefusalReason::PasscodeReplayed, message)
+}
+
+fn unknown() -> Verdict {
+    let message = "You are not known to Okta. Ask your administrator.";
+    refused(None, RefusalReason::UnknownUser, message)
+}
+
+/// A user's login name at Okta; `None` for what Okta's API takes for something else: `me` is whoever owns the token,
+/// and a dot is no segment of a path.
+fn login_name(user: &str, suffix: Option<&str>) -> Option<String> {
+    let name = match suffix {
+        Some(suffix) if !user.contains('@') => format!("{user}{suffix}"),
+        _ => user.to_owned(),
+    };
+    (!matches!(name.to_ascii_lowercase().as_str(), "" | "me" | "." | "..")).then_some(name)
+}
+
+/// Whether the user that Okta found is the one who was asked for. Okta also takes the part before the @ where that is
+/// unambiguous, and ids, which are no names that a directory has.
+fn is_same_login(found: &str, asked: &str) -> bool {
+    let (found, asked) = (found.to_lowercase(), asked.to_lowercase());
+    let short = found.split_once('@').map(|(short, _)| short);
+    found == asked || short == Some(asked.as_str())
+}
+
+/// A request that cannot even be made.
+fn unusable(what: &str) -> Fault {
+    Fault {
+        class: FaultClass::ClientError,
+        detail: format!("the request cannot be made: {what}"),
+        retry_after: None,
+        may_have_arrived: false,
+    }
+}
+
+impl Provider for Okta {
+    fn ask(self: Arc<Self>, request: FactorRequest, asking: Asking) -> Answer {
+        Answer::Later(Box::pin(async move { self.login(request, asking).await }))
+    }
+
+    fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
+        Box::pin(async move {
+            let origin = self.api.link.host.origin();
+            let deadline = Instant::now() + Duration::from_secs(15);
+            match self.api.check(deadline).await {
+                Ok(()) => vec![Finding::Good(format!(
+                    "okta: {origin} is reached, and the credentials are right"
+                ))],
+                Err(Problem::Fault(fault)) => vec![Finding::Problem(problem(&origin, &fault))],
+                Err(Problem::Said(_, detail)) => vec![Finding::Problem(format!("okta: {origin}: {detail}"))],
+            }
+        })
+    }
+}
+
+fn problem(origin: &str, fault: &Fault) -> String {
+    let advice = match fault.class {
+        FaultClass::Dns => "check provider.okta.org_url and this host's name servers",
+        FaultClass::Connect | FaultClass::Timeout => {
+            "check that outgoing TCP to that host and port is allowed, or set provider.okta.http_proxy"
+        }
+        FaultClass::Tls => {
+            "check the clock, and whether a proxy in between has its own certificate (provider.okta.ca_bundle)"
+        }
+        FaultClass::ServerError => "see status.okta.com",
+        FaultClass::Throttled => "wait a minute and try again",
+        FaultClass::Credentials => {
+            "check client id, private key and key id of the service app, that its scopes okta.users.read and \
+             okta.users.manage are granted and an administrator role is assigned to it; or that the API token is valid \
+             and its owner may manage users"
+        }
+        FaultClass::ClientError | FaultClass::Malformed => {
+            "check that provider.okta.org_url is the organisation's own URL (not its -admin one)"
+        }
+    };
+    format!("okta: {origin}: {fault}; {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_a_domain_gets_the_suffix_and_aliases_of_the_api_are_no_names() {
+        assert_eq!(login_name("jane", Some("@x.com")).as_deref(), Some("jane@x.com"));
+        assert_eq!(
+            login_name("jane@y.com", Some("@x.com")).as_deref(),
+            Some("jane@y.com")
+        );
+        assert_eq!(login_name("jane", None).as_deref(), Some("jane"));
+        for name in ["me", "ME", ".", "..", ""] {
+            assert_eq!(login_name(name, None), None, "{name}");
+        }
+        assert_eq!(login_name("me", Some("@x.com")).as_deref(), Some("me@x.com"));
+    }
+
+    #[test]
+    fn only_the_user_who_was_asked_for_is_taken() {
+        assert!(is_same_login("Jane@X.com", "jane@x.com"));
+        assert!(is_same_login("jane@x.com", "jane"));
+        assert!(!is_same_login("admin@x.com", "jane"));
+        assert!(!is_same_login("", "jane"));
+    }
+}

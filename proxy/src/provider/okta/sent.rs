@@ -1,0 +1,84 @@
+//! For whom codes were sent, so that the next passcode is tried there first.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use proxy_core::factor::UserName;
+
+/// Okta's codes are good for five minutes, and its policies allow more.
+const REMEMBERED: Duration = Duration::from_secs(600);
+const USERS: usize = 16_384;
+
+/// Factors by user.
+#[derive(Default)]
+pub(super) struct Sent(Mutex<HashMap<UserName, (String, Instant)>>);
+
+impl Sent {
+    /// A code was sent for a factor.
+    pub(super) fn remember(&self, user: UserName, factor: String, now: Instant) {
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.len() >= USERS {
+            sent.retain(|_, (_, at)| now.saturating_duration_since(*at) < REMEMBERED);
+        }
+        if sent.len() >= USERS
+            && let Some(oldest) = sent
+                .iter()
+                .min_by_key(|(_, (_, at))| *at)
+                .map(|(user, _)| user.clone())
+        {
+            sent.remove(&oldest);
+        }
+        sent.insert(user, (factor, now));
+    }
+
+    /// The factor that a code was sent for lately.
+    pub(super) fn factor(&self, user: &UserName, now: Instant) -> Option<String> {
+        let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (factor, at) = sent.get(user)?;
+        (now.saturating_duration_since(*at) < REMEMBERED).then(|| factor.clone())
+    }
+
+    /// The user has logged in.
+    pub(super) fn forget(&self, user: &UserName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(user);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_config::{CaseRule, UserNameRule};
+
+    use super::*;
+
+    fn user(name: &str) -> UserName {
+        let rule = UserNameRule {
+            strip_domain: true,
+            case: CaseRule::Lower,
+            max_bytes: 64,
+        };
+        UserName::normalise(name, &rule).unwrap()
+    }
+
+    #[test]
+    fn a_sent_code_is_remembered_for_ten_minutes_and_for_so_many_users() {
+        let (sent, start) = (Sent::default(), Instant::now());
+        sent.remember(user("jane"), "sms".into(), start);
+        assert_eq!(
+            sent.factor(&user("jane"), start + REMEMBERED / 2).as_deref(),
+            Some("sms")
+        );
+        assert_eq!(sent.factor(&user("jane"), start + REMEMBERED), None);
+        for n in 0..USERS {
+            sent.remember(
+                user(&format!("u{n}")),
+                "sms".into(),
+                start + Duration::from_secs(1),
+            );
+        }
+        assert_eq!(sent.factor(&user("jane"), start), None);
+        assert!(sent.factor(&user("u0"), start).is_some());
+        sent.forget(&user("u0"));
+        assert!(sent.factor(&user("u0"), start).is_none());
+    }
+}
