@@ -10,8 +10,6 @@
 #[path = "support/duo.rs"]
 mod duo;
 mod support;
-#[path = "support/tls.rs"]
-mod tls;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
@@ -14,8 +14,10 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tokio::sync::MutexGuard;
 
 use super::fault::{Fault, FaultClass};
+
 use crate::error::Error;
 
 /// No answer of a provider is longer.
@@ -25,6 +27,10 @@ const CALLS_PER_LANE: usize = 96;
 /// Connections at once, for HTTP/2.
 const MAX_LANES: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// A connection without a call is closed after so long.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long calls wait for the one that opens the connection.
+const LONGEST_OPENING: Duration = CONNECT_TIMEOUT;
 
 /// The transports in use, by what makes them differ.
 #[derive(Default)]
@@ -122,6 +128,34 @@ pub struct Transport {
 struct Lane {
     client: reqwest::Client,
     calls: AtomicUsize,
+    /// Held by the call that opens the connection.
+    opening: tokio::sync::Mutex<()>,
+    /// When a call was last answered, if the one after it was.
+    answered: Mutex<Option<Instant>>,
+}
+
+impl Lane {
+    fn is_open(&self) -> bool {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.is_some_and(|at| at.elapsed() < IDLE / 2)
+    }
+
+    fn set_open(&self, is_open: bool) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        *answered = is_open.then(Instant::now);
+    }
+
+    /// Lets one call open the connection while the others wait for it, but not for long. Without it a hundred calls at
+    /// once would shake a hundred hands before the first could tell that one connection is enough for all (HTTP/2).
+    async fn open_alone(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.is_open() {
+            return None;
+        }
+        let turn = tokio::time::timeout(LONGEST_OPENING, self.opening.lock())
+            .await
+            .ok()?;
+        (!self.is_open()).then_some(turn)
+    }
 }
 
 /// A call's place on a connection.
@@ -150,14 +184,39 @@ impl Transport {
     /// # Errors
     /// No connection, no complete answer in time, or a longer one than 256 KiB. An HTTP status is no error here.
     pub async fn call(&self, request: reqwest::Request, timeout: Duration) -> Result<Answer, Fault> {
+        self.exchange(request, timeout, true).await
+    }
+
+    /// The same for a call that the server answers only when something happens: no other call waits for it.
+    ///
+    /// # Errors
+    /// As [`Transport::call`].
+    pub async fn poll(&self, request: reqwest::Request, timeout: Duration) -> Result<Answer, Fault> {
+        self.exchange(request, timeout, false).await
+    }
+
+    async fn exchange(
+        &self,
+        request: reqwest::Request,
+        timeout: Duration,
+        is_prompt: bool,
+    ) -> Result<Answer, Fault> {
         let place = self.place().map_err(|error| Fault {
             class: FaultClass::Connect,
             detail: error.to_string(),
             retry_after: None,
             may_have_arrived: false,
         })?;
-        let exchange = async {
-            let mut response = place.0.client.execute(request).await.map_err(|e| classify(&e))?;
+        let call = async {
+            let opening = if is_prompt {
+                place.0.open_alone().await
+            } else {
+                None
+            };
+            let result = place.0.client.execute(request).await;
+            place.0.set_open(result.is_ok());
+            drop(opening);
+            let mut response = result.map_err(|e| classify(&e))?;
             let status = response.status().as_u16();
             let headers = std::mem::take(response.headers_mut());
             let mut body = Vec::new();
@@ -176,7 +235,7 @@ impl Transport {
                 body,
             })
         };
-        match tokio::time::timeout(timeout, Box::pin(exchange)).await {
+        match tokio::time::timeout(timeout, Box::pin(call)).await {
             Ok(result) => result,
             Err(_) => Err(Fault::after_sending(
                 FaultClass::Timeout,
@@ -198,6 +257,8 @@ impl Transport {
                 let lane = Arc::new(Lane {
                     client: self.client()?,
                     calls: AtomicUsize::new(0),
+                    opening: tokio::sync::Mutex::new(()),
+                    answered: Mutex::new(None),
                 });
                 lanes.push(Arc::clone(&lane));
                 lane
@@ -223,7 +284,7 @@ impl Transport {
             .referer(false)
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(IDLE)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(30))
             .http2_keep_alive_interval(Duration::from_secs(20))

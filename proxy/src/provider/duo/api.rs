@@ -261,11 +261,13 @@ impl Api {
         let begun = Instant::now();
         let timeout = deadline.saturating_duration_since(begun);
         let result = match self.request(endpoint, parameters) {
-            Ok(request) if !timeout.is_zero() => self
-                .transport
-                .call(request, timeout)
-                .await
-                .and_then(|answer| understand(&answer)),
+            Ok(request) if !timeout.is_zero() => {
+                let answer = match endpoint.step {
+                    Step::Status => self.transport.poll(request, timeout).await,
+                    _ => self.transport.call(request, timeout).await,
+                };
+                answer.and_then(|answer| understand(&answer))
+            }
             Ok(_) => Err(Fault::after_sending(
                 FaultClass::Timeout,
                 "no time was left for the call",
