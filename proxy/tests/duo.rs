@@ -10,6 +10,8 @@
 #[path = "support/duo.rs"]
 mod duo;
 mod support;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
