@@ -211,9 +211,15 @@ pub(crate) async fn status(
         "status": merge_patch(&before, after),
     });
     let api: Api<RadiusProxy> = ctx.api(key);
-    api.patch_status(&key.name, &by_us(), &Patch::Merge(change))
-        .await
-        .map_err(Error::WriteStatus)
+    let patched = api.patch_status(&key.name, &by_us(), &Patch::Merge(change)).await;
+    let written = patched.map_err(Error::WriteStatus)?;
+    // The status is the memory of what was sent to AWS. An older CRD drops fields that it does not know, and without
+    // them the same write would be sent again and again.
+    if encode(&written.status.clone().unwrap_or_default())? == encode(wanted)? {
+        Ok(written)
+    } else {
+        Err(Error::StatusNotKept)
+    }
 }
 
 /// The JSON merge patch (RFC 7396) that leaves exactly `after`: what is there no more has to be named as null.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, words};
 use crate::health::{Beat, Health};
 use crate::key::ProxyKey;
 use crate::memory::Memory;
@@ -39,6 +39,9 @@ pub(crate) async fn run(
             // Another replica may have led: what this one remembers of applied objects and writes is overtaken.
             ctx.memories.clear();
             ctx.cluster.touch_all();
+        }
+        if led && !leads {
+            ctx.metrics.proxy.stand_down();
         }
         led = leads;
         let free = workers.len() < concurrency;
@@ -81,7 +84,7 @@ async fn work(ctx: Arc<Context>, queue: WorkQueue, key: ProxyKey) {
             .observe(started.elapsed().as_secs_f64());
         let label = match result {
             Ok(Next::Gone) => {
-                tracing::info!("gone");
+                tracing::debug!("gone");
                 queue.lock().gone(&key);
                 "gone"
             }
@@ -117,16 +120,16 @@ fn failed(
     // Whatever was planned from may be old.
     memory.newest = None;
     let delay = queue.lock().failed(key, Instant::now(), jitter());
+    let text = words(error);
     if error.is_conflict() {
-        tracing::debug!(%error, ?delay, "somebody else wrote; looking again");
+        tracing::debug!(error = text, ?delay, "somebody else wrote; looking again");
         return "conflict";
     }
     ctx.metrics.proxy.failed(key, error.class());
-    let text = error.to_string();
     if memory.logged.as_ref() == Some(&text) {
-        tracing::debug!(%error, ?delay, "failed again");
+        tracing::debug!(error = text, ?delay, "failed again");
     } else {
-        tracing::warn!(%error, ?delay, "failed; trying again");
+        tracing::warn!(error = text, ?delay, "failed; trying again");
         memory.logged = Some(text);
     }
     "error"

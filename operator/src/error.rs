@@ -35,6 +35,12 @@ pub(crate) enum Error {
     /// The status could not be written.
     #[error("writing the status: {0}")]
     WriteStatus(#[source] kube::Error),
+    /// The API server did not keep the whole status.
+    #[error(
+        "the API server did not keep the whole status: the CRDs are older than the operator. Upgrade them; nothing is \
+         written to AWS before"
+    )]
+    StatusNotKept,
     /// An object could not be deleted.
     #[error("deleting {what}: {source}")]
     Delete {
@@ -65,6 +71,20 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Every [`Error::class`].
+    pub(crate) const CLASSES: [&str; 10] = [
+        "kubernetes_read",
+        "kubernetes_apply",
+        "kubernetes_patch_pod",
+        "kubernetes_finalizer",
+        "kubernetes_status",
+        "old_crds",
+        "kubernetes_delete",
+        "kubernetes_slow",
+        "encode",
+        "random",
+    ];
+
     /// A metric label.
     pub(crate) const fn class(&self) -> &'static str {
         match self {
@@ -73,6 +93,7 @@ impl Error {
             Self::PatchPod { .. } => "kubernetes_patch_pod",
             Self::Finalizer(_) => "kubernetes_finalizer",
             Self::WriteStatus(_) => "kubernetes_status",
+            Self::StatusNotKept => "old_crds",
             Self::Delete { .. } => "kubernetes_delete",
             Self::Encode { .. } => "encode",
             Self::Random(_) => "random",
@@ -89,10 +110,25 @@ impl Error {
             | Self::Delete { source, .. }
             | Self::Finalizer(source)
             | Self::WriteStatus(source) => source,
-            Self::Encode { .. } | Self::Random(_) | Self::Slow { .. } => return false,
+            Self::StatusNotKept | Self::Encode { .. } | Self::Random(_) | Self::Slow { .. } => return false,
         };
         has_code(source, 409)
     }
+}
+
+/// An error and its sources, each once.
+pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = source.source();
+    }
+    text
 }
 
 /// Whether the API server answered with this HTTP status.

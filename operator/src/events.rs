@@ -10,6 +10,8 @@ use operator_core::api::RadiusProxy;
 use operator_core::names::FIELD_MANAGER;
 use operator_core::plan::Event;
 
+use crate::error::words;
+
 /// The API server's limits of `note`, in bytes, and of what goes before the suffix of an Event's name.
 const LONGEST_NOTE: usize = 1024;
 const LONGEST_NAME: usize = 200;
@@ -33,7 +35,11 @@ impl Recorder {
         let api: Api<KubernetesEvent> = Api::namespaced(self.client.clone(), namespace);
         let wanted = self.event(proxy, event, Timestamp::now());
         if let Err(error) = api.create(&PostParams::default(), &wanted).await {
-            tracing::warn!(%error, reason = event.reason, "could not write an Event");
+            tracing::warn!(
+                error = words(&error),
+                reason = event.reason,
+                "could not write an Event"
+            );
         }
     }
 

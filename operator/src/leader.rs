@@ -11,6 +11,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use crate::error::words;
 use crate::health::Beat;
 use election::{Election, Step};
 
@@ -71,6 +72,8 @@ pub(crate) struct Candidate {
     identity: String,
     election: Election,
     term: watch::Sender<Term>,
+    /// Whether the last round reached the API server.
+    well: bool,
 }
 
 impl Candidate {
@@ -89,6 +92,7 @@ impl Candidate {
             identity: identity.clone(),
             election: Election::new(identity, duration),
             term,
+            well: true,
         };
         (candidate, Leadership { until })
     }
@@ -112,15 +116,24 @@ impl Candidate {
     }
 
     async fn bounded_round(&mut self, deadline: Duration) {
-        let lease = self.name.clone();
-        match tokio::time::timeout(deadline, self.round(Instant::now())).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, lease, "could not take part in the leader election"),
-            Err(_) => tracing::warn!(
-                lease,
-                "the API server did not answer in time for the leader election"
-            ),
+        let failed = match tokio::time::timeout(deadline, self.round(Instant::now())).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(words(&error)),
+            Err(_) => Some(format!("no answer within {} s", deadline.as_secs())),
+        };
+        self.tell(failed);
+    }
+
+    /// An API server that is away fails every round: only the first is told.
+    fn tell(&mut self, failed: Option<String>) {
+        let well = failed.is_none();
+        match failed {
+            Some(error) if self.well => tracing::warn!(error, "could not take part in the leader election"),
+            Some(error) => tracing::debug!(error, "still cannot take part in the leader election"),
+            None if !self.well => tracing::info!("taking part in the leader election again"),
+            None => {}
         }
+        self.well = well;
     }
 
     async fn give_up(&self, deadline: Duration) {
@@ -132,7 +145,10 @@ impl Candidate {
         match tokio::time::timeout(deadline, self.release()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "could not give the lead up; the lease runs out by itself");
+                tracing::warn!(
+                    error = words(&error),
+                    "could not give the lead up; the lease runs out by itself"
+                );
             }
             Err(_) => tracing::warn!("the API server did not answer in time; the lease runs out by itself"),
         }

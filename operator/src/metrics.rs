@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use operator_core::api::{ConditionType, RadiusProxyStatus};
-use operator_core::aws::AwsOperation;
+use operator_core::aws::{AwsErrorClass, AwsOperation};
 use operator_core::plan::{DirectoryWrite, WriteReason};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::error::Error;
 use crate::key::ProxyKey;
 
 /// All of the operator's metrics. Clones count into the same ones.
@@ -305,6 +306,16 @@ impl ProxyMetrics {
         }
     }
 
+    /// This replica leads no more: what it shows of the resources grows old. The counters stay.
+    pub(crate) fn stand_down(&self) {
+        self.registered_servers.clear();
+        self.wanted_servers.clear();
+        self.condition.clear();
+        self.radius_status.clear();
+        self.last_success.clear();
+        self.last_write.clear();
+    }
+
     /// Removes what is shown of a RadiusProxy that is gone.
     pub(crate) fn forget(&self, key: &ProxyKey) {
         let labels = of(key);
@@ -328,7 +339,7 @@ impl ProxyMetrics {
                 });
             }
         }
-        for class in CLASSES {
+        for class in classes() {
             self.failures.remove(&FailureLabels {
                 namespace: key.namespace.clone(),
                 name: key.name.clone(),
@@ -367,27 +378,10 @@ const REASONS: [WriteReason; 8] = [
 ];
 
 /// Every class of [`ProxyMetrics::failed`]: AWS's, and the operator's own.
-const CLASSES: [&str; 19] = [
-    "no_credentials",
-    "access_denied",
-    "throttled",
-    "not_found",
-    "already_exists",
-    "invalid_parameter",
-    "unsupported",
-    "refused",
-    "service",
-    "unreachable",
-    "kubernetes_read",
-    "kubernetes_apply",
-    "kubernetes_patch_pod",
-    "kubernetes_finalizer",
-    "kubernetes_status",
-    "kubernetes_delete",
-    "kubernetes_slow",
-    "encode",
-    "random",
-];
+fn classes() -> impl Iterator<Item = &'static str> {
+    let of_aws = AwsErrorClass::ALL.into_iter().map(AwsErrorClass::as_str);
+    of_aws.chain(Error::CLASSES)
+}
 
 fn of(key: &ProxyKey) -> ProxyLabels {
     ProxyLabels {
@@ -427,7 +421,7 @@ mod tests {
         metrics
             .proxy
             .show(&key, &RadiusProxyStatus::default(), Timestamp::UNIX_EPOCH);
-        for class in CLASSES {
+        for class in classes() {
             metrics.proxy.failed(&key, class);
         }
         assert!(

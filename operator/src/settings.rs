@@ -8,7 +8,13 @@ use operator_core::names::ClusterName;
 
 /// Runs RADIUS MFA proxies in Kubernetes and registers them with AWS Directory Service.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "radius-mfa-operator", version, about, max_term_width = 110)]
+#[command(
+    name = "radius-mfa-operator",
+    version,
+    about,
+    max_term_width = 110,
+    args_override_self = true
+)]
 pub(crate) struct Settings {
     /// The cluster's name: part of the ownership tags on directories and of the external id of assumed roles. It must
     /// not be the same for two clusters that share an AWS account.

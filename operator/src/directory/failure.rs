@@ -9,6 +9,8 @@ use aws_sdk_directory::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 
+use crate::error::words as chain;
+
 /// Longest message that is passed on.
 const LONGEST: usize = 400;
 
@@ -103,7 +105,7 @@ fn of_code(code: Option<&str>, status: Option<u16>) -> AwsErrorClass {
         | "MissingAuthenticationTokenException"
         | "MissingAuthenticationToken"
         | "IncompleteSignatureException"
-        | "IncompleteSignature" => AwsErrorClass::NoCredentials,
+        | "IncompleteSignature" => AwsErrorClass::InvalidCredentials,
         "ServiceException"
         | "InternalFailure"
         | "InternalServerError"
@@ -124,21 +126,6 @@ fn words(code: Option<&str>, message: Option<&str>, status: Option<u16>) -> Stri
         (None, Some(message)) => message.to_owned(),
         (None, None) => format!("HTTP status {}", status.unwrap_or_default()),
     }
-}
-
-/// An error and its sources, each once.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let words = source.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = source.source();
-    }
-    text
 }
 
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
@@ -171,8 +158,8 @@ mod tests {
         for (code, class) in [
             ("AccessDeniedException", AwsErrorClass::AccessDenied),
             ("ThrottlingException", AwsErrorClass::Throttled),
-            ("ExpiredTokenException", AwsErrorClass::NoCredentials),
-            ("UnrecognizedClientException", AwsErrorClass::NoCredentials),
+            ("ExpiredTokenException", AwsErrorClass::InvalidCredentials),
+            ("UnrecognizedClientException", AwsErrorClass::InvalidCredentials),
             ("ValidationException", AwsErrorClass::InvalidParameter),
             ("ClientException", AwsErrorClass::Refused),
             ("SomethingNew", AwsErrorClass::Refused),

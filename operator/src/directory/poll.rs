@@ -97,17 +97,24 @@ impl Watched {
     }
 
     /// Takes an answer over; says whether it is news.
-    fn take(&mut self, sent: Instant, answer: Result<Directory, AwsFailure>) -> bool {
+    fn take(&mut self, watch: &WatchKey, sent: Instant, answer: Result<Directory, AwsFailure>) -> bool {
         self.schedule.answered(sent, answer.is_ok());
         match answer {
             Ok(directory) => {
                 let healed = self.failure.take().is_some();
+                if healed {
+                    tracing::info!(directory = watch.directory, "AWS describes the directory again");
+                }
                 let changed = self.last.as_deref().is_none_or(|last| !same(last, &directory));
                 self.last = Some(Box::new(directory));
                 healed || changed || self.schedule.is_hot()
             }
             Err(failure) => {
                 let news = self.failure.as_ref().map(|before| before.class) != Some(failure.class);
+                if news {
+                    let directory = &watch.directory;
+                    tracing::warn!(directory, region = self.account.region, %failure, "AWS does not describe the directory");
+                }
                 self.failure = Some(failure);
                 news
             }
@@ -259,7 +266,7 @@ impl Group {
                 around.metrics.proxy.failed(key, failed.class.as_str());
             }
         }
-        if watched.take(sent, answer) {
+        if watched.take(watch, sent, answer) {
             for key in watched.interested.keys() {
                 around.queue.touch(key.clone());
             }

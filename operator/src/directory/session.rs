@@ -85,7 +85,7 @@ impl Session {
     /// Notes how a call ended: credentials that AWS refused are not used again.
     pub(super) async fn ended<T>(&self, result: Result<T, AwsFailure>) -> Result<T, AwsFailure> {
         if let Err(failed) = &result
-            && failed.class == AwsErrorClass::NoCredentials
+            && failed.class == AwsErrorClass::InvalidCredentials
         {
             *self.credentials.held.lock().await = None;
         }

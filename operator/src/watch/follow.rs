@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::rows::{self, Detail, Owned, proxy_label};
 use super::view::Scope;
 use super::{Change, Cluster, RowKey, View, cluster_row};
+use crate::error::words;
 use crate::health::{Beat, Health, Seen};
 use crate::metrics::{KindLabel, Metrics};
 
@@ -175,10 +176,11 @@ where
             .watch_errors
             .get_or_create(&KindLabel { kind: self.kind })
             .inc();
+        let error = words(error);
         if state.well {
-            tracing::warn!(kind = self.kind, %error, "the watch broke; it is tried again");
+            tracing::warn!(kind = self.kind, error, "the watch broke; it is tried again");
         } else {
-            tracing::debug!(kind = self.kind, %error, "the watch is still broken");
+            tracing::debug!(kind = self.kind, error, "the watch is still broken");
         }
         state.well = false;
     }
