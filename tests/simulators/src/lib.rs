@@ -13,6 +13,7 @@ mod error;
 mod fault;
 mod jwt;
 mod names;
+pub mod okta;
 pub mod radius;
 mod reply;
 mod secret;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use simulators::{Running, TlsSource, controller, directory, duo, read_config, write_file};
+use simulators::{Running, TlsSource, controller, directory, duo, okta, read_config, write_file};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -55,7 +55,10 @@ enum Simulator {
     Controller(ControllerArgs),
     /// Duo's Auth API v2: HTTPS, signatures verified.
     #[command(after_help = DUO_HELP)]
-    Duo(DuoArgs),
+    Duo(VendorArgs),
+    /// Okta's Factors API and its token endpoint: HTTPS, private_key_jwt verified.
+    #[command(after_help = OKTA_HELP)]
+    Okta(VendorArgs),
 }
 
 const DIRECTORY_HELP: &str = "\
@@ -95,6 +98,20 @@ Admin API (JSON):
   PUT    /settings           {\"pushes_per_minute\":5,\"tls\":\"expired\"}
   PUT    /faults             {\"faults\":[{\"operation\":\"preauth\",\"kind\":\"close\",\"times\":1}]}
   GET    /counters, /journal?since=SEQ&user=alice, /ca.pem";
+
+const OKTA_HELP: &str = "\
+SSWS token unless configured: simulator-okta-token
+
+Admin API (JSON):
+  PUT    /users/alice@corp.example.com   {\"factors\":[{\"type\":\"push\",\"delay_ms\":2000},
+                                           {\"type\":\"token:software:totp\",\"secret\":\"GEZDGNBVGY3TQOJQ\"},{\"type\":\"sms\"}]}
+  GET    /users/LOGIN/codes              codes that were sent, by factor
+  GET    /pushes                         what waits for a person
+  POST   /pushes/ID                      {\"answer\":\"approve\"}
+  POST   /revoke                         ends all access tokens
+  PUT    /settings                       {\"client_jwks\":{\"keys\":[...]},\"dpop_required\":true,\"rate_limit_per_minute\":5}
+  PUT    /faults                         {\"faults\":[{\"operation\":\"poll\",\"kind\":\"status\",\"status\":503,\"times\":1}]}
+  GET    /counters, /journal?since=SEQ&user=LOGIN, /ca.pem";
 
 #[derive(Debug, Args)]
 struct TlsArgs {
@@ -171,13 +188,13 @@ struct ControllerArgs {
 }
 
 #[derive(Debug, Args)]
-struct DuoArgs {
-    /// Where the Auth API answers.
-    #[arg(long, env = "SIM_LISTEN", default_value = "0.0.0.0:8443")]
-    listen: SocketAddr,
-    /// Where the admin API answers.
-    #[arg(long, env = "SIM_ADMIN", default_value = "0.0.0.0:8444")]
-    admin: SocketAddr,
+struct VendorArgs {
+    /// Where the vendor's API answers. Default: 0.0.0.0:8443 (duo), 0.0.0.0:8445 (okta).
+    #[arg(long, env = "SIM_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where the admin API answers. Default: 0.0.0.0:8444 (duo), 0.0.0.0:8446 (okta).
+    #[arg(long, env = "SIM_ADMIN")]
+    admin: Option<SocketAddr>,
     /// TOML: settings, users.
     #[arg(long, env = "SIM_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -186,6 +203,24 @@ struct DuoArgs {
     plain_http: bool,
     #[command(flatten)]
     tls_args: TlsArgs,
+}
+
+impl VendorArgs {
+    fn addresses(&self, first_port: u16) -> (SocketAddr, SocketAddr) {
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        (
+            self.listen.unwrap_or(any(first_port)),
+            self.admin.unwrap_or(any(first_port + 1)),
+        )
+    }
+
+    fn tls(&self) -> TlsSource {
+        if self.plain_http {
+            TlsSource::Plain
+        } else {
+            self.tls_args.source()
+        }
+    }
 }
 
 #[tokio::main]
@@ -219,6 +254,7 @@ async fn run(cli: Cli) -> Result<()> {
         Simulator::Directory(args) => ("directory", start_directory(args).await?),
         Simulator::Controller(args) => ("controller", start_controller(args).await?),
         Simulator::Duo(args) => ("duo", start_duo(args).await?),
+        Simulator::Okta(args) => ("okta", start_okta(args).await?),
     };
     let ready = running.ready_line(name);
     if let Some(path) = &cli.ready_file {
@@ -252,16 +288,28 @@ async fn start_directory(args: DirectoryArgs) -> Result<Running> {
     Ok(running)
 }
 
-async fn start_duo(args: DuoArgs) -> Result<Running> {
+async fn start_duo(args: VendorArgs) -> Result<Running> {
+    let ((listen, admin), tls) = (args.addresses(8443), args.tls());
+    let config = read_config(args.config.as_deref())?;
     let running = duo::start(duo::Options {
-        listen: args.listen,
-        admin: args.admin,
-        config: read_config(args.config.as_deref())?,
-        tls: if args.plain_http {
-            TlsSource::Plain
-        } else {
-            args.tls_args.source()
-        },
+        listen,
+        admin,
+        config,
+        tls,
+    })
+    .await?;
+    write_ca(&args.tls_args, &running)?;
+    Ok(running)
+}
+
+async fn start_okta(args: VendorArgs) -> Result<Running> {
+    let ((listen, admin), tls) = (args.addresses(8445), args.tls());
+    let config = read_config(args.config.as_deref())?;
+    let running = okta::start(okta::Options {
+        listen,
+        admin,
+        config,
+        tls,
     })
     .await?;
     write_ca(&args.tls_args, &running)?;

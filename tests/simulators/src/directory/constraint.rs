@@ -4,6 +4,9 @@ use serde_json::{Map, Value};
 
 use super::exception::Exception;
 
+/// A pattern as the model writes it, and a function that is the same.
+pub(crate) type Pattern = (&'static str, fn(&str) -> bool);
+
 /// Reads the members of a request and collects what is out of bounds, to say all of it at once as the service does.
 #[derive(Debug)]
 pub(crate) struct Members<'a> {
@@ -66,7 +69,7 @@ impl<'a> Members<'a> {
         &mut self,
         name: &str,
         length: (usize, usize),
-        pattern: Option<(&str, fn(&str) -> bool)>,
+        pattern: Option<Pattern>,
         secret: bool,
     ) -> Result<Option<&'a str>, Exception> {
         let Some(value) = self.value(name) else {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Asked, directory_in, page};
 use crate::directory::{
-    constraint::{Members, is_directory_id, is_tag_text},
+    constraint::{Members, Pattern, is_directory_id, is_tag_text},
     exception::Exception,
     world::World,
 };
@@ -12,7 +12,7 @@ use crate::directory::{
 /// Tags that a resource can have.
 const TAGS: usize = 50;
 
-const PATTERN: (&str, fn(&str) -> bool) = ("^([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)$", is_tag_text);
+const PATTERN: Pattern = ("^([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)$", is_tag_text);
 
 fn resource(world: &World, asked: &Asked<'_>, required: &[&str]) -> Result<String, Exception> {
     let mut members = Members::of(asked.members, "");
