@@ -171,7 +171,12 @@ async fn wait(
             biased;
             Some(Heard { tag, what }) = heard.recv() => match what {
                 Ok(answer) => return End::Answered(tag, answer),
-                Err(flaw) => note(asked, tag, flaw),
+                Err(flaw) => {
+                    note(asked, tag, flaw);
+                    if flaw.is_the_servers() && tag + 1 == asked.len() {
+                        return End::Next(flawed(flaw));
+                    }
+                }
             },
             Ok(()) = up.changed() => {
                 if !*up.borrow_and_update() {

@@ -222,10 +222,19 @@ async fn rehearse(server: &Server) -> Finding {
         ));
     }
     match server.status().await {
-        Ok(took) => Finding::Good(format!(
-            "radius: {name} answers Status-Server after {:.1} ms, and the shared secret is right",
-            took.as_secs_f64() * 1000.0
-        )),
+        Ok((took, signed)) => {
+            // An old server signs neither; a new one both. RFC 5997 demands it of no answer to Status-Server.
+            let doubt = if server.place.demand_message_authenticator && !signed {
+                ". That answer has no Message-Authenticator: if the answers to logins have none either, logins are \
+                 refused; try one"
+            } else {
+                ""
+            };
+            Finding::Good(format!(
+                "radius: {name} answers Status-Server after {:.1} ms, and the shared secret is right{doubt}",
+                took.as_secs_f64() * 1000.0
+            ))
+        }
         Err(fault) => Finding::Problem(problem(name, &fault)),
     }
 }

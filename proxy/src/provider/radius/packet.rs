@@ -83,6 +83,11 @@ pub(super) enum Flaw {
 }
 
 impl Flaw {
+    /// Found behind a right signature: the server's own, which will say the same again. The others may be anybody's.
+    pub(super) const fn is_the_servers(self) -> bool {
+        matches!(self, Self::Code | Self::Unsigned | Self::ProxyState)
+    }
+
     pub(super) const fn describe(self) -> &'static str {
         match self {
             Self::Malformed => "an answer is malformed",

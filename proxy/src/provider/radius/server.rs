@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use proxy_config::SharedSecret;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::health::Intervals;
 use super::lane::{Heard, Kind, Lane, Seat};
@@ -109,7 +109,11 @@ impl Server {
     /// Begins to watch the server, once. It ends with the last reference to the server.
     pub(super) fn watch(self: &Arc<Self>) {
         if !self.watched.swap(true, Ordering::Relaxed) {
-            tokio::spawn(watch(Arc::downgrade(self), Arc::clone(&self.suspected)));
+            tokio::spawn(watch(
+                Arc::downgrade(self),
+                Arc::clone(&self.suspected),
+                self.peer.up(),
+            ));
         }
     }
 
@@ -151,11 +155,12 @@ impl Server {
         seat.ok_or_else(|| unsent(FaultClass::Throttled, "a new source port has no identifier"))
     }
 
-    /// Asks the server whether it is there: a Status-Server, and its retransmissions.
+    /// Asks the server whether it is there: a Status-Server, and its retransmissions. It gives the answer's time, and
+    /// whether it had a Message-Authenticator.
     ///
     /// # Errors
     /// No valid answer.
-    pub(super) async fn status(&self) -> Result<Duration, Fault> {
+    pub(super) async fn status(&self) -> Result<(Duration, bool), Fault> {
         let begun = Instant::now();
         let result = self.ask_status(begun).await;
         let class = result.as_ref().err().map(|fault| fault.class);
@@ -163,7 +168,7 @@ impl Server {
         result
     }
 
-    async fn ask_status(&self, begun: Instant) -> Result<Duration, Fault> {
+    async fn ask_status(&self, begun: Instant) -> Result<(Duration, bool), Fault> {
         self.peer.status_asked(begun);
         let (to, mut heard) = mpsc::channel(4);
         let seat = self.seat(Kind::Status, 0, &to).await?;
@@ -178,7 +183,7 @@ impl Server {
                 .await
                 .map_err(|error| unsent(FaultClass::Connect, error.to_string()))?;
             match tokio::time::timeout(self.pace.status_timeout, heard.recv()).await {
-                Ok(Some(Heard { what: Ok(_), .. })) => return Ok(begun.elapsed()),
+                Ok(Some(Heard { what: Ok(answer), .. })) => return Ok((begun.elapsed(), answer.signed)),
                 Ok(Some(Heard { what: Err(found), .. })) => {
                     flaw = Some(found);
                     break;
@@ -270,12 +275,18 @@ impl Server {
 
 /// Asks for a server's health from time to time, and when a login suspects that it is dead. It holds the server only
 /// while it asks.
-async fn watch(server: Weak<Server>, suspected: Arc<Notify>) {
+async fn watch(server: Weak<Server>, suspected: Arc<Notify>, mut up: watch::Receiver<bool>) {
     loop {
         let Some(pause) = server.upgrade().map(|server| server.pause(Instant::now())) else {
             return;
         };
-        let suspects = tokio::time::timeout(pause, suspected.notified()).await.is_ok();
+        let mut suspects = false;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = suspected.notified() => suspects = true,
+            // One that died is asked more often from now on. The error is the end of the server.
+            changed = up.changed() => if changed.is_ok() { continue } else { return },
+        }
         let Some(server) = server.upgrade() else {
             return;
         };
