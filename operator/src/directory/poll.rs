@@ -22,6 +22,8 @@ use crate::key::ProxyKey;
 
 /// Those that ask at nearly the same time are answered together.
 const GATHERING: Duration = Duration::from_millis(30);
+/// Directories that failed before and are asked about in one round.
+const MOST_FAILED: usize = 8;
 /// How often a replica that does not lead looks whether it does.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -228,14 +230,22 @@ impl Group {
             .min()
     }
 
-    /// Those to ask about now, once at least one is due.
+    /// Those to ask about now, once at least one is due: all that are well, in few calls, and a few of those that failed,
+    /// which cost a call each and must not keep the others waiting.
     fn batch(&self, now: Instant) -> Vec<Asked> {
         let all = self.lock();
         if !all.values().any(|watched| watched.schedule.due(now) <= now) {
             return Vec::new();
         }
-        all.iter()
+        let (mut failed, mut batch): (Vec<_>, Vec<_>) = all
+            .iter()
             .filter(|(_, watched)| watched.schedule.nearly_due(now))
+            .partition(|(_, watched)| watched.failure.is_some());
+        failed.sort_by_key(|(_, watched)| watched.schedule.due(now));
+        failed.truncate(MOST_FAILED);
+        batch.extend(failed);
+        batch
+            .into_iter()
             .map(|(watch, watched)| Asked {
                 watch: watch.clone(),
                 account: watched.account.clone(),
