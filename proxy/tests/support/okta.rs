@@ -38,10 +38,10 @@ pub fn fail(status: u16, code: &str) -> Reply {
     Reply::Answer(status, Vec::new(), body)
 }
 
-pub fn with(reply: Reply, name: &'static str, value: impl ToString) -> Reply {
+pub fn with(reply: Reply, name: &'static str, value: &str) -> Reply {
     match reply {
         Reply::Answer(status, mut headers, body) => {
-            headers.push((name, value.to_string()));
+            headers.push((name, value.to_owned()));
             Reply::Answer(status, headers, body)
         }
         other => other,

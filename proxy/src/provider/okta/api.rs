@@ -16,7 +16,7 @@ use super::{Link, unusable};
 use crate::provider::fault::{Fault, FaultClass, Step};
 use crate::provider::http::Answer;
 
-/// The wait after a 429 that says no time; Okta's windows are a minute long, and a second is often enough.
+/// The first wait after a 429 that says no time; it doubles.
 const BACK_OFF: Duration = Duration::from_secs(1);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -208,7 +208,7 @@ impl Api {
     /// A call with what can be put right: a rate limit, an access token that was withdrawn, a connection that was not
     /// made or (where that starts nothing twice) an answer that was lost.
     async fn call<T: DeserializeOwned>(&self, call: &Call, deadline: Instant) -> Result<(T, Limit), Problem> {
-        let (mut renewed, mut repeated) = (false, false);
+        let (mut renewed, mut repeated, mut back_off) = (false, false, BACK_OFF);
         loop {
             let (problem, token) = match self.once(call, deadline).await {
                 Ok(answer) => return Ok(answer),
@@ -219,17 +219,18 @@ impl Api {
             };
             match fault.class {
                 FaultClass::Throttled => {
-                    let wait = fault.retry_after.unwrap_or(BACK_OFF);
+                    let wait = fault.retry_after.unwrap_or(back_off);
                     if wait >= deadline.saturating_duration_since(Instant::now()) {
                         return Err(problem);
                     }
                     tokio::time::sleep(wait).await;
+                    back_off = back_off.saturating_mul(2);
                 }
                 FaultClass::Credentials if !renewed && self.credentials.forget(token.as_ref()) => {
-                    renewed = true
+                    renewed = true;
                 }
                 FaultClass::Connect if !repeated && (call.repeatable || !fault.may_have_arrived) => {
-                    repeated = true
+                    repeated = true;
                 }
                 _ => return Err(problem),
             }

@@ -19,13 +19,13 @@ pub(super) enum Meaning {
     Denied,
     /// The factor cannot be used now.
     NotPossible,
-    /// A code was sent, or a call made, a moment ago.
+    /// A code was sent a moment ago.
     SentJustNow,
 }
 
 use Meaning::{Denied, Failure, LockedOut, NotFound, NotPossible, SentJustNow, UsedCode, WrongCode};
 
-const MEANINGS: [(&str, Meaning); 28] = [
+const MEANINGS: [(&str, Meaning); 27] = [
     ("E0000001", Failure(FaultClass::ClientError)), // validation
     ("E0000003", Failure(FaultClass::ClientError)), // the body was not well-formed
     ("E0000004", Failure(FaultClass::Credentials)), // authentication failed
@@ -53,7 +53,6 @@ const MEANINGS: [(&str, Meaning); 28] = [
     ("E0000085", LockedOut), // a sign-on policy denies it
     ("E0000109", SentJustNow),
     ("E0000119", LockedOut),
-    ("E0000138", SentJustNow), // the same for calls
 ];
 
 /// The meaning of an answer that is no success. Without a code that is known here, the HTTP status says the class.

@@ -59,7 +59,7 @@ struct Pushed {
 }
 
 impl Pushed {
-    fn is_over(mut self) {
+    fn end(mut self) {
         self.cancel = None;
     }
 }
@@ -93,7 +93,7 @@ impl Okta {
                     field: "provider.okta.credentials.oauth.private_key_file",
                     problem: error.to_string(),
                 })?;
-                Credentials::App(App::new(client_id.clone(), key))
+                Credentials::App(Box::new(App::new(client_id.clone(), key)))
             }
         };
         Ok(Self {
@@ -197,6 +197,13 @@ impl Okta {
                     return approved(factor);
                 }
                 Ok((transaction, _)) if transaction.result == "PASSCODE_REPLAYED" => return replayed(),
+                Ok((transaction, _)) if !is_wrong(&transaction.result) => {
+                    let fault = Fault::after_sending(
+                        FaultClass::Malformed,
+                        "a code was checked with an unknown result",
+                    );
+                    return self.failed(Step::Auth, Some(factor), Problem::Fault(fault));
+                }
                 Ok(_) | Err(Problem::Said(Meaning::WrongCode, _)) => wrong = true,
                 // The factor was removed a moment ago, or waits for something else.
                 Err(Problem::Said(Meaning::NotFound | Meaning::NotPossible, _)) => {}
@@ -254,7 +261,7 @@ impl Okta {
         if let Some(verdict) = end(&transaction) {
             // A number challenge goes on without us, and is taken back.
             if !transaction.is_number_challenge() {
-                pushed.is_over();
+                pushed.end();
             }
             return verdict;
         }
@@ -281,7 +288,7 @@ impl Okta {
                 Ok((transaction, now)) => {
                     if let Some(verdict) = end(&transaction) {
                         if !transaction.is_number_challenge() {
-                            pushed.is_over();
+                            pushed.end();
                         }
                         return verdict;
                     }
@@ -290,7 +297,7 @@ impl Okta {
                     pause = limit.pause(begun.elapsed());
                 }
                 Err(Problem::Said(Meaning::NotFound, _)) => {
-                    pushed.is_over();
+                    pushed.end();
                     return timed_out();
                 }
                 Err(problem) => {
@@ -362,7 +369,12 @@ fn end(transaction: &Transaction) -> Option<Verdict> {
         "WAITING" => None,
         "SUCCESS" => Some(approved(Factor::Push)),
         "REJECTED" | "CANCELLED" => Some(refused(factor, RefusalReason::Denied, "The login was denied.")),
-        "TIMEOUT" | "TIME_WINDOW_EXCEEDED" => Some(timed_out()),
+        "TIMEOUT" | "EXPIRED" | "TIME_WINDOW_EXCEEDED" => Some(timed_out()),
+        "FAILED" | "ERROR" => Some(fault::verdict(
+            Step::Auth,
+            FaultClass::ServerError,
+            FailMode::Secure,
+        )),
         other => {
             tracing::warn!(provider = "okta", result = %other.escape_debug(), "a push has ended in an unknown way");
             Some(fault::verdict(
@@ -372,6 +384,14 @@ fn end(transaction: &Transaction) -> Option<Verdict> {
             ))
         }
     }
+}
+
+/// Whether a code that was checked is a wrong one.
+fn is_wrong(result: &str) -> bool {
+    matches!(
+        result,
+        "FAILED" | "REJECTED" | "EXPIRED" | "TIMEOUT" | "TIME_WINDOW_EXCEEDED"
+    )
 }
 
 fn approved(factor: Factor) -> Verdict {

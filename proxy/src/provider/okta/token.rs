@@ -31,7 +31,7 @@ pub(super) enum Credentials {
     /// `Authorization: SSWS …`
     Token(Secret),
     /// An access token.
-    App(App),
+    App(Box<App>),
 }
 
 /// An OAuth service app with `private_key_jwt`.
