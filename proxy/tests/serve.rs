@@ -173,9 +173,10 @@ fn what_keeps_it_from_starting_is_told_in_one_line_that_says_what_to_do() {
         ("[server]\nlisten = 5\n".to_owned(), ["line 2", "config.toml"]),
         (
             config(
-                "[provider.okta]\norg_url = \"https://localhost\"\ncredentials.token.token_file = \"secret\"\n",
+                "[provider.duo]\napi_host = \"localhost\"\nintegration_key_file = \"secret\"\nsecret_key_file = \"secret\"\n\
+                 ca_bundle = \"-----BEGIN CERTIFICATE-----\"\n",
             ),
-            ["okta", "duo or totp"],
+            ["trusted certificates", "ca_bundle"],
         ),
         (
             config(TOTP).replace("\"secret\"", "\"none\""),
