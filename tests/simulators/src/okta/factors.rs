@@ -122,7 +122,10 @@ impl Simulator {
         settings: &Settings,
         now: Timestamp,
     ) -> Result<(Answered, &'static str), Failure> {
-        let code = pass_code(&call.body)?;
+        let Given {
+            code,
+            number_matching,
+        } = given(&call.body)?;
         match person.status() {
             Status::LockedOut => return Err(Failure::api("E0000069")),
             Status::Staged | Status::Suspended | Status::Deprovisioned => {
@@ -137,7 +140,9 @@ impl Simulator {
             ("push", _) => {
                 person.count(|counts| counts.pushes += 1);
                 let timeout = Duration::from_millis(settings.push_timeout_ms);
-                let push = Arc::new(Push::new(Arc::clone(person), factor, timeout));
+                // Asked for by the client, or forced by policy.
+                let challenged = number_matching || factor.number_challenge;
+                let push = Arc::new(Push::new(Arc::clone(person), factor, timeout, challenged));
                 self.pushes.add(Arc::clone(&push));
                 // Always WAITING here, even when the owner is quick: the poll tells the end.
                 let body = self.polled(&push, Outcome::Waiting, &call.origin, settings);
@@ -153,9 +158,7 @@ impl Simulator {
                 person.send(factor, settings)?;
                 let links = links(person, factor, &call.origin);
                 Ok((
-                    ok(
-                        json!({"factorResult": "CHALLENGE", "profile": profile(person, factor), "_links": links}),
-                    ),
+                    ok(json!({"factorResult": "CHALLENGE", "_links": links})),
                     "CHALLENGE",
                 ))
             }
@@ -177,7 +180,7 @@ impl Simulator {
             &settings.link_origin
         };
         let (person, factor) = (&push.person, &push.factor);
-        let mut body = json!({"factorResult": outcome, "profile": profile(person, factor)});
+        let mut body = json!({"factorResult": outcome});
         let Some(members) = body.as_object_mut() else {
             return body;
         };
@@ -228,10 +231,19 @@ impl Simulator {
     }
 }
 
-/// `{"passCode":"…"}`, `{}` or nothing.
-fn pass_code(body: &[u8]) -> Result<Option<String>, Failure> {
+/// What a verify request asks for.
+struct Given {
+    code: Option<String>,
+    number_matching: bool,
+}
+
+/// `{"passCode":"…"}`, `{"useNumberMatchingChallenge":true}`, `{}` or nothing.
+fn given(body: &[u8]) -> Result<Given, Failure> {
     if body.is_empty() {
-        return Ok(None);
+        return Ok(Given {
+            code: None,
+            number_matching: false,
+        });
     }
     let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
         return Err(Failure::api("E0000003"));
@@ -240,7 +252,11 @@ fn pass_code(body: &[u8]) -> Result<Option<String>, Failure> {
         .get("passCode")
         .and_then(Value::as_str)
         .filter(|code| !code.is_empty());
-    Ok(code.map(str::to_owned))
+    let number_matching = members.get("useNumberMatchingChallenge") == Some(&Value::Bool(true));
+    Ok(Given {
+        code: code.map(str::to_owned),
+        number_matching,
+    })
 }
 
 fn shown_user(person: &Person, origin: &str) -> Value {

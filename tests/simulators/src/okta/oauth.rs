@@ -58,6 +58,13 @@ pub(super) struct Asked<'a> {
     pub(super) proof: &'a str,
 }
 
+/// RFC 9449 section 4.3: addresses are compared after normalisation (`%40` and `@` are the same).
+fn normal(url: &str) -> String {
+    percent_encoding::percent_decode_str(url)
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
 fn random() -> String {
     URL_SAFE_NO_PAD.encode([rand::random::<[u8; 16]>(), rand::random()].concat())
 }
@@ -202,7 +209,10 @@ impl Tokens {
         if !is_proof || key.get("d").is_some() || !proof.verified_by(&key) {
             return Err(invalid("The DPoP proof's type, key or signature is invalid."));
         }
-        if proof.text("htm") != Some(asked.method) || proof.text("htu") != Some(asked.url) {
+        let same_url = proof
+            .text("htu")
+            .is_some_and(|url| normal(url) == normal(asked.url));
+        if proof.text("htm") != Some(asked.method) || !same_url {
             return Err(invalid("The DPoP proof is for another request."));
         }
         let issued = proof.number("iat").unwrap_or(0);

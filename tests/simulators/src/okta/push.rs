@@ -42,8 +42,8 @@ pub(super) struct Push {
 }
 
 impl Push {
-    pub(super) fn new(person: Arc<Person>, factor: &Factor, timeout: Duration) -> Self {
-        let challenge = factor.number_challenge.then(|| 10 + rand::random::<u8>() % 90);
+    pub(super) fn new(person: Arc<Person>, factor: &Factor, timeout: Duration, challenged: bool) -> Self {
+        let challenge = challenged.then(|| 10 + rand::random::<u8>() % 90);
         Self {
             id: format!("ft{}", uuid::Uuid::new_v4().simple()),
             person,

@@ -141,7 +141,7 @@ impl Default for Factor {
             status: "ACTIVE".to_owned(),
             secret: Secret::default(),
             codes: Vec::new(),
-            phone: "+49 151 0000 4788".to_owned(),
+            phone: "+4915100004788".to_owned(),
             answer: Behaviour::Approve,
             delay_ms: 0,
             number_challenge: false,
