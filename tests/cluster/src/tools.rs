@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::command::which;
 use crate::error::{Error, log_tail};
@@ -205,7 +205,7 @@ fn build(module: &Module, tools: &[Tool], progress: &dyn Progress) -> Result<(),
         let unfinished = module.folder().join("unfinished");
         fs::create_dir_all(&unfinished).map_err(Error::file("create", &unfinished))?;
         compile(module, tools, &unfinished, &|detail| {
-            progress.detail(&title, detail)
+            progress.detail(&title, detail);
         })?;
         let bin = module.folder().join("bin");
         fs::create_dir_all(&bin).map_err(Error::file("create", &bin))?;
@@ -292,11 +292,11 @@ impl Module {
 
     /// Named after the version for people, and after all that is pinned for the machine.
     fn folder(&self) -> PathBuf {
-        let mut digest = Sha256::new();
+        let mut digest = Context::new(&SHA256);
         for part in [self.go_mod, self.go_sum, &(self.ldflags)(self)] {
-            digest.update(part);
+            digest.update(part.as_bytes());
         }
-        let digest = hex::encode(digest.finalize());
+        let digest = hex::encode(digest.finish());
         let digest = digest.get(..12).unwrap_or_default();
         let version = if self.name == "kubernetes" {
             self.version(KUBERNETES)

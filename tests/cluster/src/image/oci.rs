@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 
@@ -55,7 +55,7 @@ struct Blob {
 impl Blob {
     fn new(content: Vec<u8>) -> Self {
         Self {
-            hex: hex::encode(Sha256::digest(&content)),
+            hex: hex::encode(digest(&SHA256, &content)),
             content,
         }
     }
@@ -251,11 +251,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let archive = image(b"program").write(&folder.path().join("x.tar")).unwrap();
         let entries = entries(&archive.path);
-        let blob = |digest: &Value| {
-            let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
+        let blob = |named: &Value| {
+            let hex = named.as_str().unwrap().strip_prefix("sha256:").unwrap();
             let path = format!("blobs/sha256/{hex}");
             let content = &entries.iter().find(|(name, _)| *name == path).unwrap().1;
-            assert_eq!(hex::encode(Sha256::digest(content)), hex);
+            assert_eq!(hex::encode(digest(&SHA256, content)), hex);
             content.clone()
         };
         let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
