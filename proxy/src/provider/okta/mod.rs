@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use proxy_config::{ApiHost, FailMode, OktaCredentials, OktaFactor, Secret};
 use proxy_core::factor::{Approval, Basis, Factor, FactorRequest, RefusalReason, UserName, Verdict};
-use reqwest::Url;
 
-use self::api::{Api, Problem, Transaction};
+use self::api::{Api, Problem};
 use self::choose::{Choice, choose};
 use self::jwt::AppKey;
 use self::meaning::Meaning;
-use self::rate::Limit;
 use self::sent::Sent;
 use self::token::{App, Credentials};
 use super::fault::{self, Fault, FaultClass, Step};
@@ -24,17 +22,13 @@ mod api;
 mod choose;
 mod jwt;
 mod meaning;
+mod push;
 mod rate;
 mod sent;
 mod token;
 
 /// How long the first step may take at most: with `failMode: safe` the login must still be answered after it.
 const PREAUTH_TIMEOUT: Duration = Duration::from_secs(8);
-/// Between two questions after a failed one, while a push is on somebody's phone.
-const STATUS_PAUSE: Duration = Duration::from_secs(1);
-/// Refusals in a row that end the following of a push.
-const STATUS_REFUSALS: u32 = 3;
-
 /// What every call goes through.
 struct Link {
     host: ApiHost,
@@ -49,28 +43,6 @@ pub struct Okta {
     login_suffix: Option<String>,
     fail_mode: FailMode,
     sent: Sent,
-}
-
-/// A push on somebody's phone. Dropped before its end, it is taken back: the login was given up, and an approval would
-/// be of use to nobody.
-struct Pushed {
-    api: Arc<Api>,
-    cancel: Option<Url>,
-}
-
-impl Pushed {
-    fn end(mut self) {
-        self.cancel = None;
-    }
-}
-
-impl Drop for Pushed {
-    fn drop(&mut self) {
-        if let (Some(url), Ok(runtime)) = (self.cancel.take(), tokio::runtime::Handle::try_current()) {
-            let api = Arc::clone(&self.api);
-            runtime.spawn(async move { api.cancel(url).await });
-        }
-    }
 }
 
 impl Okta {
@@ -249,77 +221,6 @@ impl Okta {
         }
     }
 
-    async fn push(&self, id: &str, push: &str, deadline: Instant) -> Verdict {
-        let (transaction, limit) = match self.api.verify(id, push, None, deadline).await {
-            Ok(started) => started,
-            Err(problem) => return self.failed(Step::Auth, Some(Factor::Push), problem),
-        };
-        let pushed = Pushed {
-            api: Arc::clone(&self.api),
-            cancel: self.api.cancel_link(&transaction),
-        };
-        if let Some(verdict) = end(&transaction) {
-            // A number challenge goes on without us, and is taken back.
-            if !transaction.is_number_challenge() {
-                pushed.end();
-            }
-            return verdict;
-        }
-        let Some(poll) = self.api.poll_link(&transaction) else {
-            let text = "the push has no poll link, or one of another origin";
-            let fault = Fault::after_sending(FaultClass::Malformed, text);
-            return self.failed(Step::Auth, Some(Factor::Push), Problem::Fault(fault));
-        };
-        self.follow(&poll, pushed, limit, deadline).await
-    }
-
-    /// Follows a push to its end. A call that fails is made again while there is time: the push is on a phone, and its
-    /// owner is about to answer it.
-    async fn follow(&self, poll: &Url, pushed: Pushed, mut limit: Limit, deadline: Instant) -> Verdict {
-        let begun = Instant::now();
-        let mut refusals = 0;
-        let mut pause = limit.pause(Duration::ZERO);
-        loop {
-            if pause >= deadline.saturating_duration_since(Instant::now()) {
-                return timed_out();
-            }
-            tokio::time::sleep(pause).await;
-            match self.api.poll(poll, deadline).await {
-                Ok((transaction, now)) => {
-                    if let Some(verdict) = end(&transaction) {
-                        if !transaction.is_number_challenge() {
-                            pushed.end();
-                        }
-                        return verdict;
-                    }
-                    refusals = 0;
-                    limit = now;
-                    pause = limit.pause(begun.elapsed());
-                }
-                Err(Problem::Said(Meaning::NotFound, _)) => {
-                    pushed.end();
-                    return timed_out();
-                }
-                Err(problem) => {
-                    let refuses = matches!(
-                        &problem,
-                        Problem::Said(..)
-                            | Problem::Fault(Fault {
-                                class: FaultClass::ClientError | FaultClass::Credentials,
-                                ..
-                            })
-                    );
-                    refusals += u32::from(refuses);
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left <= STATUS_PAUSE || refusals >= STATUS_REFUSALS {
-                        return self.failed(Step::Status, Some(Factor::Push), problem);
-                    }
-                    pause = STATUS_PAUSE;
-                }
-            }
-        }
-    }
-
     fn failed(&self, step: Step, factor: Option<Factor>, problem: Problem) -> Verdict {
         let (said, detail) = match problem {
             Problem::Fault(fault) => {
@@ -357,35 +258,6 @@ impl Okta {
     }
 }
 
-/// The end that a transaction has come to; `None` while it waits.
-fn end(transaction: &Transaction) -> Option<Verdict> {
-    let factor = Some(Factor::Push);
-    if transaction.is_number_challenge() {
-        let message =
-            "Okta asks to compare a number, which cannot be shown here. Type the code of your app instead.";
-        return Some(refused(factor, RefusalReason::NumberChallenge, message));
-    }
-    match transaction.result.as_str() {
-        "WAITING" => None,
-        "SUCCESS" => Some(approved(Factor::Push)),
-        "REJECTED" | "CANCELLED" => Some(refused(factor, RefusalReason::Denied, "The login was denied.")),
-        "TIMEOUT" | "EXPIRED" | "TIME_WINDOW_EXCEEDED" => Some(timed_out()),
-        "FAILED" | "ERROR" => Some(fault::verdict(
-            Step::Auth,
-            FaultClass::ServerError,
-            FailMode::Secure,
-        )),
-        other => {
-            tracing::warn!(provider = "okta", result = %other.escape_debug(), "a push has ended in an unknown way");
-            Some(fault::verdict(
-                Step::Auth,
-                FaultClass::Malformed,
-                FailMode::Secure,
-            ))
-        }
-    }
-}
-
 /// Whether a code that was checked is a wrong one.
 fn is_wrong(result: &str) -> bool {
     matches!(
@@ -402,14 +274,6 @@ fn approved(factor: Factor) -> Verdict {
         found_text: None,
         attributes: Vec::new(),
     })
-}
-
-fn timed_out() -> Verdict {
-    refused(
-        Some(Factor::Push),
-        RefusalReason::TimedOut,
-        "Nobody answered in time.",
-    )
 }
 
 fn replayed() -> Verdict {

@@ -9,7 +9,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::packet::{Answer, Flaw, Header, LONGEST};
+use super::answer::{Answer, Flaw};
+use super::packet::{Header, LONGEST};
 use super::peer::Peer;
 
 const IDENTIFIERS: usize = 256;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::answer::{Answer, Flaw};
 use super::health::Standing;
 use super::lane::{Heard, Kind, Seat};
-use super::packet::{Answer, Flaw, Question};
+use super::packet::Question;
 use super::retransmit::Schedule;
 use super::server::{Server, flawed, random_byte, silence, unsent};
 use crate::provider::fault::{Fault, FaultClass, Step};

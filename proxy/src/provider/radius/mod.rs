@@ -13,9 +13,10 @@ use proxy_core::factor::{
 };
 use radius::core::rfc2865;
 
+use self::answer::{Answer as Reply, AnswerCode, success};
 use self::challenge::{Challenge, Challenges};
 use self::login::Patience;
-use self::packet::{Answer as Reply, AnswerCode, Question, success};
+use self::packet::Question;
 use self::server::{Pace, Place, Server};
 use super::fault::{self, Fault, FaultClass, Step};
 use super::http::Resolver;
@@ -23,6 +24,7 @@ use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
 use crate::error::Error;
 use crate::metrics::ProviderMetrics;
 
+mod answer;
 mod challenge;
 mod health;
 mod lane;

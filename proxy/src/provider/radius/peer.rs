@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::answer::{Answer, Flaw};
 use super::health::{Change, Health, Intervals, Standing};
 use super::lane::Kind;
-use super::packet::{Answer, Flaw, Key};
+use super::packet::Key;
 
 /// A wrong answer is logged so often at most: there is one for each login.
 const TELL_EVERY: Duration = Duration::from_secs(60);

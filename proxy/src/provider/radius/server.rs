@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use proxy_config::SharedSecret;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::answer::Flaw;
 use super::health::Intervals;
 use super::lane::{Heard, Kind, Lane, Seat};
-use super::packet::{Flaw, Key};
+use super::packet::Key;
 use super::peer::Peer;
 use crate::metrics::ProviderMetrics;
 use crate::provider::fault::{Fault, FaultClass, Step};

@@ -14,7 +14,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::tls::acceptor;
+use crate::tls::acceptor;
 
 /// What the server does about a call.
 #[derive(Clone)]

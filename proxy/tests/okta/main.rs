@@ -1,0 +1,18 @@
+//! The Okta provider against a server that says what each test wants.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test ends where it finds something wrong"
+)]
+
+mod faults;
+mod harness;
+mod logins;
+mod oauth;
+mod stub;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/tls.rs"]
+mod tls;
