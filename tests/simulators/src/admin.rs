@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use axum::{
     Json,
+    extract::Request,
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -39,6 +40,14 @@ pub(crate) type Answer = Result<Json<Value>, Refusal>;
 /// `GET /healthz`.
 pub(crate) async fn healthy() -> &'static str {
     "ok"
+}
+
+/// Whatever a client says of its body, it is JSON: `kubectl create --raw` says nothing, `replace --raw` something else.
+pub(crate) async fn assume_json(mut request: Request) -> Request {
+    request
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request
 }
 
 /// Reads a value, naming what is wrong with it.

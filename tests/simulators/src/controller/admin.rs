@@ -30,6 +30,7 @@ pub(super) fn router(controller: Arc<Controller>) -> Router {
         .route("/logins", get(runs).post(begin))
         .route("/logins/{id}", get(report).delete(stop))
         .route("/probe", post(probe))
+        .layer(axum::middleware::map_request(crate::admin::assume_json))
         .with_state(controller)
 }
 

@@ -8,6 +8,7 @@ mod exception;
 mod operations;
 mod poll;
 mod radius_settings;
+mod seeds;
 mod settings;
 mod state;
 mod sts;
@@ -33,6 +34,7 @@ use self::{exception::Exception, world::World};
 pub use self::{
     poll::{ControllerView, Poll, PollAnswer, ProbeOrder},
     radius_settings::RadiusSettings,
+    seeds::*,
     settings::*,
     world::{ProbeOutcome, ProbeReport, RadiusStatus},
 };

@@ -11,7 +11,8 @@ use tracing::info;
 use super::{
     Simulator,
     radius_settings::RadiusSettings,
-    settings::{DirectoryType, ProbeSettings, RadiusClient},
+    seeds::DirectoryType,
+    settings::{ProbeSettings, RadiusClient},
     world::{Controller, ProbeReport, Radius, RadiusStatus, World},
 };
 use crate::admin::Refusal;

@@ -14,7 +14,7 @@ use super::{
     caller::{self, Caller, matches},
     dispatch::Call,
     exception::Exception,
-    settings::Role,
+    seeds::Role,
     world::{Session, World},
 };
 use crate::{

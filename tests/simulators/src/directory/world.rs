@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     radius_settings::RadiusSettings,
-    settings::{Config, Credential, DirectorySpec, DirectoryType, Role, Settings},
+    seeds::{Credential, DirectorySpec, DirectoryType, Role},
+    settings::{Config, Settings},
 };
 use crate::{
     admin::Journal,

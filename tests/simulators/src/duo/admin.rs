@@ -44,6 +44,7 @@ pub(super) fn router(simulator: Arc<Simulator>, ca_pem: String) -> Router {
         .route("/users/{name}/codes", get(codes))
         .route("/pushes", get(pushes))
         .route("/pushes/{txid}", post(decide))
+        .layer(axum::middleware::map_request(crate::admin::assume_json))
         .with_state(simulator)
 }
 

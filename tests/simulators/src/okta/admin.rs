@@ -45,6 +45,7 @@ pub(super) fn router(simulator: Arc<Simulator>, ca_pem: String) -> Router {
         .route("/pushes", get(pushes))
         .route("/pushes/{id}", post(decide))
         .route("/revoke", post(revoke))
+        .layer(axum::middleware::map_request(crate::admin::assume_json))
         .with_state(simulator)
 }
 

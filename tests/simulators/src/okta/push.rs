@@ -140,6 +140,7 @@ mod tests {
             Arc::new(Person::new(User::default())),
             &factor,
             Duration::from_secs(60),
+            number_challenge,
         )
     }
 

@@ -10,7 +10,7 @@ use crate::{
     directory::{
         constraint::{Members, is_controller_id, is_directory_id},
         exception::Exception,
-        settings::{DirectoryType, NetworkType, Stage},
+        seeds::{DirectoryType, NetworkType, Stage},
         world::{Directory, Seen, World},
     },
 };

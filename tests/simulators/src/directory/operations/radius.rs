@@ -5,7 +5,8 @@ use crate::directory::{
     constraint::{Members, is_directory_id},
     exception::Exception,
     radius_settings::RadiusSettings,
-    settings::{DirectoryType, ProbeMode, Stage},
+    seeds::{DirectoryType, Stage},
+    settings::ProbeMode,
     world::{Radius, RadiusStatus, World},
 };
 
