@@ -29,8 +29,6 @@ const MAX_LANES: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connection without a call is closed after so long.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long calls wait for the one that opens the connection.
-const LONGEST_OPENING: Duration = CONNECT_TIMEOUT;
 
 /// The transports in use, by what makes them differ.
 #[derive(Default)]
@@ -145,16 +143,21 @@ impl Lane {
         *answered = is_open.then(Instant::now);
     }
 
-    /// Lets one call open the connection while the others wait for it, but not for long. Without it a hundred calls at
-    /// once would shake a hundred hands before the first could tell that one connection is enough for all (HTTP/2).
+    /// Lets one call open the connection while the others wait for it. Without it a hundred calls at once would shake
+    /// a hundred hands before the first could tell that one connection is enough for all (HTTP/2), and more of them
+    /// the busier both sides are. When it fails, the next one tries; nobody waits longer than the call may take.
     async fn open_alone(&self) -> Option<MutexGuard<'_, ()>> {
         if self.is_open() {
             return None;
         }
-        let turn = tokio::time::timeout(LONGEST_OPENING, self.opening.lock())
-            .await
-            .ok()?;
+        let turn = self.opening.lock().await;
         (!self.is_open()).then_some(turn)
+    }
+
+    async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Fault> {
+        let result = self.client.execute(request).await;
+        self.set_open(result.is_ok());
+        result.map_err(|error| classify(&error))
     }
 }
 
@@ -184,22 +187,28 @@ impl Transport {
     /// # Errors
     /// No connection, no complete answer in time, or a longer one than 256 KiB. An HTTP status is no error here.
     pub async fn call(&self, request: reqwest::Request, timeout: Duration) -> Result<Answer, Fault> {
-        self.exchange(request, timeout, true).await
+        self.exchange(request, None, timeout).await
     }
 
-    /// The same for a call that the server answers only when something happens: no other call waits for it.
+    /// The same for a call that the server answers only when something happens, so that no other can wait for it.
+    /// `opener` is a cheap call that is made before it where a connection has to be opened.
     ///
     /// # Errors
     /// As [`Transport::call`].
-    pub async fn poll(&self, request: reqwest::Request, timeout: Duration) -> Result<Answer, Fault> {
-        self.exchange(request, timeout, false).await
+    pub async fn poll(
+        &self,
+        request: reqwest::Request,
+        opener: reqwest::Request,
+        timeout: Duration,
+    ) -> Result<Answer, Fault> {
+        self.exchange(request, Some(opener), timeout).await
     }
 
     async fn exchange(
         &self,
         request: reqwest::Request,
+        opener: Option<reqwest::Request>,
         timeout: Duration,
-        is_prompt: bool,
     ) -> Result<Answer, Fault> {
         let place = self.place().map_err(|error| Fault {
             class: FaultClass::Connect,
@@ -207,16 +216,15 @@ impl Transport {
             retry_after: None,
             may_have_arrived: false,
         })?;
+        let lane = &place.0;
         let call = async {
-            let opening = if is_prompt {
-                place.0.open_alone().await
-            } else {
-                None
-            };
-            let result = place.0.client.execute(request).await;
-            place.0.set_open(result.is_ok());
+            let mut opening = lane.open_alone().await;
+            if let (Some(_), Some(opener)) = (&opening, opener) {
+                lane.execute(opener).await?;
+                opening = None;
+            }
+            let mut response = lane.execute(request).await?;
             drop(opening);
-            let mut response = result.map_err(|e| classify(&e))?;
             let status = response.status().as_u16();
             let headers = std::mem::take(response.headers_mut());
             let mut body = Vec::new();

@@ -262,8 +262,9 @@ impl Api {
         let timeout = deadline.saturating_duration_since(begun);
         let result = match self.request(endpoint, parameters) {
             Ok(request) if !timeout.is_zero() => {
-                let answer = match endpoint.step {
-                    Step::Status => self.transport.poll(request, timeout).await,
+                let opener = self.request(&PING, &Parameters::new());
+                let answer = match (endpoint.step, opener) {
+                    (Step::Status, Ok(opener)) => self.transport.poll(request, opener, timeout).await,
                     _ => self.transport.call(request, timeout).await,
                 };
                 answer.and_then(|answer| understand(&answer))
