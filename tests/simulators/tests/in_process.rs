@@ -1,4 +1,5 @@
 //! The simulators as a library: started, asked and stopped within a test's own process.
+#![allow(clippy::unwrap_used, reason = "also in the helpers of tests")]
 
 use simulators::{TlsSource, controller, directory, duo};
 use tokio::{
