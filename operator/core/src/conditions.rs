@@ -187,12 +187,19 @@ impl Draft {
     }
 }
 
-/// `Ready` from the others: true when all are, else what the first says that is not.
+/// `Ready` from the others: true when all are and every proxy serves the current configuration, else what the first says
+/// that is not. So `kubectl wait` on it ends when a change has come to every pod.
 pub(crate) fn ready(others: &[Draft], message: String) -> Draft {
-    match others.iter().find(|draft| !draft.is_true()) {
+    let unfinished = |draft: &&Draft| !draft.is_true() || draft.reason == Reason::SomeProxiesServe;
+    match others.iter().find(unfinished) {
         None => Draft::new(ConditionType::Ready, Truth::True, Reason::Ready, message),
         Some(first) => Draft {
             kind: ConditionType::Ready,
+            truth: if first.is_true() {
+                Truth::False
+            } else {
+                first.truth
+            },
             ..first.clone()
         },
     }
@@ -276,7 +283,14 @@ mod tests {
             (told.kind, told.truth, told.reason),
             (ConditionType::Ready, Truth::False, Reason::SecretMissing)
         );
-        assert!(ready(&[one], "all".to_owned()).is_true());
+        assert!(ready(std::slice::from_ref(&one), "all".to_owned()).is_true());
+        let some = Draft::new(
+            ConditionType::Available,
+            Truth::True,
+            Reason::SomeProxiesServe,
+            "1 of 2",
+        );
+        assert_eq!(ready(&[one, some], String::new()).truth, Truth::False);
     }
 
     #[test]

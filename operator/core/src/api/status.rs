@@ -224,7 +224,7 @@ pub enum ConditionType {
     Available,
     /// AWS has Completed with the servers there should be.
     Registered,
-    /// All of the above.
+    /// All of the above, and every proxy runs the current configuration.
     Ready,
 }
 

@@ -19,6 +19,7 @@ enum Happening {
     Label(usize),
     Answer(Answer),
     Crash(usize),
+    CrashAfterWrite(u64),
     DomainController(u8),
     Blind(bool),
 }
@@ -50,6 +51,7 @@ fn happening() -> impl Strategy<Value = Happening> {
             Just(Answer::Fails),
         ].prop_map(H::Answer),
         5 => (0_usize..26).prop_map(H::Crash),
+        2 => prop_oneof![Just(5_u64), Just(300_u64)].prop_map(H::CrashAfterWrite),
         1 => (11_u8..14).prop_map(H::DomainController),
         1 => any::<bool>().prop_map(H::Blind),
     ]
@@ -79,6 +81,10 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
             world.crash_after = Some(steps);
             world.wake();
         }
+        Happening::CrashAfterWrite(seconds) => {
+            world.crash_after_write = true;
+            world.takeover = Duration::from_secs(seconds);
+        }
         Happening::DomainController(last) => {
             world
                 .aws
@@ -103,6 +109,9 @@ proptest! {
         world.aws.blind = None;
         world.aws.answers.clear();
         world.crash_after = None;
+        world.crash_after_write = false;
+        // Whoever was away is back, and has looked: the status of before says nothing.
+        world.run_for(Duration::from_secs(600));
         world.wake();
         let held = |world: &World| world.aws.secret == SECRETS[secret].as_bytes();
         world.run_until(|world| world.is_ready() && held(world));

@@ -277,3 +277,14 @@ fn a_new_template_is_rolled_out_unless_aws_could_not_follow() {
     world.run_for(Duration::from_secs(5));
     assert_eq!(partition(&world), Some(2));
 }
+
+#[test]
+fn a_change_is_over_when_every_proxy_runs_it() {
+    let mut world = ready();
+    world.edit(|proxy| proxy.spec.policy.limits.pushes_per_user_per_minute = 7);
+    world.run_for(Duration::from_secs(4));
+    assert_eq!(world.status().configured_replicas, 1);
+    assert_eq!(world.condition("Ready").1, "SomeProxiesServe");
+    world.run_until(World::is_ready);
+    assert_eq!((world.status().configured_replicas, writes(&world)), (2, 1));
+}

@@ -118,3 +118,29 @@ fn a_generated_secret_has_48_characters_and_stays() {
     world.run_until(|w| w.aws.writes.len() == 2);
     assert_eq!(secret_of_aws(&world), first);
 }
+
+#[test]
+fn a_crash_after_a_write_of_the_secret_alone_is_no_second_write_however_late_the_next_leader_is() {
+    let mut world = ready();
+    world.crash_after_write = true;
+    // Long after AWS has completed: nothing but the servers' order tells that the write arrived.
+    world.takeover = Duration::from_secs(600);
+    world.set_secret("the second secret");
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.aws.writes.len(), 2);
+    assert!(settled(&world) && world.is_ready());
+}
+
+#[test]
+fn aws_waits_for_the_slowest_proxy_and_the_status_names_it() {
+    let mut world = ready();
+    world.set_secret("the second secret");
+    world.run_until(|w| {
+        w.condition("Registered").1 == "WaitingForConfiguration"
+            && w.condition("Registered").2.ends_with("for mfa-1")
+    });
+    assert_eq!(world.aws.writes.len(), 1);
+    world.run_until(|w| settled(w) && w.is_ready());
+    assert_eq!(world.aws.writes.len(), 2);
+}

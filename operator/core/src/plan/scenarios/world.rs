@@ -42,12 +42,19 @@ pub(super) struct Pod {
     /// The digest of what is mounted, which is what the Lease says.
     digest: ConfigDigest,
     ready_at: Option<Timestamp>,
+    /// When the kubelet has synced the volumes after the annotation changed, and the proxy has read them.
+    sync_at: Option<Timestamp>,
     gone_at: Option<Timestamp>,
     /// Whether its containers can become ready at all.
     pub(super) sound: bool,
 }
 
 impl Pod {
+    /// Kubelets take their time, and each another.
+    fn syncs_in(&self) -> Duration {
+        Duration::from_secs(if self.state.name.ends_with("-0") { 1 } else { 9 })
+    }
+
     fn mount(&mut self, mounted: &Mounted) {
         if *mounted != self.mounted {
             self.mounted.clone_from(mounted);
@@ -76,7 +83,13 @@ pub(super) struct World {
     described: Option<Directory>,
     outcome: Option<WriteOutcome>,
     due: Timestamp,
+    /// Until when nobody leads.
+    away_until: Timestamp,
     describe_after: Duration,
+    /// How long it takes until another leader is there after a crash.
+    pub(super) takeover: Duration,
+    /// Ends the round of the next write, when AWS has it and nobody knows.
+    pub(super) crash_after_write: bool,
     /// Ends the next round after so many steps.
     pub(super) crash_after: Option<usize>,
     next_ip: u32,
@@ -141,7 +154,10 @@ impl World {
             described: None,
             outcome: None,
             due: now,
+            away_until: now,
             describe_after: Duration::MAX,
+            takeover: Duration::from_secs(5),
+            crash_after_write: false,
             crash_after: None,
             next_ip: 1,
             next_uid: 1,
@@ -182,7 +198,7 @@ impl World {
 
     /// Something that is watched changed.
     pub(super) fn wake(&mut self) {
-        self.due = self.now;
+        self.due = self.now.max(self.away_until);
     }
 
     pub(super) fn foreign_write(&mut self, label: &str) {
@@ -230,7 +246,7 @@ impl World {
     fn step(&mut self, end: Timestamp) {
         let mut next = self.due.min(end);
         for pod in &self.pods {
-            next = [pod.ready_at, pod.gone_at]
+            next = [pod.ready_at, pod.gone_at, pod.sync_at]
                 .into_iter()
                 .flatten()
                 .fold(next, Timestamp::min);
@@ -255,12 +271,14 @@ impl World {
         let now = self.now;
         self.pods.retain(|pod| pod.gone_at.is_none_or(|at| at > now));
         let mut changed = before != self.pods.len();
-        let boots = self
-            .pods
-            .iter()
-            .any(|pod| pod.ready_at.is_some_and(|at| at <= now));
+        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        let boots = self.pods.iter().any(|pod| due(pod.ready_at) || due(pod.sync_at));
         let mounted = if boots { self.mountable() } else { Mounted::new() };
         for pod in &mut self.pods {
+            if pod.sync_at.take_if(|at| *at <= now).is_some() {
+                pod.mount(&mounted);
+                changed = true;
+            }
             if pod.ready_at.take_if(|at| *at <= now).is_some() && pod.sound {
                 pod.state.containers_ready = true;
                 pod.mount(&mounted);
@@ -352,17 +370,12 @@ impl World {
         if finished {
             self.due = self.now.saturating_add(plan.requeue_after.min(INTERVAL)).unwrap();
             self.describe_after = plan.describe_after;
-            if plan.pods.iter().any(|patch| patch.config_digest.is_some()) {
-                // The pods report what they run now, and the Leases are watched.
-                self.due = self
-                    .due
-                    .min(self.now.saturating_add(Duration::from_secs(1)).unwrap());
-            }
         } else {
             // Another leader takes over a little later, with nothing in memory.
             self.described = None;
             self.outcome = None;
-            self.due = self.now.saturating_add(Duration::from_secs(5)).unwrap();
+            self.away_until = self.now.saturating_add(self.takeover).unwrap();
+            self.due = self.away_until;
         }
     }
 
@@ -389,11 +402,6 @@ impl World {
             if !alive() {
                 return false;
             }
-            let mounted = if patch.config_digest.is_some() {
-                self.mountable()
-            } else {
-                Mounted::new()
-            };
             let pod = self
                 .pods
                 .iter_mut()
@@ -401,7 +409,8 @@ impl World {
                 .unwrap();
             if let Some(digest) = &patch.config_digest {
                 pod.state.config_digest = Some(digest.clone());
-                pod.mount(&mounted);
+                let at = self.now.saturating_add(pod.syncs_in()).unwrap();
+                pod.sync_at.get_or_insert(at);
             }
             if let Some(gate) = &patch.gate {
                 pod.state.gate = Some(gate.open);
@@ -432,6 +441,9 @@ impl World {
                 "the finalizer comes first"
             );
             let result = self.call_aws(&write.call);
+            if std::mem::take(&mut self.crash_after_write) {
+                return false;
+            }
             if !alive() {
                 return false;
             }

@@ -1,6 +1,7 @@
 //! The StatefulSet's controller and the kubelets.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use proxy_config::Secret;
 
@@ -25,6 +26,7 @@ impl World {
             }
             let address = Ipv4Addr::from(0x0a58_0000 + self.next_ip);
             let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0xab, u16::try_from(self.next_ip).unwrap());
+            let boot = BOOT + Duration::from_secs(2 * ordinal as u64);
             let uid = format!("pod-{}", self.next_uid);
             self.next_ip += 1;
             self.next_uid += 1;
@@ -40,7 +42,9 @@ impl World {
                 },
                 digest: digest_of(&self.mountable()),
                 mounted: self.mountable(),
-                ready_at: Some(self.now.saturating_add(BOOT).unwrap()),
+                // One after the other, as images are pulled and nodes are busy.
+                ready_at: Some(self.now.saturating_add(boot).unwrap()),
+                sync_at: None,
                 gone_at: None,
                 sound: true,
             });
