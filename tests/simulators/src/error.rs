@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// The address is in use or not ours.
-    #[error("listen on {address}: {source}")]
+    #[error("listen on {address}")]
     Listen {
         /// The address of the flag.
         address: SocketAddr,
@@ -15,7 +15,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The config, state or certificate file cannot be read.
-    #[error("read {path}: {source}")]
+    #[error("read {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -23,7 +23,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The state, CA or ready file cannot be written.
-    #[error("write {path}: {source}")]
+    #[error("write {path}")]
     Write {
         /// The file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The config file is not TOML or has a field that nobody knows.
-    #[error("parse {path}: {source}")]
+    #[error("parse {path}")]
     ParseConfig {
         /// The file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum Error {
         source: Box<toml::de::Error>,
     },
     /// The state file is not what this program wrote.
-    #[error("parse state {path}: {source}")]
+    #[error("parse state {path}")]
     ParseState {
         /// The file.
         path: PathBuf,
@@ -53,13 +53,13 @@ pub enum Error {
         what: String,
     },
     /// The certificate cannot be made.
-    #[error("make certificate: {0}")]
+    #[error("make certificate")]
     MakeCertificate(#[from] rcgen::Error),
     /// TLS cannot be set up with the certificate and key.
-    #[error("set up TLS: {0}")]
+    #[error("set up TLS")]
     SetUpTls(#[from] rustls::Error),
     /// The PEM file holds no certificate or no key.
-    #[error("read PEM {path}: {source}")]
+    #[error("read PEM {path}")]
     ReadPem {
         /// The file.
         path: PathBuf,
@@ -75,7 +75,7 @@ pub enum Error {
         what: String,
     },
     /// The source address is not one of this host's.
-    #[error("use {address} as source: {source}")]
+    #[error("use {address} as source")]
     UseSource {
         /// The address.
         address: std::net::IpAddr,
