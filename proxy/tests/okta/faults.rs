@@ -97,7 +97,7 @@ async fn a_rate_limit_is_waited_out_until_its_reset() {
 
 #[tokio::test]
 async fn a_rehearsal_and_the_check_command_say_what_is_wrong() {
-    let okta = Okta::start(except("user", ok("[{}]"))).await;
+    let okta = Okta::start(except("user", fail(404, "E0000007"))).await;
     let asked = Asked::new(&okta.config(TOKEN, ""));
     assert!(
         matches!(&Arc::clone(&asked.provider).rehearse().await[..], [Finding::Good(text)] if text.contains("credentials are right"))

@@ -18,6 +18,8 @@ use crate::provider::http::Answer;
 
 /// The first wait after a 429 that says no time; it doubles.
 const BACK_OFF: Duration = Duration::from_secs(1);
+/// A login name that no organisation has (RFC 2606).
+const NOBODY: &str = "radius-proxy-check@example.invalid";
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One organisation at Okta.
@@ -115,12 +117,14 @@ impl Api {
         Ok(self.call(&call, deadline).await?.0)
     }
 
-    /// Proves that Okta is reached and the credentials are right.
+    /// Proves that Okta is reached and the credentials are right, by a user whom nobody has.
     pub(super) async fn check(&self, deadline: Instant) -> Result<(), Problem> {
-        let mut call = self.get(Step::Check, &["users"])?;
-        call.url.set_query(Some("limit=1"));
-        let _: (Vec<IgnoredAny>, Limit) = self.call(&call, deadline).await?;
-        Ok(())
+        let call = self.get(Step::Check, &["users", NOBODY])?;
+        let found: Result<(IgnoredAny, Limit), Problem> = self.call(&call, deadline).await;
+        match found {
+            Ok(_) | Err(Problem::Said(Meaning::NotFound, _)) => Ok(()),
+            Err(problem) => Err(problem),
+        }
     }
 
     /// Verifies a factor: with a code, or by starting its push, SMS or call.

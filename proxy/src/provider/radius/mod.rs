@@ -3,13 +3,14 @@
 //! The password goes on encrypted anew (PAP) or as it came (CHAP, MS-CHAP). This proxy is an end of both conversations
 //! and not a link in one: it adds no Proxy-State and passes none on, so that an answer that holds one is a forged one.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use proxy_config::FailMode;
 use proxy_core::dictionary::{self, Attribute};
 use proxy_core::factor::{
-    Approval, Basis, Credential, Factor, FactorRequest, Forwarded, Refusal, RefusalReason, Verdict,
+    Approval, Basis, Credential, Factor, FactorRequest, Forwarded, Refusal, RefusalReason, UserName, Verdict,
 };
 use radius::core::rfc2865;
 
@@ -78,6 +79,14 @@ pub struct Upstream {
     challenges: Arc<Challenges>,
     patience: Patience,
     returned: Vec<&'static Attribute>,
+}
+
+/// Whose login it is, and by which password method.
+struct Asker {
+    user: UserName,
+    source: IpAddr,
+    is_pap: bool,
+    is_ms_chap: bool,
 }
 
 impl Upstream {
@@ -153,11 +162,21 @@ impl Upstream {
             client: request.client.as_str().to_owned(),
             state,
         };
-        let (server, reply) =
-            match login::ask(&servers, &question, self.patience, begun + request.budget).await {
-                Ok(answered) => answered,
-                Err(fault) => return failed(&fault),
-            };
+        match login::ask(&servers, &question, self.patience, begun + request.budget).await {
+            Ok((server, reply)) => {
+                let asker = Asker {
+                    user: request.user,
+                    source: request.source,
+                    is_pap,
+                    is_ms_chap,
+                };
+                self.verdict(asker, server, &reply)
+            }
+            Err(fault) => failed(&fault),
+        }
+    }
+
+    fn verdict(&self, asker: Asker, server: Arc<Server>, reply: &Reply) -> Verdict {
         let message = reply.message().map(cut);
         match reply.code {
             AnswerCode::Accept => Verdict::Approved(Approval {
@@ -165,13 +184,16 @@ impl Upstream {
                 basis: Basis::Factor,
                 message,
                 found_text: None,
-                attributes: self.returned(&reply, is_ms_chap),
+                attributes: self.returned(reply, asker.is_ms_chap),
             }),
             AnswerCode::Reject => refusal(RefusalReason::Denied, message),
-            AnswerCode::Challenge if is_pap => {
-                let state = reply.state().unwrap_or_default().to_vec();
-                self.challenges
-                    .keep(request.user, request.source, server, state, Instant::now());
+            AnswerCode::Challenge if asker.is_pap => {
+                // Without a State the answer is a login like any other (RFC 2865 section 4.4).
+                if let Some(state) = reply.state().filter(|state| !state.is_empty()) {
+                    let now = Instant::now();
+                    self.challenges
+                        .keep(asker.user, asker.source, server, state.to_vec(), now);
+                }
                 let ask = "The RADIUS server asks for more: log in again with the code that it sent.";
                 refusal(RefusalReason::CodesSent, message.or_else(|| Some(ask.to_owned())))
             }
