@@ -43,6 +43,9 @@ pub(crate) async fn run(
         if led && !leads {
             ctx.metrics.proxy.stand_down();
         }
+        if !leads {
+            queue.lock().stand_down();
+        }
         led = leads;
         let free = workers.len() < concurrency;
         let due = if leads && free {

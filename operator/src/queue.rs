@@ -122,6 +122,15 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
+    /// Forgets what is not being worked on: this replica does not lead, and looks at everything when it does.
+    pub(crate) fn stand_down(&mut self) {
+        self.schedule.clear();
+        self.entries.retain(|_, entry| {
+            entry.due = None;
+            entry.running
+        });
+    }
+
     /// Keys that are due and wait for a worker.
     pub(crate) fn waiting(&self, now: Instant) -> usize {
         self.schedule.iter().take_while(|(due, _)| *due <= now).count()
@@ -260,5 +269,19 @@ mod tests {
         assert_eq!(queue.next(now), Next::Start("a"));
         queue.gone(&"a");
         assert_eq!((queue.next(now), queue.entries.len()), (Next::Empty, 0));
+    }
+
+    #[test]
+    fn a_replica_that_does_not_lead_collects_nothing() {
+        let (mut queue, now) = (Queue::new(), Instant::now());
+        queue.add("a", now);
+        queue.add("b", now + S);
+        assert_eq!(queue.next(now), Next::Start("a"));
+        queue.add("a", now);
+        queue.stand_down();
+        queue.done(&"a", None);
+        assert_eq!((queue.next(now + S), queue.entries.len()), (Next::Empty, 1));
+        queue.stand_down();
+        assert_eq!(queue.entries.len(), 0);
     }
 }
