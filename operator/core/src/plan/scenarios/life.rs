@@ -132,7 +132,7 @@ fn a_domain_controller_that_is_added_becomes_a_client_without_a_write() {
     let mut world = ready();
     let before = world.status().config_digest;
     world.aws.clients.insert("10.0.0.11".parse().unwrap());
-    world.run_for(Duration::from_secs(120));
+    world.run_for(Duration::from_secs(240));
     assert_ne!(world.status().config_digest, before);
     assert_eq!(world.status().configured_replicas, 2);
     assert!(world.is_ready() && writes(&world) == 1);
@@ -287,4 +287,13 @@ fn a_change_is_over_when_every_proxy_runs_it() {
     assert_eq!(world.condition("Ready").1, "SomeProxiesServe");
     world.run_until(World::is_ready);
     assert_eq!((world.status().configured_replicas, writes(&world)), (2, 1));
+}
+
+#[test]
+fn pods_that_start_one_after_the_other_are_one_write() {
+    let mut world = ready();
+    world.edit(|proxy| proxy.spec.replicas = 4);
+    world.run_until(|w| w.condition("Registered").1 == "Settling");
+    world.run_until(|w| writes(w) == 2 && w.is_ready());
+    assert_eq!(world.aws.writes[1].servers.len(), 4);
 }

@@ -50,9 +50,9 @@ pub(super) struct Pod {
 }
 
 impl Pod {
-    /// Kubelets take their time, and each another.
+    /// Kubelets take their time, and each another: one takes longer than churn may settle.
     fn syncs_in(&self) -> Duration {
-        Duration::from_secs(if self.state.name.ends_with("-0") { 1 } else { 9 })
+        Duration::from_secs(if self.state.name.ends_with("-0") { 1 } else { 45 })
     }
 
     fn mount(&mut self, mounted: &Mounted) {
