@@ -187,7 +187,7 @@ impl Transport {
     /// # Errors
     /// No connection, no complete answer in time, or a longer one than 256 KiB. An HTTP status is no error here.
     pub async fn call(&self, request: reqwest::Request, timeout: Duration) -> Result<Answer, Fault> {
-        self.exchange(request, None, timeout).await
+        self.exchange(Box::new(request), None, timeout).await
     }
 
     /// The same for a call that the server answers only when something happens, so that no other can wait for it.
@@ -201,13 +201,14 @@ impl Transport {
         opener: reqwest::Request,
         timeout: Duration,
     ) -> Result<Answer, Fault> {
-        self.exchange(request, Some(opener), timeout).await
+        self.exchange(Box::new(request), Some(Box::new(opener)), timeout)
+            .await
     }
 
     async fn exchange(
         &self,
-        request: reqwest::Request,
-        opener: Option<reqwest::Request>,
+        request: Box<reqwest::Request>,
+        opener: Option<Box<reqwest::Request>>,
         timeout: Duration,
     ) -> Result<Answer, Fault> {
         let place = self.place().map_err(|error| Fault {
@@ -220,10 +221,10 @@ impl Transport {
         let call = async {
             let mut opening = lane.open_alone().await;
             if let (Some(_), Some(opener)) = (&opening, opener) {
-                lane.execute(opener).await?;
+                lane.execute(*opener).await?;
                 opening = None;
             }
-            let mut response = lane.execute(request).await?;
+            let mut response = lane.execute(*request).await?;
             drop(opening);
             let status = response.status().as_u16();
             let headers = std::mem::take(response.headers_mut());

@@ -37,6 +37,19 @@ pub struct Duo {
     application: Option<String>,
 }
 
+/// How far a login has come without waiting for its user.
+enum Started {
+    /// To its end.
+    Ended(Verdict),
+    /// A push or call is under way.
+    Waiting {
+        /// Which it is.
+        factor: Factor,
+        /// Duo's name for it.
+        txid: String,
+    },
+}
+
 impl Duo {
     /// Makes the provider; nothing is called yet.
     ///
@@ -66,8 +79,16 @@ impl Duo {
         })
     }
 
+    /// What a push needs while it waits for its owner is little; everything before it is boxed, and gone by then.
     async fn login(&self, request: FactorRequest, asking: Asking) -> Verdict {
         let deadline = Instant::now() + request.budget;
+        match Box::pin(self.start(request, asking, deadline)).await {
+            Started::Ended(verdict) => verdict,
+            Started::Waiting { factor, txid } => self.follow(factor, &txid, deadline).await,
+        }
+    }
+
+    async fn start(&self, request: FactorRequest, asking: Asking, deadline: Instant) -> Started {
         let user = request.user.as_str();
         let address = request.user_address.map(|address| address.to_string());
         let mut parameters = Parameters::from([("username", user)]);
@@ -75,21 +96,23 @@ impl Duo {
             parameters.insert("ipaddr", address);
         }
         let preauth_deadline = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.budget / 2));
-        let devices = match self.api.preauth(&parameters, preauth_deadline).await {
-            Ok(Preauth::Auth(devices)) => devices,
-            Ok(Preauth::Allow(message)) => return approved(Factor::None, Basis::ProviderBypass, &message),
-            Ok(Preauth::Deny(message)) => return refused(None, RefusalReason::LockedOut, shown(&message)),
-            Ok(Preauth::Enroll(message)) => {
-                return refused(None, RefusalReason::NotEnrolled, shown(&message));
+        let verdict = match self.api.preauth(&parameters, preauth_deadline).await {
+            Ok(Preauth::Auth(devices)) => {
+                match choose(&request.credential, &devices, &self.factors, request.may_push) {
+                    Ok(choice) => {
+                        return self
+                            .authenticate(&request, &choice, parameters, asking, deadline)
+                            .await;
+                    }
+                    Err(refusal) => refusal,
+                }
             }
-            Err(fault) => return self.failed(Step::Preauth, &fault),
+            Ok(Preauth::Allow(message)) => approved(Factor::None, Basis::ProviderBypass, &message),
+            Ok(Preauth::Deny(message)) => refused(None, RefusalReason::LockedOut, shown(&message)),
+            Ok(Preauth::Enroll(message)) => refused(None, RefusalReason::NotEnrolled, shown(&message)),
+            Err(fault) => self.failed(Step::Preauth, &fault),
         };
-        let choice = match choose(&request.credential, &devices, &self.factors, request.may_push) {
-            Ok(choice) => choice,
-            Err(refusal) => return refusal,
-        };
-        self.authenticate(&request, &choice, parameters, asking, deadline)
-            .await
+        Started::Ended(verdict)
     }
 
     async fn authenticate<'a>(
@@ -99,16 +122,14 @@ impl Duo {
         mut parameters: Parameters<'a>,
         asking: Asking,
         deadline: Instant,
-    ) -> Verdict {
+    ) -> Started {
         let factor = choice.factor();
         let pushinfo = self.pushinfo(request);
         let shown_user = shown(&request.user_as_sent);
         parameters.insert("factor", factor.name());
-        let code;
         match choice {
             Choice::Passcode(typed) => {
-                code = typed.expose_str().unwrap_or_default();
-                parameters.insert("passcode", code);
+                parameters.insert("passcode", typed.expose_str().unwrap_or_default());
             }
             Choice::Sms { device } => {
                 parameters.insert("device", device);
@@ -128,18 +149,18 @@ impl Duo {
         if !matches!(choice, Choice::Passcode(_)) {
             asking.pushed();
         }
-        match choice {
-            Choice::Passcode(_) | Choice::Sms { .. } => match self.api.auth(&parameters, deadline).await {
-                Ok(outcome) => self.end(factor, &outcome),
-                Err(fault) => self.failed(Step::Auth, &fault),
-            },
-            Choice::Push { .. } | Choice::Auto { .. } | Choice::Phone { .. } => {
-                match self.api.auth_async(&parameters, deadline).await {
-                    Ok(txid) => self.follow(factor, &txid, deadline).await,
-                    Err(fault) => self.failed(Step::Auth, &fault),
-                }
+        let fault = if parameters.contains_key("async") {
+            match self.api.auth_async(&parameters, deadline).await {
+                Ok(txid) => return Started::Waiting { factor, txid },
+                Err(fault) => fault,
             }
-        }
+        } else {
+            match self.api.auth(&parameters, deadline).await {
+                Ok(outcome) => return Started::Ended(self.end(factor, &outcome)),
+                Err(fault) => fault,
+            }
+        };
+        Started::Ended(self.failed(Step::Auth, &fault))
     }
 
     /// Follows a transaction to its end. A call that fails is made again while there is time: the push is on a phone,
