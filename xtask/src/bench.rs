@@ -18,12 +18,23 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let repository = crate::repository();
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
     eprintln!("building the proxy, the simulators and the load generator (release)");
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--release", "--target", TARGET]);
-    build.args(["--package", "radius-proxy", "--package", "simulators", "--package", "bench"]);
-    build.env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_TARGET_DIR", &target).current_dir(&repository);
+    build.args([
+        "--package",
+        "radius-proxy",
+        "--package",
+        "simulators",
+        "--package",
+        "bench",
+    ]);
+    build
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("CARGO_TARGET_DIR", &target)
+        .current_dir(&repository);
     if !build.status()?.success() {
         bail!("the build failed");
     }
@@ -31,7 +42,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut bench = Command::new(programs.join("bench"));
     bench.arg("run").arg("--proxy").arg(programs.join("radius-proxy"));
     bench.arg("--simulators").arg(programs.join("simulators"));
-    bench.arg("--summary").arg(repository.join("target/bench/summary.json"));
+    bench
+        .arg("--summary")
+        .arg(repository.join("target/bench/summary.json"));
     bench.args(["--logins", &arguments.logins.to_string()]);
     if !bench.status()?.success() {
         bail!("the bench failed");

@@ -8,8 +8,8 @@ mod e2e;
 mod generate;
 mod images;
 mod test;
-mod verify;
 mod tool;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -5,6 +5,10 @@
     clippy::missing_errors_doc,
     reason = "every error here ends a test or the demo with its own text"
 )]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a JSON value answers null for what is not there"
+)]
 
 mod install;
 mod kubectl;

@@ -221,7 +221,7 @@ impl DirectorySimulator<'_> {
     }
 
     /// Replaces the faults.
-    pub fn set_faults(&self, faults: Value) -> Result<()> {
+    pub fn set_faults(&self, faults: &Value) -> Result<()> {
         self.0
             .pod_put(&Self::ADMIN, "/faults", &json!({ "faults": faults }))
     }
@@ -296,7 +296,7 @@ impl DuoSimulator<'_> {
     }
 
     /// Replaces the faults.
-    pub fn set_faults(&self, faults: Value) -> Result<()> {
+    pub fn set_faults(&self, faults: &Value) -> Result<()> {
         self.0
             .pod_put(&Self::ADMIN, "/faults", &json!({ "faults": faults }))
     }

@@ -145,13 +145,13 @@ fn what_aws_refuses_is_told_and_heals() {
     world.kubectl.apply(&grant("refused", NS, id)).unwrap();
     let fault =
         |code: &str| json!([{"operation": "EnableRadius", "directory": id, "kind": "error", "code": code}]);
-    simulator.set_faults(fault("AccessDeniedException")).unwrap();
+    simulator.set_faults(&fault("AccessDeniedException")).unwrap();
     world.kubectl.apply(&totp_proxy("refused", NS, id)).unwrap();
     let message = world.reason(NS, "refused", "Registered", "False", "AwsAccessDenied");
     assert!(message.contains("ds:EnableRadius"), "{message}");
-    simulator.set_faults(fault("ThrottlingException")).unwrap();
+    simulator.set_faults(&fault("ThrottlingException")).unwrap();
     world.reason(NS, "refused", "Registered", "False", "AwsThrottled");
-    simulator.set_faults(json!([])).unwrap();
+    simulator.set_faults(&json!([])).unwrap();
     world
         .kubectl
         .wait_for_condition(NS, "rp/refused", "Ready", crate::world::PATIENCE)
@@ -204,13 +204,13 @@ fn wrong_credentials_of_the_operator_are_told_and_heal() {
     world.kubectl.apply(&grant("credentials", NS, id)).unwrap();
     let fault = json!([{"operation": "*", "directory": id, "kind": "error", "code": "UnrecognizedClientException"},
         {"operation": "DescribeDirectories", "kind": "error", "code": "UnrecognizedClientException"}]);
-    world.simulators.directory().set_faults(fault).unwrap();
+    world.simulators.directory().set_faults(&fault).unwrap();
     world.kubectl.apply(&totp_proxy("credentials", NS, id)).unwrap();
     let message = world.reason(NS, "credentials", "Accepted", "Unknown", "AwsCredentialsInvalid");
     assert!(message.to_lowercase().contains("credentials"), "{message}");
     // Those that are registered stay so: their proxies go on answering.
     assert_eq!(world.login("dc-0", "alice", "push").outcome, "accept");
-    world.simulators.directory().set_faults(json!([])).unwrap();
+    world.simulators.directory().set_faults(&json!([])).unwrap();
     world
         .kubectl
         .wait_for_condition(NS, "rp/credentials", "Ready", crate::world::PATIENCE)
