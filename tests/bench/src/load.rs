@@ -132,12 +132,11 @@ impl<'a, L: Logins> Load<'a, L> {
             lanes.push(Lane::new(server, slots)?);
             left -= slots;
         }
-        let seed = u64::from(std::process::id()) << 20 ^ Instant::now().elapsed().as_nanos() as u64;
         let outcome = Outcome {
             micros: Vec::with_capacity(shape.count),
             ..Outcome::default()
         };
-        let builder = Builder::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let builder = Builder::new(crate::run::seed().wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let (begun, user) = (Instant::now(), String::new());
         Ok(Self {
             lanes,

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -58,10 +58,16 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
+/// Another number each time: the time of day in nanoseconds, and the process.
+pub(crate) fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs() << 32 ^ u64::from(now.subsec_nanos()) ^ u64::from(std::process::id()) << 20
+}
+
 /// Whether something answers a request there.
 fn answers(server: SocketAddr) -> bool {
     let mut packet = Vec::new();
-    Builder::new(Instant::now().elapsed().as_nanos() as u64 | 1).pap(0, "nobody", b"000000", &mut packet);
+    Builder::new(seed()).pap(0, "nobody", b"000000", &mut packet);
     let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) else {
         return false;
     };
@@ -251,11 +257,12 @@ retries = 1
                 .lines()
                 .find_map(|l| serde_json::from_str(l).ok())
                 .unwrap_or_default();
-            ready["admin"].is_string() && ca.exists()
+            ready.get("admin").is_some() && ca.exists()
         })?;
         let port = |name: &str| -> Result<u16> {
-            let text = ready[name]
-                .as_str()
+            let text = ready
+                .get(name)
+                .and_then(serde_json::Value::as_str)
                 .context("the simulator does not say where it listens")?;
             Ok(text.parse::<SocketAddr>()?.port())
         };
