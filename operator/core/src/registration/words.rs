@@ -50,7 +50,7 @@ fn aws(
     let (reason, next) = match class {
         AwsErrorClass::NoCredentials => (
             Reason::NoAwsCredentials,
-            "The operator has no AWS credentials: bind its service account to an IAM role (IRSA or EKS Pod Identity)"
+            "The operator has no valid AWS credentials: bind its service account to an IAM role (IRSA or EKS Pod Identity)"
                 .to_owned(),
         ),
         AwsErrorClass::InvalidCredentials => (

@@ -206,7 +206,7 @@ fn wrong_credentials_of_the_operator_are_told_and_heal() {
         {"operation": "DescribeDirectories", "kind": "error", "code": "UnrecognizedClientException"}]);
     world.simulators.directory().set_faults(&fault).unwrap();
     world.kubectl.apply(&totp_proxy("credentials", NS, id)).unwrap();
-    let message = world.reason(NS, "credentials", "Accepted", "Unknown", "AwsCredentialsInvalid");
+    let message = world.reason(NS, "credentials", "Accepted", "Unknown", "NoAwsCredentials");
     assert!(message.to_lowercase().contains("credentials"), "{message}");
     // Those that are registered stay so: their proxies go on answering.
     assert_eq!(world.login("dc-0", "alice", "push").outcome, "accept");
