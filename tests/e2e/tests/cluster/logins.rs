@@ -69,12 +69,18 @@ fn a_code_of_the_authenticator_app_works_once() {
 fn every_login_is_one_record_with_who_from_where_and_why() {
     let world = world();
     world.both_ready().unwrap();
-    world.login("dc-0", "mallory", "typed-by-mallory");
-    let record = until("mallory's record", PATIENCE, || {
+    // A user of its own: a user who denied a push is sent none for a while.
+    world
+        .simulators
+        .duo()
+        .put_user("denier", &serde_json::json!({"answer": "deny"}))
+        .unwrap();
+    world.login("dc-0", "denier", "typed-by-the-denier");
+    let record = until("the denier's record", PATIENCE, || {
         let logs = world.proxy_logs(DuoProxy::NAME);
         let found = logs
             .lines()
-            .rfind(|l| l.contains("\"user\":\"mallory\""))
+            .rfind(|l| l.contains("\"user\":\"denier\""))
             .map(str::to_owned);
         Ok(found.ok_or_else(|| "no record".to_owned()))
     })
