@@ -2,8 +2,9 @@
 //!
 //! The proxies accept two secrets: `directory` and `directory-previous` of the Secret that the operator owns, always
 //! both in the configuration (equal when nothing rotates), so that a rotation is one atomic change of one Secret. AWS
-//! holds one that is not readable; which one is known by the keyed digests in the status: `applied`, and `pendingWrite` while
-//! it is not known whether a write arrived.
+//! holds one that is not readable; which one is known by the keyed digests in the status: `applied`, `pendingWrite` while
+//! it is not known whether a write arrived, and `unsureSecretDigest` when nothing will ever tell (a crash after a write of
+//! nothing but the secret): then both are held, and the next write ends the doubt.
 //!
 //! One invariant makes every crash and every second change safe: *a secret that AWS may hold is one that the proxies
 //! accept*. So a new secret takes the current one's place when AWS cannot hold both of two others, and waits otherwise.
@@ -28,6 +29,8 @@ pub(crate) struct Held<'a> {
     pub(crate) key: &'a DigestKey,
     pub(crate) applied: Option<&'a AppliedSettings>,
     pub(crate) pending: Option<&'a PendingWrite>,
+    /// The digest of a secret that AWS may hold instead of the applied one.
+    pub(crate) unsure: Option<&'a str>,
     /// Whether AWS has Completed with what was applied, at least the grace ago, and is not changing now.
     pub(crate) settled: bool,
 }
@@ -38,6 +41,7 @@ impl Held<'_> {
         let digest = secret_digest(self.key, secret);
         self.applied.is_some_and(|a| a.secret_digest == digest)
             || self.pending.is_some_and(|p| p.secret_digest == digest)
+            || self.unsure.is_some_and(|unsure| unsure == digest)
     }
 }
 
@@ -131,6 +135,7 @@ mod tests {
             key: &key,
             applied: applied.as_ref(),
             pending: pending.as_ref(),
+            unsure: None,
             settled,
         };
         next(&secret(wanted), Some(now), held)

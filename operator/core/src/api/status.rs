@@ -44,6 +44,10 @@ pub struct RadiusProxyStatus {
     /// The write that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_write: Option<PendingWrite>,
+    /// A keyed digest of a shared secret that AWS may hold instead of the applied one: that of a write whose end cannot be
+    /// told. The proxies accept both until a later write was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsure_secret_digest: Option<String>,
     /// Since when something that AWS should have differs from what it has. Churn settles from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differs_since: Option<Time>,

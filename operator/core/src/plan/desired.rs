@@ -72,6 +72,7 @@ impl Round<'_> {
             key: &self.key,
             applied: self.ledger.applied.as_ref(),
             pending: self.ledger.pending.as_ref(),
+            unsure: self.ledger.unsure_secret.as_deref(),
             settled: completed && self.rotation_ends().is_some_and(|end| self.now >= end),
         };
         Some(rotation::next(&wanted, kept, held))

@@ -31,6 +31,8 @@ pub(crate) struct Ledger {
     pub(crate) trouble: Option<Trouble>,
     pub(crate) drift: Drift,
     pub(crate) last_write: Option<LastWrite>,
+    /// The digest of a secret that AWS may hold instead of the applied one: of a write whose end nobody can tell.
+    pub(crate) unsure_secret: Option<String>,
 }
 
 impl Ledger {
@@ -45,6 +47,7 @@ impl Ledger {
             trouble: status.trouble.clone(),
             drift: status.drift.clone().unwrap_or_default(),
             last_write: status.last_write.clone(),
+            unsure_secret: status.unsure_secret_digest.clone(),
         }
     }
 
@@ -55,6 +58,7 @@ impl Ledger {
         status.trouble = self.trouble;
         status.drift = Some(self.drift).filter(|drift| *drift != Drift::default());
         status.last_write = self.last_write;
+        status.unsure_secret_digest = self.unsure_secret;
     }
 
     /// Takes in how the last write ended and what AWS describes.
@@ -109,12 +113,16 @@ impl Ledger {
         if arrived(&pending, directory) {
             self.accept(pending);
         } else if directory.as_of >= time::after(&pending.time, UNANSWERED) {
+            if cannot_tell(&pending, directory) {
+                self.unsure_secret = Some(pending.secret_digest);
+            }
             self.pending = None;
         }
     }
 
     fn accept(&mut self, pending: PendingWrite) {
         self.pending = None;
+        self.unsure_secret = None;
         self.differs_since = None;
         // A count of Failed goes on over tries; a refusal is over once a call is taken.
         self.trouble.take_if(|trouble| trouble.kind != FAILED);
@@ -273,6 +281,15 @@ fn arrived(pending: &PendingWrite, directory: &Directory) -> bool {
                 && directory.radius_status.is_some()
                 && (pending.shows || directory.radius_status == Some(RadiusStatus::Creating))
         }
+    }
+}
+
+/// Whether a description that does not show that a write arrived does not show either that it did not: AWS names no secret,
+/// a list of one server has one order, and AWS may keep an order of its own. It holds the old secret or the new one.
+fn cannot_tell(pending: &PendingWrite, directory: &Directory) -> bool {
+    match (&pending.settings, &directory.radius_settings) {
+        (Some(sent), Some(have)) => directory.radius_status.is_some() && same(have, sent),
+        _ => false,
     }
 }
 

@@ -144,3 +144,21 @@ fn aws_waits_for_the_slowest_proxy_and_the_status_names_it() {
     world.run_until(|w| settled(w) && w.is_ready());
     assert_eq!(world.aws.writes.len(), 2);
 }
+
+#[test]
+fn after_a_write_whose_end_nobody_learned_a_second_change_waits_until_a_later_write_was_taken() {
+    let mut world = World::new();
+    // The list of one server has one order: nothing that AWS describes tells whether the write arrived.
+    world.proxy.spec.replicas = 1;
+    world.run_until(World::is_ready);
+    world.crash_after_write = true;
+    world.takeover = Duration::from_secs(300);
+    world.set_secret("the second secret");
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.set_secret("the third secret!");
+    world.run_until(|w| w.status().unsure_secret_digest.is_some());
+    world.run_until(|w| secret_of_aws(w) == "the third secret!");
+    assert_eq!(world.aws.writes.len(), 4);
+    world.run_until(|w| settled(w) && w.is_ready());
+    assert_eq!(world.status().unsure_secret_digest, None);
+}
