@@ -34,7 +34,7 @@ unit: ## Unit and property tests
 e2e: ## End-to-end tests on a local three-node cluster
 	@$(XTASK) e2e
 
-judges: ## The simulators, judged by the vendors' own clients
+judges: ## Proxy and simulators, judged by FreeRADIUS and the vendors' own clients
 	@tests/judges/run
 
 generate: ## Writes the CRDs, the chart's copies and the reference pages

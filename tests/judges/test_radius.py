@@ -1,9 +1,7 @@
 """The domain controllers' RADIUS client, judged by a real FreeRADIUS and by pyrad; and the directory that listens to them."""
 
-import os
 import pathlib
 import socket
-import subprocess
 import threading
 
 import boto3
@@ -12,127 +10,18 @@ import pytest
 from pyrad import dictionary, packet, server
 
 from conftest import until
+import freeradius as freeradius_server
+from freeradius import FREERADIUS, SECRET, free_port
 
 ID = "d-0123456789"
-SECRET = "correct horse battery"
-FREERADIUS = os.environ.get("JUDGES_FREERADIUS", "")
 METHODS = ["PAP", "CHAP", "MS-CHAPv1", "MS-CHAPv2"]
-
-
-def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-def write_freeradius(folder: pathlib.Path, port: int, demand: bool):
-    (folder / "dictionary").write_text("$INCLUDE /usr/share/freeradius/dictionary\n")
-    (folder / "users").write_text('alice Cleartext-Password := "pass phrase é"\n    Reply-Message := "Welcome"\n\nDEFAULT Auth-Type := Reject\n    Reply-Message := "Go away"\n')
-    (folder / "radiusd.conf").write_text(
-        f"""
-        prefix = /usr
-        libdir = /usr/lib/freeradius
-        name = judge
-        logdir = {folder}
-        radacctdir = {folder}
-        run_dir = {folder}
-        pidfile = {folder}/judge.pid
-        max_request_time = 5
-        security {{
-            max_attributes = 200
-            reject_delay = 0
-            status_server = yes
-        }}
-        thread pool {{
-            start_servers = 1
-            max_servers = 4
-            min_spare_servers = 1
-            max_spare_servers = 2
-        }}
-        client loopback {{
-            ipaddr = 127.0.0.0/8
-            secret = "{SECRET}"
-            require_message_authenticator = {"yes" if demand else "no"}
-        }}
-        modules {{
-            pap {{
-            }}
-            chap {{
-            }}
-            mschap {{
-                with_ntdomain_hack = yes
-            }}
-            files {{
-                usersfile = {folder}/users
-            }}
-        }}
-        server judge {{
-            listen {{
-                type = auth
-                ipaddr = 127.0.0.1
-                port = {port}
-            }}
-            authorize {{
-                chap
-                mschap
-                files
-                pap
-            }}
-            authenticate {{
-                Auth-Type PAP {{
-                    pap
-                }}
-                Auth-Type CHAP {{
-                    chap
-                }}
-                Auth-Type MS-CHAP {{
-                    mschap
-                }}
-            }}
-            post-auth {{
-                update reply {{
-                    Message-Authenticator := 0x00
-                }}
-                Post-Auth-Type REJECT {{
-                    update reply {{
-                        Message-Authenticator := 0x00
-                    }}
-                }}
-            }}
-        }}
-        """
-    )
-
-
-class FreeRadius:
-    def __init__(self, folder, demand):
-        self.port = free_port()
-        write_freeradius(folder, self.port, demand)
-        self.log = open(folder / "log", "w+")
-        self.process = subprocess.Popen([FREERADIUS, "-f", "-l", "stdout", "-d", folder, "-n", "radiusd", "-x"], stdout=self.log, stderr=self.log)
-
-    def said(self):
-        self.log.flush()
-        return pathlib.Path(self.log.name).read_text()
-
-    def wait(self):
-        def ready():
-            assert self.process.poll() is None, self.said()
-            return "Ready to process requests" in self.said()
-
-        until(ready)
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
 
 
 @pytest.fixture(params=[False, True], ids=["tolerant", "demanding"])
 def freeradius(request, tmp_path):
     if not FREERADIUS:
         pytest.skip("no FreeRADIUS here, and it cannot be installed")
-    running = FreeRadius(tmp_path, request.param)
+    running = freeradius_server.server(tmp_path, request.param)
     running.demands = request.param
     try:
         running.wait()
