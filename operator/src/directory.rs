@@ -41,7 +41,7 @@ pub(crate) struct Surroundings {
     pub(crate) leadership: Leadership,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
-    /// How often domain controllers and tags are asked for.
+    /// How often domain controllers are asked for; tags come more seldom.
     pub(crate) detail_interval: Duration,
 }
 
@@ -149,7 +149,7 @@ impl Directories {
         };
         let result = calls.add_tags(&access.directory_id, tags).await;
         if let Some((group, watch)) = self.place(key) {
-            group.forget_details(&watch);
+            group.forget_tags(&watch);
         }
         result
     }

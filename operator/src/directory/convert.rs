@@ -37,21 +37,26 @@ pub(super) fn has_controllers(description: &DirectoryDescription) -> bool {
     description.r#type() == Some(&DirectoryType::MicrosoftAd)
 }
 
-/// Changes when the domain controllers may have changed.
-pub(super) fn address_print(
-    description: &DirectoryDescription,
-) -> (Vec<String>, Option<i32>, Option<String>) {
-    let mut addresses: Vec<String> = addresses_of(description)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    addresses.sort();
-    let stage = description.stage().map(|stage| stage.as_str().to_owned());
-    (
-        addresses,
-        description.desired_number_of_domain_controllers(),
-        stage,
-    )
+/// What of a description changes when the domain controllers may have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Print {
+    addresses: BTreeSet<IpAddr>,
+    desired: Option<i32>,
+    stage: Option<String>,
+    /// In seconds since 1970.
+    stage_since: Option<i64>,
+}
+
+/// The print of a description.
+pub(super) fn print(description: &DirectoryDescription) -> Print {
+    Print {
+        addresses: addresses_of(description),
+        desired: description.desired_number_of_domain_controllers(),
+        stage: description.stage().map(|stage| stage.as_str().to_owned()),
+        stage_since: description
+            .stage_last_updated_date_time()
+            .map(aws_sdk_directory::primitives::DateTime::secs),
+    }
 }
 
 /// A directory as decisions see it.

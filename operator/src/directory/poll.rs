@@ -217,10 +217,15 @@ impl Group {
         self.wake.notify_one();
     }
 
-    pub(super) fn forget_details(&self, watch: &WatchKey) {
+    pub(super) fn forget_tags(&self, watch: &WatchKey) {
         if let Some(watched) = self.lock().get_mut(watch) {
-            watched.known.forget();
+            watched.known.forget_tags();
         }
+    }
+
+    /// How many directories are asked about.
+    fn size(&self) -> usize {
+        self.lock().len()
     }
 
     fn next_due(&self, now: Instant) -> Option<Instant> {
@@ -353,12 +358,13 @@ async fn ask(group: &Group, sessions: &Sessions, around: &Surroundings, batch: V
         .map(|(asked, _)| asked.watch.directory.as_str())
         .collect();
     let answers = round::describe(calls, &ids, &|id| failed.contains(id)).await;
+    let interval = round::detail_interval(around.detail_interval, group.size(), sessions.calls_per_second);
     for (asked, session) in &ready {
         let calls = Calls {
             session,
             metrics: &around.metrics,
         };
-        answer(group, around, calls, asked, &answers, (sent, as_of)).await;
+        answer(group, around, calls, asked, &answers, (sent, as_of, interval)).await;
     }
 }
 
@@ -368,18 +374,15 @@ async fn answer(
     calls: Calls<'_>,
     asked: &Asked,
     answers: &HashMap<String, Result<DirectoryDescription, AwsFailure>>,
-    (sent, as_of): (Instant, Timestamp),
+    (sent, as_of, interval): (Instant, Timestamp, Duration),
 ) {
     let mut known = asked.known.clone();
     let answer = match answers.get(&asked.watch.directory) {
         None => return,
         Some(Err(failure)) => Err(failure.clone()),
-        Some(Ok(description)) => {
-            let interval = around.detail_interval;
-            round::details(calls, description, &mut known, Instant::now(), interval)
-                .await
-                .map(|()| convert::directory(description, &known.details, as_of))
-        }
+        Some(Ok(description)) => round::details(calls, description, &mut known, Instant::now(), interval)
+            .await
+            .map(|()| convert::directory(description, &known.details, as_of)),
     };
     group.tell(around, &asked.watch, sent, Some(known), answer);
 }

@@ -14,29 +14,47 @@ use super::failure;
 const MOST_IDS: usize = 100;
 /// Domain controllers that come or go are looked at again after this.
 const CHANGING: Duration = Duration::from_secs(30);
+/// Tags are asked for every so many times as seldom as domain controllers: nobody waits for them.
+const TAGS: u32 = 10;
+
+/// How often the domain controllers of each directory are asked for, when so many directories share the calls of a
+/// region and role. Each costs a call, so that they take at most half of the calls, and come more seldom instead.
+pub(super) fn detail_interval(wanted: Duration, directories: usize, calls_per_second: u32) -> Duration {
+    let directories = u32::try_from(directories).unwrap_or(u32::MAX);
+    let fair = Duration::from_secs(1).saturating_mul(directories) * 2 / calls_per_second.max(1);
+    wanted.max(fair)
+}
 
 /// What was asked for beside the description, and when.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     pub(super) details: Details,
-    at: Option<Instant>,
-    print: Option<(Vec<String>, Option<i32>, Option<String>)>,
+    controllers_at: Option<Instant>,
+    tags_at: Option<Instant>,
+    print: Option<convert::Print>,
 }
 
 impl Known {
     /// Tags were written.
-    pub(super) const fn forget(&mut self) {
-        self.at = None;
+    pub(super) const fn forget_tags(&mut self) {
+        self.tags_at = None;
     }
 
-    fn due(&self, description: &DirectoryDescription, now: Instant, interval: Duration) -> bool {
+    fn points_to_a_change(&self, description: &DirectoryDescription) -> bool {
+        self.print.as_ref() != Some(&convert::print(description))
+    }
+
+    fn controllers_due(&self, description: &DirectoryDescription, now: Instant, interval: Duration) -> bool {
         let wait = if self.details.changing {
             interval.min(CHANGING)
         } else {
             interval
         };
-        self.print.as_ref() != Some(&convert::address_print(description))
-            || self.at.is_none_or(|at| now >= at + wait)
+        self.points_to_a_change(description) || self.controllers_at.is_none_or(|at| now >= at + wait)
+    }
+
+    fn tags_due(&self, description: &DirectoryDescription, now: Instant, interval: Duration) -> bool {
+        self.points_to_a_change(description) || self.tags_at.is_none_or(|at| now >= at + interval * TAGS)
     }
 }
 
@@ -123,30 +141,93 @@ pub(super) async fn details(
         known.details = Details::default();
         return Ok(());
     }
-    if !known.due(description, now, interval) {
-        return Ok(());
-    }
-    if convert::has_controllers(description) {
+    let tags_due = known.tags_due(description, now, interval);
+    if convert::has_controllers(description) && known.controllers_due(description, now, interval) {
         match calls.controllers(id).await {
             Ok(found) => {
                 let desired = description.desired_number_of_domain_controllers();
                 (known.details.controllers, known.details.changing) = convert::controllers(&found, desired);
             }
             Err(failed) if failed.class == AwsErrorClass::Unsupported => known.details.controllers.clear(),
-            Err(failed) if known.at.is_none() => return Err(failed),
+            Err(failed) if known.controllers_at.is_none() => return Err(failed),
             Err(failed) => {
                 tracing::warn!(directory = id, %failed, "keeping the domain controllers that were known");
             }
         }
+        known.controllers_at = Some(now);
     }
-    known.details.tags = match calls.tags(id).await {
-        Ok(tags) => Some(tags),
-        Err(failed) => {
-            tracing::warn!(directory = id, %failed, "could not read the directory's tags");
-            None
-        }
-    };
-    known.at = Some(now);
-    known.print = Some(convert::address_print(description));
+    if tags_due {
+        known.details.tags = match calls.tags(id).await {
+            Ok(tags) => Some(tags),
+            Err(failed) => {
+                tracing::warn!(directory = id, %failed, "could not read the directory's tags");
+                None
+            }
+        };
+        known.tags_at = Some(now);
+    }
+    known.print = Some(convert::print(description));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn description() -> aws_sdk_directory::types::builders::DirectoryDescriptionBuilder {
+        DirectoryDescription::builder()
+            .dns_ip_addrs("10.0.0.1")
+            .desired_number_of_domain_controllers(2)
+    }
+
+    fn known(at: Instant) -> Known {
+        Known {
+            controllers_at: Some(at),
+            tags_at: Some(at),
+            print: Some(convert::print(&description().build())),
+            ..Known::default()
+        }
+    }
+
+    #[test]
+    fn domain_controllers_are_asked_for_each_interval_and_tags_more_seldom() {
+        let (at, description) = (Instant::now(), description().build());
+        let known = known(at);
+        assert!(!known.controllers_due(&description, at + 29 * S, 30 * S));
+        assert!(known.controllers_due(&description, at + 30 * S, 30 * S));
+        assert!(!known.tags_due(&description, at + 299 * S, 30 * S));
+        assert!(known.tags_due(&description, at + 300 * S, 30 * S));
+    }
+
+    #[test]
+    fn both_are_asked_for_at_once_when_the_description_points_to_a_change() {
+        let at = Instant::now();
+        for changed in [
+            description().dns_ip_addrs("10.0.0.2"),
+            description().desired_number_of_domain_controllers(3),
+            description().stage_last_updated_date_time(aws_sdk_directory::primitives::DateTime::from_secs(9)),
+        ] {
+            let changed = changed.build();
+            assert!(known(at).controllers_due(&changed, at, 300 * S));
+            assert!(known(at).tags_due(&changed, at, 300 * S));
+        }
+    }
+
+    #[test]
+    fn domain_controllers_that_come_or_go_are_looked_at_again_soon() {
+        let (at, description) = (Instant::now(), description().build());
+        let mut known = known(at);
+        known.details.changing = true;
+        assert!(known.controllers_due(&description, at + 30 * S, 600 * S));
+        assert!(!known.tags_due(&description, at + 30 * S, 600 * S));
+    }
+
+    #[test]
+    fn many_directories_share_half_of_the_calls_that_are_allowed() {
+        assert_eq!(detail_interval(30 * S, 20, 4), 30 * S);
+        assert_eq!(detail_interval(30 * S, 1000, 4), 500 * S);
+        assert_eq!(detail_interval(30 * S, 0, 0), 30 * S);
+    }
 }

@@ -33,7 +33,7 @@ type RegionAndRole = (String, Option<String>);
 /// Makes sessions and keeps them.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    calls_per_second: u32,
+    pub(super) calls_per_second: u32,
     kept: Mutex<HashMap<Account, Arc<Session>>>,
     paces: Mutex<HashMap<RegionAndRole, Arc<Pace>>>,
     /// One configuration for each region, with the operator's own credentials.
