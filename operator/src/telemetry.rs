@@ -4,18 +4,18 @@ use std::io::IsTerminal as _;
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
 use crate::settings::LogFormat;
 
-/// Sends logs to standard error.
+/// Sends logs to standard error. `RUST_LOG` says what is logged (`debug`, `info,radius_mfa_operator=debug`); `info` when
+/// it says nothing.
 pub(crate) fn start(format: LogFormat) {
-    let chosen = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy();
+    let chosen = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    let chosen = chosen.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let filter = chosen.and(filter_fn(|metadata| {
         may_be_logged(metadata.target(), *metadata.level())
     }));

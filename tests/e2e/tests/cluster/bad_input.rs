@@ -1,6 +1,6 @@
 //! Bad input: each shows as a condition with its own reason and a next step, and heals when the cause is gone.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{BOB, World, world};
 
@@ -28,6 +28,29 @@ fn directory(world: &World, id: &str, kind: &str) {
     let spec =
         json!({"type": kind, "name": "bad.example.com", "static_controllers": [{"address": "10.9.9.9"}]});
     world.simulators.directory().put_directory(id, &spec).unwrap();
+}
+
+/// Faults of the simulated AWS, gone when this goes, also when a test fails: the next one shall not suffer from it.
+struct Faults<'a>(&'a World);
+
+impl<'a> Faults<'a> {
+    fn set(world: &'a World, faults: &Value) -> Self {
+        let set = Self(world);
+        set.change(faults);
+        set
+    }
+
+    fn change(&self, faults: &Value) {
+        self.0.simulators.directory().set_faults(faults).unwrap();
+    }
+}
+
+impl Drop for Faults<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.simulators.directory().set_faults(&json!([])) {
+            eprintln!("the faults are still there: {error:#}");
+        }
+    }
 }
 
 /// Removes a RadiusProxy that a test made.
@@ -141,17 +164,16 @@ fn what_aws_refuses_is_told_and_heals() {
     world.kubectl.ensure_namespace(NS).unwrap();
     let id = "d-90670000b4";
     directory(world, id, "MicrosoftAD");
-    let simulator = world.simulators.directory();
     world.kubectl.apply(&grant("refused", NS, id)).unwrap();
     let fault =
         |code: &str| json!([{"operation": "EnableRadius", "directory": id, "kind": "error", "code": code}]);
-    simulator.set_faults(&fault("AccessDeniedException")).unwrap();
+    let faults = Faults::set(world, &fault("AccessDeniedException"));
     world.kubectl.apply(&totp_proxy("refused", NS, id)).unwrap();
     let message = world.reason(NS, "refused", "Registered", "False", "AwsAccessDenied");
     assert!(message.contains("ds:EnableRadius"), "{message}");
-    simulator.set_faults(&fault("ThrottlingException")).unwrap();
+    faults.change(&fault("ThrottlingException"));
     world.reason(NS, "refused", "Registered", "False", "AwsThrottled");
-    simulator.set_faults(&json!([])).unwrap();
+    drop(faults);
     world
         .kubectl
         .wait_for_condition(NS, "rp/refused", "Ready", crate::world::PATIENCE)
@@ -204,13 +226,13 @@ fn wrong_credentials_of_the_operator_are_told_and_heal() {
     world.kubectl.apply(&grant("credentials", NS, id)).unwrap();
     let fault = json!([{"operation": "*", "directory": id, "kind": "error", "code": "UnrecognizedClientException"},
         {"operation": "DescribeDirectories", "kind": "error", "code": "UnrecognizedClientException"}]);
-    world.simulators.directory().set_faults(&fault).unwrap();
+    let faults = Faults::set(world, &fault);
     world.kubectl.apply(&totp_proxy("credentials", NS, id)).unwrap();
-    let message = world.reason(NS, "credentials", "Accepted", "Unknown", "NoAwsCredentials");
+    let message = world.reason(NS, "credentials", "Accepted", "Unknown", "AwsCredentialsInvalid");
     assert!(message.to_lowercase().contains("credentials"), "{message}");
     // Those that are registered stay so: their proxies go on answering.
     assert_eq!(world.login("dc-0", "alice", "push").outcome, "accept");
-    world.simulators.directory().set_faults(&json!([])).unwrap();
+    drop(faults);
     world
         .kubectl
         .wait_for_condition(NS, "rp/credentials", "Ready", crate::world::PATIENCE)
