@@ -16,7 +16,7 @@ demo: ## The whole product on a real cluster, step by step; the cluster is left 
 demo-down: ## Ends what `make demo` left running
 	@$(XTASK) demo-down --cluster $(CLUSTER)
 
-test: ## Everything CI runs: format, lints, unit tests, generated files, licences, chart, judges
+test: ## Everything CI runs: format, lints, unit tests, generated files, licences, chart, judges, end to end
 	@$(XTASK) test
 
 clean-up: ## Removes what an interrupted run left: clusters, processes, mounts, links
