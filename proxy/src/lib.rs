@@ -9,6 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod enrol;
 pub mod error;
+pub mod kubernetes;
 pub mod load;
 pub mod logging;
 pub mod metrics;

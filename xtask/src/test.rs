@@ -72,6 +72,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             continue;
         }
         println!("\n== {name}: {program} {}", args.join(" "));
+        if name == "unit" {
+            local_cluster::ensure_for_unit_tests(&local_cluster::Console::new())?;
+        }
         let begun = Instant::now();
         let mut command = Command::new(program);
         command.args(args).current_dir(crate::repository());

@@ -280,6 +280,7 @@ fn provider(provider: &ProviderSpec) -> file::Provider {
     file::Provider::Totp(file::Totp {
         seed_folders: vec![SEEDS_FOLDER.to_owned()],
         skew_steps: provider.totp.as_ref().map_or(1, |totp| totp.skew_steps),
+        used_codes: file::UsedCodes::default(),
     })
 }
 

@@ -146,7 +146,11 @@ impl Check<'_> {
             .map(|key| DigestKey::new(key.expose().to_vec()));
         let clients = self.clients(&file.clients);
         let policy = self.policy(&file.policy);
-        let provider = self.provider(&file.provider, server.provider_host_suffixes.as_deref());
+        let provider = self.provider(
+            &file.provider,
+            server.provider_host_suffixes.as_deref(),
+            server.digest_key_file.is_some(),
+        );
         Some(Config {
             listen,
             admin,

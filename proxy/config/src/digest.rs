@@ -17,6 +17,17 @@ impl DigestKey {
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Secret::new(bytes))
     }
+
+    /// A key for another purpose, 32 bytes, from which this one cannot be found: HMAC-SHA-256 of the purpose.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Secret {
+        // As in `ConfigDigest::compute`, the error cannot happen.
+        let mac = Hmac::<Sha256>::new_from_slice(self.0.expose());
+        Secret::new(mac.map_or_else(
+            |_| Vec::new(),
+            |mac| mac.chain_update(purpose).finalize().into_bytes().to_vec(),
+        ))
+    }
 }
 
 /// HMAC-SHA-256 over a configuration file and every file that it names.

@@ -9,8 +9,8 @@ use crate::ParseError;
 mod provider;
 
 pub use provider::{
-    Duo, DuoFactor, FailMode, Okta, OktaCredentials, OktaFactor, Provider, SignatureVersion, Totp, Upstream,
-    UpstreamServer,
+    Duo, DuoFactor, FailMode, KubernetesStore, Okta, OktaCredentials, OktaFactor, Provider, RedisStore,
+    SignatureVersion, StoreOutage, Totp, Upstream, UpstreamServer, UsedCodes,
 };
 
 /// The whole file.

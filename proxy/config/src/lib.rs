@@ -16,8 +16,9 @@ pub use check::{Contents, DEFAULT_PROVIDER_HOST_SUFFIXES};
 pub use digest::{ConfigDigest, DigestKey};
 pub use error::{ParseError, Problem, Problems};
 pub use model::{
-    ApiHost, CaseRule, Client, ClientName, Config, Duo, DuoFactor, Exempt, FailMode, Limits,
-    MessageAuthenticatorPolicy, Okta, OktaCredentials, OktaFactor, Policy, Provider, RecordSink, SeedFile,
-    SignatureVersion, Totp, TypedText, Upstream, UpstreamServer, UserNameRule,
+    ApiHost, CaseRule, Client, ClientName, CodeStore, Config, Duo, DuoFactor, Exempt, FailMode, Limits,
+    MessageAuthenticatorPolicy, Okta, OktaCredentials, OktaFactor, Policy, Provider, RecordSink, Redis,
+    SeedFile, SignatureVersion, StoreOutage, Totp, TypedText, Upstream, UpstreamServer, UsedCodes,
+    UserNameRule,
 };
 pub use secret::{Secret, SharedSecret, SharedSecretError};

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 pub use crate::file::{
     DuoFactor, FailMode, MessageAuthenticator as MessageAuthenticatorPolicy, OktaFactor, SignatureVersion,
+    StoreOutage,
 };
 use crate::{DigestKey, Secret, SharedSecret};
 
@@ -211,6 +212,50 @@ pub struct Totp {
     pub seeds: Vec<SeedFile>,
     /// Accepted steps before and after the present one, 0 to 10.
     pub skew_steps: u32,
+    /// Where used codes are remembered.
+    pub used_codes: UsedCodes,
+}
+
+/// Where used codes are remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedCodes {
+    /// The store; with any but the memory there is a digest key.
+    pub store: CodeStore,
+    /// What becomes of a right code while the store cannot be asked.
+    pub when_unavailable: StoreOutage,
+}
+
+/// A store of used codes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CodeStore {
+    /// The memory of this process.
+    Memory,
+    /// ConfigMaps of the pod's own namespace.
+    Kubernetes {
+        /// Their names, 1 to 64.
+        config_maps: Vec<String>,
+    },
+    /// A server of Redis' protocol.
+    Redis(Redis),
+}
+
+/// A server of Redis' protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redis {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Whether it is spoken to over TLS.
+    pub tls: bool,
+    /// PEM certificates trusted instead of the system's.
+    pub ca_bundle: Option<String>,
+    /// The user, where it is not the default one.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The number of the database.
+    pub database: u32,
 }
 
 /// A file with seeds. The lines are parsed by the provider, so that one bad line costs one user and not all.
@@ -274,6 +319,34 @@ pub struct UserNameRule {
     pub case: CaseRule,
     /// Longest accepted name in bytes, 1 to 253.
     pub max_bytes: usize,
+}
+
+impl UserNameRule {
+    /// Normalises a name as a client sent it, or as a seed or an exemption writes it: white space around it is left
+    /// out, then the domain and upper case, if the rule says so.
+    ///
+    /// `None` when the name is longer than the rule allows, or nothing is left of it.
+    #[must_use]
+    pub fn normalise(&self, name: &str) -> Option<String> {
+        if name.len() > self.max_bytes {
+            return None;
+        }
+        let mut rest = name.trim();
+        if self.strip_domain {
+            // A NetBIOS domain ends at the first backslash, a UPN's suffix begins at the last at sign: the user's own
+            // part can hold the other character of each.
+            if let Some((_, user)) = rest.split_once('\\') {
+                rest = user;
+            } else if let Some((user, _)) = rest.rsplit_once('@') {
+                rest = user;
+            }
+        }
+        let name = match self.case {
+            CaseRule::Lower => rest.trim().to_lowercase(),
+            CaseRule::Keep => rest.trim().to_owned(),
+        };
+        (!name.is_empty()).then_some(name)
+    }
 }
 
 /// What becomes of upper case in a user name.

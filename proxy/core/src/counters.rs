@@ -107,6 +107,8 @@ closed_set! {
         ProviderBypass => "provider_bypass",
         /// A user was accepted because the provider could not be asked and the fail mode is `safe`.
         FailOpen => "fail_open",
+        /// A user was accepted by a code of which the shared store could not tell whether it was used before.
+        OncePerPod => "once_per_pod",
         /// Refused: too many requests of one client address.
         ThrottledClient => "throttled_client",
         /// Refused: too many logins of one user.

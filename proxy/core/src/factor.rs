@@ -145,6 +145,8 @@ pub enum Basis {
     Exempt,
     /// The provider could not be asked, and the fail mode is `safe`.
     FailOpen,
+    /// The factor was proved by a code, but that it was not used elsewhere before could not be asked.
+    OncePerPod,
 }
 
 /// Why a login was refused, and what the user is told.
@@ -294,6 +296,7 @@ impl Basis {
             Self::ProviderBypass => "provider_bypass",
             Self::Exempt => "exempt",
             Self::FailOpen => "fail_open",
+            Self::OncePerPod => "once_per_pod",
         }
     }
 }

@@ -1,39 +1,21 @@
 //! User names, normalised: `DOMAIN\u`, `u@domain` and `u` can be one user.
 
-use proxy_config::{CaseRule, UserNameRule};
+use proxy_config::UserNameRule;
 
 use crate::factor::UserName;
 
 impl UserName {
-    /// Normalises a name as a client sent it, or as a seed or an exemption writes it: white space around it is left
-    /// out, then the domain and upper case, if the rule says so.
-    ///
-    /// `None` when the name is longer than the rule allows, or nothing is left of it.
+    /// Normalises a name by [`UserNameRule::normalise`].
     #[must_use]
     pub fn normalise(name: &str, rule: &UserNameRule) -> Option<Self> {
-        if name.len() > rule.max_bytes {
-            return None;
-        }
-        let mut rest = name.trim();
-        if rule.strip_domain {
-            // A NetBIOS domain ends at the first backslash, a UPN's suffix begins at the last at sign: the user's own
-            // part can hold the other character of each.
-            if let Some((_, user)) = rest.split_once('\\') {
-                rest = user;
-            } else if let Some((user, _)) = rest.rsplit_once('@') {
-                rest = user;
-            }
-        }
-        let name = match rule.case {
-            CaseRule::Lower => rest.trim().to_lowercase(),
-            CaseRule::Keep => rest.trim().to_owned(),
-        };
-        (!name.is_empty()).then_some(Self(name))
+        rule.normalise(name).map(Self)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proxy_config::CaseRule;
+
     use super::*;
 
     const RULE: UserNameRule = UserNameRule {

@@ -17,6 +17,8 @@ pub enum Step {
     Auth,
     /// The one that asks what became of it.
     Status,
+    /// The one that marks a code as used.
+    Store,
     /// A call outside a login: time, credentials.
     Check,
 }
@@ -29,6 +31,7 @@ impl Step {
             Self::Preauth => "preauth",
             Self::Auth => "auth",
             Self::Status => "status",
+            Self::Store => "store",
             Self::Check => "check",
         }
     }

@@ -81,7 +81,8 @@ impl Transports {
     }
 }
 
-fn tls(ca_bundle: Option<&str>) -> Result<rustls::ClientConfig, Error> {
+/// How TLS is spoken: certificates of `ca_bundle` (PEM), else of the system.
+pub(crate) fn tls(ca_bundle: Option<&str>) -> Result<rustls::ClientConfig, Error> {
     let mut roots = rustls::RootCertStore::empty();
     match ca_bundle {
         Some(pem) => {

@@ -95,8 +95,10 @@ pub struct Shared {
     pub transports: http::Transports,
     /// Upstream servers, kept while address, secret and rules stay.
     pub upstreams: radius::Upstreams,
-    /// Which TOTP codes were used.
+    /// Which TOTP codes this process has seen.
     pub used_codes: Arc<totp::UsedCodes>,
+    /// Which TOTP codes all proxies have seen.
+    pub code_stores: totp::store::Stores,
     /// Who typed wrong TOTP codes.
     pub failures: Arc<totp::Failures>,
 }
@@ -110,6 +112,7 @@ impl Shared {
             transports: http::Transports::default(),
             upstreams: radius::Upstreams::default(),
             used_codes: Arc::default(),
+            code_stores: totp::store::Stores::default(),
             failures: Arc::default(),
         }
     }
@@ -122,7 +125,10 @@ impl Shared {
 pub fn build(config: &Config, shared: &Shared) -> Result<Arc<dyn Provider>, Error> {
     match &config.provider {
         ProviderConfig::Duo(duo) => Ok(Arc::new(duo::Duo::new(duo, config.application.clone(), shared)?)),
-        ProviderConfig::Totp(totp) => Ok(Arc::new(totp::Totp::new(totp, config.policy.user_names, shared))),
+        ProviderConfig::Totp(totp) => {
+            let (names, key) = (config.policy.user_names, config.digest_key.as_ref());
+            Ok(Arc::new(totp::Totp::new(totp, names, key, shared)))
+        }
         ProviderConfig::Radius(upstream) => Ok(Arc::new(radius::Upstream::new(upstream, shared)?)),
         ProviderConfig::Okta(okta) => Ok(Arc::new(okta::Okta::new(okta, shared)?)),
     }

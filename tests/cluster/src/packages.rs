@@ -21,6 +21,8 @@ pub(crate) struct Package {
 #[derive(Debug, Clone, Copy)]
 enum Sign {
     Program(&'static str),
+    /// Any of these programs.
+    AnyProgram(&'static [&'static str]),
     /// Any of these files.
     File(&'static [&'static str]),
 }
@@ -70,10 +72,26 @@ pub(crate) const IMAGES: &[Package] = &[
     },
 ];
 
+/// What the proxy's own tests talk to.
+const PROXY_TESTS: &[Package] = &[Package {
+    name: "redis-server",
+    sign: Sign::AnyProgram(&["valkey-server", "redis-server"]),
+    services: &["redis-server.service"],
+}];
+
+/// Installs what `cargo test` needs beside cargo: a server of Redis' protocol. None of it is started.
+///
+/// # Errors
+/// It is missing and cannot be installed.
+pub fn ensure_for_unit_tests(progress: &dyn Progress) -> Result<(), Error> {
+    ensure(PROXY_TESTS, progress)
+}
+
 impl Package {
     fn is_there(&self) -> bool {
         match self.sign {
             Sign::Program(name) => which(name).is_some(),
+            Sign::AnyProgram(names) => names.iter().any(|name| which(name).is_some()),
             Sign::File(paths) => paths.iter().any(|path| Path::new(path).exists()),
         }
     }

@@ -1,18 +1,26 @@
 //! `[provider.*]` checked.
 
 use crate::file;
-use crate::model::{ApiHost, Duo, Okta, OktaCredentials, Provider, SeedFile, Totp, Upstream, UpstreamServer};
+use crate::model::{ApiHost, Duo, Okta, OktaCredentials, Provider, Upstream, UpstreamServer};
 
 use super::{Check, DEFAULT_PROVIDER_HOST_SUFFIXES};
 
+mod totp;
+
 impl Check<'_> {
-    pub(super) fn provider(&mut self, raw: &file::Provider, suffixes: Option<&[String]>) -> Option<Provider> {
+    /// `keyed` says whether the file names a digest key.
+    pub(super) fn provider(
+        &mut self,
+        raw: &file::Provider,
+        suffixes: Option<&[String]>,
+        keyed: bool,
+    ) -> Option<Provider> {
         let default = DEFAULT_PROVIDER_HOST_SUFFIXES.map(str::to_owned);
         let suffixes = suffixes.unwrap_or(&default);
         match raw {
             file::Provider::Duo(raw) => self.duo(raw, suffixes).map(Provider::Duo),
             file::Provider::Okta(raw) => self.okta(raw, suffixes).map(Provider::Okta),
-            file::Provider::Totp(raw) => Some(Provider::Totp(self.totp(raw))),
+            file::Provider::Totp(raw) => self.totp(raw, keyed).map(Provider::Totp),
             file::Provider::Radius(raw) => Some(Provider::Radius(self.upstream(raw))),
         }
     }
@@ -84,27 +92,6 @@ impl Check<'_> {
         })
     }
 
-    fn totp(&mut self, raw: &file::Totp) -> Totp {
-        if raw.seed_folders.is_empty() {
-            self.problem(
-                "provider.totp.seed_folders",
-                "is empty; name at least one folder of otpauth:// URIs",
-            );
-        }
-        let skew_steps = self.range("provider.totp.skew_steps", raw.skew_steps, 0..=10);
-        let prefixes: Vec<String> = raw.seed_folders.iter().map(|f| format!("{f}/")).collect();
-        let seeds = self
-            .contents
-            .iter()
-            .filter(|(path, _)| prefixes.iter().any(|prefix| path.starts_with(prefix.as_str())))
-            .map(|(path, text)| SeedFile {
-                path: path.clone(),
-                text: text.clone(),
-            })
-            .collect();
-        Totp { seeds, skew_steps }
-    }
-
     fn upstream(&mut self, raw: &file::Upstream) -> Upstream {
         if !(1..=8).contains(&raw.servers.len()) {
             let message = format!("names {} servers; it must be 1 to 8", raw.servers.len());
@@ -130,12 +117,7 @@ impl Check<'_> {
     fn upstream_server(&mut self, i: usize, raw: &file::UpstreamServer) -> Option<UpstreamServer> {
         let at = |field: &str| format!("provider.radius.servers[{i}].{field}");
         let secret = self.shared_secret(at("secret_file"), &raw.secret_file);
-        let parts = raw.address.rsplit_once(':').and_then(|(host, port)| {
-            let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            (!host.is_empty()).then(|| (host.to_owned(), port))
-        });
-        let Some((host, port)) = parts else {
+        let Some((host, port)) = host_and_port(&raw.address) else {
             self.problem(
                 at("address"),
                 format!("is {:?}; write host:port, such as 10.0.0.5:1812", raw.address),
@@ -207,6 +189,14 @@ impl Check<'_> {
         }
         Some(text.to_owned())
     }
+}
+
+/// `host:port`, an IPv6 address in brackets.
+fn host_and_port(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
 fn is_link_local(host: &str) -> bool {

@@ -136,3 +136,41 @@ fn the_files_of_a_seed_folder_are_seeds() {
     assert_eq!(totp.seeds.len(), 1);
     assert_eq!(totp.seeds[0].path, "s/a");
 }
+
+#[test]
+fn a_store_of_used_codes_needs_a_key_and_is_one_of_two() {
+    let totp = |server: &str, store: &str| {
+        format!(
+            "{server}\n[provider.totp]\nseed_folders = [\"s\"]\n{store}\n[[clients]]\nname = \"vpn\"\n\
+             networks = [\"10.0.0.1\"]\nsecret_files = [\"secret\"]"
+        )
+    };
+    let key = "[server]\ndigest_key_file = \"skey\"";
+    let kubernetes = "[provider.totp.used_codes.kubernetes]\nconfig_maps = [\"a\", \"b\"]";
+    let redis = "[provider.totp.used_codes.redis]\naddress = \"[fd00::1]:6379\"\npassword_file = \"ikey\"";
+    assert!(problems(&totp("", kubernetes))[0].contains("server.digest_key_file"));
+    let both = problems(&totp(key, &format!("{kubernetes}\n{redis}")));
+    assert!(both[0].contains("one store must decide"), "{both:?}");
+    let checked = |text: &str| {
+        let file = ConfigFile::parse(text).unwrap();
+        match Config::check(&file, &contents()).unwrap().provider {
+            crate::Provider::Totp(totp) => totp.used_codes,
+            other => panic!("{}", other.name()),
+        }
+    };
+    let store = checked(&totp(key, redis)).store;
+    let crate::CodeStore::Redis(redis) = store else {
+        panic!("{store:?}");
+    };
+    assert_eq!(
+        (redis.host.as_str(), redis.port, redis.tls),
+        ("fd00::1", 6379, true)
+    );
+    assert_eq!(redis.password.unwrap().expose(), b"DIXXXXXXXXXXXXXXXXXX");
+    assert_eq!(checked(&totp("", "")).store, crate::CodeStore::Memory);
+    let deny = "[provider.totp.used_codes]\nwhen_unavailable = \"deny\"";
+    assert_eq!(
+        checked(&totp("", deny)).when_unavailable,
+        crate::StoreOutage::Deny
+    );
+}

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::NamedFile;
 
+mod totp;
+
+pub use totp::{KubernetesStore, RedisStore, StoreOutage, Totp, UsedCodes};
+
 /// Exactly one of the four tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -30,7 +34,7 @@ impl Provider {
                     vec![NamedFile::File(private_key_file.clone())]
                 }
             },
-            Self::Totp(totp) => totp.seed_folders.iter().cloned().map(NamedFile::Folder).collect(),
+            Self::Totp(totp) => totp.named_files(),
             Self::Radius(upstream) => upstream
                 .servers
                 .iter()
@@ -194,21 +198,6 @@ pub enum OktaFactor {
     Sms,
     /// A code by telephone.
     Call,
-}
-
-/// `[provider.totp]`: RFC 6238 codes, checked by the proxy itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Totp {
-    /// Folders whose files hold otpauth:// URIs, one a line.
-    pub seed_folders: Vec<String>,
-    /// How many time steps before and after the present one are accepted, 0 to 10.
-    #[serde(default = "default_skew")]
-    pub skew_steps: u32,
-}
-
-const fn default_skew() -> u32 {
-    1
 }
 
 /// `[provider.radius]`: another RADIUS server decides.

@@ -111,6 +111,7 @@ impl Engine {
             Some(Basis::Exempt) => self.counters.happened(Event::Exempt),
             Some(Basis::ProviderBypass) => self.counters.happened(Event::ProviderBypass),
             Some(Basis::FailOpen) => self.counters.happened(Event::FailOpen),
+            Some(Basis::OncePerPod) => self.counters.happened(Event::OncePerPod),
             Some(Basis::Factor) | None => {}
         }
         out.records.push(LoginRecord {

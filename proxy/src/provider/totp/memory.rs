@@ -8,6 +8,8 @@ use super::seeds::Seed;
 
 /// How far a user's clock may be off beyond the accepted window, in steps, once that was learned (RFC 6238 section 6).
 const MAX_DRIFT: i64 = 10;
+/// How long it is remembered how far a clock is off, in seconds after the last login.
+const DRIFT_KEPT: u64 = 90 * 86_400;
 /// The map is swept when it has doubled since the last sweep, and is at least so large.
 const SWEEP_FROM: usize = 1024;
 /// Wrong codes without a wait.
@@ -43,6 +45,15 @@ struct UsedStep {
     drift: i8,
 }
 
+/// When no code of a step can be valid any more, in seconds since the epoch, however far the user's clock is off.
+pub(super) fn forget_at(step: u64, seed: &Seed, skew: u32) -> u64 {
+    let reach = u64::from(skew)
+        .saturating_add(MAX_DRIFT.unsigned_abs())
+        .saturating_add(2);
+    step.saturating_add(reach)
+        .saturating_mul(u64::from(seed.period.max(1)))
+}
+
 impl UsedCodes {
     /// How many steps the user's clock was ahead (or behind, when negative) at the last login.
     #[must_use]
@@ -66,12 +77,9 @@ impl UsedCodes {
             .unwrap_or(i64::MAX)
             .saturating_sub(i64::try_from(now / period).unwrap_or(i64::MAX))
             .clamp(-MAX_DRIFT, MAX_DRIFT);
-        let reach = u64::from(skew)
-            .saturating_add(MAX_DRIFT.unsigned_abs())
-            .saturating_add(2);
         let last = UsedStep {
             step,
-            forget_at: step.saturating_add(reach).saturating_mul(period),
+            forget_at: forget_at(step, seed, skew),
             drift: i8::try_from(drift).unwrap_or(0),
         };
         used.by_seed.insert(hash, last);
@@ -106,7 +114,7 @@ impl Used {
             return;
         }
         self.by_seed
-            .retain(|_, last| last.forget_at > now || last.drift != 0);
+            .retain(|_, last| last.forget_at > now || (last.drift != 0 && last.forget_at + DRIFT_KEPT > now));
         self.sweep_at = self.by_seed.len().saturating_mul(2);
     }
 }

@@ -1,18 +1,23 @@
 //! RFC 6238 codes, checked by the proxy itself against seeds from files.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use proxy_config::{Secret, UserNameRule};
+use proxy_config::{Secret, StoreOutage, UserNameRule};
 use proxy_core::factor::{
-    Approval, Basis, Credential, Factor, FactorRequest, RefusalReason, ResponseCheck, UserName, Verdict,
+    Approval, Basis, Credential, Factor, FactorRequest, RefusalReason, ResponseCheck, Verdict,
 };
 
+use self::store::{Claim, Outcome, Owner, Store};
+use super::fault::{Fault, FaultClass, Step};
 use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
+use crate::metrics::ProviderMetrics;
 
 mod code;
 mod memory;
 mod seeds;
+pub mod store;
 mod uri;
 
 pub use code::{Algorithm, Code, Digits};
@@ -26,20 +31,50 @@ pub struct Totp {
     skew: u32,
     used: Arc<UsedCodes>,
     failures: Arc<Failures>,
+    /// What all proxies remember together; `None` for one that serves alone.
+    store: Option<Arc<dyn Store>>,
+    /// What makes owners in the store unreadable.
+    store_key: Secret,
+    when_unavailable: StoreOutage,
+    /// How the last call to the store went.
+    store_is_well: AtomicBool,
+    metrics: ProviderMetrics,
     /// Checked for users who are not there, so that they take as long as those who are.
     nobody: Seed,
+}
+
+/// What looking at a credential led to.
+enum Looked {
+    /// It is decided.
+    Decided(Verdict),
+    /// A right code that this process has not seen before.
+    Right { code: Code, claim: Claim },
 }
 
 impl Totp {
     /// Reads the seeds. Lines that cannot be used are left out and complained about.
     #[must_use]
-    pub fn new(config: &proxy_config::Totp, names: UserNameRule, shared: &Shared) -> Self {
-        let normalise = |name: &str| Some(UserName::normalise(name, &names)?.as_str().to_owned());
+    pub fn new(
+        config: &proxy_config::Totp,
+        names: UserNameRule,
+        digest_key: Option<&proxy_config::DigestKey>,
+        shared: &Shared,
+    ) -> Self {
         Self {
-            seeds: Seeds::load(&config.seeds, normalise),
+            seeds: Seeds::load(&config.seeds, |name| names.normalise(name)),
             skew: config.skew_steps,
             used: Arc::clone(&shared.used_codes),
             failures: Arc::clone(&shared.failures),
+            store: shared
+                .code_stores
+                .obtain(&config.used_codes.store, &shared.transports),
+            store_key: digest_key.map_or_else(
+                || Secret::new(Vec::new()),
+                |key| key.derive("radius-mfa used codes"),
+            ),
+            when_unavailable: config.used_codes.when_unavailable,
+            store_is_well: AtomicBool::new(true),
+            metrics: shared.metrics.clone(),
             nobody: Seed {
                 key: Secret::new(vec![0; 20]),
                 algorithm: Algorithm::Sha1,
@@ -77,17 +112,19 @@ impl Totp {
             .find(|(_, code)| is_typed(code))
     }
 
-    fn decide(&self, request: &FactorRequest, now: u64) -> Verdict {
-        match &request.credential {
-            Credential::Passcode(typed) => self.look(request, now, |code| code.equals(typed.expose()), None),
+    fn decide(&self, request: &FactorRequest, now: u64) -> Looked {
+        let verdict = match &request.credential {
+            Credential::Passcode(typed) => {
+                return self.look(request, now, |code| code.equals(typed.expose()), None);
+            }
             Credential::Response(response) => {
                 let response: &dyn ResponseCheck = response.as_ref();
-                self.look(
+                return self.look(
                     request,
                     now,
                     |code| response.matches(code.as_bytes()),
                     Some(RefusalReason::NothingMatched),
-                )
+                );
             }
             Credential::Default => refused(
                 None,
@@ -104,7 +141,8 @@ impl Totp {
                 RefusalReason::MethodCannotCarry,
                 "This password method cannot carry a code.",
             ),
-        }
+        };
+        Looked::Decided(verdict)
     }
 
     /// `wrong` is the reason when nothing matches and it cannot be known whether a code was typed.
@@ -114,7 +152,7 @@ impl Totp {
         now: u64,
         is_typed: impl Fn(&Code) -> bool,
         wrong: Option<RefusalReason>,
-    ) -> Verdict {
+    ) -> Looked {
         let user = request.user.as_str();
         let seed = match self.seeds.of(user) {
             Some(Some(seed)) => seed,
@@ -122,51 +160,106 @@ impl Totp {
                 // The same work as for a wrong code, so that the time does not tell who has a seed.
                 let _ = self.find(user, &self.nobody, now, is_typed);
                 let _ = self.failures.wait(user, now);
-                return match other {
+                return Looked::Decided(match other {
                     Some(_) => refuse(
                         RefusalReason::NotEnrolled,
                         "Two authenticators are set up for you. Ask your administrator.",
                     ),
                     None => refuse(RefusalReason::UnknownUser, "No authenticator is set up for you."),
-                };
+                });
             }
         };
         let wait = self.failures.wait(user, now);
         if wait > 0 {
-            return refuse(
+            return Looked::Decided(refuse(
                 RefusalReason::Throttled,
                 format!("Too many wrong codes. Try again in {wait} s."),
-            );
+            ));
         }
         match self.find(user, seed, now, is_typed) {
             Some((step, code)) if self.used.take(user, seed, step, now, self.skew) => {
                 self.failures.right(user);
-                approve(&code)
+                let claim = Claim {
+                    owner: Owner::of(&self.store_key, &[b"step", user.as_bytes(), seed.key.expose()]),
+                    step,
+                    until: memory::forget_at(step, seed, self.skew),
+                };
+                Looked::Right { code, claim }
             }
             // A replay is no guess: it does not slow the user down.
-            Some(_) => refuse(
-                RefusalReason::PasscodeReplayed,
-                "That code was used before. Wait for the next one.",
-            ),
+            Some(_) => Looked::Decided(replayed()),
             None => {
                 self.failures.wrong(user, now);
-                refuse(
+                Looked::Decided(refuse(
                     wrong.unwrap_or(RefusalReason::WrongPasscode),
                     "The code is wrong.",
-                )
+                ))
             }
+        }
+    }
+
+    /// Has a code that is right, and new to this process, used up for all of them.
+    async fn claim(
+        &self,
+        store: Arc<dyn Store>,
+        code: Code,
+        claim: Claim,
+        now: u64,
+        limit: Duration,
+    ) -> Verdict {
+        let (begun, store_name) = (Instant::now(), store.name());
+        let outcome = tokio::time::timeout(limit, store.take(claim, now))
+            .await
+            .unwrap_or_else(|_| {
+                let detail = format!("no answer within {:.1} s", limit.as_secs_f32());
+                Err(Fault::after_sending(FaultClass::Timeout, detail))
+            });
+        let outcome = match outcome {
+            Ok(Outcome::NoRoom) => Err(Fault::after_sending(FaultClass::Throttled, "the store is full")),
+            other => other,
+        };
+        let class = outcome.as_ref().err().map(|fault| fault.class);
+        self.metrics.called("totp", Step::Store, class, begun.elapsed());
+        let was_well = self.store_is_well.swap(class.is_none(), Ordering::Relaxed);
+        let fault = match outcome {
+            Ok(Outcome::Taken) => return approve(&code, Basis::Factor),
+            Ok(_) => return replayed(),
+            Err(fault) => fault,
+        };
+        // The metrics count each; one line says that it began.
+        if was_well {
+            tracing::error!(
+                store = store_name,
+                %fault,
+                when_unavailable = ?self.when_unavailable,
+                "used codes cannot be remembered by all proxies together"
+            );
+        }
+        match self.when_unavailable {
+            StoreOutage::AcceptOncePerPod => approve(&code, Basis::OncePerPod),
+            StoreOutage::Deny => refuse(
+                RefusalReason::StoreUnavailable,
+                "Codes cannot be checked now. Try again later.",
+            ),
         }
     }
 }
 
-fn approve(code: &Code) -> Verdict {
+fn approve(code: &Code, basis: Basis) -> Verdict {
     Verdict::Approved(Approval {
         factor: Factor::Passcode,
-        basis: Basis::Factor,
+        basis,
         message: None,
         found_text: Some(Secret::new(code.as_bytes().to_vec())),
         attributes: Vec::new(),
     })
+}
+
+fn replayed() -> Verdict {
+    refuse(
+        RefusalReason::PasscodeReplayed,
+        "That code was used before. Wait for the next one.",
+    )
 }
 
 fn refuse(reason: RefusalReason, message: impl Into<String>) -> Verdict {
@@ -179,7 +272,17 @@ impl Provider for Totp {
             .now
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        Answer::Now(self.decide(&request, now))
+        match (self.decide(&request, now), &self.store) {
+            (Looked::Decided(verdict), _) => Answer::Now(verdict),
+            (Looked::Right { code, .. }, None) => Answer::Now(approve(&code, Basis::Factor)),
+            (Looked::Right { code, claim }, Some(store)) => {
+                let store = Arc::clone(store);
+                let limit = store::LIMIT.min(request.budget / 2);
+                Answer::Later(Box::pin(async move {
+                    self.claim(store, code, claim, now, limit).await
+                }))
+            }
+        }
     }
 
     fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
@@ -195,6 +298,15 @@ impl Provider for Totp {
             } else {
                 Finding::Good(format!("totp: {users} user(s) can log in"))
             }];
+            if let Some(store) = &self.store {
+                let name = store.name();
+                findings.push(match Arc::clone(store).reach().await {
+                    Ok(()) => Finding::Good(format!("totp: used codes are remembered in {name}")),
+                    Err(fault) => Finding::Problem(format!(
+                        "totp: used codes cannot be remembered in {name}: {fault}"
+                    )),
+                });
+            }
             findings.extend(self.seeds.complaints().iter().cloned().map(Finding::Problem));
             let untold = (bad_lines + twice).saturating_sub(self.seeds.complaints().len());
             if untold > 0 {

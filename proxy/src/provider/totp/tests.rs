@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use proxy_config::{CaseRule, SeedFile};
-use proxy_core::factor::{Keyword, KeywordFactor, LoginId, Refusal};
+use proxy_core::factor::{Keyword, KeywordFactor, LoginId, Refusal, UserName};
 
 use super::*;
 use crate::metrics::ProviderMetrics;
@@ -15,6 +15,10 @@ const RULE: UserNameRule = UserNameRule {
 /// 12345678901234567890 in base32, the seed of RFC 6238's vectors.
 const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 const NOW: u64 = 1_111_111_109;
+const IN_MEMORY: proxy_config::UsedCodes = proxy_config::UsedCodes {
+    store: proxy_config::CodeStore::Memory,
+    when_unavailable: StoreOutage::AcceptOncePerPod,
+};
 
 fn totp(lines: &str) -> Totp {
     let config = proxy_config::Totp {
@@ -23,8 +27,9 @@ fn totp(lines: &str) -> Totp {
             text: Secret::new(lines.as_bytes().to_vec()),
         }],
         skew_steps: 1,
+        used_codes: IN_MEMORY,
     };
-    Totp::new(&config, RULE, &Shared::new(ProviderMetrics::default()))
+    Totp::new(&config, RULE, None, &Shared::new(ProviderMetrics::default()))
 }
 
 fn request(user: &str, credential: Credential) -> FactorRequest {
@@ -52,6 +57,16 @@ fn code_at(time: u64) -> Vec<u8> {
         .to_vec()
 }
 
+impl Totp {
+    /// The verdict without a shared store.
+    fn verdict(&self, request: &FactorRequest, now: u64) -> Verdict {
+        match self.decide(request, now) {
+            Looked::Decided(verdict) => verdict,
+            Looked::Right { code, .. } => approve(&code, Basis::Factor),
+        }
+    }
+}
+
 fn refusal(verdict: Verdict) -> Refusal {
     match verdict {
         Verdict::Refused(refusal) => refusal,
@@ -65,9 +80,12 @@ fn a_code_of_the_window_is_accepted_once() {
         let totp = totp(&format!("otpauth://totp/CORP:jane?secret={SEED}"));
         let code = code_at(NOW.saturating_add_signed(away));
         let login = request("CORP\\Jane", typed(&code));
-        assert!(matches!(totp.decide(&login, NOW), Verdict::Approved(_)), "{away}");
+        assert!(
+            matches!(totp.verdict(&login, NOW), Verdict::Approved(_)),
+            "{away}"
+        );
         assert_eq!(
-            refusal(totp.decide(&login, NOW)).reason,
+            refusal(totp.verdict(&login, NOW)).reason,
             RefusalReason::PasscodeReplayed
         );
     }
@@ -79,7 +97,7 @@ fn a_code_outside_the_window_is_wrong() {
     for away in [-61_i64, 61] {
         let login = request("jane", typed(&code_at(NOW.saturating_add_signed(away))));
         assert_eq!(
-            refusal(totp.decide(&login, NOW)).reason,
+            refusal(totp.verdict(&login, NOW)).reason,
             RefusalReason::WrongPasscode
         );
     }
@@ -93,7 +111,7 @@ fn a_clock_that_drifts_is_followed() {
         let now = NOW + day * 86_400;
         let login = request("jane", typed(&code_at(now + day * 30)));
         assert!(
-            matches!(totp.decide(&login, now), Verdict::Approved(_)),
+            matches!(totp.verdict(&login, now), Verdict::Approved(_)),
             "day {day}"
         );
     }
@@ -110,13 +128,13 @@ fn a_challenge_response_is_tried_with_the_valid_codes() {
     let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
     let response = |text: &[u8]| Credential::Response(Arc::new(Typed(text.to_vec())));
     let code = code_at(NOW);
-    match totp.decide(&request("jane", response(&code)), NOW) {
+    match totp.verdict(&request("jane", response(&code)), NOW) {
         Verdict::Approved(approval) => assert_eq!(approval.found_text.unwrap().expose(), code),
         Verdict::Refused(_) => panic!("refused"),
     }
     let other = request("jane", response(b"hunter2"));
     assert_eq!(
-        refusal(totp.decide(&other, NOW)).reason,
+        refusal(totp.verdict(&other, NOW)).reason,
         RefusalReason::NothingMatched
     );
 }
@@ -127,7 +145,7 @@ fn who_has_no_seed_or_two_is_refused_by_name() {
         "otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret={SEED}"
     ));
     let code = code_at(NOW);
-    let reason = |user: &str| refusal(totp.decide(&request(user, typed(&code)), NOW)).reason;
+    let reason = |user: &str| refusal(totp.verdict(&request(user, typed(&code)), NOW)).reason;
     assert_eq!(reason("joe"), RefusalReason::UnknownUser);
     assert_eq!(reason("jane"), RefusalReason::NotEnrolled);
 }
@@ -137,7 +155,7 @@ fn wrong_codes_slow_the_user_down_and_a_reload_does_not_help() {
     let lines = format!("otpauth://totp/jane?secret={SEED}");
     let first = totp(&lines);
     for _ in 0..6 {
-        let reason = refusal(first.decide(&request("jane", typed(b"000000")), NOW)).reason;
+        let reason = refusal(first.verdict(&request("jane", typed(b"000000")), NOW)).reason;
         assert_eq!(reason, RefusalReason::WrongPasscode);
     }
     let shared = Shared {
@@ -151,16 +169,17 @@ fn wrong_codes_slow_the_user_down_and_a_reload_does_not_help() {
             text: Secret::new(lines.into_bytes()),
         }],
         skew_steps: 1,
+        used_codes: IN_MEMORY,
     };
-    let second = Totp::new(&config, RULE, &shared);
+    let second = Totp::new(&config, RULE, None, &shared);
     let login = request("jane", typed(&code_at(NOW)));
     assert_eq!(
-        refusal(second.decide(&login, NOW)).reason,
+        refusal(second.verdict(&login, NOW)).reason,
         RefusalReason::Throttled
     );
     let later = NOW + 1;
     assert!(matches!(
-        second.decide(&request("jane", typed(&code_at(later))), later),
+        second.verdict(&request("jane", typed(&code_at(later))), later),
         Verdict::Approved(_)
     ));
 }
@@ -172,9 +191,9 @@ fn a_keyword_is_told_what_to_type_instead() {
         factor: KeywordFactor::Push,
         device: None,
     };
-    let told = refusal(totp.decide(&request("jane", Credential::Keyword(keyword)), NOW));
+    let told = refusal(totp.verdict(&request("jane", Credential::Keyword(keyword)), NOW));
     assert_eq!(told.reason, RefusalReason::FactorUnavailable);
     assert!(told.message.unwrap().contains("authenticator app"));
-    let nothing = refusal(totp.decide(&request("jane", Credential::Default), NOW));
+    let nothing = refusal(totp.verdict(&request("jane", Credential::Default), NOW));
     assert_eq!(nothing.reason, RefusalReason::NothingMatched);
 }

@@ -1,0 +1,15 @@
+//! One code, one Accept, over several proxies: the TOTP provider against its shared stores.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test ends where it finds something wrong"
+)]
+
+mod api_server;
+mod kubernetes;
+mod pod;
+mod redis;
+#[path = "../support/tls.rs"]
+mod tls;
