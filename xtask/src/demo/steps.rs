@@ -14,7 +14,7 @@ use super::narrator::{Narrator, seconds};
 use super::place::Place;
 
 /// How many steps there are, the cluster among them.
-pub(super) const COUNT: usize = 12;
+pub(super) const COUNT: usize = 11;
 /// The users of the logins that go on in the background: enough that nobody is throttled.
 const CROWD: u32 = 200;
 
