@@ -43,5 +43,8 @@ generate: ## Writes the CRDs, the chart's copies and the reference pages
 images: ## Builds the three container images
 	@$(XTASK) images
 
+fuzz: ## The tests that try random input, at length (about twenty minutes)
+	@$(XTASK) fuzz
+
 bench: ## Figures: the proxy beside an echo and FreeRADIUS, to target/bench/summary.json
 	@$(XTASK) bench

@@ -34,6 +34,15 @@ pub struct LoginLabels {
     pub reason: &'static str,
 }
 
+/// `client`, `code`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The client's name.
+    pub client: Arc<str>,
+    /// What its datagram asks for.
+    pub code: &'static str,
+}
+
 /// `provider`, `result`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DurationLabels {
@@ -134,6 +143,8 @@ pub struct Metrics {
     registry: Registry,
     /// Calls to providers.
     pub provider: ProviderMetrics,
+    /// Datagrams of known clients, answered or not.
+    pub requests: Family<RequestLabels, Counter>,
     /// Finished logins.
     pub logins: Family<LoginLabels, Counter>,
     /// From a login's first packet to its end.
@@ -164,6 +175,8 @@ pub struct Metrics {
     pub config_current: Gauge,
     /// TOTP codes that are remembered as used.
     pub used_codes: Gauge<i64, AtomicI64>,
+    /// Memory of the process that is not swapped out, looked up when it is asked for.
+    resident: Gauge,
 }
 
 /// The family of login durations.
@@ -181,8 +194,9 @@ impl LoginDurations {
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("radius_proxy"),
+            registry: Registry::default(),
             provider: ProviderMetrics::default(),
+            requests: Family::default(),
             logins: Family::default(),
             login_duration: LoginDurations(Family::new_with_constructor(Buckets(&LOGIN_BUCKETS))),
             drops: Family::default(),
@@ -198,6 +212,7 @@ impl Default for Metrics {
             config_reload_failures: Counter::default(),
             config_current: Gauge::default(),
             used_codes: Gauge::default(),
+            resident: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -206,7 +221,19 @@ impl Default for Metrics {
 
 impl Metrics {
     fn register(&mut self) {
-        let r = &mut self.registry;
+        // The name that every client library gives it, without a prefix.
+        self.registry.register_with_unit(
+            "process_resident_memory",
+            "Resident memory",
+            Unit::Bytes,
+            self.resident.clone(),
+        );
+        let r = self.registry.sub_registry_with_prefix("radius_proxy");
+        r.register(
+            "requests",
+            "Datagrams of known clients, answered or not",
+            self.requests.clone(),
+        );
         r.register("logins", "Finished logins", self.logins.clone());
         r.register_with_unit(
             "login_duration",
@@ -287,9 +314,47 @@ impl Metrics {
     /// All of them in the text format.
     #[must_use]
     pub fn encode(&self) -> String {
+        if let Some(bytes) = resident_memory() {
+            self.resident.set(bytes);
+        }
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode(&mut out, &self.registry);
         out
+    }
+}
+
+/// `VmRSS` of this process in bytes; `None` on a system without it.
+fn resident_memory() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: i64 = kib.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_the_prefix_of_the_program_and_the_process_has_its_own() {
+        let metrics = Metrics::default();
+        metrics.lost_records.inc();
+        let labels = RequestLabels {
+            client: "vpn".into(),
+            code: "access_request",
+        };
+        metrics.requests.get_or_create(&labels).inc_by(3);
+        let text = metrics.encode();
+        for line in [
+            "radius_proxy_lost_records_total 1\n",
+            "radius_proxy_requests_total{client=\"vpn\",code=\"access_request\"} 3\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        let resident = text
+            .lines()
+            .find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+        assert!(resident.unwrap().parse::<u64>().unwrap() > 1 << 20);
     }
 }

@@ -144,6 +144,16 @@ fn random_bytes_are_dropped_and_counted() {
     };
     eventually("all six are counted", || (dropped() >= 6.0).then_some(()));
     assert_eq!(proxy.login("jane", &code(0)), Answer::Accept);
+    eventually("all seven are the client's", || {
+        let asked = proxy.metric("radius_proxy_requests_total{client=\"lab\",code=\"access_request\"}");
+        let (_, metrics) = proxy.get("/metrics");
+        let all = metrics
+            .lines()
+            .filter(|line| line.starts_with("radius_proxy_requests_total{client=\"lab\""))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum::<f64>();
+        (asked >= 1.0 && all == 7.0).then_some(())
+    });
 }
 
 #[test]
@@ -160,6 +170,12 @@ fn the_admin_port_says_how_it_is() {
         metrics.contains("radius_proxy_info{") && metrics.ends_with("# EOF\n"),
         "{metrics}"
     );
+    for series in [
+        "radius_proxy_requests_total{client=\"lab\",code=\"status_server\"} 0\n",
+        "process_resident_memory_bytes ",
+    ] {
+        assert!(metrics.contains(series), "{series}: {metrics}");
+    }
 }
 
 #[test]

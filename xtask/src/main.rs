@@ -5,6 +5,7 @@ mod clean_up;
 mod cluster;
 mod demo;
 mod e2e;
+mod fuzz;
 mod generate;
 mod images;
 mod test;
@@ -45,6 +46,8 @@ enum Task {
     Verify(verify::Arguments),
     /// Figures, side by side in one run, to target/bench/summary.json.
     Bench(bench::Arguments),
+    /// The tests that try random input, each for minutes.
+    Fuzz(fuzz::Arguments),
     /// Everything that CI runs.
     Test(test::Arguments),
     /// Remove what an interrupted run left.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Generate => generate::run(&repository()),
         Task::Verify(arguments) => verify::run(&repository(), &arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::CleanUp => clean_up::run(),
     };

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use proxy_config::{ConfigDigest, DigestKey};
 
-use crate::api::{AuthenticationProtocol, DirectorySpec, RegisteredSettings};
+use crate::api::{DirectorySpec, RegisteredSettings};
 
 /// Whether two settings mean the same to AWS: the order of servers has no documented meaning.
 pub(crate) fn same(a: &RegisteredSettings, b: &RegisteredSettings) -> bool {
@@ -44,18 +44,9 @@ pub(crate) fn wanted_settings(directory: &DirectorySpec, port: u32) -> Registere
         port,
         timeout_seconds: directory.timeout_seconds,
         retries: directory.retries,
-        protocol: protocol(directory.protocol).to_owned(),
+        protocol: directory.protocol.as_str().to_owned(),
         display_label: directory.display_label.clone(),
         use_same_username: directory.use_same_username,
-    }
-}
-
-const fn protocol(protocol: AuthenticationProtocol) -> &'static str {
-    match protocol {
-        AuthenticationProtocol::Pap => "PAP",
-        AuthenticationProtocol::Chap => "CHAP",
-        AuthenticationProtocol::MsChapV1 => "MS-CHAPv1",
-        AuthenticationProtocol::MsChapV2 => "MS-CHAPv2",
     }
 }
 

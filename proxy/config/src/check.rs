@@ -338,7 +338,12 @@ fn is_label(text: &str) -> bool {
 fn parse_network(text: &str) -> Option<IpNet> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address.to_canonical()),
-        Err(_) => text.parse::<IpNet>().ok()?,
+        Err(_) => match text.parse::<IpNet>().ok()? {
+            IpNet::V6(mapped) if mapped.prefix_len() >= 96 && mapped.addr().to_ipv4_mapped().is_some() => {
+                IpNet::new(mapped.addr().to_canonical(), mapped.prefix_len() - 96).ok()?
+            }
+            network => network,
+        },
     };
     Some(network.trunc())
 }

@@ -151,4 +151,15 @@ mod tests {
             b"with a space"
         );
     }
+
+    #[test]
+    fn no_fuzz_makes_a_shared_secret_that_aws_refuses() {
+        bolero::check!().for_each(|bytes| {
+            if let Ok(secret) = SharedSecret::parse(bytes) {
+                assert!((MIN..=MAX).contains(&secret.expose().len()));
+                assert!(secret.expose().iter().all(|byte| (b' '..=b'~').contains(byte)));
+                assert_eq!(secret.expose_str().as_bytes(), secret.expose());
+            }
+        });
+    }
 }

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn it_behaves_as_a_queue_with_a_bound() {
+    fn fuzz_finds_it_to_be_a_queue_with_a_bound() {
         bolero::check!().with_type::<Vec<(u8, u8)>>().for_each(|script| {
             let mut map = Bounded::new(5);
             let mut model: VecDeque<(u8, u8)> = VecDeque::new();

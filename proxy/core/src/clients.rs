@@ -141,4 +141,43 @@ mod tests {
         assert_eq!(found(&clients, "2001:db8::1").as_deref(), Some("2001:db8::/32"));
         assert_eq!(found(&clients, "fe80::1").as_deref(), Some("::/0"));
     }
+
+    #[test]
+    fn no_fuzz_finds_another_client_than_a_search_through_all_does() {
+        bolero::check!()
+            .with_type::<(Vec<(u32, u8, bool)>, u32, bool)>()
+            .for_each(|(networks, flipped, six)| {
+                let address = |bits: u32, six: bool| -> IpAddr {
+                    if six {
+                        std::net::Ipv6Addr::from_bits(u128::from(bits) << 96 | 7).into()
+                    } else {
+                        std::net::Ipv4Addr::from_bits(bits).into()
+                    }
+                };
+                let mut texts: Vec<String> = networks
+                    .iter()
+                    .take(12)
+                    .filter_map(|(bits, length, six)| {
+                        let length = length % if *six { 129 } else { 33 };
+                        Some(IpNet::new(address(*bits, *six), length).ok()?.trunc().to_string())
+                    })
+                    .collect();
+                texts.sort();
+                texts.dedup();
+                let clients = table(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+                // Near one of the networks more often than anywhere.
+                let near = networks.first().map_or(0, |(bits, ..)| *bits);
+                for asked in [address(near, *six), address(near ^ (1 << (flipped % 32)), *six)] {
+                    let longest = texts
+                        .iter()
+                        .filter_map(|text| text.parse::<IpNet>().ok())
+                        .filter(|network| network.contains(&asked))
+                        .max_by_key(IpNet::prefix_len);
+                    assert_eq!(
+                        clients.find(asked).map(|client| client.name.to_string()),
+                        longest.map(|network| network.to_string())
+                    );
+                }
+            });
+    }
 }

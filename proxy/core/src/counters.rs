@@ -1,5 +1,8 @@
 //! What is counted, as closed sets: every silent drop has a reason, every rare event a name.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 macro_rules! closed_set {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $label:literal,)* }) => {
         $(#[$doc])*
@@ -65,6 +68,57 @@ impl DropReason {
             self,
             Self::DuplicatePending | Self::DuplicateSilent | Self::Draining
         )
+    }
+}
+
+closed_set! {
+    /// What a client's datagram asks for, by its first byte: nothing else of it is looked at.
+    RequestCode {
+        /// Access-Request.
+        AccessRequest => "access_request",
+        /// Status-Server.
+        StatusServer => "status_server",
+        /// Anything else.
+        Other => "other",
+    }
+}
+
+impl RequestCode {
+    pub(crate) fn of(datagram: &[u8]) -> Self {
+        match datagram.first() {
+            Some(1) => Self::AccessRequest,
+            Some(12) => Self::StatusServer,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Datagrams of each client since they were last taken, well-formed or not, proved or not: whether a client asks at all.
+#[derive(Debug, Default)]
+pub(crate) struct Requests(HashMap<Arc<str>, [u64; RequestCode::ALL.len()]>);
+
+impl Requests {
+    pub(crate) fn count(&mut self, client: &Arc<str>, code: RequestCode) {
+        if !self.0.contains_key(client) {
+            self.0.insert(Arc::clone(client), Default::default());
+        }
+        if let Some(count) = self
+            .0
+            .get_mut(client)
+            .and_then(|counts| counts.get_mut(code as usize))
+        {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn take(&mut self, mut each: impl FnMut(&Arc<str>, RequestCode, u64)) {
+        for (client, counts) in self.0.drain() {
+            for (code, count) in RequestCode::ALL.iter().zip(counts) {
+                if count > 0 {
+                    each(&client, *code, count);
+                }
+            }
+        }
     }
 }
 

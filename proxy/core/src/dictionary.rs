@@ -328,4 +328,20 @@ mod tests {
         assert_eq!(bytes.address(&[192, 0, 2, 7]), Some("192.0.2.7".parse().unwrap()));
         assert_eq!(bytes.address(&[192, 0, 2]), None);
     }
+
+    #[test]
+    fn no_fuzz_makes_it_panic_and_what_it_encodes_fits_and_is_its_own() {
+        bolero::check!()
+            .with_type::<(u8, String, u8, Vec<u8>)>()
+            .for_each(|(which, text, typ, value)| {
+                let attribute = &ATTRIBUTES[usize::from(*which) % ATTRIBUTES.len()];
+                if let Ok(avp) = attribute.encode(text) {
+                    let encoded = avp.encode_bytes();
+                    assert!((1..=253).contains(&encoded.len()));
+                    assert!(attribute.is(attribute.code, &encoded));
+                }
+                let _ = attribute.is(*typ, value);
+                let _ = attribute.address(value);
+            });
+    }
 }

@@ -8,7 +8,7 @@ use crate::Settings;
 use crate::addresses::Addresses;
 use crate::challenge::Challenges;
 use crate::clients::Client;
-use crate::counters::{Counters, DropReason, Event};
+use crate::counters::{Counters, DropReason, Event, RequestCode, Requests};
 use crate::duplicates::Duplicates;
 use crate::factor::{LoginId, Verdict};
 use crate::late::LateApprovals;
@@ -41,6 +41,7 @@ const NOTICES: Rate = Rate {
 pub struct Engine {
     settings: Settings,
     counters: Counters,
+    requests: Requests,
     random: Unguessable,
     addresses: Addresses,
     duplicates: Duplicates,
@@ -74,6 +75,7 @@ impl Engine {
         Self {
             settings,
             counters: Counters::default(),
+            requests: Requests::default(),
             random: Unguessable::new(seed),
             addresses: Addresses::new(),
             duplicates: Duplicates::new(),
@@ -163,6 +165,11 @@ impl Engine {
         &self.counters
     }
 
+    /// Takes how many datagrams came from each client, by what they ask for, since this was called last.
+    pub fn take_requests(&mut self, each: impl FnMut(&Arc<str>, RequestCode, u64)) {
+        self.requests.take(each);
+    }
+
     fn checked(&self) -> &Checked {
         self.settings.checked()
     }
@@ -179,6 +186,7 @@ impl Engine {
         let source = from.ip().to_canonical();
         let client = self.checked().clients.find(source);
         let client = Arc::clone(client.ok_or(DropReason::UnknownClient)?);
+        self.requests.count(&client.name, RequestCode::of(datagram));
         let request = Request::parse(datagram)?;
         let request = verify::verify(request, &client, self.addresses.known(source))?;
         let now_secret = client.secrets.first();

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_makes_a_bucket_panic_or_give_more_than_its_rate() {
+    fn no_fuzz_makes_a_bucket_panic_or_give_more_than_its_rate() {
         bolero::check!()
             .with_type::<(u8, Vec<u16>)>()
             .for_each(|(count, steps)| {

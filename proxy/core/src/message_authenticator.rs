@@ -111,4 +111,28 @@ mod tests {
             assert!(!key.proves(&changed, offset), "byte {at}");
         }
     }
+
+    #[test]
+    fn no_fuzz_changes_what_is_proved() {
+        let key = SecretKey::new(SharedSecret::parse(b"xyzzy5461").unwrap()).unwrap();
+        bolero::check!()
+            .with_type::<(Vec<u8>, Vec<u8>, u16, u8)>()
+            .for_each(|(before, after, at, with)| {
+                let (before, after) = (&before[..before.len().min(200)], &after[..after.len().min(200)]);
+                let mut bytes = vec![0; HEADER];
+                bytes.extend(before);
+                let offset = bytes.len();
+                bytes.extend([0; 16]);
+                bytes.extend(after);
+                let mac = key.hmac(&[&bytes]);
+                bytes[offset..offset + 16].copy_from_slice(&mac);
+                assert!(key.proves(&bytes, offset));
+                let at = usize::from(*at) % bytes.len();
+                bytes[at] ^= with;
+                assert_eq!(key.proves(&bytes, offset), *with == 0);
+                // Any offset is no more than a refusal.
+                let _ = key.proves(&bytes, at);
+                let _ = key.proves(&bytes, usize::from(*with) << 8);
+            });
+    }
 }

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_fuzz_makes_it_panic() {
         bolero::check!().for_each(|bytes| {
             if let Ok(request) = Request::parse(bytes) {
                 assert!((HEADER..=LONGEST).contains(&request.bytes().len()));

@@ -289,4 +289,16 @@ mod tests {
             assert_eq!(Rfc3339(Duration::from_secs(seconds)).to_string(), date);
         }
     }
+
+    #[test]
+    fn no_fuzz_bends_a_line() {
+        bolero::check!().with_type::<String>().for_each(|text| {
+            let escaped = escape(text);
+            assert!(!escaped.chars().any(is_unsafe_to_show));
+            assert_eq!(escape(&escaped), escaped);
+            let mut record = record();
+            record.user.clone_from(text);
+            assert_eq!(serde_json::to_string(&record).unwrap().lines().count(), 1);
+        });
+    }
 }

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic_and_a_passcode_is_never_a_password() {
+    fn no_fuzz_makes_it_panic_and_a_passcode_is_never_a_password() {
         bolero::check!().for_each(|bytes| {
             for rules in [
                 PLAIN,

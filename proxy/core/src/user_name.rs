@@ -63,4 +63,32 @@ mod tests {
         assert_eq!(normalised(&"x".repeat(32), RULE), Some("x".repeat(32)));
         assert_eq!(normalised(&"x".repeat(33), RULE), None);
     }
+
+    #[test]
+    fn no_fuzz_makes_it_panic_and_what_is_normal_stays_so() {
+        bolero::check!().with_type::<(String, bool, bool, u8)>().for_each(
+            |(name, strip_domain, lower, max_bytes)| {
+                let rule = UserNameRule {
+                    strip_domain: *strip_domain,
+                    case: if *lower { CaseRule::Lower } else { CaseRule::Keep },
+                    max_bytes: usize::from(*max_bytes),
+                };
+                let Some(normal) = UserName::normalise(name, &rule) else {
+                    return;
+                };
+                assert!(!normal.as_str().trim().is_empty());
+                assert!(name.len() <= rule.max_bytes);
+                // Lower case can be longer than upper case in bytes, and a name may have had two domains.
+                let rule = UserNameRule {
+                    strip_domain: false,
+                    max_bytes: usize::MAX,
+                    ..rule
+                };
+                assert_eq!(
+                    UserName::normalise(normal.as_str(), &rule).as_ref(),
+                    Some(&normal)
+                );
+            },
+        );
+    }
 }

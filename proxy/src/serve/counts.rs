@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use proxy_core::counters::{Counters, DropReason, Event};
+use proxy_core::Engine;
+use proxy_core::counters::{Counters, DropReason, Event, RequestCode};
 use proxy_core::record::{LoginRecord, Reason};
 
-use crate::metrics::{EventLabel, LoginLabels, Metrics, ReasonLabel};
+use crate::metrics::{EventLabel, LoginLabels, Metrics, ReasonLabel, RequestLabels};
 
 /// What was counted since it was last published. Labels are looked up once for many logins.
 pub(super) struct Counts {
     metrics: Arc<Metrics>,
     published: Counters,
+    clients: Vec<Arc<str>>,
     logins: HashMap<LoginLabels, u64>,
 }
 
@@ -29,8 +31,23 @@ impl Counts {
         Self {
             metrics,
             published: Counters::default(),
+            clients: Vec::new(),
             logins: HashMap::new(),
         }
+    }
+
+    /// These are the clients from now on. The series of others end.
+    pub(super) fn clients(&mut self, names: &[Arc<str>]) {
+        let requests = &self.metrics.requests;
+        for gone in self.clients.iter().filter(|name| !names.contains(name)) {
+            for labels in request_labels(gone) {
+                requests.remove(&labels);
+            }
+        }
+        for labels in names.iter().flat_map(request_labels) {
+            let _ = requests.get_or_create(&labels);
+        }
+        self.clients = names.to_vec();
     }
 
     pub(super) fn login(&mut self, record: &LoginRecord) {
@@ -52,7 +69,15 @@ impl Counts {
         *count = count.saturating_add(1);
     }
 
-    pub(super) fn publish(&mut self, counters: &Counters) {
+    pub(super) fn publish(&mut self, engine: &mut Engine) {
+        engine.take_requests(|client, code, count| {
+            let labels = RequestLabels {
+                client: Arc::clone(client),
+                code: code.name(),
+            };
+            self.metrics.requests.get_or_create(&labels).inc_by(count);
+        });
+        let counters = engine.counters();
         for (labels, count) in self.logins.drain() {
             self.metrics.logins.get_or_create(&labels).inc_by(count);
         }
@@ -78,4 +103,11 @@ impl Counts {
         }
         self.published.clone_from(counters);
     }
+}
+
+fn request_labels(client: &Arc<str>) -> impl Iterator<Item = RequestLabels> {
+    RequestCode::ALL.iter().map(|code| RequestLabels {
+        client: Arc::clone(client),
+        code: code.name(),
+    })
 }

@@ -73,8 +73,10 @@ struct EngineLoop {
 
 impl EngineLoop {
     fn new(parts: Parts) -> Self {
+        let mut counts = Counts::new(Arc::clone(&parts.metrics));
+        counts.clients(&parts.running.clients);
         Self {
-            counts: Counts::new(Arc::clone(&parts.metrics)),
+            counts,
             parts,
             outputs: Outputs::new(),
             tasks: HashMap::new(),
@@ -145,6 +147,9 @@ impl EngineLoop {
             }
             Message::Pushed(login) => self.parts.engine.pushed(now, login),
             Message::Reconfigure(next) => {
+                // What came from a client that is gone is counted before its series end.
+                self.counts.publish(&mut self.parts.engine);
+                self.counts.clients(&next.clients);
                 self.parts.engine.reconfigure(next.settings.clone());
                 self.parts.running = *next;
             }
@@ -236,7 +241,7 @@ impl EngineLoop {
 
     fn publish(&mut self, now: Now) {
         self.last_published = now.monotonic;
-        self.counts.publish(self.parts.engine.counters());
+        self.counts.publish(&mut self.parts.engine);
         let pending = i64::try_from(self.parts.engine.pending()).unwrap_or(i64::MAX);
         self.parts.metrics.pending.set(pending);
     }

@@ -28,6 +28,8 @@ pub(crate) enum Message {
 pub(crate) struct Reconfigured {
     pub(crate) settings: Settings,
     pub(crate) provider: Arc<dyn Provider>,
+    /// The clients' names, as labels of metrics.
+    pub(crate) clients: Vec<Arc<str>>,
     pub(crate) max_pending: usize,
     pub(crate) drain: Duration,
 }

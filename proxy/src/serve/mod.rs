@@ -209,6 +209,12 @@ fn running(loaded: &Loaded, provider: Arc<dyn Provider>) -> Reconfigured {
     Reconfigured {
         settings: loaded.settings.clone(),
         provider,
+        clients: loaded
+            .config
+            .clients
+            .iter()
+            .map(|client| client.name.as_str().into())
+            .collect(),
         max_pending: loaded.config.policy.limits.pending,
         drain: loaded.config.drain,
     }

@@ -114,10 +114,19 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start(lab: &Lab) -> Self {
+        Self::start_with_log(lab, "debug")
+    }
+
+    /// With a log of what a person would be told, for tests that send more than a log should hold.
+    pub fn start_quietly(lab: &Lab) -> Self {
+        Self::start_with_log(lab, "info")
+    }
+
+    fn start_with_log(lab: &Lab, level: &str) -> Self {
         let mut child = binary()
             .args(["serve", "--log-format", "json", "--config"])
             .arg(lab.path("config.toml"))
-            .env("RUST_LOG", "debug")
+            .env("RUST_LOG", level)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -212,25 +221,52 @@ pub enum Answer {
     Reject(String),
 }
 
+/// A Status-Server request (RFC 5997).
+pub fn status_server(secret: &str) -> Vec<u8> {
+    let mut packet = Packet::new(Code::StatusServer, secret.as_bytes());
+    packet.add(AVP::from_bytes(80, &[0; 16]));
+    signed(&packet, secret)
+}
+
+/// A packet's bytes, with the Message-Authenticator that is its first attribute computed.
+fn signed(packet: &Packet, secret: &str) -> Vec<u8> {
+    let mut bytes = packet.encode().unwrap();
+    let mac = hmac_md5(secret, &bytes);
+    bytes[22..38].copy_from_slice(&mac);
+    bytes
+}
+
+pub fn hmac_md5(secret: &str, bytes: &[u8]) -> [u8; 16] {
+    let mut mac = Hmac::<Md5>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(bytes);
+    mac.finalize().into_bytes().into()
+}
+
 /// A PAP request with Message-Authenticator.
 pub struct Login {
     bytes: Vec<u8>,
     socket: UdpSocket,
+    secret: String,
 }
 
 impl Login {
     pub fn new(user: &str, typed: &str) -> Self {
-        let mut packet = Packet::new(Code::AccessRequest, SECRET.as_bytes());
+        Self::with_secret(user, typed, SECRET)
+    }
+
+    pub fn with_secret(user: &str, typed: &str, secret: &str) -> Self {
+        let mut packet = Packet::new(Code::AccessRequest, secret.as_bytes());
         packet.add(AVP::from_bytes(80, &[0; 16]));
         rfc2865::add_user_name(&mut packet, user);
         rfc2865::add_user_password(&mut packet, typed.as_bytes()).unwrap();
-        let mut bytes = packet.encode().unwrap();
-        let mut mac = Hmac::<Md5>::new_from_slice(SECRET.as_bytes()).unwrap();
-        mac.update(&bytes);
-        bytes[22..38].copy_from_slice(&mac.finalize().into_bytes());
+        let bytes = signed(&packet, secret);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { bytes, socket }
+        Self {
+            bytes,
+            socket,
+            secret: secret.to_owned(),
+        }
     }
 
     pub fn send(self, to: SocketAddr) -> Self {
@@ -242,12 +278,9 @@ impl Login {
         let mut buffer = [0; 4096];
         let length = self.socket.recv(&mut buffer).unwrap();
         let answer = &buffer[..length];
-        assert!(Packet::is_authentic_response(
-            answer,
-            &self.bytes,
-            SECRET.as_bytes()
-        ));
-        let packet = Packet::decode(answer, SECRET.as_bytes()).unwrap();
+        let secret = self.secret.as_bytes();
+        assert!(Packet::is_authentic_response(answer, &self.bytes, secret));
+        let packet = Packet::decode(answer, secret).unwrap();
         match packet.get_code() {
             Code::AccessAccept => Answer::Accept,
             Code::AccessReject => {

@@ -98,6 +98,19 @@ pub enum AuthenticationProtocol {
     MsChapV2,
 }
 
+impl AuthenticationProtocol {
+    /// As AWS writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pap => "PAP",
+            Self::Chap => "CHAP",
+            Self::MsChapV1 => "MS-CHAPv1",
+            Self::MsChapV2 => "MS-CHAPv2",
+        }
+    }
+}
+
 /// What happens in AWS on deletion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {

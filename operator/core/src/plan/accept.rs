@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::access::{NoAccess, access};
-use crate::api::{AuthenticationProtocol, ConditionType, DirectorySpec};
+use crate::api::{
+    AuthenticationProtocol, ConditionType, DirectorySpec, DuoFactor, OktaFactor, RadiusProxySpec,
+};
 use crate::aws::{AwsErrorClass, AwsFailure};
 use crate::conditions::{Draft, Reason, Truth};
 use crate::config::ConfigProblem;
@@ -179,14 +181,80 @@ fn warnings(input: &Input) -> Vec<String> {
             directory.timeout_seconds
         ));
     }
-    if directory.protocol != AuthenticationProtocol::Pap
-        && (spec.provider.duo.is_some() || spec.provider.okta.is_some())
-    {
-        warnings.push(
-            "spec.directory.protocol is not PAP: what people type cannot be read, so that passcodes cannot be passed on to \
-             the provider; pushes and keywords work."
-                .to_owned(),
-        );
+    if directory.protocol != AuthenticationProtocol::Pap {
+        warnings.extend(unreadable_text(spec, directory.protocol));
     }
     warnings
+}
+
+/// What does not work where the text that people type cannot be read: every method but PAP.
+fn unreadable_text(spec: &RadiusProxySpec, protocol: AuthenticationProtocol) -> Vec<String> {
+    let protocol = protocol.as_str();
+    let provider = &spec.provider;
+    let mut warnings = Vec::new();
+    let typed = &spec.policy.typed_text;
+    if typed.delimiter.is_some() || typed.passcode_suffix_length.is_some() {
+        warnings.push(format!(
+            "spec.policy.typedText works with PAP alone: with {protocol} nothing can be cut off what was typed."
+        ));
+    }
+    let only_codes = match (&provider.duo, &provider.okta) {
+        (Some(duo), _) => duo
+            .factors
+            .iter()
+            .all(|factor| matches!(factor, DuoFactor::Passcode | DuoFactor::Sms)),
+        (None, Some(okta)) => okta.factors.iter().all(|factor| *factor != OktaFactor::Push),
+        (None, None) => return warnings,
+    };
+    warnings.push(format!(
+        "spec.directory.protocol is {protocol}: what people type cannot be read. Passcodes cannot be passed on to the provider; an \
+         empty field and the words push, phone and auto work, where AWS signs its requests (Message-Authenticator)."
+    ));
+    if only_codes {
+        warnings.push(format!(
+            "Every factor of spec.provider ends in a code that has to be typed, which {protocol} cannot carry: nobody can log in. \
+             Use PAP, or a factor that is pushed."
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn told(protocol: AuthenticationProtocol, provider: &Value, policy: &Value) -> String {
+        let spec = json!({"provider": provider, "policy": policy});
+        unreadable_text(&serde_json::from_value(spec).unwrap(), protocol).join(" ")
+    }
+
+    #[test]
+    fn combinations_that_cannot_work_are_told_with_what_to_do() {
+        use AuthenticationProtocol::{Chap, MsChapV1, MsChapV2};
+        let duo = |factors| json!({"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}, "factors": factors}});
+        let okta = |factors| json!({"okta": {"orgUrl": "https://x.okta.com", "credentials": "Token", "credentialsSecretRef": {"name": "okta"}, "factors": factors}});
+        let totp = json!({"totp": {"seedsSecretRef": {"name": "seeds"}}});
+        let none = json!({});
+        let text = told(Chap, &duo(vec!["auto"]), &none);
+        assert!(
+            text.contains("is CHAP") && text.contains("Passcodes cannot") && !text.contains("nobody"),
+            "{text}"
+        );
+        for provider in [duo(vec!["passcode", "sms"]), okta(vec!["totp", "call"])] {
+            let text = told(MsChapV2, &provider, &none);
+            assert!(
+                text.contains("which MS-CHAPv2 cannot carry: nobody can log in. Use PAP"),
+                "{text}"
+            );
+        }
+        // Codes that the proxy itself knows can be tried against the response.
+        assert_eq!(told(MsChapV1, &totp, &none), "");
+        let text = told(MsChapV1, &totp, &json!({"typedText": {"delimiter": ","}}));
+        assert!(
+            text.contains("typedText works with PAP alone: with MS-CHAPv1"),
+            "{text}"
+        );
+    }
 }

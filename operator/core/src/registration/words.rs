@@ -103,7 +103,7 @@ fn failed(spec: &DirectorySpec) -> String {
          in from it, that the pods' addresses are routable from the directory (else see spec.addresses), and protocol {:?}; \
          the shared secret is the operator's doing.",
         spec.id,
-        super::protocol(spec.protocol)
+        spec.protocol.as_str()
     )
 }
 

@@ -174,3 +174,49 @@ fn a_store_of_used_codes_needs_a_key_and_is_one_of_two() {
         crate::StoreOutage::Deny
     );
 }
+
+#[test]
+fn a_mapped_network_is_the_ipv4_network_that_packets_come_from() {
+    for (text, network) in [
+        ("::ffff:10.1.0.1", "10.1.0.1/32"),
+        ("::ffff:10.1.0.1/112", "10.1.0.0/16"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("2001:db8::7/32", "2001:db8::/32"),
+    ] {
+        assert_eq!(parse_network(text).unwrap().to_string(), network, "{text}");
+    }
+}
+
+#[test]
+fn no_fuzz_makes_it_panic_and_what_is_taken_keeps_to_its_bounds() {
+    let lines: Vec<&str> = DUO.lines().map(str::trim).collect();
+    bolero::check!()
+        .with_type::<Vec<(u8, u8, String, u32)>>()
+        .for_each(|changes| {
+            let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+            for (at, how, text, number) in changes {
+                let at = usize::from(*at) % lines.len();
+                let key = lines[at].split(" = ").next().unwrap_or_default().to_owned();
+                match how % 5 {
+                    0 => lines[at] = format!("{key} = {number}"),
+                    1 => lines[at] = format!("{key} = {text:?}"),
+                    2 => lines[at] = format!("{key} = [{text:?}]"),
+                    3 => lines[at].clone_from(text),
+                    _ => lines[at].push_str(text),
+                }
+            }
+            let Ok(file) = ConfigFile::parse(&lines.join("\n")) else {
+                return;
+            };
+            match Config::check(&file, &contents()) {
+                Ok(config) => {
+                    for client in &config.clients {
+                        assert!(!client.networks.is_empty());
+                        assert!((1..=550).contains(&client.budget().as_secs()));
+                    }
+                }
+                Err(problems) => assert!(!problems.0.is_empty() && !problems.to_string().is_empty()),
+            }
+        });
+}

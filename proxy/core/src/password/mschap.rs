@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_fuzz_makes_it_panic() {
         bolero::check!().for_each(|bytes| {
             let total: usize = sub_attributes(bytes).map(|(_, value)| value.len() + 2).sum();
             assert!(total <= bytes.len());

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn no_fuzz_makes_it_panic() {
         let key = key("testing123");
         bolero::check!().for_each(|bytes| {
             let _ = decrypt(bytes, &key, &[1; 16]);

@@ -462,4 +462,27 @@ mod tests {
             "Tue, 21 Aug 2012 17:29:18 -0000"
         );
     }
+
+    #[test]
+    fn no_fuzz_of_an_answer_makes_it_panic() {
+        let whole = r#"{"stat":"OK","response":{"result":"auth","status_msg":"x","devices":[{"device":"D","capabilities":["push"]}]}}"#;
+        bolero::check!()
+            .with_type::<(u16, Vec<u8>, u16, u8)>()
+            .for_each(|(status, body, at, with)| {
+                let mut changed = whole.as_bytes().to_vec();
+                let at = usize::from(*at) % changed.len();
+                changed[at] ^= with;
+                for body in [body, &changed] {
+                    let answer = Answer {
+                        status: 200 + status % 400,
+                        headers: HeaderMap::new(),
+                        body: body.clone(),
+                    };
+                    let _ = understand::<PreauthResponse>(&answer);
+                    if let Err(fault) = understand::<Outcome>(&answer) {
+                        assert!(!fault.detail.chars().any(char::is_control), "{}", fault.detail);
+                    }
+                }
+            });
+    }
 }

@@ -328,3 +328,35 @@ fn understand<T: DeserializeOwned>(answer: &Answer, now: i64) -> Result<(T, Limi
         said => Err(Problem::Said(said, detail)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderMap;
+
+    #[test]
+    fn no_fuzz_of_an_answer_makes_it_panic() {
+        let whole = r#"{"factorResult":"WAITING","_links":{"poll":{"href":"https://x.okta.com/a"}},"_embedded":{"challenge":{"correctAnswer":7}}}"#;
+        bolero::check!()
+            .with_type::<(u16, Vec<u8>, u16, u8)>()
+            .for_each(|(status, body, at, with)| {
+                let mut changed = whole.as_bytes().to_vec();
+                let at = usize::from(*at) % changed.len();
+                changed[at] ^= with;
+                for body in [body, &changed] {
+                    let answer = Answer {
+                        status: 200 + status % 400,
+                        headers: HeaderMap::new(),
+                        body: body.clone(),
+                    };
+                    if let Ok((transaction, limit)) = understand::<Transaction>(&answer, 7) {
+                        let _ = (transaction.is_number_challenge(), limit.wait());
+                    }
+                    let _ = understand::<Vec<Enrolled>>(&answer, 7);
+                    if let Err(Problem::Fault(fault)) = understand::<User>(&answer, 7) {
+                        assert!(!fault.detail.chars().any(char::is_control), "{}", fault.detail);
+                    }
+                }
+            });
+    }
+}

@@ -326,4 +326,24 @@ mod tests {
         attributes.clear();
         assert_eq!(answer(attributes).message(), None);
     }
+
+    #[test]
+    fn no_fuzz_makes_it_panic_or_believe_what_was_not_signed() {
+        let key = key("testing123");
+        bolero::check!()
+            .with_type::<(Vec<u8>, u8, u16, u8)>()
+            .for_each(|(body, code, at, with)| {
+                assert!(key.verify(body, &[9; 16], false).is_err(), "random bytes");
+                let _ = success(26, body);
+                let body = [&SIGNED[..], &body[..body.len().min(4000)]].concat();
+                let mut bytes = answer(*code, &body, "testing123");
+                if let Ok(answer) = key.verify(&bytes, &[9; 16], true) {
+                    assert!(answer.signed && (2..=11).contains(code));
+                    let _ = (answer.message(), answer.state());
+                }
+                let at = usize::from(*at) % bytes.len();
+                bytes[at] ^= with;
+                assert!(*with == 0 || key.verify(&bytes, &[9; 16], true).is_err());
+            });
+    }
 }

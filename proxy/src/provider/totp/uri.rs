@@ -261,4 +261,22 @@ mod tests {
             assert_eq!(KeyUri::parse(line), Err(problem), "{line}");
         }
     }
+
+    #[test]
+    fn no_fuzz_makes_it_panic_and_what_is_read_is_written_as_it_was() {
+        bolero::check!()
+            .with_type::<(String, String, u16, u8, bool)>()
+            .for_each(|(label, more, period, digits, whole)| {
+                let _ = KeyUri::parse(more);
+                let line = if *whole {
+                    format!("otpauth://totp/{label}?secret=GEZDGNBVGY3TQOJQ&period={period}&digits={digits}&{more}")
+                } else {
+                    format!("otpauth://{label}?{more}")
+                };
+                if let Ok(uri) = KeyUri::parse(&line) {
+                    let text = uri.to_text();
+                    assert_eq!(KeyUri::parse(text.expose_str().unwrap()), Ok(uri));
+                }
+            });
+    }
 }

@@ -72,6 +72,22 @@ const CASES: &[(&str, &str)] = &[
          35 approve 0 -> accept a",
     ),
     (
+        "a second person with the same text after the timeout cannot be told apart: still one push, and one accept",
+        "0 packet a jane push -> ask 0
+         20 packet b jane push -> -
+         21 packet c jane push -> reject c push_pending
+         25 approve 0 -> accept b
+         26 again a -> -
+         45 packet d jane push -> ask 1",
+    ),
+    (
+        "a second person who is first by accident gets no more than the one push",
+        "0 packet a jane pw -> ask 0
+         1 packet b jane pw -> reject b push_pending
+         21 packet c jane pw -> -
+         22 deny 0 -> reject c denied",
+    ),
+    (
         "another spelling of the user is the same user",
         "0 packet a jane pw -> ask 0
          5 packet b CORP\\Jane pw from 192.0.2.2 -> reject b push_pending

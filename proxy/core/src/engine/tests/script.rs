@@ -10,6 +10,7 @@ use proxy_config::{Config, Secret};
 use crate::counters::Event;
 use crate::factor::{Credential, Factor, LoginId, RefusalReason, Verdict};
 use crate::outputs::{Outputs, SocketId};
+use crate::record::LoginResult;
 use crate::testing::client::Build;
 use crate::testing::{self, OLD_SECRET, SECRET, TOTP, approval, config_with, refusal, settings};
 use crate::{Engine, Now};
@@ -83,9 +84,12 @@ struct Run {
     pushing: bool,
     packets: Vec<(usize, Vec<u8>)>,
     asks: Vec<LoginId>,
+    users: BTreeMap<LoginId, String>,
     /// Questions that can start a push and have no end yet, with their user.
     open: BTreeMap<LoginId, String>,
     approvals: u64,
+    /// Approvals of each user that no Accept has used up.
+    approved: BTreeMap<String, u64>,
     accepts: BTreeSet<Vec<u8>>,
     records: u64,
 }
@@ -99,8 +103,10 @@ impl Run {
             pushing: setting.is_multiple_of(3),
             packets: Vec::new(),
             asks: Vec::new(),
+            users: BTreeMap::new(),
             open: BTreeMap::new(),
             approvals: 0,
+            approved: BTreeMap::new(),
             accepts: BTreeSet::new(),
             records: 0,
         }
@@ -206,6 +212,9 @@ impl Run {
     fn verdict(&mut self, n: u8, verdict: Verdict) {
         if let Some(login) = pick(&self.asks, n).copied() {
             self.open.remove(&login);
+            if matches!(verdict, Verdict::Approved(_)) {
+                *self.approved.entry(self.users[&login].clone()).or_default() += 1;
+            }
             self.engine.verdict(self.now(), login, verdict, &mut self.out);
         }
     }
@@ -239,6 +248,7 @@ impl Run {
         for ask in &self.out.asks {
             assert!(!self.asks.contains(&ask.login), "asked twice");
             self.asks.push(ask.login);
+            self.users.insert(ask.login, ask.user.as_str().to_owned());
             if self.pushing && !matches!(ask.credential, Credential::Passcode(_)) {
                 let user = ask.user.as_str().to_owned();
                 assert!(
@@ -250,6 +260,17 @@ impl Run {
         }
         for record in &self.out.records {
             self.records += 1;
+            if record.result == LoginResult::Accept {
+                let left = self
+                    .approved
+                    .get_mut(&record.user)
+                    .and_then(|left| left.checked_sub(1).map(|less| *left = less));
+                assert!(
+                    left.is_some(),
+                    "an accept of {} without an approval of theirs",
+                    record.user
+                );
+            }
             let line = serde_json::to_string(record).unwrap();
             assert!(!line.chars().any(crate::record::is_unsafe_to_show));
         }
@@ -295,7 +316,7 @@ fn pick<T>(all: &[T], n: u8) -> Option<&T> {
 }
 
 #[test]
-fn no_script_gets_more_accepts_than_approvals_or_leaves_anything_behind() {
+fn no_fuzz_gets_more_accepts_than_approvals_or_leaves_anything_behind() {
     bolero::check!().with_type::<Script>().for_each(|script| {
         let mut run = Run::new(script.setting);
         for step in &script.steps {
