@@ -5,7 +5,7 @@ XTASK := cargo run --quiet --package xtask --
 # local: a real cluster on this machine (Linux, root). current: the cluster of the current kubectl context.
 CLUSTER ?= local
 
-.PHONY: help demo demo-down test clean-up fmt lint unit e2e judges generate bench fuzz images
+.PHONY: help demo demo-down test clean-up fmt lint unit e2e failures judges generate bench fuzz images
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ unit: ## Unit and property tests
 
 e2e: ## End-to-end tests on a local three-node cluster
 	@$(XTASK) e2e
+
+failures: ## Each failure with logins going on, at length; writes docs/failures.md
+	@$(XTASK) e2e --failures
 
 judges: ## Proxy and simulators, judged by FreeRADIUS and the vendors' own clients
 	@tests/judges/run

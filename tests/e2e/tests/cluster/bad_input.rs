@@ -31,10 +31,10 @@ fn directory(world: &World, id: &str, kind: &str) {
 }
 
 /// Faults of the simulated AWS, gone when this goes, also when a test fails: the next one shall not suffer from it.
-struct Faults<'a>(&'a World);
+pub struct Faults<'a>(&'a World);
 
 impl<'a> Faults<'a> {
-    fn set(world: &'a World, faults: &Value) -> Self {
+    pub fn set(world: &'a World, faults: &Value) -> Self {
         let set = Self(world);
         set.change(faults);
         set

@@ -15,9 +15,11 @@
 mod bad_input;
 mod chart;
 mod definitions;
+mod failures;
 mod figures;
 mod logins;
 mod refused;
 mod registration;
 mod secrecy;
+mod traffic;
 mod world;

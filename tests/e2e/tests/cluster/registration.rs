@@ -1,80 +1,11 @@
 //! What AWS is told, when, and that nobody notices.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use e2e::{BackgroundLogins, CONNECTOR_DIRECTORY, DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, Report, until};
+use e2e::{CONNECTOR_DIRECTORY, DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, until};
 
+use crate::traffic::{assert_nobody_noticed, with_logins};
 use crate::world::{PATIENCE, World, world};
-
-/// Logins once a second from both domain controllers while `during` goes on.
-fn with_logins<T>(world: &World, during: impl FnOnce() -> T) -> (T, BTreeMap<&'static str, Report>) {
-    let mut running = BTreeMap::new();
-    for (controller, users) in [("dc-0", 0..100), ("dc-1", 100..200)] {
-        let logins = BackgroundLogins {
-            usernames: users.map(|n| format!("user{n}")).collect(),
-            password: "push".to_owned(),
-            every_ms: 1000,
-            for_ms: 300_000,
-        };
-        running.insert(
-            controller,
-            world
-                .simulators
-                .controller(controller)
-                .begin_logins(&logins)
-                .unwrap(),
-        );
-    }
-    // Some logins before the change, some after: by their number, not by the clock.
-    let begun = |more: u64| {
-        let base: u64 = running
-            .iter()
-            .map(|(c, id)| world.simulators.controller(c).report(id).unwrap().tried)
-            .sum();
-        until("logins to begin", PATIENCE, || {
-            let now: u64 = running
-                .iter()
-                .map(|(c, id)| world.simulators.controller(c).report(id).unwrap().tried)
-                .sum();
-            Ok(if now >= base + more {
-                Ok(())
-            } else {
-                Err(format!("{now} begun"))
-            })
-        })
-        .unwrap();
-    };
-    begun(6);
-    let done = during();
-    begun(10);
-    let reports = running
-        .iter()
-        .map(|(c, id)| (*c, world.simulators.controller(c).end_logins(id).unwrap()))
-        .collect();
-    (done, reports)
-}
-
-fn assert_nobody_noticed(reports: &BTreeMap<&'static str, Report>) {
-    for (controller, report) in reports {
-        println!(
-            "{controller}: tried {}, accepted {}, failed over {}, slowest {:?} ms, while AWS was changing {}",
-            report.tried,
-            report.accepted,
-            report.failed_over,
-            report.slowest_ms,
-            report.would_have_been_refused
-        );
-        assert_eq!(
-            report.failures.len() + report.rejections.len(),
-            0,
-            "{:?} {:?}",
-            report.failures,
-            report.rejections
-        );
-        assert_eq!(report.accepted, report.tried, "{controller}");
-    }
-}
 
 #[test]
 fn what_is_registered_is_the_pods_and_the_settings_that_were_asked_for() {

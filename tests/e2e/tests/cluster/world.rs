@@ -23,6 +23,8 @@ pub struct World {
     pub helm: PathBuf,
     pub images: Images,
     pub simulators: Simulators,
+    /// The one node that all simulators run on: any other can be lost.
+    pub simulators_node: String,
     /// From `kubectl apply` of both resources to both being Ready.
     pub apply_to_ready: Duration,
 }
@@ -42,13 +44,22 @@ impl World {
             simulators: variable("E2E_SIMULATORS_IMAGE")?,
             pull_policy: "Never".to_owned(),
         };
-        let simulators = Simulators::deploy(&kubectl, &images.simulators, &images.pull_policy)?;
+        let (simulators_node, others) = nodes(&kubectl)?;
+        for node in &others {
+            kubectl.run(&["cordon", node])?;
+        }
+        let simulators = Simulators::deploy(&kubectl, &images.simulators, &images.pull_policy);
+        for node in &others {
+            kubectl.run(&["uncordon", node])?;
+        }
+        let simulators = simulators?;
         simulators.duo().generate_users("user", 200, 300)?;
         let mut world = Self {
             kubectl,
             helm,
             images,
             simulators,
+            simulators_node,
             apply_to_ready: Duration::ZERO,
         };
         world.install().prepare()?;
@@ -167,6 +178,18 @@ impl World {
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     }
+}
+
+/// The first node and the others.
+fn nodes(kubectl: &Kubectl) -> Result<(String, Vec<String>)> {
+    let nodes = kubectl.get(&["nodes"])?;
+    let mut names = nodes["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|node| node["metadata"]["name"].as_str().map(str::to_owned));
+    let first = names.next().context("the cluster has no nodes")?;
+    Ok((first, names.collect()))
 }
 
 /// The one world. Its making is part of whichever test comes first.

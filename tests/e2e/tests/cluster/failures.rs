@@ -1,0 +1,317 @@
+//! Parts fail while people log in, and nobody notices. Each failure leaves a row of figures in `target/e2e/failures.md`.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use e2e::{MICROSOFT_DIRECTORY, NAMESPACE, OPERATOR_NAMESPACE, until};
+use serde_json::{Value, json};
+
+use crate::bad_input::Faults;
+use crate::traffic::{assert_nobody_noticed, with_logins};
+use crate::world::{PATIENCE, World, project, world};
+
+/// How long a part of the control plane is away. `make failures` has it for two minutes.
+fn away() -> Duration {
+    let seconds = std::env::var("E2E_AWAY_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(15))
+}
+
+/// A node or a part of the control plane that is stopped; it runs again when this goes, also when a test fails.
+struct Stopped(String);
+
+impl Stopped {
+    fn now(what: &str) -> Self {
+        machine(&["stop", what]);
+        Self(what.to_owned())
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        machine(&["start", &self.0]);
+    }
+}
+
+/// `cargo xtask cluster …` of the tests' own cluster.
+fn machine(args: &[&str]) {
+    let program =
+        std::env::var_os("E2E_XTASK").expect("E2E_XTASK is not set: run the tests by `cargo xtask e2e`");
+    let name = std::env::var("E2E_CLUSTER").expect("E2E_CLUSTER is not set");
+    let status = Command::new(program)
+        .arg("cluster")
+        .args(args)
+        .args(["--name", &name])
+        .status()
+        .unwrap();
+    assert!(status.success(), "cluster {}: {status}", args.join(" "));
+}
+
+/// Lets a part fail by `fail`, which ends when it is repaired, with logins going on; then waits until the full set is
+/// registered again. Nobody may notice, and AWS is written to at most `writes` times.
+fn nobody_notices(name: &str, writes: usize, fail: impl FnOnce(&World)) {
+    let world = world();
+    world.both_ready().unwrap();
+    let directory = world.simulators.directory();
+    let before = directory.last_write().unwrap();
+    let (took, reports) = with_logins(world, || {
+        let begun = Instant::now();
+        fail(world);
+        full_set(world);
+        begun.elapsed()
+    });
+    let written = directory.settings_writes(before, MICROSOFT_DIRECTORY).unwrap();
+    let sum = |of: fn(&e2e::Report) -> u64| reports.values().map(of).sum::<u64>();
+    let slowest = reports
+        .values()
+        .filter_map(|r| r.slowest_ms)
+        .max()
+        .unwrap_or_default();
+    let unanswered: usize = reports
+        .values()
+        .map(|r| r.failures.len() + r.rejections.len())
+        .sum();
+    tell(&format!(
+        "| {name} | {} | {unanswered} | {} | {} | {:.1} | {} | {:.0} |",
+        sum(|r| r.tried),
+        sum(|r| r.failed_over),
+        sum(|r| r.would_have_been_refused),
+        slowest as f64 / 1000.0,
+        written.len(),
+        took.as_secs_f64(),
+    ));
+    assert_nobody_noticed(&reports);
+    assert!(written.len() <= writes, "{written:?}");
+    world.both_ready().unwrap();
+}
+
+/// Waits until what AWS has registered, and says is Completed, is the addresses of two pods that are ready.
+fn full_set(world: &World) {
+    let directory = world.simulators.directory();
+    until("the full set to be registered", Duration::from_secs(420), || {
+        let have = ready_addresses(world)?;
+        let registered: BTreeSet<String> = directory.registered(MICROSOFT_DIRECTORY)?.into_iter().collect();
+        let status = directory.radius_status(MICROSOFT_DIRECTORY)?;
+        Ok(
+            if have.len() == 2 && have == registered && status.as_deref() == Some("Completed") {
+                Ok(())
+            } else {
+                Err(format!("ready {have:?}, registered {registered:?}, {status:?}"))
+            },
+        )
+    })
+    .unwrap();
+}
+
+/// The addresses of the pods of `workspaces` whose containers are ready.
+fn ready_addresses(world: &World) -> anyhow::Result<BTreeSet<String>> {
+    let pods = world
+        .kubectl
+        .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])?;
+    let ready = |pod: &&Value| {
+        let conditions = pod["status"]["conditions"].as_array();
+        let is = |c: &Value| c["type"] == "ContainersReady" && c["status"] == "True";
+        pod["metadata"]["deletionTimestamp"].is_null() && conditions.is_some_and(|all| all.iter().any(is))
+    };
+    Ok(pods["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(ready)
+        .filter_map(|pod| pod["status"]["podIP"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// Waits until the deleted pod's successor serves, though AWS does not know of it yet.
+fn successor_serves(world: &World, before: &BTreeSet<String>) {
+    until("the pod's successor to serve", PATIENCE, || {
+        let now = ready_addresses(world)?;
+        Ok(if now.len() == 2 && now != *before {
+            Ok(())
+        } else {
+            Err(format!("{now:?}"))
+        })
+    })
+    .unwrap();
+}
+
+/// Adds a row to the table, and writes it anew: what ran before a failed test is there, too.
+fn tell(row: &str) {
+    static ROWS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    println!("{row}");
+    let mut rows = ROWS.lock().unwrap();
+    rows.push(row.to_owned());
+    let folder = project().join("target/e2e");
+    std::fs::create_dir_all(&folder).unwrap();
+    let head = "| What fails | Logins | Failed | Failed over | While AWS was changing settings | Slowest (s) | Writes to AWS \
+                | Full set again after (s) |\n|---|---|---|---|---|---|---|---|\n";
+    std::fs::write(folder.join("failures.md"), format!("{head}{}\n", rows.join("\n"))).unwrap();
+}
+
+fn pod_node(world: &World, pod: &str) -> String {
+    let pod = world.kubectl.get(&["-n", NAMESPACE, "pod", pod]).unwrap();
+    pod["spec"]["nodeName"].as_str().unwrap().to_owned()
+}
+
+/// A pod of `workspaces` on a node without simulators: its node can be lost without losing who tells of it.
+fn expendable(world: &World) -> (String, String) {
+    ["workspaces-0", "workspaces-1"]
+        .into_iter()
+        .map(|pod| (pod.to_owned(), pod_node(world, pod)))
+        .find(|(_, node)| *node != world.simulators_node)
+        .expect("both pods are on the node of the simulators")
+}
+
+fn delete_pod(world: &World, pod: &str) {
+    world
+        .kubectl
+        .run(&["-n", NAMESPACE, "delete", "pod", pod])
+        .unwrap();
+}
+
+#[test]
+fn a_pod_is_killed_without_a_farewell() {
+    nobody_notices("pod killed (`--force --grace-period=0`)", 1, |world| {
+        let args = [
+            "-n",
+            NAMESPACE,
+            "delete",
+            "pod",
+            "workspaces-1",
+            "--force",
+            "--grace-period=0",
+        ];
+        world.kubectl.run(&args).unwrap();
+    });
+}
+
+#[test]
+fn a_node_is_drained() {
+    let world = world();
+    world.both_ready().unwrap();
+    let (_, node) = expendable(world);
+    nobody_notices("node drained", 1, |world| {
+        let args = [
+            "drain",
+            &node,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--force",
+            "--timeout=150s",
+        ];
+        world.kubectl.run(&args).unwrap();
+        full_set(world);
+        world.kubectl.run(&["uncordon", &node]).unwrap();
+    });
+}
+
+#[test]
+fn a_node_and_with_it_a_zone_is_lost_and_said_to_be_out_of_service() {
+    let world = world();
+    world.both_ready().unwrap();
+    let (_, node) = expendable(world);
+    let taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute";
+    nobody_notices("node and zone lost, tainted out-of-service", 1, |world| {
+        let stopped = Stopped::now(&node);
+        world.kubectl.run(&["taint", "node", &node, taint]).unwrap();
+        full_set(world);
+        drop(stopped);
+        world
+            .kubectl
+            .run(&["taint", "node", &node, &format!("{taint}-")])
+            .unwrap();
+    });
+}
+
+#[test]
+#[ignore = "takes five minutes: `make failures` runs it"]
+fn a_node_and_with_it_a_zone_is_lost_and_nobody_says_so() {
+    let world = world();
+    world.both_ready().unwrap();
+    let (pod, node) = expendable(world);
+    nobody_notices("node and zone lost, nothing done by hand", 1, |world| {
+        let stopped = Stopped::now(&node);
+        until("the pod to be on another node", Duration::from_secs(480), || {
+            let now = world.kubectl.get(&["-n", NAMESPACE, "pod", &pod])?;
+            let now = now["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+            Ok(if !now.is_empty() && now != node {
+                Ok(())
+            } else {
+                Err(now)
+            })
+        })
+        .unwrap();
+        full_set(world);
+        drop(stopped);
+    });
+}
+
+#[test]
+fn the_operator_is_killed_while_a_pod_is_replaced() {
+    nobody_notices("pod deleted, all operators killed meanwhile", 1, |world| {
+        delete_pod(world, "workspaces-0");
+        let args = [
+            "-n",
+            OPERATOR_NAMESPACE,
+            "delete",
+            "pods",
+            "--all",
+            "--force",
+            "--grace-period=0",
+        ];
+        world.kubectl.run(&args).unwrap();
+    });
+}
+
+#[test]
+fn the_api_server_is_away() {
+    nobody_notices("API server away", 0, |_| {
+        let _stopped = Stopped::now("kube-apiserver");
+        // The time it is away is the failure itself.
+        std::thread::sleep(away());
+    });
+}
+
+#[test]
+fn etcd_is_restarted() {
+    nobody_notices("etcd restarted", 0, |_| drop(Stopped::now("etcd")));
+}
+
+#[test]
+fn aws_answers_with_errors_while_a_pod_is_replaced() {
+    nobody_notices(
+        "AWS answers 500 to everything while a pod is replaced",
+        1,
+        |world| {
+            let fault = json!([{"operation": "*", "kind": "error", "code": "ServiceException"}]);
+            let faults = Faults::set(world, &fault);
+            let before = ready_addresses(world).unwrap();
+            delete_pod(world, "workspaces-1");
+            successor_serves(world, &before);
+            drop(faults);
+        },
+    );
+}
+
+#[test]
+fn aws_throttles_while_a_pod_is_replaced() {
+    nobody_notices("AWS throttles the write while a pod is replaced", 1, |world| {
+        let fault = json!([{"operation": "UpdateRadius", "kind": "error", "code": "ThrottlingException", "times": 2}]);
+        let _faults = Faults::set(world, &fault);
+        delete_pod(world, "workspaces-0");
+        full_set(world);
+    });
+}
+
+#[test]
+fn an_answer_of_aws_is_lost_while_a_pod_is_replaced() {
+    nobody_notices("AWS's answer to the write is lost", 1, |world| {
+        let fault = json!([{"operation": "UpdateRadius", "kind": "lost", "times": 1}]);
+        let _faults = Faults::set(world, &fault);
+        delete_pod(world, "workspaces-1");
+        full_set(world);
+    });
+}
