@@ -43,18 +43,50 @@ libdir = /usr/lib/freeradius
 dictionary_dir = /usr/share/freeradius
 run_dir = {here}
 max_requests = 65536
-log {{ destination = files  file = {here}/radius.log  auth = yes }}
-security {{ allow_core_dumps = no  status_server = no }}
-thread pool {{ start_servers = 2  max_servers = 2  min_spare_servers = 1  max_spare_servers = 2  max_queue_size = 65536  cleanup_delay = 5 }}
-client bench {{ ipaddr = 127.0.0.1  secret = "{secret}"  require_message_authenticator = yes }}
+log {{
+    destination = files
+    file = {here}/radius.log
+    auth = yes
+}}
+security {{
+    allow_core_dumps = no
+    status_server = no
+}}
+thread pool {{
+    start_servers = 2
+    max_servers = 2
+    min_spare_servers = 1
+    max_spare_servers = 2
+    max_queue_size = 65536
+    cleanup_delay = 5
+}}
+client bench {{
+    ipaddr = 127.0.0.1
+    secret = "{secret}"
+    require_message_authenticator = yes
+}}
 modules {{
-    pap {{ }}
-    files {{ filename = {here}/users }}
+    pap {{
+    }}
+    files {{
+        filename = {here}/users
+    }}
 }}
 server default {{
-    listen {{ type = auth  ipaddr = 127.0.0.1  port = {port} }}
-    authorize {{ files pap }}
-    authenticate {{ Auth-Type PAP {{ pap }} }}
+    listen {{
+        type = auth
+        ipaddr = 127.0.0.1
+        port = {port}
+    }}
+    authorize {{
+        files
+        pap
+    }}
+    authenticate {{
+        Auth-Type PAP {{
+            pap
+        }}
+    }}
 }}
 "#
         ),
