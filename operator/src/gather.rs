@@ -6,11 +6,12 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use kube::api::ListParams;
 use operator_core::access::{DirectoryAccess, access};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::input::{
     DirectoryObservation, Entropy, ForeignObject, Input, Report, Rival, SecretContent, StatefulSetState,
-    secrets_named_by,
+    secrets_named_by, seeds_selector,
 };
 use operator_core::names::ObjectNames;
 
@@ -18,8 +19,12 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::key::ProxyKey;
 use crate::memory::Memory;
-use crate::watch::rows::Detail;
+use crate::watch::rows::{Detail, proxy_label};
 
+/// Secrets of one answer to a list.
+const SECRETS_A_PAGE: u32 = 500;
+/// Secrets of seeds that are looked at; the shards hold fewer users.
+const MOST_SECRETS: usize = 100_000;
 /// Secrets that are read at once.
 const READS_AT_ONCE: usize = 8;
 
@@ -59,11 +64,14 @@ pub(crate) async fn input(
     let way = access(&proxy, &grants, &ctx.settings.cluster).ok();
     let names = ObjectNames::new(&key.name);
     let secrets = secrets(ctx, key, &proxy).await?;
+    let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
     let radius_secret = secret(ctx, key, &names.radius_secret()).await?;
     Ok(Input {
         rivals,
         grants,
         secrets,
+        has_seed_shards: has_seed_shards(ctx, key, &names),
+        seeds_by_label,
         radius_secret,
         foreign: Vec::<ForeignObject>::new(),
         stateful_set: stateful_set(ctx, key, &names, &proxy),
@@ -156,14 +164,61 @@ async fn secret(ctx: &Context, key: &ProxyKey, name: &str) -> Result<Option<Secr
         what: format!("Secret {name}"),
         source,
     })?;
-    Ok(found.map(|secret| SecretContent {
+    Ok(found.map(content))
+}
+
+fn content(secret: Secret) -> SecretContent {
+    SecretContent {
         data: secret
             .data
             .unwrap_or_default()
             .into_iter()
             .map(|(key, bytes)| (key, proxy_config::Secret::new(bytes.0)))
             .collect(),
-    }))
+    }
+}
+
+/// The Secrets that the seeds' selector means. What the operator made itself is none of them, whatever the selector says.
+async fn seeds_by_label(
+    ctx: &Context,
+    key: &ProxyKey,
+    proxy: &RadiusProxy,
+) -> Result<BTreeMap<String, SecretContent>, Error> {
+    let mut found = BTreeMap::new();
+    if let Some(selector) = seeds_selector(&proxy.spec) {
+        let api = ctx.api::<Secret>(key);
+        let mut params = ListParams::default()
+            .labels(&selector.to_query())
+            .limit(SECRETS_A_PAGE);
+        loop {
+            let page = api.list(&params).await.map_err(|source| Error::Read {
+                what: format!("the Secrets with labels {}", selector.to_query()),
+                source,
+            })?;
+            let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
+            for secret in page {
+                if proxy_label(&secret.metadata).is_none()
+                    && let Some(name) = secret.metadata.name.clone()
+                {
+                    found.insert(name, content(secret));
+                }
+            }
+            match next {
+                Some(token) if found.len() < MOST_SECRETS => params = params.continue_token(&token),
+                _ => break,
+            }
+        }
+    }
+    ctx.cluster.remember_sources(key, found.keys().cloned().collect());
+    Ok(found)
+}
+
+fn has_seed_shards(ctx: &Context, key: &ProxyKey, names: &ObjectNames) -> bool {
+    let first = names.seed_shard(0);
+    ctx.cluster
+        .owned_of("Secret", key)
+        .iter()
+        .any(|(name, _)| *name == first)
 }
 
 fn stateful_set(

@@ -4,11 +4,12 @@ mod follow;
 pub(crate) mod rows;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::api::{DirectoryGrant, RadiusProxy};
-use operator_core::input::{PodState, secrets_named_by};
+use operator_core::input::{PodState, secrets_named_by, seeds_selector};
 use operator_core::plan::Object;
 
 use crate::key::ProxyKey;
@@ -25,6 +26,8 @@ pub(crate) struct Cluster {
     pods: RwLock<View<PodState>>,
     nodes: RwLock<View<NodeRow>>,
     owned: BTreeMap<&'static str, RwLock<View<Owned>>>,
+    /// The Secrets that were last found by their labels: one that loses them is a change too.
+    sources: RwLock<BTreeMap<ProxyKey, BTreeSet<String>>>,
     queue: WorkQueue,
 }
 
@@ -58,6 +61,7 @@ impl Cluster {
                 .into_iter()
                 .map(|kind| (kind, RwLock::default()))
                 .collect(),
+            sources: RwLock::default(),
             queue,
         }
     }
@@ -153,8 +157,11 @@ impl Cluster {
         {
             return;
         }
-        self.queue
-            .touch(ProxyKey::new(&change.key.namespace, &change.key.name));
+        let key = ProxyKey::new(&change.key.namespace, &change.key.name);
+        if change.after.is_none() {
+            self.remember_sources(&key, BTreeSet::new());
+        }
+        self.queue.touch(key);
         if let Some(proxy) = change.after.as_ref().or(change.before.as_ref()) {
             for rival in self.rivals(proxy) {
                 self.queue.touch(ProxyKey::of(&rival));
@@ -190,12 +197,29 @@ impl Cluster {
         }
     }
 
+    /// Remembers which Secrets were found by their labels.
+    pub(crate) fn remember_sources(&self, key: &ProxyKey, names: BTreeSet<String>) {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        if names.is_empty() {
+            sources.remove(key);
+        } else {
+            sources.insert(key.clone(), names);
+        }
+    }
+
     /// A Secret that may be somebody's source.
-    fn touched_by_source(&self, namespace: &str, name: &str) {
-        let proxies = read(&self.proxies);
+    fn touched_by_source(&self, metadata: &ObjectMeta) {
+        let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else {
+            return;
+        };
+        let (proxies, sources) = (read(&self.proxies), read(&self.sources));
         for (_, proxy) in proxies.inside(namespace) {
-            if secrets_named_by(&proxy.spec).contains(name) {
-                self.queue.touch(ProxyKey::of(proxy));
+            let key = ProxyKey::of(proxy);
+            let is_meant = secrets_named_by(&proxy.spec).contains(name)
+                || seeds_selector(&proxy.spec).is_some_and(|s| s.matches(metadata.labels.as_ref()))
+                || sources.get(&key).is_some_and(|names| names.contains(name));
+            if is_meant {
+                self.queue.touch(key);
             }
         }
     }
@@ -271,6 +295,16 @@ mod tests {
         (Cluster::new(queue.clone()), queue)
     }
 
+    fn secret(namespace: &str, name: &str, labels: &[(&str, &str)]) -> ObjectMeta {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            labels: Some(labels.collect()),
+            ..ObjectMeta::default()
+        }
+    }
+
     fn put(cluster: &Cluster, proxy: Arc<RadiusProxy>) {
         let key = row_key(&ProxyKey::of(&proxy));
         let changes = cluster.proxies.write().unwrap().put(key, proxy);
@@ -312,10 +346,29 @@ mod tests {
         let (cluster, queue) = cluster();
         put(&cluster, proxy("a", "d-0000000001", 1));
         drain(&queue);
-        cluster.touched_by_source("mfa", "another");
-        cluster.touched_by_source("elsewhere", "seeds");
+        cluster.touched_by_source(&secret("mfa", "another", &[]));
+        cluster.touched_by_source(&secret("elsewhere", "seeds", &[]));
         assert_eq!(drain(&queue), [""; 0]);
-        cluster.touched_by_source("mfa", "seeds");
+        cluster.touched_by_source(&secret("mfa", "seeds", &[]));
+        assert_eq!(drain(&queue), ["a"]);
+    }
+
+    #[test]
+    fn a_secret_that_gains_or_loses_the_labels_touches_those_who_select_it() {
+        let (cluster, queue) = cluster();
+        let mut by_label = (*proxy("a", "d-0000000001", 1)).clone();
+        by_label.spec.provider = serde_json::from_value(json!(
+            {"totp": {"seedsSelector": {"matchLabels": {"mfa": "totp"}}}}
+        ))
+        .unwrap();
+        put(&cluster, Arc::new(by_label));
+        drain(&queue);
+        cluster.touched_by_source(&secret("mfa", "jane", &[("mfa", "other")]));
+        assert_eq!(drain(&queue), [""; 0]);
+        cluster.touched_by_source(&secret("mfa", "jane", &[("mfa", "totp"), ("team", "x")]));
+        assert_eq!(drain(&queue), ["a"]);
+        cluster.remember_sources(&ProxyKey::new("mfa", "a"), ["jane".to_owned()].into());
+        cluster.touched_by_source(&secret("mfa", "jane", &[]));
         assert_eq!(drain(&queue), ["a"]);
     }
 

@@ -83,6 +83,15 @@ pub struct EnrolArgs {
     /// The namespace in that manifest.
     #[arg(long, requires = "secret_name")]
     pub namespace: Option<String>,
+    /// One Secret for each user instead, called NAME-user, for seedsSelector.
+    #[arg(long, requires = "secret_name")]
+    pub per_user: bool,
+    /// A label of the Secrets, for seedsSelector. Can be given more than once.
+    #[arg(long, value_name = "KEY=VALUE", requires = "secret_name", value_parser = parse_label)]
+    pub label: Vec<(String, String)>,
+    /// So many scratch codes for each user, for when the authenticator is away: each works once.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=20))]
+    pub scratch: u8,
     /// When to draw the QR code: auto is for one user and a terminal.
     #[arg(long, value_enum, default_value_t)]
     pub qr: Qr,
@@ -105,6 +114,31 @@ fn parse_digits(text: &str) -> Result<Digits, String> {
         .ok()
         .and_then(Digits::new)
         .ok_or_else(|| "must be 6, 7 or 8".to_owned())
+}
+
+/// A label as Kubernetes takes it: an optional DNS prefix and a slash, then 1 to 63 letters, digits, `-`, `_` and `.`.
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let wrong = || format!("{text:?} is no label; write key=value");
+    let (key, value) = text.split_once('=').ok_or_else(wrong)?;
+    let (prefix, name) = key.split_once('/').unwrap_or(("", key));
+    let word = |text: &str| {
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        text.len() <= 63
+            && edge(text.chars().next())
+            && edge(text.chars().last())
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let dns = prefix.len() <= 253
+        && prefix
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
+    if word(name) && dns && (value.is_empty() || word(value)) {
+        Ok((key.to_owned(), value.to_owned()))
+    } else {
+        Err(wrong())
+    }
 }
 
 fn parse_algorithm(text: &str) -> Result<Algorithm, String> {

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use proxy_config::Secret;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
@@ -13,33 +11,54 @@ use crate::cli::{EnrolArgs, Qr};
 use crate::error::Error;
 use crate::provider::totp::KeyUri;
 
+mod manifest;
+
 const MAX_USERS: usize = 1_000_000;
+/// Digits of a scratch code.
+const SCRATCH_MODULUS: u64 = 10_000_000_000;
+
+/// What one user gets.
+struct Enrolled {
+    user: String,
+    uri: Secret,
+    /// `scratch:USER:CODE,CODE`, when there are any.
+    scratch: Option<Secret>,
+}
+
+impl Enrolled {
+    fn new(user: &str, args: &EnrolArgs) -> Result<Self, Error> {
+        Ok(Self {
+            user: user.to_owned(),
+            uri: new_key(user, args)?,
+            scratch: scratch_line(user, args.scratch)?,
+        })
+    }
+
+    /// The lines of a seed file.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.uri).chain(&self.scratch).map(text)
+    }
+}
 
 /// Makes the keys and prints them.
 ///
 /// # Errors
 /// A user's name that cannot stand in a URI, a CSV file that cannot be read, or output that cannot be written.
 pub fn enrol(args: &EnrolArgs) -> Result<(), Error> {
-    let users = users(args)?;
-    let uris = users
+    let enrolled = users(args)?
         .iter()
-        .map(|user| new_key(user, args))
+        .map(|user| Enrolled::new(user, args))
         .collect::<Result<Vec<_>, _>>()?;
-    let manifest = args
-        .secret_name
-        .as_deref()
-        .map(|name| manifest(name, args, &users, &uris))
-        .transpose()?;
-    if let Some(manifest) = manifest {
-        io::stdout()
-            .write_all(manifest.as_bytes())
-            .map_err(Error::Write)?;
-        if args.user.is_some() {
-            show(&mut io::stderr(), io::stderr().is_terminal(), args.qr, &uris)?;
-        }
-        return Ok(());
+    let Some(name) = &args.secret_name else {
+        return show(&mut io::stdout(), io::stdout().is_terminal(), args.qr, &enrolled);
+    };
+    let manifest = manifest::write(name, args, &enrolled)?;
+    io::stdout().write_all(manifest.expose()).map_err(Error::Write)?;
+    // The user has to scan it, wherever the manifest goes. A list's are shown when that is asked for.
+    if args.user.is_some() || args.qr == Qr::Always {
+        show(&mut io::stderr(), io::stderr().is_terminal(), args.qr, &enrolled)?;
     }
-    show(&mut io::stdout(), io::stdout().is_terminal(), args.qr, &uris)
+    Ok(())
 }
 
 fn users(args: &EnrolArgs) -> Result<Vec<String>, Error> {
@@ -109,22 +128,40 @@ fn new_key(user: &str, args: &EnrolArgs) -> Result<Secret, Error> {
     Ok(uri.to_text())
 }
 
-fn text(uri: &Secret) -> &str {
-    uri.expose_str().unwrap_or_default()
+fn scratch_line(user: &str, count: u8) -> Result<Option<Secret>, Error> {
+    if count == 0 {
+        return Ok(None);
+    }
+    let mut line = format!("scratch:{}:", user.trim());
+    for n in 0..count {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).map_err(Error::Random)?;
+        if n > 0 {
+            line.push(',');
+        }
+        line.push_str(&format!("{:010}", u64::from_be_bytes(bytes) % SCRATCH_MODULUS));
+    }
+    Ok(Some(Secret::new(line.into_bytes())))
 }
 
-fn show(out: &mut impl Write, is_terminal: bool, qr: Qr, uris: &[Secret]) -> Result<(), Error> {
+fn text(secret: &Secret) -> &str {
+    secret.expose_str().unwrap_or_default()
+}
+
+fn show(out: &mut impl Write, is_terminal: bool, qr: Qr, enrolled: &[Enrolled]) -> Result<(), Error> {
     let draws = match qr {
         Qr::Always => true,
         Qr::Never => false,
-        Qr::Auto => is_terminal && uris.len() == 1,
+        Qr::Auto => is_terminal && enrolled.len() == 1,
     };
     let colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
-    for uri in uris {
-        writeln!(out, "{}", text(uri)).map_err(Error::Write)?;
+    for each in enrolled {
+        for line in each.lines() {
+            writeln!(out, "{line}").map_err(Error::Write)?;
+        }
         if draws {
-            let picture = draw(text(uri), colour)?;
-            writeln!(out, "\n{picture}").map_err(Error::Write)?;
+            let picture = draw(text(&each.uri), colour)?;
+            writeln!(out, "\n{}\n{picture}", each.user).map_err(Error::Write)?;
         }
     }
     out.flush().map_err(Error::Write)
@@ -147,59 +184,6 @@ fn draw(uri: &str, colour: bool) -> Result<String, Error> {
         .collect())
 }
 
-/// A Secret with one line for each user; its key becomes a file of the seed folder.
-fn manifest(name: &str, args: &EnrolArgs, users: &[String], uris: &[Secret]) -> Result<String, Error> {
-    if !is_dns_name(name) || !args.namespace.as_deref().is_none_or(is_dns_name) {
-        return Err(Error::Enrol(
-            "--secret-name and --namespace must be names that Kubernetes takes: a-z, 0-9, '-' and '.', beginning and \
-             ending with a letter or digit, at most 253"
-                .to_owned(),
-        ));
-    }
-    let key = match (users, &args.user) {
-        ([user], Some(_)) => file_name(user),
-        _ => "users".to_owned(),
-    };
-    let mut lines = String::new();
-    for uri in uris {
-        lines.push_str(text(uri));
-        lines.push('\n');
-    }
-    let namespace = args
-        .namespace
-        .as_deref()
-        .map(|n| format!("  namespace: {n}\n"))
-        .unwrap_or_default();
-    Ok(format!(
-        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n{namespace}type: Opaque\ndata:\n  {key}: {}\n",
-        BASE64.encode(lines)
-    ))
-}
-
-/// What a key of a Secret may hold, and no dot at its beginning (such files are passed over).
-fn file_name(user: &str) -> String {
-    let name: String = user
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
-                c
-            } else {
-                '_'
-            }
-        })
-        .take(200)
-        .collect();
-    format!("user-{name}")
-}
-
-fn is_dns_name(name: &str) -> bool {
-    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    (1..=253).contains(&name.len())
-        && name.bytes().all(|b| good(b) || b == b'-' || b == b'.')
-        && name.bytes().next().is_some_and(good)
-        && name.bytes().last().is_some_and(good)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +199,9 @@ mod tests {
             algorithm: Algorithm::Sha256,
             secret_name: Some("seeds".to_owned()),
             namespace: Some("mfa".to_owned()),
+            per_user: false,
+            label: Vec::new(),
+            scratch: 0,
             qr: Qr::Auto,
         }
     }
@@ -230,22 +217,18 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_holds_the_line_of_the_seed_file() {
-        let uri = Secret::new(b"otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ".to_vec());
-        let yaml = manifest(
-            "seeds",
-            &args(),
-            &["CORP\\Jane".to_owned()],
-            std::slice::from_ref(&uri),
-        )
-        .unwrap();
-        let expected = BASE64.encode("otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ\n");
-        assert!(
-            yaml.contains(&format!("  user-CORP_Jane: {expected}\n")),
-            "{yaml}"
-        );
-        assert!(yaml.contains("  name: seeds\n  namespace: mfa\n"), "{yaml}");
-        assert!(manifest("No Good", &args(), &[], &[]).is_err());
+    fn scratch_codes_are_what_the_provider_reads() {
+        let line = scratch_line("CORP\\Jane", 3).unwrap().unwrap();
+        let (user, codes) = text(&line)
+            .strip_prefix("scratch:")
+            .unwrap()
+            .rsplit_once(':')
+            .unwrap();
+        assert_eq!(user, "CORP\\Jane");
+        let codes: BTreeSet<&str> = codes.split(',').collect();
+        assert_eq!(codes.len(), 3);
+        assert!(codes.iter().all(|code| code.len() == 10));
+        assert!(scratch_line("jane", 0).unwrap().is_none());
     }
 
     #[test]

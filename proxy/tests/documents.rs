@@ -52,12 +52,7 @@ fn the_file_that_the_documentation_explains_is_valid_with_either_provider() {
         .next()
         .unwrap();
     check("standalone.md", text);
-    let others: Vec<&str> = text
-        .split("\n\n")
-        .filter(|table| !table.starts_with("# [provider.totp."))
-        .collect();
-    let duo = others
-        .join("\n\n")
+    let duo = text
         .replace("[provider.totp]", "[ignored]")
         .lines()
         .filter(|line| {
@@ -74,4 +69,22 @@ fn the_file_that_the_documentation_explains_is_valid_with_either_provider() {
         .join("\n")
         .replace("-----BEGIN CERTIFICATE-----…", "-----BEGIN CERTIFICATE-----");
     check("standalone.md with Duo", &duo);
+}
+
+#[test]
+fn the_store_that_the_documentation_explains_is_valid() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/standalone.md");
+    let page = fs::read_to_string(page).unwrap();
+    let store = page
+        .split("```toml\n")
+        .nth(2)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let text = format!(
+        "[server]\ndigest_key_file = \"key\"\n[provider.totp]\nseed_folders = [\"seeds\"]\n{store}\n[[clients]]\n\
+         name = \"vpn\"\nnetworks = [\"10.0.0.1\"]\nsecret_files = [\"secret\"]"
+    );
+    check("standalone.md, the store", &text);
 }

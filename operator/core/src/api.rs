@@ -14,6 +14,7 @@ mod grant;
 mod provider;
 mod proxy;
 mod status;
+mod totp;
 mod workload;
 
 #[cfg(test)]
@@ -24,8 +25,8 @@ pub use directory::{
 };
 pub use grant::{DirectoryGrant, DirectoryGrantSpec};
 pub use provider::{
-    DuoFactor, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec, TotpSpec,
-    UpstreamServerSpec, UpstreamSpec,
+    DuoFactor, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec, UpstreamServerSpec,
+    UpstreamSpec,
 };
 pub use proxy::{
     AddressSource, AddressesSpec, ClientSpec, LimitsSpec, LoadBalancerSpec, MessageAuthenticatorPolicy,
@@ -35,6 +36,7 @@ pub use status::{
     AppliedSettings, ConditionType, DirectoryStatus, Drift, LastWrite, PendingWrite, RadiusProxyStatus,
     RegisteredServer, RegisteredSettings, Trouble,
 };
+pub use totp::{RedisSpec, SeedsSelector, StoreOutage, TotpSpec, UsedCodesSpec};
 pub use workload::SchedulingSpec;
 
 /// The API group.

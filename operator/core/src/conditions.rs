@@ -117,6 +117,8 @@ reasons! {
     SecretReserved => Warning,
     /// Lines of the TOTP seeds are malformed.
     TotpSeedsMalformed => Warning,
+    /// Users have two TOTP seeds.
+    TotpUserTwice => Warning,
     /// All proxies serve.
     ProxiesServe => Passing,
     /// Enough proxies serve, not all.
@@ -223,12 +225,17 @@ pub(crate) fn stamp(
                 type_: draft.kind.as_str().to_owned(),
                 status: draft.truth.as_str().to_owned(),
                 reason: draft.reason.as_str().to_owned(),
-                message: cut(&draft.message, CUT_MESSAGE),
+                message: shown(&draft.message),
                 observed_generation: generation,
                 last_transition_time: since,
             }
         })
         .collect()
+}
+
+/// A message as the condition has it.
+pub(crate) fn shown(message: &str) -> String {
+    cut(message, CUT_MESSAGE)
 }
 
 /// A text of at most `length` bytes, cut between characters.

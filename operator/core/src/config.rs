@@ -8,12 +8,12 @@ use proxy_config::{Config, ConfigDigest, Contents, DigestKey, Problem, Secret};
 
 use crate::api::{
     ClientSpec, DuoFactor, DuoSpec, FailMode, MessageAuthenticatorPolicy, OktaFactor, OktaSpec,
-    OktaTokenKind, ProviderSpec, RadiusProxySpec,
+    OktaTokenKind, RadiusProxySpec, StoreOutage, TotpSpec,
 };
 use crate::conditions::Reason;
-use crate::names::ADMIN_PORT;
+use crate::names::{ADMIN_PORT, ObjectNames, USED_CODES_MAPS};
 use crate::rotation::Pair;
-use crate::secrets::{Files, Sources, okta_key, upstream_file};
+use crate::secrets::{Files, REDIS_PASSWORD_KEY, Sources, okta_key, upstream_file};
 
 /// Where the ConfigMap is mounted.
 pub(crate) const CONFIG_FOLDER: &str = "/etc/radius-proxy/config";
@@ -23,6 +23,8 @@ pub(crate) const RADIUS_FOLDER: &str = "/etc/radius-proxy/radius";
 pub(crate) const PROVIDER_FOLDER: &str = "/etc/radius-proxy/provider";
 /// Where the seeds are mounted.
 pub(crate) const SEEDS_FOLDER: &str = "/etc/radius-proxy/seeds";
+/// Where the seeds that were found by label are mounted.
+pub(crate) const SEEDS_BY_LABEL_FOLDER: &str = "/etc/radius-proxy/seeds-by-label";
 /// Key of the owned Secret: the secret that AWS is to have.
 pub(crate) const CURRENT_KEY: &str = "directory";
 /// Key of the owned Secret: the secret that is accepted beside it, equal to it when nothing rotates.
@@ -43,6 +45,8 @@ pub(crate) struct Rendered {
     pub(crate) provider: Files,
     /// The files of the seeds' Secret.
     pub(crate) seeds: Files,
+    /// The files of the Secrets of seeds by label.
+    pub(crate) seed_shards: Vec<Files>,
     /// What a pod reports that runs all of it.
     pub(crate) digest: ConfigDigest,
 }
@@ -96,7 +100,14 @@ pub(crate) fn render(from: &Ingredients<'_>) -> Result<Rendered, ConfigProblem> 
         (RADIUS_FOLDER, &radius),
         (PROVIDER_FOLDER, &from.sources.provider),
         (SEEDS_FOLDER, &from.sources.seeds),
-    ] {
+    ]
+    .into_iter()
+    .chain(
+        from.sources
+            .seed_shards
+            .iter()
+            .map(|shard| (SEEDS_BY_LABEL_FOLDER, shard)),
+    ) {
         contents.extend(
             files
                 .iter()
@@ -110,6 +121,7 @@ pub(crate) fn render(from: &Ingredients<'_>) -> Result<Rendered, ConfigProblem> 
         radius,
         provider: from.sources.provider.clone(),
         seeds: from.sources.seeds.clone(),
+        seed_shards: from.sources.seed_shards.clone(),
         digest,
     })
 }
@@ -165,7 +177,7 @@ fn config_file(from: &Ingredients<'_>) -> ConfigFile {
             digest_key_file: Some(format!("{RADIUS_FOLDER}/{DIGEST_KEY}")),
             provider_host_suffixes: from.provider_host_suffixes.map(<[String]>::to_vec),
         },
-        provider: provider(&spec.provider),
+        provider: provider(from),
         policy: policy(spec),
         clients: directory_client(from)
             .into_iter()
@@ -252,7 +264,8 @@ fn policy(spec: &RadiusProxySpec) -> file::Policy {
 }
 
 /// The schema lets exactly one provider through; of several, the first would count.
-fn provider(provider: &ProviderSpec) -> file::Provider {
+fn provider(from: &Ingredients<'_>) -> file::Provider {
+    let provider = &from.spec.provider;
     if let Some(raw) = &provider.duo {
         return file::Provider::Duo(duo(raw));
     }
@@ -277,11 +290,41 @@ fn provider(provider: &ProviderSpec) -> file::Provider {
             return_attributes: raw.return_attributes.clone(),
         });
     }
-    file::Provider::Totp(file::Totp {
-        seed_folders: vec![SEEDS_FOLDER.to_owned()],
-        skew_steps: provider.totp.as_ref().map_or(1, |totp| totp.skew_steps),
-        used_codes: file::UsedCodes::default(),
-    })
+    file::Provider::Totp(totp(provider.totp.as_ref(), from.name))
+}
+
+fn totp(raw: Option<&TotpSpec>, name: &str) -> file::Totp {
+    let by_label = raw.is_some_and(|totp| totp.seeds_selector.is_some());
+    let used = raw.map(|totp| totp.used_codes.clone()).unwrap_or_default();
+    let names = ObjectNames::new(name);
+    let kubernetes = used.redis.is_none().then(|| file::KubernetesStore {
+        config_maps: (0..USED_CODES_MAPS).map(|map| names.used_codes(map)).collect(),
+    });
+    file::Totp {
+        seed_folders: [SEEDS_FOLDER]
+            .into_iter()
+            .chain(by_label.then_some(SEEDS_BY_LABEL_FOLDER))
+            .map(str::to_owned)
+            .collect(),
+        skew_steps: raw.map_or(1, |totp| totp.skew_steps),
+        used_codes: file::UsedCodes {
+            when_unavailable: match used.when_unavailable {
+                StoreOutage::AcceptOncePerPod => file::StoreOutage::AcceptOncePerPod,
+                StoreOutage::Deny => file::StoreOutage::Deny,
+            },
+            kubernetes,
+            redis: used.redis.map(|redis| file::RedisStore {
+                address: redis.address,
+                tls: redis.tls,
+                ca_bundle: redis.ca_bundle,
+                username: redis.username,
+                password_file: redis
+                    .password_secret_ref
+                    .map(|_| format!("{PROVIDER_FOLDER}/{REDIS_PASSWORD_KEY}")),
+                database: redis.database,
+            }),
+        },
+    }
 }
 
 const fn fail_mode(mode: FailMode) -> file::FailMode {

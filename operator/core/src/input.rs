@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use proxy_config::{ConfigDigest, Secret};
 
-use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxySpec, RegisteredSettings};
+use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxySpec, RegisteredSettings, SeedsSelector};
 use crate::aws::AwsFailure;
 use crate::names::ClusterName;
 
@@ -29,6 +29,10 @@ pub struct Input {
     pub grants: Vec<DirectoryGrant>,
     /// The Secrets of [`secrets_named_by`] that exist, by name.
     pub secrets: BTreeMap<String, SecretContent>,
+    /// The Secrets that `spec.provider.totp.seedsSelector` means, by name; none of them one that the operator made.
+    pub seeds_by_label: BTreeMap<String, SecretContent>,
+    /// Whether one of the Secrets [`crate::names::ObjectNames::seed_shard`] exists.
+    pub has_seed_shards: bool,
     /// The Secret [`crate::names::ObjectNames::radius_secret`], when it exists. Read it live or from one's own writes, not from an
     /// old cache: it holds the digest key and the secret that AWS may be using.
     pub radius_secret: Option<SecretContent>,
@@ -376,6 +380,13 @@ impl Settings {
     }
 }
 
+/// Which Secrets a spec means by their labels, in the RadiusProxy's namespace: what `gather` has to list and watch beside
+/// [`secrets_named_by`].
+#[must_use]
+pub fn seeds_selector(spec: &RadiusProxySpec) -> Option<&SeedsSelector> {
+    spec.provider.totp.as_ref()?.seeds_selector.as_ref()
+}
+
 /// The names of every Secret that a spec refers to, in the RadiusProxy's namespace: what `gather` has to read and watch.
 #[must_use]
 pub fn secrets_named_by(spec: &RadiusProxySpec) -> BTreeSet<String> {
@@ -390,7 +401,15 @@ pub fn secrets_named_by(spec: &RadiusProxySpec) -> BTreeSet<String> {
             .iter()
             .map(|p| p.credentials_secret_ref.name.clone()),
     );
-    names.extend(provider.totp.iter().map(|p| p.seeds_secret_ref.name.clone()));
+    if let Some(totp) = &provider.totp {
+        names.extend(totp.seeds_secret_ref.iter().map(|r| r.name.clone()));
+        let redis = totp.used_codes.redis.as_ref();
+        names.extend(
+            redis
+                .and_then(|r| r.password_secret_ref.as_ref())
+                .map(|r| r.name.clone()),
+        );
+    }
     names.extend(
         provider
             .radius

@@ -33,6 +33,12 @@ pub const APP_NAME: &str = "radius-proxy";
 pub const MANAGED_BY: &str = "radius-mfa-operator";
 /// The prefixes of labels and annotations that are the operator's own in pods.
 pub const RESERVED_PREFIXES: [&str; 2] = ["app.kubernetes.io/", "radius-mfa.dev/"];
+/// Label of objects whose content the pods write, with the value `proxies`: the operator makes them and leaves it alone.
+pub const WRITTEN_BY_LABEL: &str = "radius-mfa.dev/written-by";
+/// ConfigMaps that used TOTP codes are spread over.
+pub const USED_CODES_MAPS: u32 = 8;
+/// Secrets that TOTP seeds found by label are spread over.
+pub const SEED_SHARDS: u32 = 8;
 /// The container in the pods.
 pub const CONTAINER: &str = "proxy";
 /// Key of the ConfigMap with the configuration file.
@@ -85,6 +91,19 @@ impl ObjectNames {
         format!("{}-radius-seeds", self.name)
     }
 
+    /// One of [`SEED_SHARDS`] Secrets with the TOTP seeds that were found by label. Mounted together at
+    /// `/etc/radius-proxy/seeds-by-label`.
+    #[must_use]
+    pub fn seed_shard(&self, shard: u32) -> String {
+        format!("{}-radius-seeds-{shard}", self.name)
+    }
+
+    /// One of [`USED_CODES_MAPS`] ConfigMaps in which the proxies remember used TOTP codes.
+    #[must_use]
+    pub fn used_codes(&self, map: u32) -> String {
+        format!("{}-radius-used-{map}", self.name)
+    }
+
     /// The Service of type LoadBalancer.
     #[must_use]
     pub fn load_balancer(&self) -> String {
@@ -108,8 +127,11 @@ impl ObjectNames {
 
     /// The Secrets that the operator makes; a RadiusProxy must not name one of them as its source.
     #[must_use]
-    pub fn owned_secrets(&self) -> [String; 3] {
+    pub fn owned_secrets(&self) -> Vec<String> {
         [self.radius_secret(), self.provider_secret(), self.seeds_secret()]
+            .into_iter()
+            .chain((0..SEED_SHARDS).map(|shard| self.seed_shard(shard)))
+            .collect()
     }
 }
 

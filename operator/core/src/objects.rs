@@ -22,7 +22,7 @@ mod workload;
 mod tests;
 
 pub(crate) use budget::disruption_budget;
-pub(crate) use data::{config_map, secret};
+pub(crate) use data::{config_map, secret, used_codes};
 pub(crate) use identity::{lease, role, role_binding, service_account};
 pub(crate) use network::{headless_service, load_balancer, network_policy};
 pub(crate) use workload::stateful_set;
@@ -38,6 +38,12 @@ impl<'a> Owner<'a> {
     pub(crate) fn new(proxy: &'a RadiusProxy) -> Self {
         let names = ObjectNames::new(proxy.metadata.name.as_deref().unwrap_or_default());
         Self { proxy, names }
+    }
+
+    /// Whether the proxies remember used codes in objects of the Kubernetes API.
+    pub(crate) fn remembers_codes(&self) -> bool {
+        let totp = self.proxy.spec.provider.totp.as_ref();
+        totp.is_some_and(|totp| totp.used_codes.redis.is_none())
     }
 
     /// The labels that select the pods; they never change.

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use proxy_config::{Secret, SharedSecret};
+use proxy_config::file::UserNames;
+use proxy_config::{CaseRule, Secret, SharedSecret, UserNameRule};
 
-use crate::api::{OktaTokenKind, RadiusProxySpec, SecretKeyRef};
+use crate::api::{OktaTokenKind, RadiusProxySpec, SecretKeyRef, TotpSpec};
 use crate::conditions::Reason;
 use crate::input::Input;
 use crate::names::ObjectNames;
-use crate::seeds;
+use crate::seeds::{self, SeedSource};
 
 /// Files of a folder: name and content.
 pub(crate) type Files = BTreeMap<String, Secret>;
@@ -25,6 +26,10 @@ pub(crate) struct Sources {
     pub(crate) provider: Files,
     /// Seed files.
     pub(crate) seeds: Files,
+    /// Seed files by label, as many as there are Secrets for them, empty ones too.
+    pub(crate) seed_shards: Vec<Files>,
+    /// Whether a user has two seeds.
+    pub(crate) twice: bool,
     /// The clients' secrets, by client name.
     pub(crate) clients: BTreeMap<String, SharedSecret>,
     /// What is wrong with lines of the seeds, without their text. It costs those users and nobody else.
@@ -63,6 +68,10 @@ pub(crate) fn read(input: &Input) -> Result<Sources, Vec<SecretProblem>> {
             .extend(secret.map(|secret| (client.name.clone(), secret)));
     }
     reader.provider(spec, &mut sources);
+    if sources.seed_shards.is_empty() && input.has_seed_shards {
+        // Who asks for none any more must not leave those of before to the pods.
+        sources.seed_shards = seeds::no_shards();
+    }
     if reader.problems.is_empty() {
         return Ok(sources);
     }
@@ -73,7 +82,7 @@ pub(crate) fn read(input: &Input) -> Result<Sources, Vec<SecretProblem>> {
 
 struct Reader<'a> {
     input: &'a Input,
-    reserved: [String; 3],
+    reserved: Vec<String>,
     problems: Vec<SecretProblem>,
 }
 
@@ -168,23 +177,81 @@ impl Reader<'_> {
                 files.push((upstream_file(&server.address), secret));
             }
         }
+        if let Some(totp) = &provider.totp {
+            self.seeds(totp, sources);
+            let redis = totp.used_codes.redis.as_ref();
+            if let Some(SecretKeyRef { name, key }) = redis.and_then(|r| r.password_secret_ref.as_ref()) {
+                let field = "spec.provider.totp.usedCodes.redis.passwordSecretRef";
+                let secret = self.filled(field, name, key);
+                files.push((REDIS_PASSWORD_KEY.to_owned(), secret));
+            }
+        }
         sources.provider = files
             .into_iter()
             .filter_map(|(name, secret)| Some((name, secret?)))
             .collect();
-        if let Some(totp) = &provider.totp {
-            let name = &totp.seeds_secret_ref.name;
-            let files = self.whole("spec.provider.totp.seedsSecretRef", name);
-            // A name that begins with a dot is no file of a folder to the proxy.
-            sources.seeds = files
-                .into_iter()
-                .flatten()
-                .filter(|(key, _)| !key.starts_with('.'))
-                .collect();
-            sources.complaints = seeds::complaints(name, &sources.seeds);
+    }
+
+    fn seeds(&mut self, totp: &TotpSpec, sources: &mut Sources) {
+        let mut found = Vec::new();
+        if let Some(reference) = &totp.seeds_secret_ref {
+            let files = self.whole("spec.provider.totp.seedsSecretRef", &reference.name);
+            sources.seeds = files.unwrap_or_default();
+            found.push(SeedSource {
+                secret: &reference.name,
+                files: &sources.seeds,
+                merges: false,
+            });
+        }
+        let selected = totp
+            .seeds_selector
+            .iter()
+            .flat_map(|_| &self.input.seeds_by_label);
+        found.extend(
+            selected
+                .filter(|(name, _)| totp.seeds_secret_ref.as_ref().is_none_or(|r| r.name != **name))
+                .map(|(name, content)| SeedSource {
+                    secret: name,
+                    files: &content.data,
+                    merges: true,
+                }),
+        );
+        let merged = seeds::merge(&found, &user_names(&self.input.proxy.spec));
+        sources.twice = merged.twice;
+        sources.complaints = merged.complaints;
+        sources.seed_shards = merged.shards;
+        if totp.seeds_selector.is_none() {
+            sources.seed_shards.clear();
+        }
+        // The kubelet and the proxy take a name that begins with a dot for no file of a folder.
+        sources.seeds.retain(|key, _| !key.starts_with('.'));
+        if let Some(selector) = &totp.seeds_selector
+            && self.input.seeds_by_label.is_empty()
+        {
+            sources.complaints.push(format!(
+                "no Secret has the labels {} (spec.provider.totp.seedsSelector)",
+                selector.to_query()
+            ));
         }
     }
 }
+
+/// How the proxies normalise user names.
+fn user_names(spec: &RadiusProxySpec) -> UserNameRule {
+    let names = &spec.policy.user_names;
+    UserNameRule {
+        strip_domain: names.strip_domain,
+        case: if names.lower_case {
+            CaseRule::Lower
+        } else {
+            CaseRule::Keep
+        },
+        max_bytes: UserNames::default().max_bytes as usize,
+    }
+}
+
+/// The file with the password of the store of used codes.
+pub(crate) const REDIS_PASSWORD_KEY: &str = "redis-password";
 
 /// The key of Okta's Secret.
 pub(crate) const fn okta_key(kind: OktaTokenKind) -> &'static str {

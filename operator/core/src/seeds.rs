@@ -1,171 +1,335 @@
-//! Seeds of one-time passwords, checked line by line so that people hear of a bad one from the RadiusProxy itself. The
-//! proxy leaves out what is malformed; nothing here decides about logins.
+//! Seeds of one-time passwords: checked line by line so that people hear of a bad one from the RadiusProxy itself, and,
+//! where they are in many Secrets, merged into a few. Nothing here decides about logins: the proxy leaves out what is
+//! malformed and refuses who has two.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use proxy_config::{Secret, UserNameRule};
+
+use crate::names::SEED_SHARDS;
 use crate::secrets::Files;
+
+mod line;
+
+use line::{Line, read};
 
 /// How many complaints are shown; the rest is counted.
 const SHOWN: usize = 5;
+/// How many users with two seeds are shown.
+const SHOWN_USERS: usize = 10;
+/// The most that one shard holds, in bytes: with base64 and its metadata well below what etcd takes (1.5 MiB) and what
+/// a Secret may hold (1 MiB).
+const MAX_SHARD: usize = 900 << 10;
 
-/// What is wrong with the lines of the Secret `name`: key and line number, never the text.
-pub(crate) fn complaints(name: &str, files: &Files) -> Vec<String> {
-    let mut complaints = Vec::new();
-    let mut hidden = 0_usize;
-    let mut seeds = 0_usize;
-    for (key, content) in files {
-        for (number, line) in (1_u32..).zip(content.expose().split(|byte| *byte == b'\n')) {
-            let line = line.trim_ascii();
-            if line.is_empty() || line.starts_with(b"#") {
+/// A Secret with seeds.
+pub(crate) struct SeedSource<'a> {
+    pub(crate) secret: &'a str,
+    pub(crate) files: &'a Files,
+    /// Whether its lines go into the shards; the other's Secret is copied as a whole.
+    pub(crate) merges: bool,
+}
+
+/// What was made of the Secrets.
+pub(crate) struct Merged {
+    /// As many as [`SEED_SHARDS`]. A user is always in the same one, so that no change of another moves anybody.
+    pub(crate) shards: Vec<Files>,
+    /// What is wrong: Secret, key and line number, never the text.
+    pub(crate) complaints: Vec<String>,
+    /// Whether a user has two seeds.
+    pub(crate) twice: bool,
+}
+
+/// Shards without anybody.
+pub(crate) fn no_shards() -> Vec<Files> {
+    (0..SEED_SHARDS).map(|_| Files::new()).collect()
+}
+
+/// Reads every Secret.
+pub(crate) fn merge(sources: &[SeedSource<'_>], names: &UserNameRule) -> Merged {
+    let mut merging = Merging::default();
+    for source in sources {
+        merging.add(source, names);
+    }
+    merging.finish()
+}
+
+#[derive(Default)]
+struct Merging<'a> {
+    /// The Secrets that hold a seed of the user; twice the same when both seeds are in it.
+    by_user: BTreeMap<String, Vec<&'a str>>,
+    /// Lines for the shards, by user, so that the same Secrets make the same bytes.
+    lines: BTreeMap<String, Vec<&'a [u8]>>,
+    complaints: Vec<String>,
+    hidden: usize,
+}
+
+impl<'a> Merging<'a> {
+    fn add(&mut self, source: &SeedSource<'a>, names: &UserNameRule) {
+        let secret = source.secret;
+        let (mut seeds, before) = (0_usize, self.complaints.len() + self.hidden);
+        for (key, content) in source.files {
+            if key.starts_with('.') {
+                self.complain(format!(
+                    "key {key:?} of Secret {secret} begins with a dot and is not used; give it another name"
+                ));
                 continue;
             }
-            match check(line) {
-                Ok(()) => seeds += 1,
-                Err(_) if complaints.len() >= SHOWN => hidden += 1,
-                Err(problem) => {
-                    complaints.push(format!("key {key:?} of Secret {name}, line {number}, {problem}"));
+            for (number, line) in (1_u32..).zip(content.expose().split(|byte| *byte == b'\n')) {
+                let line = line.trim_ascii();
+                if line.is_empty() || line.starts_with(b"#") {
+                    continue;
+                }
+                let read = read(line).and_then(|line| {
+                    let user = names.normalise(line.account());
+                    Ok((user.ok_or("names an account that is no valid user name")?, line))
+                });
+                match read {
+                    Ok((user, kind)) => {
+                        if source.merges {
+                            self.lines.entry(user.clone()).or_default().push(line);
+                        }
+                        if matches!(kind, Line::Seed(_)) {
+                            seeds += 1;
+                            self.by_user.entry(user).or_default().push(secret);
+                        }
+                    }
+                    Err(problem) => {
+                        self.complain(format!(
+                            "key {key:?} of Secret {secret}, line {number}, {problem}"
+                        ));
+                    }
                 }
             }
         }
-    }
-    if hidden > 0 {
-        complaints.push(format!("{hidden} more lines are malformed"));
-    }
-    if seeds == 0 && complaints.is_empty() {
-        complaints.push(format!(
-            "Secret {name} holds no seed; add one otpauth:// URI a user, as `radius-proxy totp enrol --user USER` prints"
-        ));
-    }
-    complaints
-}
-
-/// Checks one URI by the rules of the proxy.
-fn check(line: &[u8]) -> Result<(), &'static str> {
-    let line = std::str::from_utf8(line).map_err(|_| "is not UTF-8 text")?;
-    let rest = strip(line, "otpauth://").ok_or("does not begin with otpauth://totp/")?;
-    if strip(rest, "hotp/").is_some() {
-        return Err("is an otpauth://hotp/ URI; only time-based codes (otpauth://totp/) are supported");
-    }
-    let rest = strip(rest, "totp/").ok_or("does not begin with otpauth://totp/")?;
-    let (label, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let label = decode(label);
-    let label = std::str::from_utf8(&label).map_err(|_| "is not UTF-8 text")?;
-    let account = label.split_once(':').map_or(label, |(_, account)| account);
-    if account.trim().is_empty() {
-        return Err("names no account; write otpauth://totp/<user>?secret=…");
-    }
-    let mut seed_bits = None;
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match name {
-            "secret" => seed_bits = Some(base32_characters(value)? * 5),
-            "algorithm"
-                if !["SHA1", "SHA256", "SHA512"]
-                    .iter()
-                    .any(|a| a.eq_ignore_ascii_case(value)) =>
-            {
-                return Err("has an unknown algorithm; it must be SHA1, SHA256 or SHA512");
-            }
-            "digits" if !matches!(value.parse(), Ok(6..=8_u8)) => {
-                return Err("has unsupported digits; they must be 6, 7 or 8");
-            }
-            "period" if !matches!(value.parse(), Ok(10..=300_u16)) => {
-                return Err("has an unsupported period; it must be 10 to 300 seconds");
-            }
-            _ => {}
+        if seeds == 0 && self.complaints.len() + self.hidden == before {
+            self.complain(format!(
+                "Secret {secret} holds no seed; add one otpauth:// URI a user, as `radius-proxy totp enrol --user USER` prints"
+            ));
         }
     }
-    match seed_bits.map(|bits| bits / 8) {
-        None | Some(0) => Err("has no secret parameter"),
-        Some(10..=128) => Ok(()),
-        Some(_) => Err("has a secret of another length than 10 to 128 bytes"),
-    }
-}
 
-/// How many characters of base32 (RFC 4648 section 6) there are, in lower or upper case, in groups, padded or not.
-fn base32_characters(value: &str) -> Result<usize, &'static str> {
-    let mut count = 0;
-    for byte in decode(value) {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'2'..=b'7' => count += 1,
-            b' ' | b'-' | b'=' => {}
-            _ => return Err("has a secret that is not base32 (A to Z and 2 to 7)"),
+    fn complain(&mut self, complaint: String) {
+        if self.complaints.len() < SHOWN {
+            self.complaints.push(complaint);
+        } else {
+            self.hidden += 1;
         }
     }
-    Ok(count)
-}
 
-/// Percent-decoding; a `%` without two hex digits stands for itself.
-fn decode(text: &str) -> Vec<u8> {
-    let mut rest = text.as_bytes();
-    let mut decoded = Vec::with_capacity(rest.len());
-    while let [byte, tail @ ..] = rest {
-        let pair = tail.get(..2).filter(|_| *byte == b'%');
-        let value = pair.and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-        decoded.push(value.unwrap_or(*byte));
-        let taken = if value.is_some() { 2 } else { 0 };
-        rest = tail.get(taken..).unwrap_or_default();
+    fn finish(mut self) -> Merged {
+        let (shards, left_out) = self.shards();
+        if self.hidden > 0 {
+            self.complaints
+                .push(format!("{} more lines are malformed", self.hidden));
+        }
+        if left_out > 0 {
+            self.complaints.push(format!(
+                "{left_out} users found no room: {SEED_SHARDS} Secrets of {MAX_SHARD} bytes hold all seeds by label"
+            ));
+        }
+        let twice = self.twice();
+        let any = !twice.is_empty();
+        Merged {
+            shards,
+            complaints: twice.into_iter().chain(self.complaints).collect(),
+            twice: any,
+        }
     }
-    decoded
+
+    /// The files of all shards, and how many users found no room.
+    fn shards(&self) -> (Vec<Files>, usize) {
+        let mut texts: Vec<Vec<u8>> = (0..SEED_SHARDS).map(|_| Vec::new()).collect();
+        let mut left_out = 0;
+        for (user, lines) in &self.lines {
+            let Some(text) = texts.get_mut(shard_of(user)) else {
+                continue;
+            };
+            let needed: usize = lines.iter().map(|line| line.len() + 1).sum();
+            if text.len() + needed > MAX_SHARD {
+                left_out += 1;
+                continue;
+            }
+            for line in lines {
+                text.extend_from_slice(line);
+                text.push(b'\n');
+            }
+        }
+        let shards = (0_usize..).zip(texts).map(|(shard, text)| {
+            let file = (!text.is_empty()).then(|| (format!("users-{shard}"), Secret::new(text)));
+            file.into_iter().collect()
+        });
+        (shards.collect(), left_out)
+    }
+
+    /// Who has two seeds, and where they are.
+    fn twice(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        let mut hidden = 0;
+        for (user, secrets) in self.by_user.iter().filter(|(_, secrets)| secrets.len() > 1) {
+            if told.len() >= SHOWN_USERS {
+                hidden += 1;
+                continue;
+            }
+            let names: BTreeSet<&str> = secrets.iter().copied().collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            let mut text = format!("user {user:?} has {} seeds, in Secret ", secrets.len());
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{}; remove all but one", names.join(" and Secret "));
+            told.push(text);
+        }
+        if hidden > 0 {
+            told.push(format!("{hidden} more users have two seeds"));
+        }
+        told
+    }
 }
 
-fn strip<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    let (head, tail) = text.split_at_checked(prefix.len())?;
-    head.eq_ignore_ascii_case(prefix).then_some(tail)
+/// The shard of a user: FNV-1a, which is the same in every version.
+fn shard_of(user: &str) -> usize {
+    let hash = user.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    usize::try_from(hash % u64::from(SEED_SHARDS)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use proxy_config::Secret;
+    use proxy_config::CaseRule;
 
     use super::*;
 
-    fn files(text: &str) -> Files {
-        [("eve".to_owned(), Secret::new(text.as_bytes().to_vec()))].into()
+    const RULE: UserNameRule = UserNameRule {
+        strip_domain: true,
+        case: CaseRule::Lower,
+        max_bytes: 128,
+    };
+
+    fn seed(user: &str) -> String {
+        format!("otpauth://totp/{user}?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+    }
+
+    fn files(key: &str, text: &str) -> Files {
+        [(key.to_owned(), Secret::new(text.as_bytes().to_vec()))].into()
+    }
+
+    fn merged(sources: &[(&str, Files)], merges: bool) -> Merged {
+        let sources: Vec<SeedSource<'_>> = sources
+            .iter()
+            .map(|(secret, files)| SeedSource {
+                secret,
+                files,
+                merges,
+            })
+            .collect();
+        merge(&sources, &RULE)
+    }
+
+    fn complaints(text: &str) -> Vec<String> {
+        merged(&[("s", files("eve", text))], false).complaints
+    }
+
+    fn text(merged: &Merged) -> String {
+        let files = merged.shards.iter().flat_map(Files::values);
+        files.map(|file| file.expose_str().unwrap()).collect()
     }
 
     #[test]
     fn good_lines_comments_and_empty_lines_are_no_complaint() {
         let text = "# staff\n\notpauth://totp/Corp%3A%20jane?secret=gezd%20gnbv-gy3tqojq====&digits=8\r\n\
             otpauth://totp/bob?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&period=60&algorithm=sha256";
-        assert_eq!(complaints("s", &files(text)), Vec::<String>::new());
+        assert_eq!(complaints(text), Vec::<String>::new());
     }
 
     #[test]
     fn a_bad_line_is_named_by_key_and_number_without_its_text() {
-        let text = "otpauth://totp/bob?secret=JBSWY3DPEHPK3PXP\notpauth://totp/eve?secret=NOT!BASE32";
-        let told = complaints("s", &files(text));
+        let told =
+            complaints("otpauth://totp/bob?secret=JBSWY3DPEHPK3PXP\notpauth://totp/eve?secret=NOT!BASE32");
         assert_eq!(
             told,
             ["key \"eve\" of Secret s, line 2, has a secret that is not base32 (A to Z and 2 to 7)"]
         );
-    }
-
-    #[test]
-    fn each_wrong_line_is_found() {
-        for line in [
-            "jane:GEZDGNBVGY3TQOJQ",
-            "otpauth://hotp/jane?secret=GEZDGNBVGY3TQOJQ&counter=1",
-            "otpauth://totp/?secret=GEZDGNBVGY3TQOJQ",
-            "otpauth://totp/Corp:?secret=GEZDGNBVGY3TQOJQ",
-            "otpauth://totp/jane",
-            "otpauth://totp/jane?secret=",
-            "otpauth://totp/jane?secret=GEZDGNBV",
-            "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&algorithm=MD5",
-            "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&digits=4",
-            "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&period=0",
-            "otpauth://totp/%ff?secret=GEZDGNBVGY3TQOJQ",
-        ] {
-            assert_eq!(complaints("s", &files(line)).len(), 1, "{line}");
-        }
-        assert!(complaints("s", &files(""))[0].contains("holds no seed"));
+        assert!(complaints("")[0].contains("Secret s holds no seed"));
     }
 
     #[test]
     fn many_bad_lines_make_a_short_list() {
-        let text = "x\n".repeat(1000);
-        let told = complaints("s", &files(&text));
+        let told = complaints(&"x\n".repeat(1000));
         assert_eq!(
             (told.len(), told[5].as_str()),
             (6, "995 more lines are malformed")
         );
+    }
+
+    #[test]
+    fn a_user_with_two_seeds_is_told_with_the_secrets_and_never_the_seed() {
+        let one = ("one", files("a", &seed("CORP%5CJane")));
+        let two = (
+            "two",
+            files("a", &format!("{}\n{}", seed("jane@corp"), seed("joe"))),
+        );
+        let merged = merged(&[one, two], true);
+        assert!(merged.twice);
+        assert_eq!(
+            merged.complaints,
+            ["user \"jane\" has 2 seeds, in Secret one and Secret two; remove all but one"]
+        );
+        assert_eq!(text(&merged).lines().count(), 3, "the proxy refuses her by both");
+    }
+
+    #[test]
+    fn a_key_that_begins_with_a_dot_is_refused_in_words() {
+        let told = merged(&[("s", files(".staff", &seed("jane")))], true);
+        assert_eq!(
+            told.complaints,
+            ["key \".staff\" of Secret s begins with a dot and is not used; give it another name"]
+        );
+        assert_eq!(text(&told), "");
+    }
+
+    #[test]
+    fn a_user_stays_in_one_shard_whoever_else_comes() {
+        let many: Vec<(String, Files)> = (0..500)
+            .map(|i| (format!("s{i}"), files("seed", &seed(&format!("user{i}")))))
+            .collect();
+        let of = |count: usize| {
+            let sources: Vec<SeedSource<'_>> = many
+                .iter()
+                .take(count)
+                .map(|(secret, files)| SeedSource {
+                    secret,
+                    files,
+                    merges: true,
+                })
+                .collect();
+            merge(&sources, &RULE)
+        };
+        let (some, all) = (of(250), of(500));
+        assert_eq!(all.shards.len(), 8);
+        assert!(all.shards.iter().all(|shard| shard.len() == 1));
+        for (before, after) in some.shards.iter().zip(&all.shards) {
+            let lines = |files: &Files| -> BTreeSet<String> {
+                let text = files
+                    .values()
+                    .next()
+                    .map(|file| file.expose_str().unwrap().to_owned());
+                text.unwrap_or_default().lines().map(str::to_owned).collect()
+            };
+            assert!(lines(before).is_subset(&lines(after)));
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let lines: String = (0..150_000).map(|i| seed(&format!("user{i}")) + "\n").collect();
+        let merged = merged(&[("s", files("all", &lines))], true);
+        assert!(
+            merged.complaints[0].contains("users found no room"),
+            "{:?}",
+            merged.complaints
+        );
+        for shard in &merged.shards {
+            assert!(shard.values().all(|file| file.expose().len() <= MAX_SHARD));
+        }
     }
 }

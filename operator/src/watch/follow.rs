@@ -328,12 +328,7 @@ fn secrets(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 
         }),
         view: Box::new(|cluster| cluster.owned.get("Secret")),
         touched: Box::new(|cluster, change| cluster.touched_by_row(change)),
-        other: |cluster, secret| {
-            cluster.touched_by_source(
-                secret.metadata.namespace.as_deref().unwrap_or_default(),
-                secret.metadata.name.as_deref().unwrap_or_default(),
-            );
-        },
+        other: |cluster, secret| cluster.touched_by_source(&secret.metadata),
         relisted: Cluster::touch_all,
         required: true,
     }

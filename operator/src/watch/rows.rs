@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::input::{PodState, Report, StatefulSetState};
 use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
-    REPORT_POD_UID_ANNOTATION, REPORT_VERSION_ANNOTATION,
+    REPORT_POD_UID_ANNOTATION, REPORT_VERSION_ANNOTATION, WRITTEN_BY_LABEL,
 };
 use proxy_config::ConfigDigest;
 
@@ -60,8 +60,8 @@ pub(crate) fn controller(metadata: &ObjectMeta) -> Option<String> {
 }
 
 /// A number that changes when somebody changes what the operator applied. Where there is a generation it stands for
-/// the spec, so that a new status is no change; a Lease is renewed by its pod all the time, and only its labels and
-/// its owner are the operator's.
+/// the spec, so that a new status is no change; a Lease is renewed by its pod all the time, used codes are written with
+/// every login, and only their labels and their owner are the operator's.
 pub(crate) fn print(kind: &str, metadata: &ObjectMeta) -> u64 {
     let mut hasher = DefaultHasher::new();
     metadata.uid.hash(&mut hasher);
@@ -70,7 +70,11 @@ pub(crate) fn print(kind: &str, metadata: &ObjectMeta) -> u64 {
     for owner in metadata.owner_references.iter().flatten() {
         (&owner.uid, owner.controller, owner.block_owner_deletion).hash(&mut hasher);
     }
-    if kind != "Lease" {
+    let has_label = |name| {
+        let labels = metadata.labels.as_ref();
+        labels.is_some_and(|labels| labels.contains_key(name))
+    };
+    if kind != "Lease" && !has_label(WRITTEN_BY_LABEL) {
         metadata.annotations.hash(&mut hasher);
         match metadata.generation {
             Some(generation) => generation.hash(&mut hasher),
@@ -328,6 +332,11 @@ mod tests {
             ..ObjectMeta::default()
         };
         assert_eq!(print("Lease", &meta("1", None)), print("Lease", &meta("2", None)));
+        let used = |version: &str| ObjectMeta {
+            labels: Some([(WRITTEN_BY_LABEL.to_owned(), "proxies".to_owned())].into()),
+            ..meta(version, None)
+        };
+        assert_eq!(print("ConfigMap", &used("1")), print("ConfigMap", &used("2")));
         assert_eq!(
             print("StatefulSet", &meta("1", Some(4))),
             print("StatefulSet", &meta("2", Some(4)))

@@ -163,6 +163,8 @@ closed_set! {
         FailOpen => "fail_open",
         /// A user was accepted by a code of which the shared store could not tell whether it was used before.
         OncePerPod => "once_per_pod",
+        /// A user was accepted by a scratch code.
+        ScratchCode => "scratch_code",
         /// Refused: too many requests of one client address.
         ThrottledClient => "throttled_client",
         /// Refused: too many logins of one user.

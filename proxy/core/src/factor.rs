@@ -147,6 +147,8 @@ pub enum Basis {
     FailOpen,
     /// The factor was proved by a code, but that it was not used elsewhere before could not be asked.
     OncePerPod,
+    /// A code that was given out beforehand, for when the device is away, and works once.
+    ScratchCode,
 }
 
 /// Why a login was refused, and what the user is told.
@@ -297,6 +299,7 @@ impl Basis {
             Self::Exempt => "exempt",
             Self::FailOpen => "fail_open",
             Self::OncePerPod => "once_per_pod",
+            Self::ScratchCode => "scratch_code",
         }
     }
 }

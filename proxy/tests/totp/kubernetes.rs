@@ -7,7 +7,7 @@ use proxy_core::factor::{Basis, RefusalReason};
 use radius_proxy::provider::totp::store::ConfigMaps;
 
 use crate::api_server::{Fake, Mood};
-use crate::pod::{Pod, START, USERS, code_at, config, race, told};
+use crate::pod::{Pod, SCRATCH, START, USERS, code_at, config, race, told};
 
 const NAMES: [&str; 3] = ["used-0", "used-1", "used-2"];
 
@@ -78,6 +78,31 @@ async fn a_pod_that_comes_later_knows_what_was_used() {
     // The code of the step before was not used, and is older than the one that was.
     let older = pod(&fake, "deny").login(3, code_at(START - 30), START).await;
     assert_eq!(told(&older), Err(RefusalReason::PasscodeReplayed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scratch_code_works_once_over_all_pods_and_for_good_and_never_without_the_store() {
+    let fake = Fake::start(&NAMES).await;
+    let pods = [
+        pod(&fake, "accept-once-per-pod"),
+        pod(&fake, "accept-once-per-pod"),
+    ];
+    let (one, other) = tokio::join!(
+        pods[0].login(2, SCRATCH.to_vec(), START),
+        pods[1].login(2, SCRATCH.to_vec(), START)
+    );
+    let outcomes = [told(&one), told(&other)];
+    assert!(outcomes.contains(&Ok(Basis::ScratchCode)), "{outcomes:?}");
+    assert!(
+        outcomes.contains(&Err(RefusalReason::PasscodeReplayed)),
+        "{outcomes:?}"
+    );
+    let years = START + 100_000_000;
+    let later = pod(&fake, "deny").login(2, SCRATCH.to_vec(), years).await;
+    assert_eq!(told(&later), Err(RefusalReason::PasscodeReplayed));
+    fake.become_(Mood::Answers(500));
+    let away = pods[0].login(9, SCRATCH.to_vec(), START).await;
+    assert_eq!(told(&away), Err(RefusalReason::StoreUnavailable));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::proxy::{SecretKeyRef, SecretRef};
+use super::totp::TotpSpec;
 
 /// Exactly one provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -170,22 +171,6 @@ pub enum OktaFactor {
     Sms,
     /// A code by telephone.
     Call,
-}
-
-/// Time-based one-time passwords (RFC 6238).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TotpSpec {
-    /// A Secret whose every key holds otpauth:// URIs, one a line.
-    pub seeds_secret_ref: SecretRef,
-    /// Accepted time steps before and after the present one, 0 to 10.
-    #[serde(default = "default_skew")]
-    #[schemars(range(min = 0, max = 10))]
-    pub skew_steps: u32,
-}
-
-const fn default_skew() -> u32 {
-    1
 }
 
 /// RADIUS servers that decide.

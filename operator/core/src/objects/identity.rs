@@ -1,10 +1,11 @@
-//! Who the pods are: allowed to report in their Leases, and nothing else.
+//! Who the pods are: allowed to report in their Leases, to remember used codes in their ConfigMaps, and nothing else.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 
 use super::Owner;
+use crate::names::USED_CODES_MAPS;
 
 pub(crate) fn service_account(owner: &Owner<'_>) -> ServiceAccount {
     ServiceAccount {
@@ -15,17 +16,24 @@ pub(crate) fn service_account(owner: &Owner<'_>) -> ServiceAccount {
     }
 }
 
-/// `pods` Leases, by name.
+/// `pods` Leases, by name; the ConfigMaps of used codes, by name, where they are used.
 pub(crate) fn role(owner: &Owner<'_>, pods: u32) -> Role {
+    let rule = |group: &str, resource: &str, names: Vec<String>| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        resource_names: Some(names),
+        verbs: vec!["get".to_owned(), "patch".to_owned()],
+        ..PolicyRule::default()
+    };
+    let leases = (0..pods).map(|ordinal| owner.names.pod(ordinal)).collect();
+    let mut rules = vec![rule("coordination.k8s.io", "leases", leases)];
+    if owner.remembers_codes() {
+        let maps = (0..USED_CODES_MAPS).map(|map| owner.names.used_codes(map));
+        rules.push(rule("", "configmaps", maps.collect()));
+    }
     Role {
         metadata: owner.metadata(owner.names.workload()),
-        rules: Some(vec![PolicyRule {
-            api_groups: Some(vec!["coordination.k8s.io".to_owned()]),
-            resources: Some(vec!["leases".to_owned()]),
-            resource_names: Some((0..pods).map(|ordinal| owner.names.pod(ordinal)).collect()),
-            verbs: vec!["get".to_owned(), "patch".to_owned()],
-            ..PolicyRule::default()
-        }]),
+        rules: Some(rules),
     }
 }
 

@@ -2,16 +2,19 @@
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    ObjectFieldSelector, PodReadinessGate, PodSecurityContext, PodSpec, Probe, SeccompProfile,
-    SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    ObjectFieldSelector, PodReadinessGate, PodSecurityContext, PodSpec, Probe, ProjectedVolumeSource,
+    SeccompProfile, SecretProjection, SecretVolumeSource, SecurityContext, Toleration,
+    TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Owner;
 use crate::api::AddressSource;
-use crate::config::{CONFIG_FOLDER, PROVIDER_FOLDER, RADIUS_FOLDER, SEEDS_FOLDER, drain_seconds};
+use crate::config::{
+    CONFIG_FOLDER, PROVIDER_FOLDER, RADIUS_FOLDER, SEEDS_BY_LABEL_FOLDER, SEEDS_FOLDER, drain_seconds,
+};
 use crate::input::Settings;
-use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, READINESS_GATE};
+use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, READINESS_GATE, SEED_SHARDS};
 
 /// The user that the image is made for.
 const USER: i64 = 65_532;
@@ -216,14 +219,15 @@ fn probe(path: &str) -> Probe {
 }
 
 /// The volumes and where they are mounted: whole, never by subPath, which would not follow changes.
-const FOLDERS: [(&str, &str); 4] = [
+const FOLDERS: [(&str, &str); 5] = [
     ("config", CONFIG_FOLDER),
     ("radius", RADIUS_FOLDER),
     ("provider", PROVIDER_FOLDER),
     ("seeds", SEEDS_FOLDER),
+    ("seeds-by-label", SEEDS_BY_LABEL_FOLDER),
 ];
 
-/// All four in every template, so that another provider needs no other pod. Readable by the group only (0440 with
+/// All five in every template, so that another provider needs no other pod. Readable by the group only (0440 with
 /// fsGroup). What the provider does not use is an empty folder.
 fn volumes(owner: &Owner<'_>) -> Vec<Volume> {
     let secret = |name: &str, secret_name: String| Volume {
@@ -247,5 +251,26 @@ fn volumes(owner: &Owner<'_>) -> Vec<Volume> {
         secret("radius", owner.names.radius_secret()),
         secret("provider", owner.names.provider_secret()),
         secret("seeds", owner.names.seeds_secret()),
+        seeds_by_label(owner),
     ]
+}
+
+/// All shards that there can be, so that it takes no other pod when there are more of them.
+fn seeds_by_label(owner: &Owner<'_>) -> Volume {
+    let shard = |shard| VolumeProjection {
+        secret: Some(SecretProjection {
+            name: owner.names.seed_shard(shard),
+            optional: Some(true),
+            ..SecretProjection::default()
+        }),
+        ..VolumeProjection::default()
+    };
+    Volume {
+        name: "seeds-by-label".to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(0o440),
+            sources: Some((0..SEED_SHARDS).map(shard).collect()),
+        }),
+        ..Volume::default()
+    }
 }

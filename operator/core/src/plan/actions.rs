@@ -12,7 +12,7 @@ use crate::api::{AddressSource, AppliedSettings};
 use crate::conditions::Draft;
 use crate::config::Rendered;
 use crate::input::{PodState, RadiusStatus};
-use crate::names::{OWNER_TAG, OWNER_UID_TAG};
+use crate::names::{OWNER_TAG, OWNER_UID_TAG, USED_CODES_MAPS};
 use crate::objects;
 use crate::registration::decide::{FRESH, Verdict};
 use crate::registration::servers::Proxy;
@@ -39,12 +39,20 @@ impl Round<'_> {
             Object::RoleBinding(Box::new(objects::role_binding(owner))),
         ];
         objects.extend((0..pods).map(|ordinal| Object::Lease(Box::new(objects::lease(owner, ordinal)))));
+        if owner.remembers_codes() {
+            let maps = (0..USED_CODES_MAPS).map(|map| objects::used_codes(owner, map));
+            objects.extend(maps.map(|map| Object::ConfigMap(Box::new(map))));
+        }
         if let Some(fresh) = fresh {
             for (name, files) in [
                 (owner.names.radius_secret(), &fresh.radius),
                 (owner.names.provider_secret(), &fresh.provider),
                 (owner.names.seeds_secret(), &fresh.seeds),
             ] {
+                objects.push(Object::Secret(Box::new(objects::secret(owner, name, files))));
+            }
+            for (shard, files) in (0..).zip(&fresh.seed_shards) {
+                let name = owner.names.seed_shard(shard);
                 objects.push(Object::Secret(Box::new(objects::secret(owner, name, files))));
             }
             objects.push(Object::ConfigMap(Box::new(objects::config_map(

@@ -201,7 +201,12 @@ impl<'a> Round<'a> {
                     "{}. These users cannot log in; the others can. `radius-proxy totp enrol --user USER` prints a good line",
                     sources.complaints.join("; ")
                 );
-                (Truth::False, Reason::TotpSeedsMalformed, told)
+                let reason = if sources.twice {
+                    Reason::TotpUserTwice
+                } else {
+                    Reason::TotpSeedsMalformed
+                };
+                (Truth::False, reason, told)
             }
             Ok(_) => (
                 Truth::True,

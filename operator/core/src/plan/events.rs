@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{DirectoryWrite, Event};
 use crate::api::{ConditionType, Drift};
-use crate::conditions::{Draft, Reason, Tone, cut};
+use crate::conditions::{Draft, Reason, Tone, cut, shown};
 
 /// What `note` of an Event may hold.
 const MAX_NOTE: usize = 1024;
@@ -29,6 +29,8 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event
                 old.type_ == draft.kind.as_str()
                     && old.status == draft.truth.as_str()
                     && old.reason == draft.reason.as_str()
+                    // One more user with two seeds is another thing to do.
+                    && (draft.reason != Reason::TotpUserTwice || old.message == shown(&draft.message))
             })
         })
         .filter(|draft| draft.reason.tone() != Tone::Passing)

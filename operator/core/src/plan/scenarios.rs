@@ -3,5 +3,6 @@
 mod anything;
 mod life;
 mod rotation;
+mod seeds;
 mod trouble;
 mod world;

@@ -112,6 +112,7 @@ impl Engine {
             Some(Basis::ProviderBypass) => self.counters.happened(Event::ProviderBypass),
             Some(Basis::FailOpen) => self.counters.happened(Event::FailOpen),
             Some(Basis::OncePerPod) => self.counters.happened(Event::OncePerPod),
+            Some(Basis::ScratchCode) => self.counters.happened(Event::ScratchCode),
             Some(Basis::Factor) | None => {}
         }
         out.records.push(LoginRecord {

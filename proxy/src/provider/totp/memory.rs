@@ -209,6 +209,7 @@ mod tests {
             algorithm: Algorithm::Sha1,
             digits: Digits::SIX,
             period: 30,
+            scratch: Vec::new(),
         }
     }
 

@@ -9,19 +9,23 @@ use proxy_core::factor::{
     Approval, Basis, Credential, Factor, FactorRequest, RefusalReason, ResponseCheck, Verdict,
 };
 
-use self::store::{Claim, Outcome, Owner, Store};
+use self::store::{Claim, NEVER, Outcome, Owner, Store};
+use subtle::ConstantTimeEq as _;
+
 use super::fault::{Fault, FaultClass, Step};
 use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
 use crate::metrics::ProviderMetrics;
 
 mod code;
 mod memory;
+mod scratch;
 mod seeds;
 pub mod store;
 mod uri;
 
 pub use code::{Algorithm, Code, Digits};
 pub use memory::{Failures, UsedCodes};
+pub use scratch::ScratchCode;
 pub use seeds::{Seed, Seeds};
 pub use uri::{KeyUri, UriProblem};
 
@@ -48,7 +52,14 @@ enum Looked {
     /// It is decided.
     Decided(Verdict),
     /// A right code that this process has not seen before.
-    Right { code: Code, claim: Claim },
+    Right(Right),
+}
+
+/// A right code, to be used up.
+struct Right {
+    text: Secret,
+    claim: Claim,
+    basis: Basis,
 }
 
 impl Totp {
@@ -60,14 +71,15 @@ impl Totp {
         digest_key: Option<&proxy_config::DigestKey>,
         shared: &Shared,
     ) -> Self {
+        let store = shared
+            .code_stores
+            .obtain(&config.used_codes.store, &shared.transports);
         Self {
-            seeds: Seeds::load(&config.seeds, |name| names.normalise(name)),
+            seeds: Seeds::load(&config.seeds, store.is_some(), |name| names.normalise(name)),
             skew: config.skew_steps,
             used: Arc::clone(&shared.used_codes),
             failures: Arc::clone(&shared.failures),
-            store: shared
-                .code_stores
-                .obtain(&config.used_codes.store, &shared.transports),
+            store,
             store_key: digest_key.map_or_else(
                 || Secret::new(Vec::new()),
                 |key| key.derive("radius-mfa used codes"),
@@ -80,6 +92,7 @@ impl Totp {
                 algorithm: Algorithm::Sha1,
                 digits: Digits::SIX,
                 period: 30,
+                scratch: Vec::new(),
             },
         }
     }
@@ -100,7 +113,7 @@ impl Totp {
         user: &str,
         seed: &Seed,
         now: u64,
-        is_typed: impl Fn(&Code) -> bool,
+        is_typed: impl Fn(&[u8]) -> bool,
     ) -> Option<(u64, Code)> {
         self.steps(user, seed, now)
             .map(|step| {
@@ -109,20 +122,21 @@ impl Totp {
                     Code::at(seed.algorithm, seed.key.expose(), step, seed.digits),
                 )
             })
-            .find(|(_, code)| is_typed(code))
+            .find(|(_, code)| is_typed(code.as_bytes()))
     }
 
     fn decide(&self, request: &FactorRequest, now: u64) -> Looked {
         let verdict = match &request.credential {
             Credential::Passcode(typed) => {
-                return self.look(request, now, |code| code.equals(typed.expose()), None);
+                let typed = typed.expose();
+                return self.look(request, now, |code| code.ct_eq(typed).into(), None);
             }
             Credential::Response(response) => {
                 let response: &dyn ResponseCheck = response.as_ref();
                 return self.look(
                     request,
                     now,
-                    |code| response.matches(code.as_bytes()),
+                    |code| response.matches(code),
                     Some(RefusalReason::NothingMatched),
                 );
             }
@@ -150,7 +164,7 @@ impl Totp {
         &self,
         request: &FactorRequest,
         now: u64,
-        is_typed: impl Fn(&Code) -> bool,
+        is_typed: impl Fn(&[u8]) -> bool,
         wrong: Option<RefusalReason>,
     ) -> Looked {
         let user = request.user.as_str();
@@ -158,7 +172,7 @@ impl Totp {
             Some(Some(seed)) => seed,
             other => {
                 // The same work as for a wrong code, so that the time does not tell who has a seed.
-                let _ = self.find(user, &self.nobody, now, is_typed);
+                let _ = self.find(user, &self.nobody, now, &is_typed);
                 let _ = self.failures.wait(user, now);
                 return Looked::Decided(match other {
                     Some(_) => refuse(
@@ -176,18 +190,37 @@ impl Totp {
                 format!("Too many wrong codes. Try again in {wait} s."),
             ));
         }
-        match self.find(user, seed, now, is_typed) {
+        match self.find(user, seed, now, &is_typed) {
             Some((step, code)) if self.used.take(user, seed, step, now, self.skew) => {
                 self.failures.right(user);
-                let claim = Claim {
-                    owner: Owner::of(&self.store_key, &[b"step", user.as_bytes(), seed.key.expose()]),
-                    step,
-                    until: memory::forget_at(step, seed, self.skew),
-                };
-                Looked::Right { code, claim }
+                return Looked::Right(Right {
+                    text: Secret::new(code.as_bytes().to_vec()),
+                    claim: Claim {
+                        owner: Owner::of(&self.store_key, &[b"step", user.as_bytes(), seed.key.expose()]),
+                        step,
+                        until: memory::forget_at(step, seed, self.skew),
+                    },
+                    basis: Basis::Factor,
+                });
             }
             // A replay is no guess: it does not slow the user down.
-            Some(_) => Looked::Decided(replayed()),
+            Some(_) => return Looked::Decided(replayed()),
+            None => {}
+        }
+        match seed.scratch.iter().find(|code| is_typed(code.expose())) {
+            Some(code) => {
+                self.failures.right(user);
+                Looked::Right(Right {
+                    text: code.clone(),
+                    // Of the code alone: it stays used when the seed or the list changes.
+                    claim: Claim {
+                        owner: Owner::of(&self.store_key, &[b"scratch", user.as_bytes(), code.expose()]),
+                        step: 0,
+                        until: NEVER,
+                    },
+                    basis: Basis::ScratchCode,
+                })
+            }
             None => {
                 self.failures.wrong(user, now);
                 Looked::Decided(refuse(
@@ -199,16 +232,9 @@ impl Totp {
     }
 
     /// Has a code that is right, and new to this process, used up for all of them.
-    async fn claim(
-        &self,
-        store: Arc<dyn Store>,
-        code: Code,
-        claim: Claim,
-        now: u64,
-        limit: Duration,
-    ) -> Verdict {
+    async fn claim(&self, store: Arc<dyn Store>, right: Right, now: u64, limit: Duration) -> Verdict {
         let (begun, store_name) = (Instant::now(), store.name());
-        let outcome = tokio::time::timeout(limit, store.take(claim, now))
+        let outcome = tokio::time::timeout(limit, store.take(right.claim, now))
             .await
             .unwrap_or_else(|_| {
                 let detail = format!("no answer within {:.1} s", limit.as_secs_f32());
@@ -222,7 +248,7 @@ impl Totp {
         self.metrics.called("totp", Step::Store, class, begun.elapsed());
         let was_well = self.store_is_well.swap(class.is_none(), Ordering::Relaxed);
         let fault = match outcome {
-            Ok(Outcome::Taken) => return approve(&code, Basis::Factor),
+            Ok(Outcome::Taken) => return approve(right.text, right.basis),
             Ok(_) => return replayed(),
             Err(fault) => fault,
         };
@@ -236,8 +262,11 @@ impl Totp {
             );
         }
         match self.when_unavailable {
-            StoreOutage::AcceptOncePerPod => approve(&code, Basis::OncePerPod),
-            StoreOutage::Deny => refuse(
+            // A scratch code would be valid for ever in every pod that comes after this one.
+            StoreOutage::AcceptOncePerPod if right.basis == Basis::Factor => {
+                approve(right.text, Basis::OncePerPod)
+            }
+            StoreOutage::AcceptOncePerPod | StoreOutage::Deny => refuse(
                 RefusalReason::StoreUnavailable,
                 "Codes cannot be checked now. Try again later.",
             ),
@@ -245,12 +274,12 @@ impl Totp {
     }
 }
 
-fn approve(code: &Code, basis: Basis) -> Verdict {
+fn approve(code: Secret, basis: Basis) -> Verdict {
     Verdict::Approved(Approval {
         factor: Factor::Passcode,
         basis,
         message: None,
-        found_text: Some(Secret::new(code.as_bytes().to_vec())),
+        found_text: Some(code),
         attributes: Vec::new(),
     })
 }
@@ -274,13 +303,13 @@ impl Provider for Totp {
             .map_or(0, |since| since.as_secs());
         match (self.decide(&request, now), &self.store) {
             (Looked::Decided(verdict), _) => Answer::Now(verdict),
-            (Looked::Right { code, .. }, None) => Answer::Now(approve(&code, Basis::Factor)),
-            (Looked::Right { code, claim }, Some(store)) => {
+            (Looked::Right(right), None) => Answer::Now(approve(right.text, right.basis)),
+            (Looked::Right(right), Some(store)) => {
                 let store = Arc::clone(store);
                 let limit = store::LIMIT.min(request.budget / 2);
-                Answer::Later(Box::pin(async move {
-                    self.claim(store, code, claim, now, limit).await
-                }))
+                Answer::Later(Box::pin(
+                    async move { self.claim(store, right, now, limit).await },
+                ))
             }
         }
     }

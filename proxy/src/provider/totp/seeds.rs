@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use proxy_config::{Secret, SeedFile};
 
 use super::code::{Algorithm, Digits};
+use super::scratch::{MAX_SCRATCH, ScratchCode, ScratchLine, ScratchProblem};
 use super::uri::{KeyUri, UriProblem};
 use crate::provider::MAX_COMPLAINTS;
 
@@ -20,6 +21,8 @@ pub struct Seed {
     pub digits: Digits,
     /// Seconds of a time step.
     pub period: u16,
+    /// Codes that work once each.
+    pub scratch: Vec<ScratchCode>,
 }
 
 /// Seeds by normalised user name, for a million users and more.
@@ -28,23 +31,46 @@ pub struct Seeds {
     /// `None` for a user who was found twice: which of the two seeds is right cannot be known.
     by_user: HashMap<Box<str>, Option<Seed>>,
     complaints: Vec<String>,
+    /// Scratch codes are passed over.
+    without_scratch: bool,
     bad_lines: usize,
     twice: usize,
 }
 
 impl Seeds {
-    /// Reads seed files. A line that cannot be used costs its own user and no other; lines that are empty or begin
+    /// Reads seed files. With `takes_scratch` false, scratch codes are passed over, and that is complained of. A line that cannot be used costs its own user and no other; lines that are empty or begin
     /// with `#` are passed over. `normalise` is the rule for user names; `None` means that a name is not valid.
     #[must_use]
-    pub fn load(files: &[SeedFile], normalise: impl Fn(&str) -> Option<String>) -> Self {
+    pub fn load(files: &[SeedFile], takes_scratch: bool, normalise: impl Fn(&str) -> Option<String>) -> Self {
         let mut seeds = Self::default();
+        // Codes come to their seed when all seeds are known.
+        let mut scratch = Vec::new();
         for file in files {
             for (number, line) in (1..).zip(file.text.expose().split(|byte| *byte == b'\n')) {
                 let line = line.trim_ascii();
-                if !line.is_empty() && !line.starts_with(b"#") {
-                    seeds.add(file, number, line, &normalise);
+                if line.is_empty() || line.starts_with(b"#") {
+                    continue;
+                }
+                match ScratchLine::parse(line) {
+                    None => seeds.add(file, number, line, &normalise),
+                    Some(_) if !takes_scratch => seeds.without_scratch = true,
+                    Some(parsed) => scratch.push((file, number, parsed)),
                 }
             }
+        }
+        for (file, number, parsed) in scratch {
+            let added = parsed.and_then(|line| seeds.add_scratch(line, &normalise));
+            if let Err(problem) = added {
+                seeds.bad_lines += 1;
+                seeds.complain(format!("{}: line {number} {problem}; it is left out", file.path));
+            }
+        }
+        if seeds.without_scratch {
+            seeds.complain(
+                "scratch codes are passed over: without a store (provider.totp.used_codes) each would work again after \
+                 a restart"
+                    .to_owned(),
+            );
         }
         seeds.by_user.shrink_to_fit();
         seeds
@@ -77,6 +103,7 @@ impl Seeds {
             algorithm: uri.algorithm,
             digits: uri.digits,
             period: uri.period,
+            scratch: Vec::new(),
         };
         match self.by_user.entry(user.into_boxed_str()) {
             Entry::Vacant(place) => {
@@ -94,6 +121,29 @@ impl Seeds {
                 self.complain(complaint);
             }
         }
+    }
+
+    fn add_scratch(
+        &mut self,
+        line: ScratchLine,
+        normalise: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), ScratchProblem> {
+        let user = normalise(&line.user).ok_or(ScratchProblem::UserName)?;
+        let seed = self
+            .by_user
+            .get_mut(user.as_str())
+            .ok_or(ScratchProblem::NoSeed)?;
+        // Who has two seeds is refused anyway.
+        let Some(seed) = seed else { return Ok(()) };
+        for code in line.codes {
+            if seed.scratch.len() >= MAX_SCRATCH {
+                return Err(ScratchProblem::TooMany);
+            }
+            if !seed.scratch.contains(&code) {
+                seed.scratch.push(code);
+            }
+        }
+        Ok(())
     }
 
     fn complain(&mut self, complaint: String) {
@@ -136,7 +186,9 @@ mod tests {
             path: "seeds/a".to_owned(),
             text: Secret::new(text.as_bytes().to_vec()),
         }];
-        Seeds::load(&files, |name| (name.len() < 20).then(|| name.to_lowercase()))
+        Seeds::load(&files, true, |name| {
+            (name.len() < 20).then(|| name.to_lowercase())
+        })
     }
 
     #[test]
@@ -161,6 +213,32 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("hunter2") && !text.contains("GEZ"), "{text}");
+    }
+
+    #[test]
+    fn scratch_codes_come_to_the_users_seed_and_bad_ones_are_told_without_the_code() {
+        let seeds = load(
+            "scratch:JANE:4829104732,5920184756\notpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\n\
+             scratch:joe:4829104732\nscratch:jane:123\nscratch:jane:5920184756",
+        );
+        let jane = seeds.of("jane").unwrap().unwrap();
+        assert_eq!(jane.scratch.len(), 2);
+        let text = seeds.complaints().join("\n");
+        assert!(text.contains("line 3 names a user without a key"), "{text}");
+        assert!(
+            text.contains("line 4 has a scratch code that is not 9 or 10 digits"),
+            "{text}"
+        );
+        assert!(!text.contains("4829104732"), "{text}");
+        let files = [SeedFile {
+            path: "seeds/a".to_owned(),
+            text: Secret::new(
+                b"otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\nscratch:jane:4829104732".to_vec(),
+            ),
+        }];
+        let without = Seeds::load(&files, false, |name| Some(name.to_owned()));
+        assert!(without.of("jane").unwrap().unwrap().scratch.is_empty());
+        assert!(without.complaints()[0].contains("without a store"));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Totp {
     fn verdict(&self, request: &FactorRequest, now: u64) -> Verdict {
         match self.decide(request, now) {
             Looked::Decided(verdict) => verdict,
-            Looked::Right { code, .. } => approve(&code, Basis::Factor),
+            Looked::Right(right) => approve(right.text, right.basis),
         }
     }
 }

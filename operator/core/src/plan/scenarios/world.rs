@@ -70,6 +70,8 @@ pub(super) struct World {
     pub(super) gone: bool,
     pub(super) grants: Vec<DirectoryGrant>,
     pub(super) secrets: BTreeMap<String, Data>,
+    /// Those that the selector of seeds means.
+    pub(super) seeds_by_label: BTreeMap<String, Data>,
     pub(super) objects: BTreeMap<(String, String), serde_json::Value>,
     pub(super) pods: Vec<Pod>,
     pub(super) aws: Aws,
@@ -135,6 +137,7 @@ impl World {
             proxy: proxy(spec),
             gone: false,
             grants: vec![serde_json::from_value(grant).unwrap()],
+            seeds_by_label: BTreeMap::new(),
             secrets: [
                 (SECRET.to_owned(), data(&[("secret", "the first secret")])),
                 ("duo".to_owned(), data(&[("ikey", "DI1"), ("skey", "k")])),
@@ -302,6 +305,14 @@ impl World {
                 .iter()
                 .map(|(name, data)| (name.clone(), SecretContent { data: data.clone() }))
                 .collect(),
+            seeds_by_label: self
+                .seeds_by_label
+                .iter()
+                .map(|(name, data)| (name.clone(), SecretContent { data: data.clone() }))
+                .collect(),
+            has_seed_shards: self
+                .objects
+                .contains_key(&("Secret".to_owned(), "mfa-radius-seeds-0".to_owned())),
             radius_secret: self
                 .objects
                 .get(&("Secret".to_owned(), "mfa-radius-secrets".to_owned()))

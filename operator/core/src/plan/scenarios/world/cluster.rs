@@ -62,7 +62,7 @@ impl World {
     }
 
     /// What a kubelet would mount now.
-    pub(super) fn mountable(&self) -> Mounted {
+    pub(in crate::plan::scenarios) fn mountable(&self) -> Mounted {
         let mut mounted = Mounted::new();
         for ((kind, name), object) in &self.objects {
             let folder = match name.as_str() {
@@ -70,6 +70,7 @@ impl World {
                 "mfa-radius-secrets" => "radius",
                 "mfa-radius-provider" => "provider",
                 "mfa-radius-seeds" => "seeds",
+                shard if shard.starts_with("mfa-radius-seeds-") => "seeds-by-label",
                 _ => continue,
             };
             for (key, value) in object["data"].as_object().into_iter().flatten() {

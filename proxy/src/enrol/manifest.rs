@@ -1,0 +1,218 @@
+//! The manifest of Secrets with seeds.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use proxy_config::Secret;
+use sha2::{Digest as _, Sha256};
+
+use super::Enrolled;
+use crate::cli::EnrolArgs;
+use crate::error::Error;
+
+/// The longest name of a Secret.
+const MAX_NAME: usize = 253;
+/// What a Secret may hold, with room for its metadata (1 MiB).
+const MAX_SECRET: usize = 1_000_000;
+
+/// One Secret with everybody's lines, or one for each user.
+///
+/// # Errors
+/// Names that Kubernetes does not take, or more users than one Secret holds.
+pub(super) fn write(name: &str, args: &EnrolArgs, enrolled: &[Enrolled]) -> Result<Secret, Error> {
+    if !is_dns_name(name) || !args.namespace.as_deref().is_none_or(is_dns_name) {
+        return Err(Error::Enrol(
+            "--secret-name and --namespace must be names that Kubernetes takes: a-z, 0-9, '-' and '.', beginning and \
+             ending with a letter or digit, at most 253"
+                .to_owned(),
+        ));
+    }
+    let mut yaml = String::new();
+    if args.per_user {
+        let mut names = BTreeSet::new();
+        for each in enrolled {
+            let own = own_name(name, &each.user);
+            if !names.insert(own.clone()) {
+                return Err(Error::Enrol(format!("two users would share Secret {own}")));
+            }
+            if !yaml.is_empty() {
+                yaml.push_str("---\n");
+            }
+            secret(&mut yaml, &own, args, "seed", std::slice::from_ref(each))?;
+        }
+    } else {
+        let key = match (enrolled, &args.user) {
+            ([each], Some(_)) => file_name(&each.user),
+            _ => "users".to_owned(),
+        };
+        secret(&mut yaml, name, args, &key, enrolled)?;
+    }
+    Ok(Secret::new(yaml.into_bytes()))
+}
+
+fn secret(
+    yaml: &mut String,
+    name: &str,
+    args: &EnrolArgs,
+    key: &str,
+    enrolled: &[Enrolled],
+) -> Result<(), Error> {
+    let mut lines = String::new();
+    for line in enrolled.iter().flat_map(Enrolled::lines) {
+        lines.push_str(line);
+        lines.push('\n');
+    }
+    if lines.len() > MAX_SECRET {
+        return Err(Error::Enrol(format!(
+            "{} users make a Secret of {} bytes, and Kubernetes takes 1 MiB: give a shorter list, or use --per-user",
+            enrolled.len(),
+            lines.len()
+        )));
+    }
+    yaml.push_str(&format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n"
+    ));
+    if let Some(namespace) = &args.namespace {
+        yaml.push_str(&format!("  namespace: {namespace}\n"));
+    }
+    if !args.label.is_empty() {
+        yaml.push_str("  labels:\n");
+        for (key, value) in &args.label {
+            yaml.push_str(&format!("    {key}: \"{value}\"\n"));
+        }
+    }
+    yaml.push_str(&format!(
+        "type: Opaque\ndata:\n  {key}: {}\n",
+        BASE64.encode(&lines)
+    ));
+    Ok(())
+}
+
+/// What a key of a Secret may hold, and no dot at its beginning (such files are passed over).
+fn file_name(user: &str) -> String {
+    let name: String = user
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .take(200)
+        .collect();
+    format!("user-{name}")
+}
+
+/// `NAME-user`. A user whose name Kubernetes does not take as it is gets a digest of it behind, the same each time: so a
+/// new key replaces the old one.
+fn own_name(name: &str, user: &str) -> String {
+    let own = format!("{name}-{user}");
+    if is_dns_name(&own) {
+        return own;
+    }
+    let safe: String = user
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(40)
+        .collect();
+    let digest = hex::encode(Sha256::digest(user.to_lowercase()));
+    let digest = digest.get(..8).unwrap_or_default();
+    let head: String = name.chars().take(MAX_NAME - 60).collect();
+    format!("{head}-{}-{digest}", safe.trim_matches('-'))
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    (1..=MAX_NAME).contains(&name.len())
+        && name.split('.').all(|part| {
+            part.bytes().all(|b| good(b) || b == b'-')
+                && part.bytes().next().is_some_and(good)
+                && part.bytes().last().is_some_and(good)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Qr;
+    use crate::provider::totp::{Algorithm, Digits};
+
+    fn args(user: Option<&str>) -> EnrolArgs {
+        EnrolArgs {
+            user: user.map(str::to_owned),
+            csv: None,
+            issuer: "Corp".to_owned(),
+            digits: Digits::SIX,
+            period: 30,
+            algorithm: Algorithm::Sha1,
+            secret_name: Some("seeds".to_owned()),
+            namespace: Some("mfa".to_owned()),
+            per_user: user.is_none(),
+            label: vec![("mfa.example.com/totp".to_owned(), "yes".to_owned())],
+            scratch: 0,
+            qr: Qr::Auto,
+        }
+    }
+
+    fn enrolled(user: &str) -> Enrolled {
+        Enrolled {
+            user: user.to_owned(),
+            uri: Secret::new(format!("otpauth://totp/{user}?secret=GEZDGNBVGY3TQOJQ").into_bytes()),
+            scratch: Some(Secret::new(b"scratch:x:1234567890".to_vec())),
+        }
+    }
+
+    fn yaml(args: &EnrolArgs, users: &[&str]) -> String {
+        let enrolled: Vec<Enrolled> = users.iter().map(|user| enrolled(user)).collect();
+        let yaml = write("seeds", args, &enrolled).unwrap();
+        yaml.expose_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_manifest_holds_the_lines_of_the_seed_file() {
+        let yaml = yaml(&args(Some("CORP\\Jane")), &["CORP\\Jane"]);
+        let lines = "otpauth://totp/CORP\\Jane?secret=GEZDGNBVGY3TQOJQ\nscratch:x:1234567890\n";
+        assert!(
+            yaml.contains(&format!("  user-CORP_Jane: {}\n", BASE64.encode(lines))),
+            "{yaml}"
+        );
+        assert!(
+            yaml.contains("  name: seeds\n  namespace: mfa\n  labels:\n    mfa.example.com/totp: \"yes\"\n")
+        );
+        assert!(write("No Good", &args(None), &[]).is_err());
+    }
+
+    #[test]
+    fn each_user_can_have_a_secret_of_a_name_that_stays() {
+        let yaml = yaml(&args(None), &["joe", "CORP\\Jane", "jane@corp.example"]);
+        let names: Vec<&str> = yaml
+            .lines()
+            .filter_map(|line| line.strip_prefix("  name: "))
+            .collect();
+        assert_eq!((names.len(), names[0]), (3, "seeds-joe"));
+        assert!(
+            names[1].starts_with("seeds-corp-jane-") && names.iter().all(|name| is_dns_name(name)),
+            "{names:?}"
+        );
+        assert_eq!(own_name("seeds", "CORP\\Jane"), names[1]);
+        assert_eq!(yaml.matches("---\n").count(), 2);
+    }
+
+    #[test]
+    fn more_than_a_secret_holds_is_refused_with_the_way_out() {
+        let many: Vec<Enrolled> = (0..20_000).map(|i| enrolled(&format!("user{i}"))).collect();
+        let error = write(
+            "seeds",
+            &EnrolArgs {
+                per_user: false,
+                ..args(None)
+            },
+            &many,
+        )
+        .unwrap_err();
+        assert!(error.to_string().contains("--per-user"), "{error}");
+    }
+}
