@@ -32,6 +32,7 @@ listen = [LISTEN]
 admin = "127.0.0.1:0"
 records = "records.jsonl"
 drain_seconds = 5
+digest_key_file = "digest-key"
 
 PROVIDER
 
@@ -62,6 +63,7 @@ message_authenticator = "always"
 timeout_seconds = 10
 retries = 1
 """
+STORE_PASSWORD = "the store's password"
 TOTP = '[provider.totp]\nseed_folders = ["seeds"]'
 
 
@@ -108,6 +110,8 @@ class Proxy:
         (folder / "secret").write_text(SECRET)
         (folder / "old-secret").write_text(OLD_SECRET)
         (folder / "upstream-secret").write_text(upstream_secret)
+        (folder / "digest-key").write_text("the same on every proxy")
+        (folder / "store-password").write_text(STORE_PASSWORD)
         (folder / "config.toml").write_text(CONFIG.replace("PROVIDER", provider).replace("LISTEN", listen))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RUST_LOG", "RADIUS_PROXY_CONFIG"))}
         command = [BINARY, "serve", "--log-format", "json", "--config", folder / "config.toml"]
