@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Where::Local => Place::local(&mut say, &NAME.parse::<Name>()?, arguments.nodes)?,
         Where::Current => Place::current(&mut say)?,
     };
-    place.remove_earlier_demo(&say)?;
+    place.make_room(&say)?;
     let mut demo = Demo::begin(&mut say, &place)?;
     demo.run()?;
     say.summary();

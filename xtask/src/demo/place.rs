@@ -11,6 +11,23 @@ use local_cluster::{Cluster, Console, Name, Options};
 
 use super::narrator::{Narrator, passthrough};
 
+/// The label of the namespaces that a demo made.
+const DEMO: &str = "radius-mfa.dev/demo=true";
+/// Them: as kubectl names them with their kind, and alone.
+const NAMESPACES: [(&str, &str); 3] = [
+    ("namespace/simulated-aws", SIMULATED),
+    ("namespace/mfa", NAMESPACE),
+    ("namespace/radius-mfa-system", OPERATOR_NAMESPACE),
+];
+/// The definitions, likewise.
+const CRDS: [(&str, &str); 2] = [
+    ("crd/radiusproxies.radius-mfa.dev", "radiusproxies.radius-mfa.dev"),
+    (
+        "crd/directorygrants.radius-mfa.dev",
+        "directorygrants.radius-mfa.dev",
+    ),
+];
+
 /// A cluster with the images in it, and the programs to speak to it.
 pub(super) struct Place {
     pub(super) kubectl: Kubectl,
@@ -79,29 +96,46 @@ impl Place {
         }
     }
 
-    /// Removes what an earlier demo left, so that each begins with nothing.
-    pub(super) fn remove_earlier_demo(&self, say: &Narrator) -> Result<()> {
-        let there = self.kubectl.run(&[
-            "get",
-            "namespace",
-            SIMULATED,
-            NAMESPACE,
-            "--ignore-not-found",
-            "-o",
-            "name",
-        ])?;
-        if there.trim().is_empty() {
-            return Ok(());
+    /// Makes room: removes what an earlier demo left, refuses to touch anything that is not a demo's, and marks the
+    /// namespaces that this one uses.
+    pub(super) fn make_room(&self, say: &Narrator) -> Result<()> {
+        if !demos(&self.kubectl)?.is_empty() {
+            say.waiting("removing what an earlier demo left", || {
+                remove(&self.kubectl, &self.helm)
+            })?;
         }
-        say.waiting("removing what an earlier demo left", || {
-            remove(&self.kubectl, &self.helm)
-        })
+        let foreign = self.kubectl.run(
+            &[
+                &["get", "--ignore-not-found", "-o", "name"][..],
+                &NAMESPACES.map(|name| name.0)[..],
+                &CRDS.map(|name| name.0)[..],
+            ]
+            .concat(),
+        )?;
+        let foreign: Vec<&str> = foreign.split_whitespace().collect();
+        if !foreign.is_empty() {
+            bail!(
+                "this cluster has {} already, and no demo made them: the demo would change an installation that somebody uses. \
+                 Run it on another cluster, or remove them first",
+                foreign.join(", ")
+            );
+        }
+        for (_, name) in NAMESPACES {
+            self.kubectl.ensure_namespace(name)?;
+            self.kubectl.run(&["label", "namespace", name, DEMO])?;
+        }
+        Ok(())
     }
 
     /// `make demo-down CLUSTER=current`
     pub(super) fn remove_from_current() -> Result<()> {
+        let kubectl = Kubectl::new(Path::new("kubectl"), None);
+        if demos(&kubectl)?.is_empty() {
+            println!("no demo is on this cluster");
+            return Ok(());
+        }
         tools::ensure(&[Tool::Helm], &Console::new())?;
-        remove(&Kubectl::new(Path::new("kubectl"), None), &Tool::Helm.path())?;
+        remove(&kubectl, &Tool::Helm.path())?;
         println!("the demo's namespaces, its release and its definitions are gone");
         Ok(())
     }
@@ -203,7 +237,16 @@ fn send_images(say: &Narrator, context: &str, archives: &[Archive]) -> Result<Op
     Ok(None)
 }
 
+/// The namespaces of a demo that are there.
+fn demos(kubectl: &Kubectl) -> Result<Vec<String>> {
+    let names = kubectl.run(&["get", "namespaces", "-l", DEMO, "-o", "name"])?;
+    Ok(names.split_whitespace().map(str::to_owned).collect())
+}
+
 /// Removes everything that a demo makes: resources first, while the operator can still tidy up after them.
+///
+/// Only where there are namespaces with a demo's label: a demo begins on no cluster that has the definitions already, so
+/// they are its own, too.
 fn remove(kubectl: &Kubectl, helm: &Path) -> Result<()> {
     kubectl.try_run(&["-n", NAMESPACE, "delete", "rp", "--all", "--timeout=60s"], None)?;
     let mut uninstall = kubectl.command(helm);
@@ -222,24 +265,16 @@ fn remove(kubectl: &Kubectl, helm: &Path) -> Result<()> {
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
+    let crds = CRDS.map(|(_, name)| name);
     kubectl.run(&[
         "delete",
-        "namespace",
-        SIMULATED,
-        NAMESPACE,
-        OPERATOR_NAMESPACE,
+        "crd",
+        crds[0],
+        crds[1],
         "--ignore-not-found",
-        "--timeout=120s",
+        "--timeout=60s",
     ])?;
-    let crds = ["radiusproxies.radius-mfa.dev", "directorygrants.radius-mfa.dev"];
     kubectl
-        .run(&[
-            "delete",
-            "crd",
-            crds[0],
-            crds[1],
-            "--ignore-not-found",
-            "--timeout=60s",
-        ])
+        .run(&["delete", "namespaces", "-l", DEMO, "--timeout=120s"])
         .map(drop)
 }
