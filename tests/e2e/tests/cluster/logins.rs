@@ -139,6 +139,93 @@ fn a_new_seed_is_live_without_a_restart() {
 }
 
 #[test]
+fn used_codes_are_remembered_in_the_cluster_and_by_no_proxy_alone() {
+    let world = world();
+    world.both_ready().unwrap();
+    let login = world.login("connector-0", "bob", &unused_code());
+    assert_eq!(login.outcome, "accept", "{login:?}");
+    let maps = world
+        .kubectl
+        .get(&[
+            "-n",
+            NAMESPACE,
+            "configmaps",
+            "-l",
+            "radius-mfa.dev/proxy=vpn,radius-mfa.dev/written-by=proxies",
+        ])
+        .unwrap();
+    let maps = maps["items"].as_array().unwrap();
+    assert_eq!(maps.len(), 8);
+    let texts: String = maps
+        .iter()
+        .filter_map(|map| map["data"]["used"].as_str())
+        .collect();
+    assert!(!texts.is_empty() && !texts.contains("bob"), "{texts}");
+    for pod in ["vpn-0", "vpn-1"] {
+        let alone = ["event=\"once_per_pod\""];
+        assert!(
+            world.metric(NAMESPACE, pod, "radius_proxy_events_total", &alone) < 0.5,
+            "{pod}"
+        );
+    }
+}
+
+#[test]
+fn a_seed_in_a_secret_of_its_own_is_found_by_its_label() {
+    let world = world();
+    world.both_ready().unwrap();
+    let uri = "otpauth://totp/Test:erin?secret=KRSXG5CTMVRXEZLUKRSXG5CTMVRXEZLU&issuer=Test";
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: totp-erin, namespace: {NAMESPACE}, labels: {{e2e: totp}}}}\n\
+         stringData:\n  seed: {uri}\n"
+    );
+    world.kubectl.apply(&secret).unwrap();
+    let select = |selector: &str| {
+        let patch = format!(r#"{{"spec":{{"provider":{{"totp":{{"seedsSelector":{selector}}}}}}}}}"#);
+        world
+            .kubectl
+            .run(&[
+                "-n",
+                NAMESPACE,
+                "patch",
+                "rp",
+                TotpProxy::NAME,
+                "--type=merge",
+                "-p",
+                &patch,
+            ])
+            .unwrap();
+    };
+    select(r#"{"matchLabels":{"e2e":"totp"}}"#);
+    let seed = e2e::Seed::from_uri(uri).unwrap();
+    until("erin to log in", PATIENCE, || {
+        let login = world.login("connector-0", "erin", &e2e::fresh_code(&seed)?.1);
+        Ok(if login.outcome == "accept" {
+            Ok(())
+        } else {
+            Err(login.outcome)
+        })
+    })
+    .unwrap();
+    select("null");
+    until("erin to be unknown", PATIENCE, || {
+        let login = world.login("connector-0", "erin", "000000");
+        let told = login.reply_message.unwrap_or_default();
+        Ok(if told.contains("No authenticator is set up") {
+            Ok(())
+        } else {
+            Err(told)
+        })
+    })
+    .unwrap();
+    world
+        .kubectl
+        .run(&["-n", NAMESPACE, "delete", "secret", "totp-erin"])
+        .unwrap();
+    world.both_ready().unwrap();
+}
+
+#[test]
 fn random_bytes_are_counted_and_dropped() {
     let world = world();
     world.both_ready().unwrap();
