@@ -13,6 +13,7 @@ pub mod kubernetes;
 pub mod load;
 pub mod logging;
 pub mod metrics;
+mod peers;
 pub mod provider;
 pub mod serve;
 #[cfg(test)]

@@ -177,6 +177,16 @@ pub struct Metrics {
     pub used_codes: Gauge<i64, AtomicI64>,
     /// Memory of the process that is not swapped out, looked up when it is asked for.
     resident: Gauge,
+    /// Other proxies of the group that were heard lately.
+    pub peers: Gauge,
+    /// Messages to other proxies.
+    pub peer_sent: Counter,
+    /// Messages from other proxies.
+    pub peer_received: Counter,
+    /// Messages to and from other proxies that found no room.
+    pub peer_lost: Counter,
+    /// Datagrams on the group's port that were not taken.
+    pub peer_rejects: Family<ReasonLabel, Counter>,
 }
 
 /// The family of login durations.
@@ -213,6 +223,11 @@ impl Default for Metrics {
             config_current: Gauge::default(),
             used_codes: Gauge::default(),
             resident: Gauge::default(),
+            peers: Gauge::default(),
+            peer_sent: Counter::default(),
+            peer_received: Counter::default(),
+            peer_lost: Counter::default(),
+            peer_rejects: Family::default(),
         };
         metrics.register();
         metrics
@@ -308,6 +323,36 @@ impl Metrics {
             "used_totp_codes",
             "TOTP codes remembered as used",
             self.used_codes.clone(),
+        );
+        self.register_peers();
+    }
+
+    fn register_peers(&mut self) {
+        let r = self.registry.sub_registry_with_prefix("radius_proxy");
+        r.register(
+            "peers",
+            "Other proxies of the group that were heard within ten seconds",
+            self.peers.clone(),
+        );
+        r.register(
+            "peer_messages_sent",
+            "Messages to other proxies about pending pushes",
+            self.peer_sent.clone(),
+        );
+        r.register(
+            "peer_messages_received",
+            "Messages from other proxies about pending pushes",
+            self.peer_received.clone(),
+        );
+        r.register(
+            "peer_messages_lost",
+            "Messages about pending pushes that found no room",
+            self.peer_lost.clone(),
+        );
+        r.register(
+            "peer_rejects",
+            "Datagrams on the port between the proxies that were not taken",
+            self.peer_rejects.clone(),
         );
     }
 

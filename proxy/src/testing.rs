@@ -1,6 +1,6 @@
 //! What several unit tests need.
 
-use proxy_config::{ClientName, Config, Secret, file::ConfigFile};
+use proxy_config::{ClientName, Config, PeerKey, Secret, file::ConfigFile};
 
 pub(crate) const CONFIG: &str = r#"
 [provider.totp]
@@ -17,4 +17,15 @@ pub(crate) fn client_name() -> ClientName {
     let contents = [("secret".to_owned(), Secret::new(b"a shared secret".to_vec()))].into();
     let config = Config::check(&file, &contents).unwrap();
     config.clients.into_iter().next().unwrap().name
+}
+
+pub(crate) fn peer_key(text: &str) -> PeerKey {
+    let peers = "[server.peers]\nlisten = \"[::]:1\"\naddresses = [\"x:1\"]\nkey_file = \"key\"\n";
+    let file = ConfigFile::parse(&format!("{peers}{CONFIG}")).unwrap();
+    let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
+    let contents = [
+        ("secret".to_owned(), secret("a shared secret")),
+        ("key".to_owned(), secret(text)),
+    ];
+    Config::check(&file, &contents.into()).unwrap().peers.unwrap().key
 }

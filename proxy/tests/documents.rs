@@ -18,7 +18,10 @@ fn check(name: &str, text: &str) {
         .named_files()
         .into_iter()
         .filter_map(|named| match named {
-            NamedFile::File(path) => Some((path, Secret::new(b"something that is secret".to_vec()))),
+            NamedFile::File(path) => Some((
+                path,
+                Secret::new(b"something that is secret and long enough".to_vec()),
+            )),
             NamedFile::Folder(_) => None,
         })
         .collect();

@@ -11,7 +11,7 @@ use crate::api::{
     OktaTokenKind, RadiusProxySpec, StoreOutage, TotpSpec,
 };
 use crate::conditions::Reason;
-use crate::names::{ADMIN_PORT, ObjectNames, USED_CODES_MAPS};
+use crate::names::{ADMIN_PORT, ObjectNames, USED_CODES_MAPS, peer_port};
 use crate::rotation::Pair;
 use crate::secrets::{Files, REDIS_PASSWORD_KEY, Sources, okta_key, upstream_file};
 
@@ -31,6 +31,8 @@ pub(crate) const CURRENT_KEY: &str = "directory";
 pub(crate) const PREVIOUS_KEY: &str = "directory-previous";
 /// Key of the owned Secret: the key of all digests.
 pub(crate) const DIGEST_KEY: &str = "digest-key";
+/// Key of the owned Secret: the key by which the pods tell each other about pending pushes.
+pub(crate) const PEER_KEY: &str = "peer-key";
 /// The longest that a proxy may take to answer pending logins when it is told to stop, in seconds.
 const MAX_DRAIN: u32 = 600;
 
@@ -57,6 +59,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) spec: &'a RadiusProxySpec,
     /// The RadiusProxy's name, which the users see when there is no directory and no application.
     pub(crate) name: &'a str,
+    /// The namespace: with the name, where the pods find each other.
+    pub(crate) namespace: &'a str,
     /// Where the directory's requests come from.
     pub(crate) directory_clients: &'a BTreeSet<IpAddr>,
     pub(crate) sources: &'a Sources,
@@ -86,6 +90,7 @@ pub(crate) fn render(from: &Ingredients<'_>) -> Result<Rendered, ConfigProblem> 
     })?;
     let mut radius = Files::new();
     radius.insert(DIGEST_KEY.to_owned(), from.digest_key.clone());
+    radius.insert(PEER_KEY.to_owned(), peer_key(from.digest_key));
     if let Some(pair) = from.pair {
         let previous = pair.previous.as_ref().unwrap_or(&pair.current);
         for (key, secret) in [(CURRENT_KEY, &pair.current), (PREVIOUS_KEY, previous)] {
@@ -150,6 +155,13 @@ pub(crate) fn key_of(content: &Secret) -> DigestKey {
     DigestKey::new(content.trim_end().expose().to_vec())
 }
 
+/// The key that the pods share, made from the digest key: it is there when that one is, and stays as long.
+fn peer_key(digest_key: &Secret) -> Secret {
+    let purpose: (&str, &[u8]) = ("purpose", b"pending pushes between the pods");
+    let derived = ConfigDigest::compute(&key_of(digest_key), [purpose]);
+    Secret::new(derived.as_str().as_bytes().to_vec())
+}
+
 /// How long a proxy answers pending logins when it is told to stop, in seconds: as long as a client may wait.
 pub(crate) fn drain_seconds(spec: &RadiusProxySpec) -> u32 {
     let budget = |timeout: u32, retries: u32| timeout.saturating_mul(retries.saturating_add(1));
@@ -176,6 +188,17 @@ fn config_file(from: &Ingredients<'_>) -> ConfigFile {
             drain_seconds: drain_seconds(spec),
             digest_key_file: Some(format!("{RADIUS_FOLDER}/{DIGEST_KEY}")),
             provider_host_suffixes: from.provider_host_suffixes.map(<[String]>::to_vec),
+            // Whatever the provider is: another one comes without a new pod, and a socket only with one.
+            peers: Some(file::Peers {
+                listen: format!("[::]:{}", peer_port(spec.port)),
+                addresses: vec![format!(
+                    "{}.{}.svc:{}",
+                    from.name,
+                    from.namespace,
+                    peer_port(spec.port)
+                )],
+                key_file: format!("{RADIUS_FOLDER}/{PEER_KEY}"),
+            }),
         },
         provider: provider(from),
         policy: policy(spec),

@@ -46,6 +46,12 @@ pub const CONFIG_KEY: &str = "radius-proxy.toml";
 /// TCP port of health, metrics and digest in the pods.
 pub const ADMIN_PORT: u16 = 8080;
 
+/// UDP port on which the pods of one RadiusProxy tell each other about pending pushes, beside its RADIUS port.
+#[must_use]
+pub const fn peer_port(radius_port: u32) -> u16 {
+    if radius_port == 1814 { 1815 } else { 1814 }
+}
+
 /// The names of the objects of one RadiusProxy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectNames {

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::file::{self, ConfigFile};
 use crate::model::{
-    CaseRule, Client, ClientName, Config, Limits, Policy, RecordSink, TypedText, UserNameRule,
+    CaseRule, Client, ClientName, Config, Limits, PeerKey, Peers, Policy, RecordSink, TypedText, UserNameRule,
 };
 use crate::{DigestKey, Problem, Problems, Secret, SharedSecret};
 
@@ -25,6 +25,11 @@ pub const DEFAULT_PROVIDER_HOST_SUFFIXES: [&str; 6] = [
     "okta-emea.com",
     "okta-gov.com",
 ];
+
+/// Names and addresses of other proxies at most.
+const MAX_PEERS: usize = 16;
+/// 32 characters of hex are 128 bits.
+const MIN_PEER_KEY: usize = 32;
 
 /// Contents of the files that a configuration names, by the path as the configuration writes it; for a folder, by
 /// that path, a slash and the file's name. A path that could not be read is absent.
@@ -158,9 +163,45 @@ impl Check<'_> {
             application: server.application.clone(),
             drain,
             digest_key,
+            peers: server.peers.as_ref().and_then(|peers| self.peers(peers)),
             clients,
             provider: provider?,
             policy,
+        })
+    }
+
+    fn peers(&mut self, raw: &file::Peers) -> Option<Peers> {
+        let listen = self.socket("server.peers.listen", &raw.listen);
+        if !(1..=MAX_PEERS).contains(&raw.addresses.len()) {
+            let message = format!(
+                "names {} addresses; it must be 1 to {MAX_PEERS}",
+                raw.addresses.len()
+            );
+            self.problem("server.peers.addresses", message);
+        }
+        let mut addresses = Vec::with_capacity(raw.addresses.len());
+        for (i, text) in raw.addresses.iter().enumerate() {
+            match host_and_port(text) {
+                Some(address) => addresses.push(address),
+                None => self.problem(
+                    format!("server.peers.addresses[{i}]"),
+                    format!("is {text:?}; write a name or an address, and a port, such as \"proxies.mfa.svc:1814\""),
+                ),
+            }
+        }
+        let key = self.secret("server.peers.key_file", &raw.key_file)?;
+        if key.expose().len() < MIN_PEER_KEY {
+            let message = format!(
+                "the file {:?} has {} characters; a key has {MIN_PEER_KEY} or more",
+                raw.key_file,
+                key.expose().len()
+            );
+            self.problem("server.peers.key_file", message);
+        }
+        Some(Peers {
+            listen: listen?,
+            addresses,
+            key: PeerKey(key),
         })
     }
 
@@ -324,6 +365,20 @@ impl Check<'_> {
             },
         }
     }
+}
+
+/// `name:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')
+            .filter(|inner| inner.parse::<IpAddr>().is_ok())?,
+        None if host.contains(':') || host.is_empty() || host.len() > 253 => return None,
+        None => host,
+    };
+    Some((host.to_owned(), port))
 }
 
 /// 1 to 63 characters of `a-z`, `0-9`, `-`, `.`

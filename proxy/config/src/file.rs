@@ -44,6 +44,8 @@ impl ConfigFile {
     pub fn named_files(&self) -> Vec<NamedFile> {
         let mut paths: Vec<NamedFile> = Vec::new();
         paths.extend(self.server.digest_key_file.iter().cloned().map(NamedFile::File));
+        let peers = self.server.peers.iter();
+        paths.extend(peers.map(|peers| NamedFile::File(peers.key_file.clone())));
         paths.extend(self.provider.named_files());
         for client in &self.clients {
             paths.extend(client.secret_files.iter().cloned().map(NamedFile::File));
@@ -83,6 +85,22 @@ pub struct Server {
     /// Host names that a provider's address may be or end in (`duosecurity.com` allows `api-1.duosecurity.com`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_host_suffixes: Option<Vec<String>>,
+    /// Proxies that serve the same clients, so that a push survives the one that started it; left out, there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Peers>,
+}
+
+/// `[server.peers]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peers {
+    /// UDP address for their datagrams.
+    pub listen: String,
+    /// Where they are: `name:port` or `address:port`, each standing for all addresses of the name. This proxy may be
+    /// among them.
+    pub addresses: Vec<String>,
+    /// A file with the key that they share, of 32 characters or more.
+    pub key_file: String,
 }
 
 impl Default for Server {
@@ -95,6 +113,7 @@ impl Default for Server {
             drain_seconds: 60,
             digest_key_file: None,
             provider_host_suffixes: None,
+            peers: None,
         }
     }
 }

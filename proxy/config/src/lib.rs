@@ -17,8 +17,8 @@ pub use digest::{ConfigDigest, DigestKey};
 pub use error::{ParseError, Problem, Problems};
 pub use model::{
     ApiHost, CaseRule, Client, ClientName, CodeStore, Config, Duo, DuoFactor, Exempt, FailMode, Limits,
-    MessageAuthenticatorPolicy, Okta, OktaCredentials, OktaFactor, Policy, Provider, RecordSink, Redis,
-    SeedFile, SignatureVersion, StoreOutage, Totp, TypedText, Upstream, UpstreamServer, UsedCodes,
-    UserNameRule,
+    MessageAuthenticatorPolicy, Okta, OktaCredentials, OktaFactor, PeerKey, Peers, Policy, Provider,
+    RecordSink, Redis, SeedFile, SignatureVersion, StoreOutage, Totp, TypedText, Upstream, UpstreamServer,
+    UsedCodes, UserNameRule,
 };
 pub use secret::{Secret, SharedSecret, SharedSecretError};

@@ -26,12 +26,37 @@ pub struct Config {
     pub drain: Duration,
     /// The key of the configuration digest, when one is named.
     pub digest_key: Option<DigestKey>,
+    /// The other proxies of the group.
+    pub peers: Option<Peers>,
     /// Clients; never empty, no network twice.
     pub clients: Vec<Client>,
     /// What asks the second factor.
     pub provider: Provider,
     /// Names, typed text, exempt users, limits.
     pub policy: Policy,
+}
+
+/// Proxies that serve the same clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peers {
+    /// UDP address for their datagrams.
+    pub listen: SocketAddr,
+    /// Where they are: host (a name or an address) and port; never empty.
+    pub addresses: Vec<(String, u16)>,
+    /// The key that they share.
+    pub key: PeerKey,
+}
+
+/// The key that the proxies of a group share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerKey(pub(crate) Secret);
+
+impl PeerKey {
+    /// The bytes. A purpose derives its own key from them (HMAC) and uses none of them itself.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose()
+    }
 }
 
 /// Where login records go.

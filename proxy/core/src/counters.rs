@@ -177,6 +177,18 @@ closed_set! {
         ThrottledPending => "throttled_pending",
         /// Refused: a push for the user is pending.
         PushPending => "push_pending",
+        /// A push was announced to the other proxies.
+        Announced => "announced",
+        /// A login goes on with a push that another proxy has started.
+        Adopted => "adopted",
+        /// A login left its push to another proxy, with which the client has gone on.
+        HandedOver => "handed_over",
+        /// An approval had to wait for the other proxies' word.
+        Claimed => "claimed",
+        /// An approval was another proxy's.
+        ApprovalUsed => "approval_used",
+        /// A push of the group was forgotten before its time.
+        EvictedPush => "evicted_push",
         /// A remembered answer was forgotten before its time to make room.
         EvictedReply => "evicted_reply",
         /// A user's limits were forgotten to make room.

@@ -17,9 +17,11 @@ use crate::logins::Logins;
 use crate::outputs::{DropNotice, Outputs, SocketId};
 use crate::packet::{Request, RequestKind};
 use crate::password::Candidates;
+use crate::peers::Instance;
 use crate::random::Unguessable;
 use crate::reply::ReplyTo;
 use crate::settings::Checked;
+use crate::shared::Pushes;
 use crate::time::Now;
 use crate::verify::{self, Verified};
 
@@ -27,6 +29,7 @@ mod access;
 mod ask;
 mod classify;
 mod end;
+mod handover;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -49,6 +52,7 @@ pub struct Engine {
     users: UserLimits,
     late: LateApprovals,
     challenges: Challenges,
+    pushes: Pushes,
     candidates: Candidates,
     notices: Bucket,
     suppressed: u64,
@@ -72,11 +76,17 @@ impl Engine {
     #[must_use]
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
         let limits = settings.checked().config.policy.limits;
+        let mut random = Unguessable::new(seed);
+        let instance = random
+            .next()
+            .first_chunk()
+            .map_or(0, |half| u64::from_be_bytes(*half));
         Self {
             settings,
             counters: Counters::default(),
             requests: Requests::default(),
-            random: Unguessable::new(seed),
+            random,
+            pushes: Pushes::new(Instance(instance)),
             addresses: Addresses::new(),
             duplicates: Duplicates::new(),
             logins: Logins::default(),
@@ -135,22 +145,27 @@ impl Engine {
         while let Some(login) = self.logins.due(now.monotonic) {
             self.wake(now, login, out);
         }
+        while self.pushes.wake(now.monotonic, out) {}
         self.duplicates.expire(now.monotonic);
     }
 
     /// When [`Engine::tick`] has something to do, in the caller's monotonic time; `None` while nothing is waiting.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        [self.logins.next_wake(), self.duplicates.next_expiry()]
-            .into_iter()
-            .flatten()
-            .min()
+        let wakes = [
+            self.logins.next_wake(),
+            self.duplicates.next_expiry(),
+            self.pushes.next_wake(),
+        ];
+        wakes.into_iter().flatten().min()
     }
 
     /// From now on no push is started: such requests are left in silence to another pod, and Status-Server too.
-    /// Passcodes are answered, and pending logins go on to their verdict or deadline.
-    pub fn drain(&mut self) {
+    /// Passcodes are answered, and pending logins go on to their verdict or deadline, or to where their client goes. The
+    /// pushes of other proxies are theirs alone from now on.
+    pub fn drain(&mut self, out: &mut Outputs) {
         self.draining = true;
+        self.pushes.give_votes_away(out);
     }
 
     /// Logins that wait for their answer. A draining caller ends when it is 0, or at its own deadline.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use proxy_config::{ClientName, Secret};
 
+use crate::peers::PushHandle;
+
 /// A login inside one engine, never used twice by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LoginId(pub u64);
@@ -59,6 +61,8 @@ pub enum Credential {
     Response(std::sync::Arc<dyn ResponseCheck>),
     /// The password attributes themselves, for an upstream server that decides about them.
     Forward(Forwarded),
+    /// Nothing new: the login goes on with a push that another proxy has started, and no second one may be.
+    Follow(PushHandle),
 }
 
 /// Tries guesses against a CHAP or MS-CHAP response.
@@ -214,6 +218,10 @@ pub enum RefusalReason {
     Throttled,
     /// Another login of the user is waiting for a push.
     PushPending,
+    /// Another proxy has used the push's approval.
+    ApprovalUsed,
+    /// The push is approved, but too few of the proxies that could have used the approval answer.
+    PeersSilent,
     /// The user name is too long, empty or not UTF-8.
     BadUserName,
     /// The provider limits the rate.
@@ -258,6 +266,8 @@ impl RefusalReason {
             Self::NothingMatched => "nothing_matched",
             Self::Throttled => "throttled",
             Self::PushPending => "push_pending",
+            Self::ApprovalUsed => "approval_used",
+            Self::PeersSilent => "peers_silent",
             Self::BadUserName => "bad_user_name",
             Self::ProviderThrottled => "provider_throttled",
             Self::ProviderCredentials => "provider_credentials",

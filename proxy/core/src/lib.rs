@@ -21,10 +21,12 @@ mod message_authenticator;
 pub mod outputs;
 mod packet;
 mod password;
+pub mod peers;
 mod random;
 pub mod record;
 mod reply;
 mod settings;
+mod shared;
 #[cfg(test)]
 mod testing;
 mod time;

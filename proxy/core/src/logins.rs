@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::duplicates::Key;
-use crate::factor::{LoginId, UserName};
+use crate::factor::{Approval, LoginId, UserName};
 use crate::password::Carrier;
+use crate::peers::PushId;
 use crate::random::TextDigest;
 use crate::record::CredentialKind;
 use crate::reply::ReplyTo;
@@ -35,6 +36,8 @@ pub(crate) struct Shown {
     pub(crate) user_address: Option<IpAddr>,
     pub(crate) credential: CredentialKind,
     pub(crate) message_authenticator: bool,
+    /// Its push was started by another proxy.
+    pub(crate) followed: bool,
 }
 
 /// A provider was asked and has not answered yet.
@@ -47,6 +50,10 @@ pub(crate) struct Login {
     pub(crate) exclusive: bool,
     /// The provider has started a push.
     pub(crate) pushed: bool,
+    /// The push that other proxies know of.
+    pub(crate) push: Option<PushId>,
+    /// An approval that waits for the other proxies' word.
+    pub(crate) held: Option<Box<Approval>>,
     /// When a packet of it was seen last.
     pub(crate) last_packet: Duration,
     /// Who waits for it; nobody once the deadline has passed, while the push may still be approved.

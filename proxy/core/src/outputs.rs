@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::counters::DropReason;
 use crate::factor::{FactorRequest, LoginId};
+use crate::peers::ToPeer;
 use crate::record::LoginRecord;
 
 /// One of the caller's sockets: a request's answer leaves by the socket it came in by.
@@ -20,6 +21,10 @@ pub struct Outputs {
     pub asks: Vec<FactorRequest>,
     /// Logins whose verdict is of no use any more.
     pub cancels: Vec<LoginId>,
+    /// Logins that are followed no more because another proxy does: their push must not be taken back.
+    pub released: Vec<LoginId>,
+    /// What other proxies are told.
+    pub peers: Vec<ToPeer>,
     /// Finished logins, exactly one record for each.
     pub records: Vec<LoginRecord>,
     /// Dropped datagrams to be logged, at a bounded rate: a few a second, whatever arrives.
@@ -76,6 +81,8 @@ impl Outputs {
     pub fn clear(&mut self) {
         self.asks.clear();
         self.cancels.clear();
+        self.released.clear();
+        self.peers.clear();
         self.records.clear();
         self.notices.clear();
         self.clear_datagrams();

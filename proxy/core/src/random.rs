@@ -4,6 +4,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use proxy_config::PeerKey;
+
 use crate::factor::UserName;
 
 /// HMAC-SHA-256 of a counter: a stream that nobody without the seed can tell or foresee.
@@ -32,23 +34,39 @@ impl Unguessable {
     }
 
     /// The digest of what `user` gave.
-    pub(crate) fn digest(&self, user: &UserName, text: &[u8]) -> TextDigest {
+    /// With a key that all proxies share, the same text has the same digest at each of them.
+    pub(crate) fn digest(&self, shared: Option<&PeerKey>, user: &UserName, text: &[u8]) -> TextDigest {
         let length = (user.0.len() as u64).to_be_bytes();
-        TextDigest(self.hmac(&[b"text", &length, user.0.as_bytes(), text]))
+        let parts: [&[u8]; 4] = [b"text", &length, user.0.as_bytes(), text];
+        TextDigest(shared.map_or_else(|| self.hmac(&parts), |key| hmac(key.expose(), &parts)))
     }
 
     fn hmac(&self, parts: &[&[u8]]) -> [u8; 16] {
-        let mut half = [0; 16];
-        // HMAC takes a key of any length (RFC 2104 section 2).
-        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.seed.as_slice()) {
-            for part in parts {
-                mac.update(part);
-            }
-            let whole = mac.finalize().into_bytes();
-            for (to, from) in half.iter_mut().zip(whole) {
-                *to = from;
-            }
-        }
-        half
+        hmac(self.seed.as_slice(), parts)
     }
+}
+
+impl TextDigest {
+    pub(crate) fn from_peer(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn for_peer(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+    let mut half = [0; 16];
+    // HMAC takes a key of any length (RFC 2104 section 2).
+    if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) {
+        for part in parts {
+            mac.update(part);
+        }
+        let whole = mac.finalize().into_bytes();
+        for (to, from) in half.iter_mut().zip(whole) {
+            *to = from;
+        }
+    }
+    half
 }

@@ -51,6 +51,9 @@ pub struct LoginRecord {
     pub message_authenticator: bool,
     /// Packets of this login: 1, and one for each that joined it. Retransmissions count.
     pub packets: u32,
+    /// Whether its push was started by another proxy, and followed here. Left out when not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub followed: bool,
 }
 
 /// How a password was carried.
@@ -137,6 +140,8 @@ pub enum Reason {
     LateApproval,
     /// The client used the packet's port and identifier for something new (RFC 5080 section 2.2.2).
     Superseded,
+    /// The client went on with another proxy, which follows the login's push.
+    HandedOver,
     /// The provider has no code for a login without one, and the client can ask for it.
     CodeAsked,
 }
@@ -149,6 +154,7 @@ impl Reason {
             Self::Refused(reason) => reason.name(),
             Self::LateApproval => "late_approval",
             Self::Superseded => "superseded",
+            Self::HandedOver => "handed_over",
             Self::CodeAsked => "code_asked",
         }
     }
@@ -261,6 +267,7 @@ mod tests {
             duration: Duration::from_micros(1_234_567),
             message_authenticator: true,
             packets: 1,
+            followed: false,
         }
     }
 

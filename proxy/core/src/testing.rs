@@ -38,6 +38,7 @@ pub(crate) fn config_with(more: &str, client: &str) -> Config {
             ("skey", "Zh5eGmUq9zpfQnyUIu5OL9iWoMMv5ZNmk3zLJ4Ep"),
             ("secret", SECRET),
             ("old", OLD_SECRET),
+            ("peers", "0123456789abcdef0123456789abcdef"),
         ]
         .map(|(path, text)| (path.to_owned(), Secret::new(text.as_bytes().to_vec()))),
     );
@@ -73,5 +74,8 @@ pub(crate) fn refusal(reason: RefusalReason) -> Refusal {
         message: None,
     }
 }
+
+pub(crate) const PEERS: &str =
+    "[server.peers]\nlisten = \"[::]:1814\"\naddresses = [\"proxies:1814\"]\nkey_file = \"peers\"\n";
 
 pub(crate) const TOTP: &str = "[provider.totp]\nseed_folders = [\"seeds\"]\n";

@@ -5,10 +5,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use proxy_config::{Config, Provider as ProviderConfig};
 use proxy_core::factor::{Factor, FactorRequest, LoginId, Refusal, RefusalReason, Verdict};
+use proxy_core::peers::PushHandle;
 
 use crate::error::Error;
 use crate::metrics::ProviderMetrics;
@@ -48,19 +50,59 @@ pub struct Asking {
     pub now: SystemTime,
     login: LoginId,
     engine: Arc<dyn Pushed>,
+    released: Arc<Released>,
 }
 
 /// Who is told that a push was started.
 pub trait Pushed: Send + Sync {
     /// A push, call or SMS was started for a login.
     fn pushed(&self, login: LoginId);
+
+    /// The push of a login is on its way, and anybody with the same credentials can follow it by `handle`.
+    fn announce(&self, login: LoginId, handle: PushHandle);
+}
+
+/// Whether a login was given up here because another proxy follows its push: then it must not be taken back.
+#[derive(Debug, Default)]
+pub struct Released(AtomicBool);
+
+impl Released {
+    /// From now on another proxy follows it.
+    pub fn release(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether another proxy follows it.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Asking {
     /// For one login.
     #[must_use]
     pub fn new(now: SystemTime, login: LoginId, engine: Arc<dyn Pushed>) -> Self {
-        Self { now, login, engine }
+        Self {
+            now,
+            login,
+            engine,
+            released: Arc::default(),
+        }
+    }
+
+    /// The mark by which a provider sees, when its future is dropped, that its push is another proxy's now.
+    #[must_use]
+    pub fn released(&self) -> Arc<Released> {
+        Arc::clone(&self.released)
+    }
+
+    /// To be called when a push or call can be followed by its handle: the other proxies are told. A handle that is too
+    /// long for a datagram is not.
+    pub fn announce(&self, handle: String) {
+        if let Some(handle) = PushHandle::new(handle) {
+            self.engine.announce(self.login, handle);
+        }
     }
 
     /// To be called before a push, call or SMS is started: it counts against the user's limit.
@@ -132,6 +174,18 @@ pub fn build(config: &Config, shared: &Shared) -> Result<Arc<dyn Provider>, Erro
         ProviderConfig::Radius(upstream) => Ok(Arc::new(radius::Upstream::new(upstream, shared)?)),
         ProviderConfig::Okta(okta) => Ok(Arc::new(okta::Okta::new(okta, shared)?)),
     }
+}
+
+/// What a handle of another proxy is refused with that this provider cannot have given out: the proxies of a group do not
+/// all have the same configuration.
+#[must_use]
+pub fn strange_handle() -> Verdict {
+    tracing::warn!("another proxy's push cannot be followed: is its configuration the same?");
+    refused(
+        None,
+        RefusalReason::ProviderMalformed,
+        "The login cannot be completed here. Please log in again.",
+    )
 }
 
 /// A refusal with what the user is told.

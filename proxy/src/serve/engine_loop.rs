@@ -18,7 +18,8 @@ use super::counts::Counts;
 use super::mailbox::{Mailbox, Message, Reconfigured};
 use super::records::{HAND_OVER_AFTER, Records};
 use crate::metrics::Metrics;
-use crate::provider::{Answer, Asking, BoxFuture, Pushed, refused};
+use crate::peers::Outgoing;
+use crate::provider::{Answer, Asking, BoxFuture, Pushed, Released, refused};
 use crate::udp::{Receiver, Sender, Sockets};
 
 /// Without anything to do, the thread wakes so often: for the metrics.
@@ -36,6 +37,7 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) runtime: Handle,
     pub(super) clock: Clock,
+    pub(super) peers: Outgoing,
 }
 
 /// Both clocks.
@@ -60,11 +62,17 @@ pub(super) fn run(parts: Parts) {
     EngineLoop::new(parts).run();
 }
 
+/// A provider at work for a login.
+struct Task {
+    handle: AbortHandle,
+    released: Arc<Released>,
+}
+
 struct EngineLoop {
     parts: Parts,
     outputs: Outputs,
     counts: Counts,
-    tasks: HashMap<LoginId, AbortHandle>,
+    tasks: HashMap<LoginId, Task>,
     sender: Sender,
     drain_until: Option<Duration>,
     last_published: Duration,
@@ -120,7 +128,11 @@ impl EngineLoop {
             }
         }
         for task in self.tasks.values() {
-            task.abort();
+            // What is on a phone now may be approved for another proxy.
+            if self.parts.peers.is_on() {
+                task.released.release();
+            }
+            task.handle.abort();
         }
         self.publish(self.parts.clock.now());
         self.parts.records.finish();
@@ -146,6 +158,15 @@ impl EngineLoop {
                 self.parts.engine.verdict(now, login, verdict, &mut self.outputs);
             }
             Message::Pushed(login) => self.parts.engine.pushed(now, login),
+            Message::Announce(login, handle) => {
+                self.parts.engine.started(now, login, handle, &mut self.outputs);
+            }
+            Message::Peer(from, message) => {
+                self.parts.engine.peer(now, from, message, &mut self.outputs);
+            }
+            Message::PeerGone(instance) => {
+                self.parts.engine.peer_gone(now, instance, &mut self.outputs);
+            }
             Message::Reconfigure(next) => {
                 // What came from a client that is gone is counted before its series end.
                 self.counts.publish(&mut self.parts.engine);
@@ -154,7 +175,7 @@ impl EngineLoop {
                 self.parts.running = *next;
             }
             Message::Drain => {
-                self.parts.engine.drain();
+                self.parts.engine.drain(&mut self.outputs);
                 self.drain_until
                     .get_or_insert(now.monotonic.saturating_add(self.parts.running.drain));
             }
@@ -175,8 +196,17 @@ impl EngineLoop {
         }
         for login in self.outputs.cancels.drain(..) {
             if let Some(task) = self.tasks.remove(&login) {
-                task.abort();
+                task.handle.abort();
             }
+        }
+        for login in self.outputs.released.drain(..) {
+            if let Some(task) = self.tasks.remove(&login) {
+                task.released.release();
+                task.handle.abort();
+            }
+        }
+        if !self.outputs.peers.is_empty() {
+            self.parts.peers.send(std::mem::take(&mut self.outputs.peers));
         }
         self.send(now);
         let instant = Instant::now();
@@ -196,6 +226,7 @@ impl EngineLoop {
         let wall = UNIX_EPOCH + now.unix;
         let told: Arc<dyn Pushed> = Arc::clone(&self.parts.mailbox) as Arc<dyn Pushed>;
         let asking = Asking::new(wall, login, told);
+        let released = asking.released();
         match Arc::clone(&self.parts.running.provider).ask(request, asking) {
             Answer::Now(verdict) => self.parts.engine.verdict(now, login, verdict, &mut self.outputs),
             Answer::Later(_) if self.tasks.len() >= self.parts.running.max_pending => {
@@ -206,17 +237,23 @@ impl EngineLoop {
                 );
                 self.parts.engine.verdict(now, login, verdict, &mut self.outputs);
             }
-            Answer::Later(future) => self.follow(login, future),
+            Answer::Later(future) => self.follow(login, future, released),
         }
     }
 
-    fn follow(&mut self, login: LoginId, future: BoxFuture<proxy_core::factor::Verdict>) {
+    fn follow(
+        &mut self,
+        login: LoginId,
+        future: BoxFuture<proxy_core::factor::Verdict>,
+        released: Arc<Released>,
+    ) {
         let mailbox = Arc::clone(&self.parts.mailbox);
         let task = self.parts.runtime.spawn(async move {
             let verdict = future.await;
             mailbox.put(Message::Verdict(login, verdict));
         });
-        self.tasks.insert(login, task.abort_handle());
+        let handle = task.abort_handle();
+        self.tasks.insert(login, Task { handle, released });
     }
 
     fn send(&mut self, now: Now) {

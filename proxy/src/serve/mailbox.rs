@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proxy_core::Settings;
 use proxy_core::factor::{LoginId, Verdict};
+use proxy_core::peers::{Instance, PeerMessage, PushHandle};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::Error;
@@ -18,6 +19,12 @@ pub(crate) enum Message {
     Verdict(LoginId, Verdict),
     /// A push was started.
     Pushed(LoginId),
+    /// A push can be followed by others.
+    Announce(LoginId, PushHandle),
+    /// What another proxy says.
+    Peer(Instance, PeerMessage),
+    /// A run of another proxy is over.
+    PeerGone(Instance),
     /// Another configuration.
     Reconfigure(Box<Reconfigured>),
     /// Start nothing new; end when nothing is pending.
@@ -34,8 +41,10 @@ pub(crate) struct Reconfigured {
     pub(crate) drain: Duration,
 }
 
-/// Messages a provider's tasks can leave unread. Each pending login leaves two at most; there are up to a million.
-const CAPACITY: usize = 2_100_000;
+/// Messages a provider's tasks can leave unread. Each pending login leaves three at most; there are up to a million.
+const CAPACITY: usize = 3_100_000;
+/// So many messages may be unread when another proxy's are still taken.
+const PEER_CAPACITY: usize = 65_536;
 
 /// A bounded queue with a file descriptor that is readable while something is in it.
 pub(crate) struct Mailbox {
@@ -63,10 +72,18 @@ impl Mailbox {
     pub(crate) fn put(&self, message: Message) {
         let was_empty = {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_provider = matches!(message, Message::Verdict(..) | Message::Pushed(_));
-            if is_provider && queue.len() >= CAPACITY {
-                self.metrics.lost_verdicts.inc();
-                return;
+            match message {
+                Message::Verdict(..) | Message::Pushed(_) | Message::Announce(..)
+                    if queue.len() >= CAPACITY =>
+                {
+                    self.metrics.lost_verdicts.inc();
+                    return;
+                }
+                Message::Peer(..) if queue.len() >= PEER_CAPACITY => {
+                    self.metrics.peer_lost.inc();
+                    return;
+                }
+                _ => {}
             }
             let was_empty = queue.is_empty();
             queue.push(message);
@@ -98,6 +115,29 @@ impl Mailbox {
 impl Pushed for Mailbox {
     fn pushed(&self, login: LoginId) {
         self.put(Message::Pushed(login));
+    }
+
+    fn announce(&self, login: LoginId, handle: PushHandle) {
+        self.put(Message::Announce(login, handle));
+    }
+}
+
+/// Who is told what other proxies say.
+pub(crate) trait Heard: Send + Sync {
+    /// A message of another proxy.
+    fn message(&self, from: Instance, message: PeerMessage);
+
+    /// A run of another proxy is over: another one speaks from its address.
+    fn gone(&self, instance: Instance);
+}
+
+impl Heard for Mailbox {
+    fn message(&self, from: Instance, message: PeerMessage) {
+        self.put(Message::Peer(from, message));
+    }
+
+    fn gone(&self, instance: Instance) {
+        self.put(Message::PeerGone(instance));
     }
 }
 

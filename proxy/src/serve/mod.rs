@@ -11,11 +11,12 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::error::Error;
 use crate::load::{Loaded, Source};
 use crate::metrics::Metrics;
+use crate::peers;
 use crate::provider::{self, Provider, Shared};
 
 mod admin;
@@ -29,6 +30,7 @@ mod state;
 
 use crate::udp::Sockets;
 use engine_loop::{Clock, Parts};
+pub(crate) use mailbox::Heard;
 use mailbox::{Mailbox, Message, Reconfigured};
 use records::RecordWriter;
 use reload::Reloader;
@@ -60,11 +62,19 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let mailbox = Arc::new(Mailbox::new(Arc::clone(&metrics))?);
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(Error::Random)?;
+    let engine = Engine::new(loaded.settings.clone(), seed);
+    let group = watch::Sender::new(loaded.config.peers.clone());
+    let (peers, net) = runtime.block_on(async { peers::bind(group.subscribe(), &metrics).await })?;
+    if let Some(net) = net {
+        let heard: Arc<dyn Heard> = Arc::clone(&mailbox) as Arc<dyn Heard>;
+        runtime.spawn(net.run(engine.instance(), heard));
+    }
 
     let state = Arc::new(State::new(Arc::clone(&metrics), &loaded));
     let (ended, engine_ended) = oneshot::channel();
     let parts = Parts {
-        engine: Engine::new(loaded.settings.clone(), seed),
+        engine,
+        peers,
         running: running(&loaded, provider),
         sockets,
         mailbox: Arc::clone(&mailbox),
@@ -101,6 +111,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
         shared,
         Arc::clone(&mailbox),
         Arc::clone(&state),
+        group,
         loaded,
     );
     runtime.block_on(supervise(

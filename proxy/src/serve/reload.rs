@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_config::RecordSink;
+use proxy_config::{Peers, RecordSink};
+use tokio::sync::watch;
 
 use super::mailbox::{Mailbox, Message};
 use super::state::State;
@@ -21,6 +22,8 @@ pub(super) struct Reloader {
     shared: Shared,
     mailbox: Arc<Mailbox>,
     state: Arc<State>,
+    /// The other proxies, as the configuration of now says.
+    group: watch::Sender<Option<Peers>>,
     /// What runs.
     loaded: Loaded,
 }
@@ -32,6 +35,7 @@ impl Reloader {
         shared: Shared,
         mailbox: Arc<Mailbox>,
         state: Arc<State>,
+        group: watch::Sender<Option<Peers>>,
         loaded: Loaded,
     ) -> Self {
         Self {
@@ -40,6 +44,7 @@ impl Reloader {
             shared,
             mailbox,
             state,
+            group,
             loaded,
         }
     }
@@ -91,11 +96,20 @@ impl Reloader {
         }
         let provider = provider::build(&loaded.config, &self.shared)?;
         complain(provider.as_ref());
+        let bound = |loaded: &Loaded| loaded.config.peers.as_ref().map(|peers| peers.listen);
         if loaded.config.listen != self.loaded.config.listen
             || loaded.config.admin != self.loaded.config.admin
+            || bound(&loaded) != bound(&self.loaded)
         {
-            tracing::warn!("server.listen and server.admin are taken over at the next start");
+            tracing::warn!(
+                "server.listen, server.admin and server.peers.listen are taken over at the next start"
+            );
         }
+        self.group.send_if_modified(|peers| {
+            let changed = *peers != loaded.config.peers;
+            peers.clone_from(&loaded.config.peers);
+            changed
+        });
         self.mailbox
             .put(Message::Reconfigure(Box::new(running(&loaded, provider))));
         tracing::info!(config_digest = %loaded.digest, "another configuration runs");

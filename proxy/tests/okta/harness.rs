@@ -11,6 +11,7 @@ use proxy_core::factor::{
     Basis, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason, UserName,
     Verdict,
 };
+use proxy_core::peers::PushHandle;
 use radius_proxy::metrics::ProviderMetrics;
 use radius_proxy::provider::{self, Answer, Asking, Provider, Pushed, Shared};
 
@@ -87,6 +88,8 @@ impl Pushed for Pushes {
     fn pushed(&self, _: LoginId) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
+
+    fn announce(&self, _: LoginId, _: PushHandle) {}
 }
 
 pub struct Asked {

@@ -26,6 +26,8 @@ struct Nobody;
 
 impl Pushed for Nobody {
     fn pushed(&self, _: LoginId) {}
+
+    fn announce(&self, _: LoginId, _: proxy_core::peers::PushHandle) {}
 }
 
 /// One pod.

@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Owner;
-use crate::names::ADMIN_PORT;
+use crate::names::{ADMIN_PORT, peer_port};
 
 fn port_number(port: u32) -> i32 {
     i32::try_from(port).unwrap_or(i32::MAX)
@@ -97,7 +97,8 @@ pub(crate) fn load_balancer(owner: &Owner<'_>) -> Service {
     }
 }
 
-/// Ingress only: RADIUS from the directory and the clients, the admin port from everywhere. Kubelets probe from
+/// Ingress only: RADIUS from the directory and the clients, the pods' own port from each other, the admin port from
+/// everywhere. Kubelets probe from
 /// addresses that a policy cannot name, Prometheus may be anywhere, and the port shows nothing but health, metrics and a
 /// keyed digest. Egress is not limited: providers are behind names, which a policy cannot name either.
 pub(crate) fn network_policy(owner: &Owner<'_>, directory_clients: &BTreeSet<IpAddr>) -> NetworkPolicy {
@@ -114,6 +115,16 @@ pub(crate) fn network_policy(owner: &Owner<'_>, directory_clients: &BTreeSet<IpA
         from: None,
         ports: Some(vec![policy_port("TCP", i32::from(ADMIN_PORT))]),
     };
+    let peers = NetworkPolicyIngressRule {
+        from: Some(vec![NetworkPolicyPeer {
+            pod_selector: Some(owner.label_selector()),
+            ..NetworkPolicyPeer::default()
+        }]),
+        ports: Some(vec![policy_port(
+            "UDP",
+            i32::from(peer_port(owner.proxy.spec.port)),
+        )]),
+    };
     // A rule with an empty `from` would let everybody in.
     let radius = Some(radius).filter(|rule| rule.from.as_ref().is_some_and(|from| !from.is_empty()));
     NetworkPolicy {
@@ -121,7 +132,7 @@ pub(crate) fn network_policy(owner: &Owner<'_>, directory_clients: &BTreeSet<IpA
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(owner.label_selector()),
             policy_types: Some(vec!["Ingress".to_owned()]),
-            ingress: Some(radius.into_iter().chain([admin]).collect()),
+            ingress: Some(radius.into_iter().chain([admin, peers]).collect()),
             ..NetworkPolicySpec::default()
         }),
     }

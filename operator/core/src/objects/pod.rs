@@ -14,7 +14,7 @@ use crate::config::{
     CONFIG_FOLDER, PROVIDER_FOLDER, RADIUS_FOLDER, SEEDS_BY_LABEL_FOLDER, SEEDS_FOLDER, drain_seconds,
 };
 use crate::input::Settings;
-use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, READINESS_GATE, SEED_SHARDS};
+use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, READINESS_GATE, SEED_SHARDS, peer_port};
 
 /// The user that the image is made for.
 const USER: i64 = 65_532;
@@ -133,6 +133,7 @@ fn container(owner: &Owner<'_>, settings: &Settings) -> Container {
                 ..port("radius", radius_port, "UDP")
             },
             port("admin", i32::from(ADMIN_PORT), "TCP"),
+            port("peers", i32::from(peer_port(spec.port)), "UDP"),
         ]),
         startup_probe: Some(Probe {
             period_seconds: Some(1),

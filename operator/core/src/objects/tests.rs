@@ -114,6 +114,11 @@ fn radius_comes_from_the_directory_and_the_clients_only() {
         policy["spec"]["ingress"][1]["ports"],
         json!([{"port": 8080, "protocol": "TCP"}])
     );
+    assert_eq!(
+        policy["spec"]["ingress"][2],
+        json!({"ports": [{"port": 1814, "protocol": "UDP"}],
+            "from": [{"podSelector": {"matchLabels": policy["spec"]["podSelector"]["matchLabels"]}}]})
+    );
 }
 
 #[test]
@@ -121,7 +126,13 @@ fn nobody_is_let_in_when_nobody_is_known() {
     let mut proxy = proxy();
     proxy.spec.clients.clear();
     let policy = serde_json::to_value(network_policy(&Owner::new(&proxy), &BTreeSet::new())).unwrap();
-    assert_eq!(policy["spec"]["ingress"].as_array().unwrap().len(), 1);
+    let ports: Vec<_> = policy["spec"]["ingress"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| rule["ports"][0]["port"].clone())
+        .collect();
+    assert_eq!(ports, [8080, 1814]);
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl Arrival<'_> {
                 user_address: user_address(&self.request, &self.client),
                 credential: CredentialKind::None,
                 message_authenticator: self.request.proof() == Proof::MessageAuthenticator,
+                followed: false,
             },
         })
     }

@@ -15,6 +15,7 @@ use crate::logins::{Attempt, Login};
 use crate::outputs::Outputs;
 use crate::record::Reason;
 use crate::settings::ProviderKind;
+use crate::shared::soonest;
 
 impl Engine {
     /// The last steps before a provider is asked. A credential that can start a push passes all of them, a passcode
@@ -22,7 +23,7 @@ impl Engine {
     pub(super) fn ask_provider(
         &mut self,
         arrival: &Arrival<'_>,
-        attempt: Box<Attempt>,
+        mut attempt: Box<Attempt>,
         user: UserName,
         as_sent: &str,
         given: Given,
@@ -60,6 +61,10 @@ impl Engine {
                     out,
                 );
                 return Err(DropReason::Draining);
+            }
+            match self.go_on(arrival, attempt, &user, as_sent, &given, out) {
+                Some(unused) => attempt = unused,
+                None => return Ok(()),
             }
             if pushing && let Some(stop) = stop {
                 self.counters.happened(match stop {
@@ -113,6 +118,8 @@ impl Engine {
             text: given.text,
             exclusive: given.exclusive,
             pushed: false,
+            push: None,
+            held: None,
             last_packet: now,
             wake: attempt.deadline,
             attempt: Some(attempt),
@@ -147,8 +154,7 @@ impl Engine {
     ) {
         let now = arrival.now.monotonic;
         let timeout = arrival.client.config.timeout;
-        // Timers and networks are not exact: a twentieth of the timeout is forgiven.
-        let soonest = timeout - timeout / 20;
+        let soonest = soonest(timeout);
         let joins = self.logins.get(pending).is_some_and(|login| {
             let proof_kept = login
                 .attempt

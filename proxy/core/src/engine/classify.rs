@@ -33,7 +33,7 @@ impl Engine {
                     };
                 let exclusive = self.exclusive(kind);
                 Given {
-                    text: exclusive.then(|| self.random.digest(user, text.expose())),
+                    text: exclusive.then(|| self.digest(user, text.expose())),
                     credential,
                     kind,
                     found: None,
@@ -68,7 +68,7 @@ impl Engine {
             return Given {
                 credential,
                 kind,
-                text: Some(self.random.digest(user, candidate.text.as_bytes())),
+                text: Some(self.digest(user, candidate.text.as_bytes())),
                 found: Some(candidate.text.as_str().into()),
                 exclusive: self.exclusive(kind),
             };
@@ -82,6 +82,11 @@ impl Engine {
             found: None,
             exclusive: self.exclusive(CredentialKind::Response),
         }
+    }
+
+    fn digest(&self, user: &UserName, text: &[u8]) -> TextDigest {
+        let peers = self.checked().config.peers.as_ref();
+        self.random.digest(peers.map(|peers| &peers.key), user, text)
     }
 
     fn exclusive(&self, kind: CredentialKind) -> bool {

@@ -131,6 +131,7 @@ impl Engine {
             duration: now.monotonic.saturating_sub(attempt.started),
             message_authenticator: attempt.shown.message_authenticator,
             packets: attempt.packets,
+            followed: attempt.shown.followed,
         });
     }
 
@@ -192,12 +193,14 @@ fn told(reason: RefusalReason) -> Option<&'static str> {
             "Too many logins. Please wait a minute and log in again."
         }
         RefusalReason::PushPending => "Another login is waiting for your approval.",
+        RefusalReason::ApprovalUsed => "Your approval was used by another login. Please log in again.",
         RefusalReason::CodesSent => "Codes were sent. Please log in again with one of them.",
         RefusalReason::StaleState => "The question is too old. Please log in again.",
         RefusalReason::ProviderUnreachable
         | RefusalReason::ProviderError
         | RefusalReason::ProviderMalformed
         | RefusalReason::ProviderCredentials
+        | RefusalReason::PeersSilent
         | RefusalReason::StoreUnavailable => {
             "The second factor cannot be checked now. Please try again later."
         }

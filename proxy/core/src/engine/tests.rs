@@ -1,6 +1,8 @@
 //! The engine from outside: bytes in, bytes out.
 
 mod budget;
+mod group;
+mod handover;
 mod methods;
 mod policy;
 mod pushes;

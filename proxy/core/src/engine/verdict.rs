@@ -13,10 +13,18 @@ use crate::record::Reason;
 
 impl Engine {
     pub(super) fn take_verdict(&mut self, now: Now, id: LoginId, verdict: Verdict, out: &mut Outputs) {
+        let verdict = match verdict {
+            Verdict::Approved(approval) => match self.may_use(now, id, approval, out) {
+                Some(approval) => Verdict::Approved(approval),
+                None => return,
+            },
+            refused => refused,
+        };
         let Some(mut login) = self.logins.remove(id) else {
             self.counters.happened(Event::StaleVerdict);
             return;
         };
+        self.end_push(now, &login, out);
         if let Some(attempt) = &login.attempt {
             self.forget(now, attempt, id);
         }
@@ -86,13 +94,15 @@ impl Engine {
     pub(super) fn wake(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
         let waits = self.logins.get(id).is_some_and(|login| login.attempt.is_some());
         if !waits {
-            self.logins.remove(id);
+            if let Some(login) = self.logins.remove(id) {
+                self.end_push(now, &login, out);
+            }
             out.cancels.push(id);
             return;
         }
         if let Some(attempt) = self.leave(now, id, out) {
             self.forget(now, &attempt, id);
-            self.refuse(now, attempt, RefusalReason::TimedOut, out);
+            self.end_held(now, id, attempt, out);
         }
     }
 

@@ -72,7 +72,7 @@ pub(super) fn choose(
         Credential::Passcode(code) => return Ok(Choice::Passcode(code.clone())),
         Credential::Keyword(keyword) => by_keyword(*keyword, devices, preference),
         Credential::Default => by_preference(devices, preference),
-        Credential::Response(_) | Credential::Forward(_) => {
+        Credential::Response(_) | Credential::Forward(_) | Credential::Follow(_) => {
             return Err(refused(
                 None,
                 RefusalReason::MethodCannotCarry,

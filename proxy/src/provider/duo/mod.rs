@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use proxy_config::{DuoFactor, FailMode};
-use proxy_core::factor::{Approval, Basis, Factor, FactorRequest, RefusalReason, Verdict};
+use proxy_core::factor::{Approval, Basis, Credential, Factor, FactorRequest, RefusalReason, Verdict};
 use proxy_core::record::is_unsafe_to_show;
 
 use super::fault::{self, Fault, FaultClass, Step};
-use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
+use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused, strange_handle};
 use crate::error::Error;
 
 mod api;
@@ -82,6 +82,12 @@ impl Duo {
     /// What a push needs while it waits for its owner is little; everything before it is boxed, and gone by then.
     async fn login(&self, request: FactorRequest, asking: Asking) -> Verdict {
         let deadline = Instant::now() + request.budget;
+        if let Credential::Follow(handle) = &request.credential {
+            return match parse_handle(handle.as_str()) {
+                Some((factor, txid)) => self.follow(factor, txid, deadline).await,
+                None => strange_handle(),
+            };
+        }
         match Box::pin(self.start(request, asking, deadline)).await {
             Started::Ended(verdict) => verdict,
             Started::Waiting { factor, txid } => self.follow(factor, &txid, deadline).await,
@@ -151,7 +157,10 @@ impl Duo {
         }
         let fault = if parameters.contains_key("async") {
             match self.api.auth_async(&parameters, deadline).await {
-                Ok(txid) => return Started::Waiting { factor, txid },
+                Ok(txid) => {
+                    asking.announce(handle(factor, &txid));
+                    return Started::Waiting { factor, txid };
+                }
                 Err(fault) => fault,
             }
         } else {
@@ -243,6 +252,18 @@ impl Duo {
         }
         sign::encode(&lines)
     }
+}
+
+/// How other proxies follow a transaction.
+fn handle(factor: Factor, txid: &str) -> String {
+    format!("{} {txid}", factor.name())
+}
+
+fn parse_handle(handle: &str) -> Option<(Factor, &str)> {
+    let (factor, txid) = handle.split_once(' ')?;
+    let factors = [Factor::Auto, Factor::Push, Factor::Phone];
+    let factor = factors.into_iter().find(|known| known.name() == factor)?;
+    (!txid.is_empty()).then_some((factor, txid))
 }
 
 /// A text as a phone or a login window may show it: nothing that changes how the rest is read, and not too long.
@@ -344,6 +365,23 @@ mod tests {
     fn what_a_phone_shows_cannot_be_bent() {
         assert_eq!(shown("ja\u{202e}ne\r\n<b>"), "jane<b>");
         assert_eq!(shown(&"x".repeat(5000)).len(), PUSHINFO_VALUE);
+    }
+
+    #[test]
+    fn a_handle_says_what_is_followed_and_nothing_else_is() {
+        assert_eq!(
+            parse_handle(&handle(Factor::Phone, "45f7")),
+            Some((Factor::Phone, "45f7"))
+        );
+        for text in [
+            "",
+            "push",
+            "push ",
+            "passcode 45f7",
+            "https://elsewhere.example/ x",
+        ] {
+            assert_eq!(parse_handle(text), None, "{text}");
+        }
     }
 
     #[test]

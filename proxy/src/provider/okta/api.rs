@@ -188,7 +188,12 @@ impl Api {
     }
 
     fn own(&self, link: Option<&Href>) -> Option<Url> {
-        let url = Url::parse(&link?.href).ok()?;
+        self.own_link(&link?.href)
+    }
+
+    /// A link as it was given out for a push here or at another proxy: only of the organisation's own origin.
+    pub(super) fn own_link(&self, link: &str) -> Option<Url> {
+        let url = Url::parse(link).ok()?;
         let own = Url::parse(&self.link.host.origin()).ok()?;
         let bare = url.username().is_empty() && url.password().is_none();
         (url.origin() == own.origin() && bare).then_some(url)

@@ -90,7 +90,7 @@ pub(super) fn choose(
         Credential::Passcode(code) => return by_code(code, &active, preference, sent),
         Credential::Keyword(keyword) => by_keyword(*keyword, &active, preference),
         Credential::Default => by_preference(&active, preference),
-        Credential::Response(_) | Credential::Forward(_) => {
+        Credential::Response(_) | Credential::Forward(_) | Credential::Follow(_) => {
             return Err(refused(
                 None,
                 RefusalReason::MethodCannotCarry,

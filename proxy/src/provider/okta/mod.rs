@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_config::{ApiHost, FailMode, OktaCredentials, OktaFactor, Secret};
-use proxy_core::factor::{Approval, Basis, Factor, FactorRequest, RefusalReason, UserName, Verdict};
+use proxy_core::factor::{
+    Approval, Basis, Credential, Factor, FactorRequest, RefusalReason, UserName, Verdict,
+};
 
 use self::api::{Api, Problem};
 use self::choose::{Choice, choose};
@@ -86,6 +88,9 @@ impl Okta {
 
     async fn login(&self, request: FactorRequest, asking: Asking) -> Verdict {
         let deadline = Instant::now() + request.budget;
+        if let Credential::Follow(handle) = &request.credential {
+            return self.follow_handle(handle.as_str(), &asking, deadline).await;
+        }
         let first = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.budget / 2));
         let (id, enrolled) = match self.look_up(&request.user, first).await {
             Ok(found) => found,
@@ -112,7 +117,7 @@ impl Okta {
             Choice::Push(push) => {
                 // Counted before it is sent: when the answer is lost, the phone may show it all the same.
                 asking.pushed();
-                self.push(&id, &push, deadline).await
+                self.push(&id, &push, &asking, deadline).await
             }
             Choice::Sms(one) | Choice::Call(one) => {
                 asking.pushed();

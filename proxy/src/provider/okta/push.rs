@@ -12,7 +12,7 @@ use super::meaning::Meaning;
 use super::rate::Limit;
 use super::{Okta, approved};
 use crate::provider::fault::{self, Fault, FaultClass, Step};
-use crate::provider::refused;
+use crate::provider::{Asking, Released, refused, strange_handle};
 
 /// Between two questions after a failed one, while a push is on somebody's phone.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
@@ -20,10 +20,11 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 const STATUS_REFUSALS: u32 = 3;
 
 /// A push on somebody's phone. Dropped before its end, it is taken back: the login was given up, and an approval would
-/// be of use to nobody.
+/// be of use to nobody. Unless another proxy follows it.
 struct Pushed {
     api: Arc<Api>,
     cancel: Option<Url>,
+    released: Arc<Released>,
 }
 
 impl Pushed {
@@ -34,6 +35,9 @@ impl Pushed {
 
 impl Drop for Pushed {
     fn drop(&mut self) {
+        if self.released.is_released() {
+            return;
+        }
         if let (Some(url), Ok(runtime)) = (self.cancel.take(), tokio::runtime::Handle::try_current()) {
             let api = Arc::clone(&self.api);
             runtime.spawn(async move { api.cancel(url).await });
@@ -42,7 +46,7 @@ impl Drop for Pushed {
 }
 
 impl Okta {
-    pub(super) async fn push(&self, id: &str, push: &str, deadline: Instant) -> Verdict {
+    pub(super) async fn push(&self, id: &str, push: &str, asking: &Asking, deadline: Instant) -> Verdict {
         let (transaction, limit) = match self.api.verify(id, push, None, deadline).await {
             Ok(started) => started,
             Err(problem) => return self.failed(Step::Auth, Some(Factor::Push), problem),
@@ -50,6 +54,7 @@ impl Okta {
         let pushed = Pushed {
             api: Arc::clone(&self.api),
             cancel: self.api.cancel_link(&transaction),
+            released: asking.released(),
         };
         if let Some(verdict) = end(&transaction) {
             // A number challenge goes on without us, and is taken back.
@@ -63,7 +68,23 @@ impl Okta {
             let fault = Fault::after_sending(FaultClass::Malformed, text);
             return self.failed(Step::Auth, Some(Factor::Push), Problem::Fault(fault));
         };
+        asking.announce(handle(&poll, pushed.cancel.as_ref()));
         self.follow(&poll, pushed, limit, deadline).await
+    }
+
+    /// Follows a push that another proxy has started. Its links are checked here as they were there: they are called
+    /// with the organisation's token.
+    pub(super) async fn follow_handle(&self, handle: &str, asking: &Asking, deadline: Instant) -> Verdict {
+        let (poll, cancel) = handle.split_once(' ').unwrap_or((handle, ""));
+        let Some(poll) = self.api.own_link(poll) else {
+            return strange_handle();
+        };
+        let pushed = Pushed {
+            api: Arc::clone(&self.api),
+            cancel: self.api.own_link(cancel),
+            released: asking.released(),
+        };
+        self.follow(&poll, pushed, Limit::default(), deadline).await
     }
 
     /// Follows a push to its end. A call that fails is made again while there is time: the push is on a phone, and its
@@ -112,6 +133,11 @@ impl Okta {
             }
         }
     }
+}
+
+/// How other proxies follow a push: its poll link, and its cancel link if it has one. Neither has a space in it.
+fn handle(poll: &Url, cancel: Option<&Url>) -> String {
+    cancel.map_or_else(|| poll.to_string(), |cancel| format!("{poll} {cancel}"))
 }
 
 /// The end that a transaction has come to; `None` while it waits.

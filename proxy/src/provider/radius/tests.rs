@@ -14,6 +14,8 @@ struct Nobody;
 
 impl Pushed for Nobody {
     fn pushed(&self, _: LoginId) {}
+
+    fn announce(&self, _: LoginId, _: proxy_core::peers::PushHandle) {}
 }
 
 /// A provider of the given servers that gives up fast.

@@ -150,7 +150,7 @@ impl Totp {
                 RefusalReason::FactorUnavailable,
                 "There is no push, call or SMS here. Type the code that your authenticator app shows.",
             ),
-            Credential::Forward(_) => refused(
+            Credential::Forward(_) | Credential::Follow(_) => refused(
                 None,
                 RefusalReason::MethodCannotCarry,
                 "This password method cannot carry a code.",

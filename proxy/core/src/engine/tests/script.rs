@@ -177,7 +177,7 @@ impl Run {
             }
             Step::Drain(chance) => {
                 if chance % 16 == 0 {
-                    self.engine.drain();
+                    self.engine.drain(&mut self.out);
                 }
             }
         }

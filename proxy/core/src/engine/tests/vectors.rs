@@ -89,6 +89,7 @@ fn describe(
             Credential::Passcode(_) => "passcode",
             Credential::Response(_) => "response",
             Credential::Forward(_) => "forward",
+            Credential::Follow(_) => "follow",
         };
         let method = world.engine.logins.get(ask.login).unwrap();
         let method = method.attempt.as_ref().unwrap().carrier.method().name();

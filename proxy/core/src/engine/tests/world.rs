@@ -123,5 +123,6 @@ pub(super) fn word(credential: &Credential) -> String {
         Credential::Passcode(code) => code.expose_str().unwrap().to_owned(),
         Credential::Response(_) => "response".to_owned(),
         Credential::Forward(_) => "forward".to_owned(),
+        Credential::Follow(_) => "follow".to_owned(),
     }
 }

@@ -1,0 +1,285 @@
+//! Several engines, the network between them, and a provider that all of them ask.
+
+use std::collections::BTreeMap;
+
+use crate::factor::{Credential, LoginId, Verdict};
+use crate::outputs::{Outputs, SocketId};
+use crate::peers::{Instance, PeerMessage, PushHandle, ToPeer};
+use crate::record::{LoginRecord, LoginResult, Reason};
+use crate::testing::client::Build;
+use crate::testing::{self, PEERS, SECRET, config_with, settings};
+use crate::{Engine, Now};
+
+/// A datagram under way.
+pub(super) struct Flying {
+    pub(super) from: usize,
+    instance: Instance,
+    pub(super) to: usize,
+    /// Which run of the receiver it is for, unless it is for any.
+    only: Option<Instance>,
+    message: PeerMessage,
+}
+
+/// Who follows which push: node, run, login.
+pub(super) type Follower = (usize, Instance, LoginId);
+
+/// A member: an engine, and how often it was started.
+struct Node {
+    engine: Engine,
+    run: u8,
+}
+
+pub(super) struct Group {
+    nodes: Vec<Node>,
+    pub(super) now: u64,
+    pub(super) flying: Vec<Flying>,
+    /// Number of the push that each login follows.
+    pub(super) followers: BTreeMap<Follower, usize>,
+    pub(super) pushes: usize,
+    /// Accepts by push: which node, and the bytes.
+    pub(super) accepts: BTreeMap<String, Vec<(usize, u8, Vec<u8>)>>,
+    /// What became of logins since it was looked at: node and word.
+    pub(super) outcomes: Vec<String>,
+    pub(super) released: usize,
+    packets: u8,
+}
+
+fn engine(node: usize, run: u8) -> Engine {
+    let seed = [u8::try_from(node).unwrap() + 1, run].repeat(16);
+    let config = config_with(
+        &format!(
+            "{PEERS}[policy.limits]\npushes_per_user_per_minute = 60\nlogins_per_user_per_minute = 600\n"
+        ),
+        "",
+    );
+    Engine::new(settings(config), seed.try_into().unwrap())
+}
+
+impl Group {
+    pub(super) fn new(size: usize) -> Self {
+        let nodes = (0..size).map(|node| Node {
+            engine: engine(node, 0),
+            run: 0,
+        });
+        Self {
+            nodes: nodes.collect(),
+            now: 0,
+            flying: Vec::new(),
+            followers: BTreeMap::new(),
+            pushes: 0,
+            accepts: BTreeMap::new(),
+            outcomes: Vec::new(),
+            released: 0,
+            packets: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn now(&self) -> Now {
+        testing::at(self.now)
+    }
+
+    fn with(&mut self, node: usize, call: impl FnOnce(&mut Engine, Now, &mut Outputs)) {
+        let (now, mut out) = (self.now(), Outputs::new());
+        call(&mut self.nodes[node].engine, now, &mut out);
+        self.take(node, &mut out);
+    }
+
+    fn take(&mut self, node: usize, out: &mut Outputs) {
+        let instance = self.nodes[node].engine.instance();
+        for ToPeer { to, message } in out.peers.drain(..) {
+            for other in (0..self.len()).filter(|other| *other != node) {
+                let theirs = self.nodes[other].engine.instance();
+                if to.is_none_or(|to| to == theirs) {
+                    self.flying.push(Flying {
+                        from: node,
+                        instance,
+                        to: other,
+                        only: to,
+                        message: message.clone(),
+                    });
+                }
+            }
+        }
+        self.released += out.released.len();
+        for login in out.cancels.drain(..).chain(out.released.drain(..)) {
+            self.followers.remove(&(node, instance, login));
+        }
+        for record in &out.records {
+            self.outcomes.push(format!("{node} {}", outcome(record)));
+        }
+        for datagram in out.datagrams().filter(|datagram| datagram.bytes[0] == 2) {
+            let text = String::from_utf8_lossy(datagram.bytes).into_owned();
+            let push = text
+                .split("push ")
+                .nth(1)
+                .expect("which push")
+                .chars()
+                .take(4)
+                .collect();
+            let accept = (node, self.nodes[node].run, datagram.bytes.to_vec());
+            let accepts = self.accepts.entry(push).or_default();
+            if !accepts.contains(&accept) {
+                accepts.push(accept);
+            }
+        }
+        for ask in std::mem::take(&mut out.asks) {
+            let push = match &ask.credential {
+                Credential::Follow(handle) => {
+                    self.outcomes.push(format!("{node} follows"));
+                    handle.as_str().parse().unwrap()
+                }
+                _ => {
+                    self.outcomes.push(format!("{node} pushes"));
+                    self.pushes += 1;
+                    self.pushes - 1
+                }
+            };
+            self.followers.insert((node, instance, ask.login), push);
+            if !matches!(ask.credential, Credential::Follow(_)) {
+                let handle = PushHandle::new(push.to_string()).unwrap();
+                self.with(node, |engine, now, out| {
+                    engine.started(now, ask.login, handle, out);
+                });
+            }
+        }
+    }
+
+    /// A new packet of a user.
+    pub(super) fn packet(&mut self, node: usize, user: &str, text: &str, from: &str) {
+        self.packets = self.packets.wrapping_add(1);
+        let bytes = Build::access(self.packets, self.packets, SECRET)
+            .user(user)
+            .pap(text)
+            .bytes();
+        let from = format!("{from}:{}", 4000 + u16::from(self.packets))
+            .parse()
+            .unwrap();
+        self.with(node, |engine, now, out| {
+            let name = crate::factor::UserName(user.to_owned());
+            let known = engine.pushes.of_user(&name, now.monotonic).is_some();
+            engine.receive(now, from, SocketId(0), &bytes, out);
+            let pushes = out
+                .asks
+                .iter()
+                .any(|ask| matches!(ask.credential, Credential::Default));
+            assert!(!(known && pushes), "a second push for a login");
+        });
+    }
+
+    /// The provider's word for one follower; it leaves the push for the others to ask.
+    pub(super) fn verdict(&mut self, follower: Follower, verdict: Verdict) {
+        self.followers.remove(&follower);
+        let (node, instance, login) = follower;
+        if self.nodes[node].engine.instance() == instance {
+            self.with(node, |engine, now, out| engine.verdict(now, login, verdict, out));
+        }
+    }
+
+    pub(super) fn approve(&mut self, follower: Follower) {
+        let push = self.followers[&follower];
+        let mut approval = testing::approval(crate::factor::Factor::Push);
+        approval.message = Some(format!("push {push:04}"));
+        self.verdict(follower, Verdict::Approved(approval));
+    }
+
+    /// Every follower on a node hears of the approval.
+    pub(super) fn approve_at(&mut self, node: usize) {
+        let followers: Vec<_> = self.followers.keys().filter(|f| f.0 == node).copied().collect();
+        for follower in followers {
+            self.approve(follower);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, at: usize) {
+        let Flying {
+            instance,
+            to,
+            only,
+            message,
+            ..
+        } = self.flying.swap_remove(at);
+        let theirs = self.nodes[to].engine.instance();
+        if only.is_none_or(|only| only == theirs) {
+            self.with(to, |engine, now, out| engine.peer(now, instance, message, out));
+        }
+    }
+
+    /// Delivers everything, but for what goes between the `cut` nodes and others.
+    pub(super) fn settle(&mut self, cut: &[usize]) {
+        while !self.flying.is_empty() {
+            let flying = &self.flying[0];
+            if cut.contains(&flying.from) || cut.contains(&flying.to) {
+                self.flying.remove(0);
+            } else {
+                self.deliver(0);
+            }
+        }
+    }
+
+    /// Time passes, with a tick at every deadline of every engine.
+    pub(super) fn wait(&mut self, milliseconds: u64, mut after_each: impl FnMut(&mut Self)) {
+        let end = self.now + milliseconds;
+        loop {
+            let start = testing::at(0).monotonic;
+            let due = self.nodes.iter().enumerate().filter_map(|(node, member)| {
+                let deadline = member.engine.next_deadline()?.saturating_sub(start);
+                Some((u64::try_from(deadline.as_micros().div_ceil(1000)).unwrap(), node))
+            });
+            let Some((deadline, node)) = due.min().filter(|(deadline, _)| *deadline <= end) else {
+                break;
+            };
+            self.now = self.now.max(deadline);
+            self.with(node, |engine, now, out| engine.tick(now, out));
+            after_each(self);
+        }
+        self.now = end;
+    }
+
+    /// A pod ends without a word, and another run begins in its place.
+    pub(super) fn crash(&mut self, node: usize) -> Instance {
+        let old = self.nodes[node].engine.instance();
+        let run = self.nodes[node].run + 1;
+        self.nodes[node] = Node {
+            engine: engine(node, run),
+            run,
+        };
+        self.followers.retain(|follower, _| follower.0 != node);
+        old
+    }
+
+    /// A node learns that a run of another is over.
+    pub(super) fn gone(&mut self, node: usize, instance: Instance) {
+        self.with(node, |engine, now, out| engine.peer_gone(now, instance, out));
+    }
+
+    pub(super) fn drain(&mut self, node: usize) {
+        self.with(node, |engine, _, out| engine.drain(out));
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            node.engine.pending() == 0 && node.engine.logins.len() == 0 && node.engine.pushes.len() == 0
+        })
+    }
+
+    /// The bound of the rule: no approval has more than one accept.
+    pub(super) fn check(&self) {
+        for (push, accepts) in &self.accepts {
+            assert!(accepts.len() <= 1, "push {push} has {} accepts", accepts.len());
+        }
+    }
+}
+
+fn outcome(record: &LoginRecord) -> String {
+    let followed = if record.followed { " followed" } else { "" };
+    match (record.result, record.reason) {
+        (LoginResult::Accept, reason) => {
+            format!("accepts{followed}{}", reason.map_or("", |_| " late"))
+        }
+        (_, reason) => format!("{}{followed}", reason.map_or("-", Reason::name)),
+    }
+}

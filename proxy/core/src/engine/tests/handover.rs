@@ -1,0 +1,326 @@
+//! A push over several proxies: the table of cases, and random histories with losses and crashes.
+
+use bolero::TypeGenerator;
+
+use super::group::Group;
+use crate::factor::{RefusalReason, Verdict};
+use crate::testing::refusal;
+
+const DC: &str = "192.0.2.1";
+
+/// A push that was started at node 0 and is known to all others.
+fn started(size: usize) -> Group {
+    let mut group = Group::new(size);
+    group.packet(0, "jane", "pw", DC);
+    group.wait(1000, |group| group.settle(&[]));
+    assert_eq!(std::mem::take(&mut group.outcomes), ["0 pushes"]);
+    group
+}
+
+fn until(group: &mut Group, milliseconds: u64, cut: &[usize]) {
+    let left = milliseconds - group.now;
+    group.wait(left, |group| group.settle(cut));
+}
+
+fn outcomes(group: &mut Group) -> Vec<String> {
+    group.settle(&[]);
+    std::mem::take(&mut group.outcomes)
+}
+
+#[test]
+fn a_push_survives_the_death_of_its_proxy() {
+    for size in [2, 3, 4] {
+        let mut group = started(size);
+        group.crash(0);
+        until(&mut group, 20_000, &[0]);
+        group.packet(1, "jane", "pw", DC);
+        until(&mut group, 24_000, &[0]);
+        group.approve_at(1);
+        group.settle(&[0]);
+        assert_eq!(
+            outcomes(&mut group),
+            ["1 follows", "1 accepts followed"],
+            "{size}"
+        );
+        assert_eq!(group.pushes, 1);
+    }
+}
+
+#[test]
+fn the_accept_goes_to_where_the_client_is_and_the_first_proxy_falls_silent() {
+    for size in [2, 3] {
+        let mut group = started(size);
+        until(&mut group, 20_000, &[]);
+        group.packet(1, "jane", "pw", DC);
+        assert_eq!(outcomes(&mut group), ["1 follows", "0 handed_over"]);
+        assert_eq!((group.released, group.followers.len()), (1, 1));
+        group.approve_at(1);
+        assert_eq!(outcomes(&mut group), ["1 accepts followed"]);
+    }
+}
+
+#[test]
+fn the_first_proxy_accepts_when_the_others_agree() {
+    for size in [2, 3, 4] {
+        let mut group = started(size);
+        group.approve_at(0);
+        assert!(group.outcomes.is_empty(), "not before the others were asked");
+        assert_eq!(outcomes(&mut group), ["0 accepts"]);
+        group.packet(1, "jane", "pw", DC);
+        assert_eq!(outcomes(&mut group), ["1 pushes"], "the next login is a new one");
+    }
+}
+
+#[test]
+fn an_approval_before_anybody_else_could_follow_needs_nobodys_word() {
+    let mut group = Group::new(2);
+    group.packet(0, "jane", "pw", DC);
+    group.settle(&[]);
+    group.approve_at(0);
+    assert_eq!(outcomes(&mut group), ["0 pushes", "0 accepts"]);
+}
+
+#[test]
+fn a_proxy_that_was_never_there_is_not_waited_for() {
+    let mut group = Group::new(2);
+    group.packet(0, "jane", "pw", DC);
+    until(&mut group, 5_000, &[1]);
+    group.approve_at(0);
+    assert_eq!(group.outcomes, ["0 pushes", "0 accepts"]);
+}
+
+#[test]
+fn of_two_proxies_the_one_that_loses_the_other_accepts_nothing_that_the_other_may_have_used() {
+    let mut group = started(2);
+    group.approve_at(0);
+    until(&mut group, 41_000, &[1]);
+    assert_eq!(std::mem::take(&mut group.outcomes), ["0 peers_silent"]);
+    until(&mut group, 200_000, &[1]);
+    group.packet(0, "jane", "pw", DC);
+    assert_eq!(std::mem::take(&mut group.outcomes), ["0 pushes"]);
+}
+
+#[test]
+fn of_three_proxies_one_can_be_lost() {
+    let mut group = started(3);
+    group.approve_at(0);
+    until(&mut group, 2_000, &[1]);
+    assert_eq!(outcomes(&mut group), ["0 accepts"]);
+}
+
+#[test]
+fn a_proxy_that_has_started_anew_is_not_waited_for_if_it_cannot_have_followed() {
+    let mut group = started(2);
+    let dead = group.crash(1);
+    group.approve_at(0);
+    until(&mut group, 3_000, &[]);
+    assert!(group.outcomes.is_empty());
+    group.gone(0, dead);
+    assert_eq!(outcomes(&mut group), ["0 accepts"]);
+
+    let mut group = started(2);
+    until(&mut group, 19_500, &[]);
+    let dead = group.crash(1);
+    group.approve_at(0);
+    group.gone(0, dead);
+    until(&mut group, 41_000, &[]);
+    assert_eq!(outcomes(&mut group), ["0 peers_silent"]);
+}
+
+#[test]
+fn only_the_clients_own_next_try_goes_on_with_the_push() {
+    for (at, text, from) in [
+        (10_000, "pw", DC),
+        (20_000, "guess", DC),
+        (20_000, "pw", "192.0.2.2"),
+        (50_000, "pw", DC),
+    ] {
+        let mut group = started(2);
+        until(&mut group, at, &[0]);
+        group.packet(1, "jane", text, from);
+        group.packet(1, "joe", text, from);
+        assert_eq!(
+            group
+                .outcomes
+                .iter()
+                .filter(|o| o.starts_with('1'))
+                .collect::<Vec<_>>(),
+            ["1 push_pending", "1 pushes"],
+            "{at} {text} {from}"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_comes_back_gets_its_push_back() {
+    let mut group = started(2);
+    until(&mut group, 20_000, &[]);
+    group.packet(1, "jane", "pw", DC);
+    until(&mut group, 40_000, &[]);
+    group.packet(0, "jane", "pw", DC);
+    assert_eq!(
+        outcomes(&mut group),
+        [
+            "1 follows",
+            "0 handed_over",
+            "0 follows",
+            "1 handed_over followed"
+        ]
+    );
+    group.approve_at(0);
+    assert_eq!(outcomes(&mut group), ["0 accepts followed"]);
+}
+
+#[test]
+fn the_third_proxy_gets_the_push_from_the_second_when_the_first_is_dead() {
+    let mut group = started(3);
+    group.crash(0);
+    until(&mut group, 20_000, &[0]);
+    group.packet(1, "jane", "pw", DC);
+    until(&mut group, 40_000, &[0]);
+    group.packet(2, "jane", "pw", DC);
+    group.settle(&[0]);
+    group.approve_at(2);
+    assert_eq!(
+        outcomes(&mut group),
+        [
+            "1 follows",
+            "2 follows",
+            "1 handed_over followed",
+            "2 accepts followed"
+        ]
+    );
+}
+
+#[test]
+fn a_denied_push_is_over_everywhere() {
+    let mut group = started(2);
+    let follower = *group.followers.keys().next().unwrap();
+    group.verdict(follower, Verdict::Refused(refusal(RefusalReason::Denied)));
+    group.settle(&[]);
+    group.packet(1, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["0 denied", "1 pushes"]);
+}
+
+#[test]
+fn a_proxy_that_gives_up_what_it_lost_disturbs_nobody() {
+    let mut group = started(2);
+    until(&mut group, 20_000, &[0]);
+    group.packet(1, "jane", "pw", DC);
+    group.flying.clear();
+    let first = *group.followers.keys().next().unwrap();
+    group.verdict(first, Verdict::Refused(refusal(RefusalReason::TimedOut)));
+    group.settle(&[]);
+    group.approve_at(1);
+    assert_eq!(
+        outcomes(&mut group),
+        ["1 follows", "0 timed_out", "1 accepts followed"]
+    );
+}
+
+#[test]
+fn a_proxy_that_is_ending_leaves_the_others_their_approvals() {
+    let mut group = started(2);
+    group.drain(1);
+    group.settle(&[]);
+    group.crash(1);
+    group.approve_at(0);
+    assert_eq!(group.outcomes, ["0 accepts"]);
+}
+
+#[test]
+fn a_proxy_that_is_ending_hands_its_own_pushes_over() {
+    let mut group = started(2);
+    group.drain(0);
+    until(&mut group, 20_000, &[]);
+    group.packet(1, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["1 follows", "0 handed_over"]);
+    group.crash(0);
+    group.approve_at(1);
+    assert_eq!(outcomes(&mut group), ["1 accepts followed"]);
+}
+
+#[derive(Debug, TypeGenerator)]
+struct History {
+    size: u8,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, TypeGenerator)]
+enum Step {
+    Packet { node: u8, user: u8, from: u8 },
+    Approve(u8),
+    Deny(u8),
+    Deliver(u8),
+    DeliverAll,
+    Lose(u8),
+    LoseAll,
+    Wait(u16),
+    NextTry,
+    Crash { node: u8, told: bool },
+    Drain(u8),
+}
+
+fn step(group: &mut Group, step: &Step) {
+    let pick = |n: u8, of: usize| (of > 0).then(|| usize::from(n) % of.max(1));
+    match step {
+        Step::Packet { node, user, from } => {
+            let node = usize::from(*node) % group.len();
+            let user = ["jane", "joe"][usize::from(user / 128)];
+            let from = ["192.0.2.1", "192.0.2.2"][usize::from(from / 200)];
+            group.packet(node, user, "pw", from);
+        }
+        Step::Approve(n) => {
+            if let Some(at) = pick(*n, group.followers.len()) {
+                let follower = *group.followers.keys().nth(at).unwrap();
+                group.approve(follower);
+            }
+        }
+        Step::Deny(n) => {
+            if let Some(at) = pick(*n, group.followers.len()).filter(|_| n % 4 == 0) {
+                let follower = *group.followers.keys().nth(at).unwrap();
+                group.verdict(follower, Verdict::Refused(refusal(RefusalReason::TimedOut)));
+            }
+        }
+        Step::Deliver(n) => {
+            if let Some(at) = pick(*n, group.flying.len()) {
+                group.deliver(at);
+            }
+        }
+        Step::DeliverAll => group.settle(&[]),
+        Step::Lose(n) => {
+            if let Some(at) = pick(*n, group.flying.len()) {
+                group.flying.swap_remove(at);
+            }
+        }
+        Step::LoseAll => group.flying.clear(),
+        Step::Wait(milliseconds) => group.wait(u64::from(*milliseconds), |_| {}),
+        Step::NextTry => group.wait(19_500, |_| {}),
+        Step::Crash { node, told } => {
+            let node = usize::from(*node) % group.len();
+            let old = group.crash(node);
+            for other in (0..group.len()).filter(|other| *told && *other != node) {
+                group.gone(other, old);
+            }
+        }
+        Step::Drain(node) => {
+            if node % 8 == 0 {
+                group.drain(usize::from(node / 8) % group.len());
+            }
+        }
+    }
+    group.check();
+}
+
+#[test]
+fn no_history_gives_one_approval_two_accepts() {
+    bolero::check!().with_type::<History>().for_each(|history| {
+        let mut group = Group::new(usize::from(history.size) % 4 + 2);
+        for action in &history.steps {
+            step(&mut group, action);
+        }
+        group.wait(300_000, |group| group.settle(&[]));
+        group.check();
+        assert!(group.is_idle(), "nothing is left when time has passed");
+    });
+}

@@ -1,0 +1,434 @@
+//! Pushes over all proxies: who may follow one, and who may use its approval.
+//!
+//! Each member gives each push one vote, for good, and an approval is used only by who has more than half of them (or
+//! got the whole right from who had). Any two such halves share a member, so there are never two: whatever is lost, late
+//! or dead.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::bounded::Bounded;
+use crate::factor::{LoginId, UserName};
+use crate::outputs::Outputs;
+use crate::peers::{Announcement, Body, Instance, PeerMessage, PushId, ToPeer, Vote};
+
+mod push;
+mod right;
+
+use push::What;
+pub(crate) use push::{Push, Started};
+
+/// Pushes known at once, own and others'. What is pushed out is neither followed nor voted for any more.
+const PUSHES: usize = 65_536;
+/// Members of one push, its origin among them.
+const MEMBERS: usize = 16;
+/// How long a push is known beyond the last try of its client: a push lives for a minute at its provider.
+const KNOWN_LONGER: Duration = Duration::from_secs(65);
+/// How long an ended one is: no datagram is taken so late that it could bring the push back.
+const REMEMBERED: Duration = Duration::from_secs(40);
+
+/// What a message means for a login here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It has the right to its push's approval.
+    Won(LoginId),
+    /// The client has gone on with another proxy.
+    Left(LoginId),
+    /// Another proxy has the approval.
+    Lost(LoginId),
+}
+
+/// What came of wanting to use an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It is used, by this.
+    Granted,
+    /// The others are asked.
+    Wait,
+    /// It is another's.
+    Refused,
+}
+
+/// All of them.
+pub(crate) struct Pushes {
+    me: Instance,
+    all: Bounded<PushId, Push>,
+    /// Those that a login of the user can go on with.
+    users: HashMap<UserName, PushId>,
+    wakes: BTreeSet<(Duration, PushId)>,
+    leaving: bool,
+}
+
+impl Pushes {
+    pub(crate) fn new(me: Instance) -> Self {
+        Self {
+            me,
+            all: Bounded::new(PUSHES),
+            users: HashMap::new(),
+            wakes: BTreeSet::new(),
+            leaving: false,
+        }
+    }
+
+    pub(crate) fn me(&self) -> Instance {
+        self.me
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<Duration> {
+        self.wakes.first().map(|(wake, _)| *wake)
+    }
+
+    /// Announces a push that was started here. `evicted` is told when another had to be forgotten.
+    pub(crate) fn announce(
+        &mut self,
+        now: Duration,
+        started: Started,
+        evicted: &mut bool,
+        out: &mut Outputs,
+    ) -> PushId {
+        let id = PushId {
+            origin: self.me,
+            number: started.login.0,
+        };
+        let push = Push::started(self.me, now, started);
+        tell(out, None, id, push.body(now, What::Announce, 0));
+        self.insert(id, push, evicted);
+        id
+    }
+
+    /// Another's push that a login of the user can only join, or that refuses it.
+    pub(crate) fn of_user(&mut self, user: &UserName, now: Duration) -> Option<(PushId, &Push)> {
+        let id = *self.users.get(user)?;
+        let gone = self.all.get(&id).is_none_or(|push| push.until <= now);
+        if gone {
+            self.users.remove(user);
+            return None;
+        }
+        self.all.get(&id).map(|push| (id, push))
+    }
+
+    /// A login of this proxy goes on with another's push: its client has left whoever followed before.
+    pub(crate) fn adopt(&mut self, now: Duration, id: PushId, login: LoginId, out: &mut Outputs) {
+        let me = self.me;
+        self.change(id, |push| {
+            push.login = Some(login);
+            push.last_packet = now;
+            push.until = push.until.max(now + KNOWN_LONGER);
+            push.claim(now, id, me, true, out);
+        });
+    }
+
+    /// An approval has come. With `Granted` the push is at its end everywhere.
+    pub(crate) fn use_approval(&mut self, now: Duration, id: PushId, out: &mut Outputs) -> Use {
+        let me = self.me;
+        let used = self.change(id, |push| {
+            if push.ended {
+                return Use::Refused;
+            }
+            if !push.right.is(me) && !push.claims() {
+                if !push.right.may_claim(me) {
+                    return Use::Refused;
+                }
+                push.claim(now, id, me, false, out);
+            }
+            if push.right.is(me) {
+                Use::Granted
+            } else {
+                Use::Wait
+            }
+        });
+        let used = used.unwrap_or(Use::Refused);
+        if used == Use::Granted {
+            self.end(now, id, out);
+        }
+        used
+    }
+
+    /// The push has ended here: used, denied, or given up.
+    pub(crate) fn end(&mut self, now: Duration, id: PushId, out: &mut Outputs) {
+        let me = self.me;
+        let user = self.change(id, |push| {
+            push.login = None;
+            push.ended = true;
+            push.until = now + REMEMBERED;
+            let others = push.right.others(me);
+            if !push.right.is_armed() {
+                tell(out, None, id, Body::Ended);
+            }
+            push.say(now, id, What::End, others, 0, out);
+            push.user.clone()
+        });
+        self.close(user.as_ref(), id);
+    }
+
+    /// The login that followed is gone, and the push goes on without it.
+    pub(crate) fn leave(&mut self, id: PushId) {
+        let user = self.change(id, |push| {
+            push.login = None;
+            push.user.clone()
+        });
+        if let Some(user) = user {
+            self.users.insert(user, id);
+        }
+    }
+
+    /// Takes what another proxy says.
+    pub(crate) fn take(
+        &mut self,
+        now: Duration,
+        from: Instance,
+        message: PeerMessage,
+        evicted: &mut bool,
+        out: &mut Outputs,
+    ) -> Option<Step> {
+        let (id, me) = (message.push, self.me);
+        match message.body {
+            Body::Announce(announcement) => {
+                self.take_announcement(now, from, id, *announcement, evicted, out);
+                None
+            }
+            Body::Seen if id.origin == me => {
+                self.change(id, |push| {
+                    if push.says(What::Announce) && push.right.members() < MEMBERS {
+                        push.right.seen_by(from);
+                    }
+                });
+                None
+            }
+            Body::Arm(members) => {
+                if from == id.origin && members.contains(&me) && members.len() <= MEMBERS && !self.leaving {
+                    let armed = self.change(id, |push| push.right.arm(members));
+                    if armed.is_some() {
+                        tell(out, Some(from), id, Body::Armed);
+                    }
+                }
+                None
+            }
+            Body::Armed => {
+                self.change(id, |push| push.answered(What::Arm, from));
+                None
+            }
+            Body::Claim { adopts, round } => self.take_claim(now, from, id, adopts, round, out),
+            Body::Vote { round, vote } => self.take_vote(from, id, round, vote),
+            Body::Ended => {
+                tell(out, Some(from), id, Body::Forgotten);
+                self.take_end(now, id)
+            }
+            Body::Forgotten => {
+                self.change(id, |push| push.answered(What::End, from));
+                None
+            }
+            Body::Seen => None,
+        }
+    }
+
+    /// A run of a proxy is over for certain. Where nobody can have followed our push yet, its word is not needed any
+    /// more; after that, nobody knows what it has done.
+    pub(crate) fn gone(&mut self, now: Duration, instance: Instance) -> Vec<Step> {
+        let mine: Vec<PushId> = self.ids(|id, push| id.origin == self.me && !push.ended);
+        let me = self.me;
+        let won = |push: &mut Push| {
+            push.right.excuse(instance, now);
+            push.won(me)
+        };
+        mine.into_iter()
+            .filter_map(|id| self.change(id, won).flatten())
+            .collect()
+    }
+
+    /// This proxy is ending: it goes on with nobody's push, so its votes are the origins'.
+    pub(crate) fn give_votes_away(&mut self, out: &mut Outputs) {
+        self.leaving = true;
+        let unused: Vec<PushId> = self.ids(|id, push| id.origin != self.me && !push.ended);
+        for id in unused {
+            let given = self
+                .change(id, |push| push.right.give(id.origin))
+                .unwrap_or(false);
+            if given {
+                let vote = Body::Vote {
+                    round: 0,
+                    vote: Vote::Yes,
+                };
+                tell(out, Some(id.origin), id, vote);
+            }
+        }
+    }
+
+    /// Repeats what was not answered and forgets what is old. `false` when nothing is due.
+    pub(crate) fn wake(&mut self, now: Duration, out: &mut Outputs) -> bool {
+        let Some((_, id)) = self.wakes.first().filter(|(wake, _)| *wake <= now).copied() else {
+            return false;
+        };
+        let me = self.me;
+        let old = self.change(id, |push| {
+            if push.until <= now && push.login.is_some() {
+                push.until = now + KNOWN_LONGER;
+            }
+            if push.until > now {
+                push.say_again(now, id, me, out);
+            }
+            push.until <= now
+        });
+        if old == Some(true) {
+            self.forget(id);
+        }
+        true
+    }
+
+    fn take_announcement(
+        &mut self,
+        now: Duration,
+        from: Instance,
+        id: PushId,
+        announced: Announcement,
+        evicted: &mut bool,
+        out: &mut Outputs,
+    ) {
+        let named = (1..=512).contains(&announced.user.len());
+        if from != id.origin || from == self.me || self.leaving || !named {
+            return;
+        }
+        tell(out, Some(from), id, Body::Seen);
+        if self.all.get(&id).is_some() {
+            return;
+        }
+        let push = Push::announced(id, now, announced);
+        let user = push.user.clone();
+        self.insert(id, push, evicted);
+        self.users.insert(user, id);
+    }
+
+    fn take_claim(
+        &mut self,
+        now: Duration,
+        from: Instance,
+        id: PushId,
+        adopts: bool,
+        round: u32,
+        out: &mut Outputs,
+    ) -> Option<Step> {
+        let me = self.me;
+        let taken = self.change(id, |push| {
+            if push.ended {
+                return (Vote::No, None, None);
+            }
+            let vote = push.right.asked(me, from, adopts, round);
+            let mut left = None;
+            // Repeated, it is answered again and means nothing more: the client may be back by now.
+            let again = push.heard.replace((from, round)) == Some((from, round));
+            if vote != Vote::No && adopts && !again {
+                push.last_packet = now;
+                push.until = push.until.max(now + KNOWN_LONGER);
+                left = push.login.map(Step::Left);
+                push.repeat = None;
+            }
+            // A claim without a new packet is about an approval at hand: as good as used.
+            let closed = (vote == Vote::Yes && !adopts).then(|| push.user.clone());
+            (vote, left, closed)
+        });
+        let (vote, left, closed) = taken.unwrap_or((Vote::No, None, None));
+        tell(out, Some(from), id, Body::Vote { round, vote });
+        self.close(closed.as_ref(), id);
+        left
+    }
+
+    fn take_vote(&mut self, from: Instance, id: PushId, round: u32, vote: Vote) -> Option<Step> {
+        let me = self.me;
+        self.change(id, |push| {
+            if push.ended {
+                return None;
+            }
+            // A vote counts whenever it comes; a right that is handed over only for the claim that asks for it now.
+            let current = push.claims() && push.right.round() == round;
+            match vote {
+                Vote::Yes => push.right.voted(from),
+                Vote::Yield if current => push.right.handed(me),
+                Vote::Yield | Vote::No => {}
+            }
+            if current {
+                push.answered_claim(from);
+            }
+            push.won(me).or_else(|| push.lost())
+        })
+        .flatten()
+    }
+
+    fn take_end(&mut self, now: Duration, id: PushId) -> Option<Step> {
+        let me = self.me;
+        let ended = self.change(id, |push| {
+            // Who has the right knows better: another can only have given up.
+            if push.login.is_some() && push.right.is(me) {
+                return None;
+            }
+            push.ended = true;
+            push.until = now + REMEMBERED;
+            push.repeat = None;
+            Some((push.user.clone(), push.login.take()))
+        });
+        let (user, login) = ended.flatten()?;
+        self.close(Some(&user), id);
+        login.map(Step::Lost)
+    }
+
+    fn ids(&self, which: impl Fn(&PushId, &Push) -> bool) -> Vec<PushId> {
+        let all = self.wakes.iter().map(|(_, id)| *id);
+        all.filter(|id| self.all.get(id).is_some_and(|push| which(id, push)))
+            .collect()
+    }
+
+    /// A login of the user goes on with it no more.
+    fn close(&mut self, user: Option<&UserName>, id: PushId) {
+        if let Some(user) = user
+            && self.users.get(user) == Some(&id)
+        {
+            self.users.remove(user);
+        }
+    }
+
+    fn insert(&mut self, id: PushId, mut push: Push, evicted: &mut bool) {
+        push.wake = push.next_wake();
+        self.wakes.insert((push.wake, id));
+        if let Some((old, push)) = self.all.insert(id, push) {
+            *evicted = !push.ended;
+            self.wakes.remove(&(push.wake, old));
+            self.close(Some(&push.user), old);
+        }
+    }
+
+    fn forget(&mut self, id: PushId) {
+        if let Some(push) = self.all.remove(&id) {
+            self.wakes.remove(&(push.wake, id));
+            self.close(Some(&push.user), id);
+        }
+    }
+
+    /// Changes a push and keeps its place among the wakes.
+    fn change<T>(&mut self, id: PushId, change: impl FnOnce(&mut Push) -> T) -> Option<T> {
+        let push = self.all.touch(&id)?;
+        let result = change(push);
+        let wake = push.next_wake();
+        if wake != push.wake {
+            self.wakes.remove(&(push.wake, id));
+            self.wakes.insert((wake, id));
+            push.wake = wake;
+        }
+        Some(result)
+    }
+}
+
+/// No client tries again sooner. Timers and networks are not exact: a twentieth is forgiven.
+pub(crate) fn soonest(timeout: Duration) -> Duration {
+    timeout - timeout / 20
+}
+
+fn tell(out: &mut Outputs, to: Option<Instance>, push: PushId, body: Body) {
+    out.peers.push(ToPeer {
+        to,
+        message: PeerMessage { push, body },
+    });
+}

@@ -1,0 +1,185 @@
+//! The right to use a push's approval, as one member knows it.
+
+use std::time::Duration;
+
+use crate::peers::{Instance, Vote};
+
+/// Votes given and got. While the list of members is not out, the origin alone has the right.
+pub(super) struct Right {
+    origin: Instance,
+    /// The origin first. Before the list is out: who has seen the announcement, without the origin.
+    members: Vec<Instance>,
+    armed: bool,
+    /// Whose the own vote is, for good; with a right that was handed over, who holds it.
+    mine: Option<Instance>,
+    /// Votes got.
+    votes: Vec<Instance>,
+    /// The whole right was got from who had it.
+    handed: bool,
+    /// The right was here and was handed on: the votes it came by count no more.
+    handed_on: bool,
+    /// The claim for which it was handed on: nobody gets it twice.
+    handed_for: u32,
+    /// Before this nobody but the origin can have followed the push.
+    opens: Duration,
+    round: u32,
+}
+
+impl Right {
+    pub(super) fn of_origin(origin: Instance, opens: Duration) -> Self {
+        Self {
+            origin,
+            members: Vec::new(),
+            armed: false,
+            mine: None,
+            votes: Vec::new(),
+            handed: false,
+            handed_on: false,
+            handed_for: 0,
+            opens,
+            round: 0,
+        }
+    }
+
+    pub(super) fn of_another(origin: Instance) -> Self {
+        Self::of_origin(origin, Duration::ZERO)
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed
+    }
+
+    pub(super) fn members(&self) -> usize {
+        self.members.len() + usize::from(!self.armed)
+    }
+
+    pub(super) fn list(&self) -> Vec<Instance> {
+        self.members.clone()
+    }
+
+    pub(super) fn round(&self) -> u32 {
+        self.round
+    }
+
+    pub(super) fn seen_by(&mut self, member: Instance) {
+        if !self.armed && !self.members.contains(&member) {
+            self.members.push(member);
+        }
+    }
+
+    /// At the origin: makes those who have seen the announcement members. `None` when nobody has.
+    pub(super) fn arm_seen(&mut self, me: Instance) -> Option<Vec<Instance>> {
+        if self.armed || self.members.is_empty() {
+            return None;
+        }
+        let others = self.members.clone();
+        self.members.insert(0, me);
+        self.armed = true;
+        Some(others)
+    }
+
+    /// At another member: the list has come.
+    pub(super) fn arm(&mut self, members: Vec<Instance>) {
+        if !self.armed {
+            self.members = members;
+            self.armed = true;
+        }
+    }
+
+    pub(super) fn others(&self, me: Instance) -> Vec<Instance> {
+        let members = if self.armed { self.members.as_slice() } else { &[] };
+        members.iter().copied().filter(|member| *member != me).collect()
+    }
+
+    /// Whether `me` has the right.
+    pub(super) fn is(&self, me: Instance) -> bool {
+        if !self.armed {
+            return me == self.origin;
+        }
+        let votes = self.votes.iter().filter(|vote| self.is_voter(**vote)).count();
+        self.handed || (!self.handed_on && votes > self.voters() / 2)
+    }
+
+    /// Whether asking for votes is of any use.
+    pub(super) fn may_claim(&self, me: Instance) -> bool {
+        self.armed && self.mine.is_none_or(|holder| holder == me)
+    }
+
+    /// Begins a claim: the own vote is the claimer's, unless it was given before.
+    pub(super) fn claim(&mut self, me: Instance) -> u32 {
+        if *self.mine.get_or_insert(me) == me && !self.handed_on {
+            self.voted(me);
+        }
+        self.round = self.round.saturating_add(1);
+        self.round
+    }
+
+    /// What is answered to a claim.
+    pub(super) fn asked(&mut self, me: Instance, by: Instance, adopts: bool, round: u32) -> Vote {
+        if !self.armed || !self.members.contains(&by) {
+            return Vote::No;
+        }
+        match self.mine {
+            None => {
+                self.mine = Some(by);
+                Vote::Yes
+            }
+            Some(holder) if holder == by => {
+                // Lost on its way, or asked anew after it was handed on from there.
+                match (self.handed_on, self.handed_for == round) {
+                    (false, _) => Vote::Yes,
+                    (true, true) => Vote::Yield,
+                    (true, false) => Vote::No,
+                }
+            }
+            Some(holder) if holder == me && adopts && self.is(me) => {
+                self.mine = Some(by);
+                self.handed = false;
+                self.handed_on = true;
+                self.handed_for = round;
+                Vote::Yield
+            }
+            Some(_) => Vote::No,
+        }
+    }
+
+    pub(super) fn voted(&mut self, member: Instance) {
+        if !self.votes.contains(&member) && self.votes.len() <= self.members.len() {
+            self.votes.push(member);
+        }
+    }
+
+    /// The whole right has come.
+    pub(super) fn handed(&mut self, me: Instance) {
+        self.handed = true;
+        self.mine = Some(me);
+    }
+
+    /// Gives the own vote unasked. `false` when it was given before.
+    pub(super) fn give(&mut self, to: Instance) -> bool {
+        let free = self.armed && self.mine.is_none();
+        if free {
+            self.mine = Some(to);
+        }
+        free
+    }
+
+    /// At the origin: a member is dead.
+    pub(super) fn excuse(&mut self, member: Instance, now: Duration) {
+        if !self.armed {
+            self.members.retain(|seen| *seen != member);
+        } else if now < self.opens && self.members.contains(&member) {
+            self.voted(member);
+        }
+    }
+
+    /// An odd number of members vote: the origin does not where it would make the number even, or of two proxies neither
+    /// could go on when the other is dead.
+    fn voters(&self) -> usize {
+        self.members.len() - usize::from(self.members.len().is_multiple_of(2))
+    }
+
+    fn is_voter(&self, member: Instance) -> bool {
+        self.members.contains(&member) && (member != self.origin || !self.members.len().is_multiple_of(2))
+    }
+}
