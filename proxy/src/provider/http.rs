@@ -155,10 +155,18 @@ impl Lane {
         (!self.is_open()).then_some(turn)
     }
 
-    async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Fault> {
-        let result = self.client.execute(request).await;
-        self.set_open(result.is_ok());
-        result.map_err(|error| classify(&error))
+    /// Not an `async fn`: that would keep room for the request as long as the answer is awaited, and so would each
+    /// function above it. Ten thousand pushes wait here.
+    fn execute(
+        &self,
+        request: Box<reqwest::Request>,
+    ) -> impl Future<Output = Result<reqwest::Response, Fault>> + Send + use<'_> {
+        let pending = self.client.execute(*request);
+        async {
+            let result = pending.await;
+            self.set_open(result.is_ok());
+            result.map_err(|error| classify(&error))
+        }
     }
 }
 
@@ -187,8 +195,12 @@ impl Transport {
     ///
     /// # Errors
     /// No connection, no complete answer in time, or a longer one than 256 KiB. An HTTP status is no error here.
-    pub async fn call(&self, request: reqwest::Request, timeout: Duration) -> Result<Answer, Fault> {
-        self.exchange(Box::new(request), None, timeout).await
+    pub fn call(
+        &self,
+        request: impl Into<Box<reqwest::Request>>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Answer, Fault>> + Send {
+        self.exchange(request.into(), None, timeout)
     }
 
     /// The same for a call that the server answers only when something happens, so that no other can wait for it.
@@ -196,14 +208,13 @@ impl Transport {
     ///
     /// # Errors
     /// As [`Transport::call`].
-    pub async fn poll(
+    pub fn poll(
         &self,
-        request: reqwest::Request,
-        opener: reqwest::Request,
+        request: impl Into<Box<reqwest::Request>>,
+        opener: impl Into<Box<reqwest::Request>>,
         timeout: Duration,
-    ) -> Result<Answer, Fault> {
-        self.exchange(Box::new(request), Some(Box::new(opener)), timeout)
-            .await
+    ) -> impl Future<Output = Result<Answer, Fault>> + Send {
+        self.exchange(request.into(), Some(opener.into()), timeout)
     }
 
     async fn exchange(
@@ -222,10 +233,10 @@ impl Transport {
         let call = async {
             let mut opening = lane.open_alone().await;
             if let (Some(_), Some(opener)) = (&opening, opener) {
-                lane.execute(*opener).await?;
+                lane.execute(opener).await?;
                 opening = None;
             }
-            let mut response = lane.execute(*request).await?;
+            let mut response = lane.execute(request).await?;
             drop(opening);
             let status = response.status().as_u16();
             let headers = std::mem::take(response.headers_mut());

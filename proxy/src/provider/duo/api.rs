@@ -280,7 +280,7 @@ impl Api {
         result
     }
 
-    fn request(&self, endpoint: &Endpoint, parameters: &Parameters<'_>) -> Result<Request, Fault> {
+    fn request(&self, endpoint: &Endpoint, parameters: &Parameters<'_>) -> Result<Box<Request>, Fault> {
         let unusable = |what: &str| Fault {
             class: FaultClass::ClientError,
             detail: format!("the request cannot be made: {what}"),
@@ -307,7 +307,7 @@ impl Api {
         } else {
             Method::GET
         };
-        let mut request = Request::new(method, url);
+        let mut request = Box::new(Request::new(method, url));
         let headers = request.headers_mut();
         headers.insert(DATE, HeaderValue::from_str(&date).map_err(|_| unusable("date"))?);
         if endpoint.signed {
