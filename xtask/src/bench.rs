@@ -5,9 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::Args;
-
-/// The target and flags of the images, so that nothing is compiled twice and the shipped program is what is measured.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+use local_cluster::image::{FLAGS, TARGET};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -31,8 +29,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "--package",
         "bench",
     ]);
+    // The target and flags of the images: the shipped program is what is measured.
     build
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", FLAGS)
         .env("CARGO_TARGET_DIR", &target)
         .current_dir(&repository);
     if !build.status()?.success() {

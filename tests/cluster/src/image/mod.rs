@@ -8,6 +8,6 @@ mod build;
 mod oci;
 mod pause;
 
-pub use build::{IMAGES, build};
+pub use build::{FLAGS, IMAGES, TARGET, build};
 pub use oci::{Archive, File, Image};
 pub(crate) use pause::{PAUSE_IMAGE, pause};
