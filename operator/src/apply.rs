@@ -13,8 +13,11 @@ use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use operator_core::api::{RadiusProxy, RadiusProxyStatus};
 use operator_core::input::ForeignObject;
-use operator_core::names::{CONFIG_DIGEST_ANNOTATION, FIELD_MANAGER, FINALIZER, READINESS_GATE};
-use operator_core::plan::{Object, ObjectKind, ObjectRef, PodPatch};
+use operator_core::names::{
+    CONFIG_DIGEST_ANNOTATION, CONTAINER, FIELD_MANAGER, FINALIZER, IN_PLACE_ANNOTATION, READINESS_GATE,
+    REVISION_LABEL,
+};
+use operator_core::plan::{ImageChange, Object, ObjectKind, ObjectRef, PodPatch};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
@@ -141,23 +144,38 @@ pub(crate) async fn objects(
     Ok(())
 }
 
-/// Patches a pod, if it is still the one that was meant.
+/// Patches a pod, if it is still the one that was meant. A change of its image that is refused is remembered and no error:
+/// there is another way.
 pub(crate) async fn pod(
     ctx: &Context,
     key: &ProxyKey,
     patch: &PodPatch,
     now: Timestamp,
+    memory: &mut Memory,
 ) -> Result<(), Error> {
     let api: Api<Pod> = ctx.api(key);
     let params = by_us();
     let mut result = Ok(());
-    if let Some(digest) = &patch.config_digest {
-        let change =
-            json!({"metadata": {"uid": patch.uid, "annotations": {CONFIG_DIGEST_ANNOTATION: digest}}});
+    if let Some(change) = metadata_change(patch) {
         result = api
             .patch(&patch.name, &params, &Patch::Merge(change))
             .await
             .map(drop);
+    }
+    if let (Ok(()), Some(image)) = (&result, &patch.image) {
+        let change = image_change(&patch.uid, image);
+        match api.patch(&patch.name, &params, &Patch::Strategic(change)).await {
+            Ok(_) => tracing::info!(
+                pod = patch.name,
+                image = image.image,
+                "changing the image in place"
+            ),
+            Err(error) if is_refusal(&error) => {
+                tracing::warn!(pod = patch.name, %error, "the image may not be changed in place; new pods are made");
+                memory.in_place_refused = Some(image.revision.clone());
+            }
+            Err(error) => result = Err(error),
+        }
     }
     if let (Ok(()), Some(gate)) = (&result, &patch.gate) {
         let change = json!({
@@ -184,6 +202,39 @@ pub(crate) async fn pod(
             source,
         }),
     }
+}
+
+/// The merge patch of labels and annotations, if there is one to make.
+fn metadata_change(patch: &PodPatch) -> Option<Value> {
+    let mut annotations = Map::new();
+    if let Some(digest) = &patch.config_digest {
+        annotations.insert(CONFIG_DIGEST_ANNOTATION.to_owned(), digest.as_str().into());
+    }
+    let mut metadata = Map::new();
+    if let Some(revision) = &patch.revision {
+        annotations.insert(IN_PLACE_ANNOTATION.to_owned(), Value::Null);
+        metadata.insert("labels".to_owned(), json!({REVISION_LABEL: revision}));
+    }
+    if annotations.is_empty() {
+        return None;
+    }
+    metadata.insert("uid".to_owned(), patch.uid.as_str().into());
+    metadata.insert("annotations".to_owned(), annotations.into());
+    Some(json!({"metadata": metadata}))
+}
+
+/// The strategic patch of a pod's image, with the marker that tells that it has begun.
+fn image_change(uid: &str, change: &ImageChange) -> Value {
+    json!({
+        "metadata": {"uid": uid, "annotations": {IN_PLACE_ANNOTATION: change.marker}},
+        "spec": {"containers": [{"name": CONTAINER, "image": change.image}]},
+    })
+}
+
+/// Whether the API server, or an admission policy, will not have it, however often it is tried. An RBAC rule that is
+/// missing is one of these, too.
+const fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
 }
 
 /// Writes the status when it differs, at the resource version that was planned from: whoever else wrote, this replica
@@ -292,6 +343,7 @@ pub(crate) async fn delete(ctx: &Context, key: &ProxyKey, object: &ObjectRef) ->
             let params = params.grace_period(0);
             ctx.api::<Pod>(key).delete(name, &params).await.map(drop)
         }
+        ObjectKind::Pod => ctx.api::<Pod>(key).delete(name, &params).await.map(drop),
         ObjectKind::Service => ctx.api::<Service>(key).delete(name, &params).await.map(drop),
     };
     match result {
@@ -310,6 +362,29 @@ pub(crate) async fn delete(ctx: &Context, key: &ProxyKey, object: &ObjectRef) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_and_annotations_of_a_pod_are_one_patch_or_none() {
+        let mut patch = PodPatch {
+            name: "mfa-0".to_owned(),
+            uid: "u".to_owned(),
+            config_digest: None,
+            image: None,
+            revision: None,
+            gate: None,
+        };
+        assert_eq!(metadata_change(&patch), None);
+        patch.config_digest = Some("d".to_owned());
+        patch.revision = Some("r2".to_owned());
+        assert_eq!(
+            metadata_change(&patch),
+            Some(json!({"metadata": {
+                "uid": "u",
+                "labels": {"controller-revision-hash": "r2"},
+                "annotations": {"radius-mfa.dev/config-digest": "d", "radius-mfa.dev/in-place": null},
+            }}))
+        );
+    }
 
     #[test]
     fn a_status_is_replaced_as_a_whole_by_a_merge_patch() {

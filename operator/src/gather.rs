@@ -80,6 +80,7 @@ pub(crate) async fn input(
         load_balancer: load_balancer(ctx, key, &names),
         directory: directory(ctx, key, way.as_ref(), memory).await,
         outcome: memory.outcome.clone(),
+        in_place_refused: memory.in_place_refused.clone(),
         tag_failure: memory.tag_failure.clone(),
         settings: ctx.settings.clone(),
         entropy: entropy()?,

@@ -22,6 +22,8 @@ pub(crate) struct Memory {
     pub(crate) outcome: Option<WriteOutcome>,
     /// How the last tag write failed.
     pub(crate) tag_failure: Option<AwsFailure>,
+    /// The revision to which a pod's change in place was refused.
+    pub(crate) in_place_refused: Option<String>,
     /// What was applied, by kind and name.
     pub(crate) applied: HashMap<(&'static str, String), Applied>,
     /// How old the directory's description may be.

@@ -116,7 +116,7 @@ async fn execute(
     }
     apply::objects(ctx, key, &plan.apply, memory).await?;
     for pod in &plan.pods {
-        apply::pod(ctx, key, pod, now).await?;
+        apply::pod(ctx, key, pod, now, memory).await?;
     }
     proxy = apply::status(ctx, key, proxy, &plan.status).await?;
     memory.newest = Some(proxy.clone());

@@ -34,7 +34,7 @@ pub use proxy::{
 };
 pub use status::{
     AppliedSettings, ConditionType, DirectoryStatus, Drift, LastWrite, PendingWrite, RadiusProxyStatus,
-    RegisteredServer, RegisteredSettings, Trouble,
+    RegisteredServer, RegisteredSettings, Surge, SurgePhase, Trouble,
 };
 pub use totp::{RedisSpec, SeedsSelector, StoreOutage, TotpSpec, UsedCodesSpec};
 pub use workload::SchedulingSpec;

@@ -125,6 +125,8 @@ reasons! {
     SomeProxiesServe => Passing,
     /// Too few proxies serve.
     TooFewProxies => Passing,
+    /// Proxies are being changed to a new image or template.
+    Upgrading => Passing,
     /// No proxy was started, since something else is wrong.
     NotStarted => Passing,
     /// AWS has Completed with the servers there should be.
@@ -192,7 +194,9 @@ impl Draft {
 /// `Ready` from the others: true when all are and every proxy serves the current configuration, else what the first says
 /// that is not. So `kubectl wait` on it ends when a change has come to every pod.
 pub(crate) fn ready(others: &[Draft], message: String) -> Draft {
-    let unfinished = |draft: &&Draft| !draft.is_true() || draft.reason == Reason::SomeProxiesServe;
+    let unfinished = |draft: &&Draft| {
+        !draft.is_true() || matches!(draft.reason, Reason::SomeProxiesServe | Reason::Upgrading)
+    };
     match others.iter().find(unfinished) {
         None => Draft::new(ConditionType::Ready, Truth::True, Reason::Ready, message),
         Some(first) => Draft {

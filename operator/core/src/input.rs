@@ -51,6 +51,8 @@ pub struct Input {
     pub directory: DirectoryObservation,
     /// How the last [`crate::plan::DirectoryWrite`] of this process ended, kept until a newer write or a restart.
     pub outcome: Option<WriteOutcome>,
+    /// The revision to which the API server, or an admission policy, refused to change a pod in place.
+    pub in_place_refused: Option<String>,
     /// How the last tag write of this process failed, if it did.
     pub tag_failure: Option<AwsFailure>,
     /// The operator's settings.
@@ -131,6 +133,10 @@ pub struct StatefulSetState {
     pub current_revision: String,
     /// `status.updateRevision`.
     pub update_revision: String,
+    /// The annotation [`crate::names::TEMPLATE_ANNOTATION`].
+    pub template: Option<String>,
+    /// Whether `spec.updateStrategy.type` is OnDelete.
+    pub on_delete: bool,
 }
 
 /// A pod.
@@ -148,8 +154,14 @@ pub struct PodState {
     pub node: Option<String>,
     /// The node's `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
-    /// The label `controller-revision-hash`.
+    /// The label [`crate::names::REVISION_LABEL`].
     pub revision: Option<String>,
+    /// The annotation [`crate::names::POD_TEMPLATE_ANNOTATION`].
+    pub template: Option<String>,
+    /// The annotation [`crate::names::IN_PLACE_ANNOTATION`].
+    pub in_place: Option<String>,
+    /// `status.containerStatuses[proxy].containerID`.
+    pub container: Option<String>,
     /// `spec.containers[proxy].image`.
     pub image: String,
     /// The condition `ContainersReady`.

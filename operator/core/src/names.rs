@@ -13,6 +13,16 @@ pub const READINESS_GATE: &str = "radius-mfa.dev/registered";
 /// Annotation of a pod: the digest of the configuration it should run. Changing it makes the kubelet sync the pod's
 /// volumes at once; nothing else reads it.
 pub const CONFIG_DIGEST_ANNOTATION: &str = "radius-mfa.dev/config-digest";
+/// Annotation of the StatefulSet: a digest of the whole template, which tells whether it has been given the present one.
+pub const TEMPLATE_ANNOTATION: &str = "radius-mfa.dev/template-digest";
+/// Annotation of a pod, by the template: a digest of the template but for the image. Pods of the same one differ in
+/// nothing that their kubelets could not change.
+pub const POD_TEMPLATE_ANNOTATION: &str = "radius-mfa.dev/pod-template-digest";
+/// Annotation of a pod whose image was changed in place: `<revision>/<id of the container before>`. The change is over
+/// when another container serves; then the pod gets the revision as its label, and the annotation goes.
+pub const IN_PLACE_ANNOTATION: &str = "radius-mfa.dev/in-place";
+/// Label of a pod: its revision. The StatefulSet's controller sets it, and counts by it.
+pub const REVISION_LABEL: &str = "controller-revision-hash";
 /// Annotation of a pod's Lease, written by the pod: the digest of the configuration it runs.
 pub const REPORT_DIGEST_ANNOTATION: &str = "radius-mfa.dev/config-digest";
 /// Annotation of a pod's Lease, written by the pod: the proxy's version.

@@ -15,6 +15,7 @@ mod deletion;
 mod desired;
 mod events;
 mod status;
+mod upgrade;
 
 #[cfg(test)]
 mod scenarios;
@@ -160,6 +161,8 @@ pub struct ObjectRef {
 /// Kinds that are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectKind {
+    /// A pod, with its own grace period.
+    Pod,
     /// A pod on a lost node: with grace period 0.
     PodByForce,
     /// A Service that is no longer wanted.
@@ -175,8 +178,25 @@ pub struct PodPatch {
     pub uid: String,
     /// The new value of [`crate::names::CONFIG_DIGEST_ANNOTATION`].
     pub config_digest: Option<String>,
+    /// A new image.
+    pub image: Option<ImageChange>,
+    /// The new value of the label [`crate::names::REVISION_LABEL`]; the annotation [`crate::names::IN_PLACE_ANNOTATION`] is
+    /// taken away in the same patch.
+    pub revision: Option<String>,
     /// The new status of the condition [`crate::names::READINESS_GATE`] (patch of the subresource `status`).
     pub gate: Option<GateChange>,
+}
+
+/// An image that is changed in a running pod. Who executes it reports a refusal as
+/// [`crate::input::Input::in_place_refused`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageChange {
+    /// `spec.containers[proxy].image`.
+    pub image: String,
+    /// The revision that has this image.
+    pub revision: String,
+    /// The new value of [`crate::names::IN_PLACE_ANNOTATION`], in the same patch.
+    pub marker: String,
 }
 
 /// The readiness gate of a pod.

@@ -9,8 +9,9 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::input::{PodState, Report, StatefulSetState};
 use operator_core::names::{
-    CONFIG_DIGEST_ANNOTATION, CONTAINER, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
-    REPORT_POD_UID_ANNOTATION, REPORT_VERSION_ANNOTATION, WRITTEN_BY_LABEL,
+    CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, POD_TEMPLATE_ANNOTATION, PROXY_LABEL,
+    READINESS_GATE, REPORT_DIGEST_ANNOTATION, REPORT_POD_UID_ANNOTATION, REPORT_VERSION_ANNOTATION,
+    REVISION_LABEL, TEMPLATE_ANNOTATION, WRITTEN_BY_LABEL,
 };
 use proxy_config::ConfigDigest;
 
@@ -103,6 +104,17 @@ pub(crate) fn stateful_set(set: &StatefulSet) -> Detail {
         replicas: u32::try_from(replicas).unwrap_or_default(),
         current_revision: status.current_revision.unwrap_or_default(),
         update_revision: status.update_revision.unwrap_or_default(),
+        template: set
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(TEMPLATE_ANNOTATION))
+            .cloned(),
+        on_delete: set
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.update_strategy.as_ref()?.type_.as_deref())
+            == Some("OnDelete"),
     })
 }
 
@@ -213,7 +225,16 @@ pub(crate) fn pod(pod: &Pod) -> PodState {
         host_ips,
         node: spec.and_then(|spec| spec.node_name.clone()),
         zone: None,
-        revision: label("controller-revision-hash"),
+        revision: label(REVISION_LABEL),
+        template: annotation(POD_TEMPLATE_ANNOTATION),
+        in_place: annotation(IN_PLACE_ANNOTATION),
+        container: status
+            .container_statuses
+            .iter()
+            .flatten()
+            .find(|container| container.name == CONTAINER)
+            .and_then(|container| container.container_id.clone())
+            .filter(|id| !id.is_empty()),
         image: image.unwrap_or_default(),
         containers_ready: condition("ContainersReady").unwrap_or(false),
         ended: matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")),
@@ -268,9 +289,12 @@ mod tests {
     fn a_pod_is_read_as_far_as_decisions_need_it() {
         let read = pod(&from(json!({
             "metadata": {"name": "mfa-0", "uid": "u", "labels": {"controller-revision-hash": "r1"},
-                         "annotations": {"radius-mfa.dev/config-digest": "d"}},
+                         "annotations": {"radius-mfa.dev/config-digest": "d", "radius-mfa.dev/pod-template-digest": "t",
+                                         "radius-mfa.dev/in-place": "r2 c p:1"}},
             "spec": {"nodeName": "n1", "containers": [{"name": "proxy", "image": "p:1"}]},
             "status": {"phase": "Running", "podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}, {"ip": "fd00::9"}],
+                       "containerStatuses": [{"name": "proxy", "image": "p:1", "imageID": "", "ready": true,
+                                              "restartCount": 0, "containerID": "containerd://1"}],
                        "hostIP": "10.1.0.1", "conditions": [
                 {"type": "ContainersReady", "status": "True"},
                 {"type": "radius-mfa.dev/registered", "status": "False"}]}
@@ -289,6 +313,9 @@ mod tests {
             ("p:1", Some("r1"))
         );
         assert_eq!(read.config_digest.as_deref(), Some("d"));
+        assert_eq!(read.template.as_deref(), Some("t"));
+        assert_eq!(read.in_place.as_deref(), Some("r2 c p:1"));
+        assert_eq!(read.container.as_deref(), Some("containerd://1"));
     }
 
     #[test]

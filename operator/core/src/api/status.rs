@@ -54,6 +54,9 @@ pub struct RadiusProxyStatus {
     /// Why AWS is not written to for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
+    /// Pods that are replaced without a registered server being down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surge: Option<Surge>,
     /// Changes that somebody else made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
@@ -199,6 +202,30 @@ pub struct Trouble {
     pub time: Time,
     /// A keyed digest of what was tried: something else is tried at once.
     pub tried: String,
+}
+
+/// How far the replacement of pods has come. Pods 0 to N-1 are replaced while pods N to 2N-1 are registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Surge {
+    /// What is done now.
+    pub phase: SurgePhase,
+    /// N: `spec.replicas` as it was when the other pods were registered.
+    pub replicas: u32,
+    /// The revision to which a change in place was refused, when that is why new pods are needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place_refused: Option<String>,
+}
+
+/// The phases of a [`Surge`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SurgePhase {
+    /// Pods N to 2N-1 start on the new template.
+    Starting,
+    /// They are registered in place of pods 0 to N-1, which are then replaced.
+    Moved,
+    /// Pods 0 to N-1 are registered again; then the others go.
+    Returning,
 }
 
 /// Changes to the settings that were made by somebody else.

@@ -6,12 +6,14 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::Owner;
 
 /// One at a time, and the next only when AWS has the successor (the readiness gate). A pod that is not ready may always
-/// be evicted: else a directory that never completes would block every drain.
-pub(crate) fn disruption_budget(owner: &Owner<'_>) -> PodDisruptionBudget {
+/// be evicted: else a directory that never completes would block every drain. `spare` are pods that are not ready and
+/// that nobody counts on: those of a surge that are not registered yet must not block a drain either.
+pub(crate) fn disruption_budget(owner: &Owner<'_>, spare: u32) -> PodDisruptionBudget {
+    let allowed = i32::try_from(spare).unwrap_or(i32::MAX).saturating_add(1);
     PodDisruptionBudget {
         metadata: owner.metadata(owner.names.workload()),
         spec: Some(PodDisruptionBudgetSpec {
-            max_unavailable: Some(IntOrString::Int(1)),
+            max_unavailable: Some(IntOrString::Int(allowed)),
             selector: Some(owner.label_selector()),
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()

@@ -22,7 +22,7 @@ const USER: i64 = 65_532;
 /// minutes.
 const LOST_NODE_SECONDS: i64 = 60;
 
-/// The template's pod. Nothing in it depends on clients, secrets, the provider or limits: those change without a new
+/// The template's pod without an image. Nothing in it depends on clients, secrets, the provider or limits: those change without a new
 /// pod, and so without a new address.
 pub(super) fn spec(owner: &Owner<'_>, settings: &Settings) -> PodSpec {
     let spec = &owner.proxy.spec;
@@ -115,11 +115,6 @@ fn container(owner: &Owner<'_>, settings: &Settings) -> Container {
     let on_host = spec.directory.is_some() && spec.addresses.source == AddressSource::HostIp;
     Container {
         name: CONTAINER.to_owned(),
-        image: Some(
-            spec.image
-                .clone()
-                .unwrap_or_else(|| settings.default_image.clone()),
-        ),
         image_pull_policy: settings.image_pull_policy.clone(),
         args: Some(
             ["serve", "--config", &format!("{CONFIG_FOLDER}/{CONFIG_KEY}")]

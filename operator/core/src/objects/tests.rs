@@ -27,16 +27,23 @@ fn settings() -> Settings {
     Settings::new(ClusterName::parse("test").unwrap(), "proxy:1".to_owned())
 }
 
+fn set_of(proxy: &RadiusProxy, shape: Shape) -> serde_json::Value {
+    let owner = Owner::new(proxy);
+    let template = Template::new(&owner, &settings());
+    serde_json::to_value(stateful_set(&owner, &template, shape)).unwrap()
+}
+
+fn set() -> serde_json::Value {
+    set_of(&proxy(), Shape::at_rest(2))
+}
+
 fn template() -> serde_json::Value {
-    let proxy = proxy();
-    let set = stateful_set(&Owner::new(&proxy), &settings(), false);
-    serde_json::to_value(set).unwrap()["spec"]["template"].clone()
+    set()["spec"]["template"].clone()
 }
 
 #[test]
 fn the_stateful_set_leaves_every_replacement_to_the_operator() {
-    let proxy = proxy();
-    let set = serde_json::to_value(stateful_set(&Owner::new(&proxy), &settings(), false)).unwrap();
+    let set = set();
     assert_eq!(set["metadata"]["ownerReferences"][0]["controller"], true);
     assert_eq!(set["spec"]["podManagementPolicy"], "Parallel");
     assert_eq!(
@@ -44,8 +51,28 @@ fn the_stateful_set_leaves_every_replacement_to_the_operator() {
         json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}})
     );
     assert_eq!(set["spec"]["serviceName"], "mfa");
-    let rolls = serde_json::to_value(stateful_set(&Owner::new(&proxy), &settings(), true)).unwrap();
-    assert_eq!(rolls["spec"]["updateStrategy"]["rollingUpdate"]["partition"], 0);
+    let shape = Shape {
+        on_delete: true,
+        ..Shape::at_rest(4)
+    };
+    let surging = set_of(&proxy(), shape);
+    assert_eq!(surging["spec"]["updateStrategy"], json!({"type": "OnDelete"}));
+}
+
+#[test]
+fn another_image_is_another_template_for_the_same_pods() {
+    let other = |change: fn(&mut RadiusProxy)| {
+        let mut proxy = proxy();
+        change(&mut proxy);
+        Template::new(&Owner::new(&proxy), &settings())
+    };
+    let before = other(|_| {});
+    let image = other(|proxy| proxy.spec.image = Some("proxy:2".to_owned()));
+    assert_ne!(before.digest, image.digest);
+    assert_eq!(before.pod_digest, image.pod_digest);
+    let priority = other(|proxy| proxy.spec.scheduling.priority_class_name = Some("high".to_owned()));
+    assert_ne!(before.digest, priority.digest);
+    assert_ne!(before.pod_digest, priority.pod_digest);
 }
 
 #[test]
@@ -78,8 +105,7 @@ fn the_template_does_not_know_clients_secrets_provider_or_limits() {
         "duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}
     }))
     .unwrap();
-    let set = stateful_set(&Owner::new(&proxy), &settings(), false);
-    assert_eq!(serde_json::to_value(set).unwrap()["spec"]["template"], before);
+    assert_eq!(set_of(&proxy, Shape::at_rest(2))["spec"]["template"], before);
 }
 
 #[test]
@@ -87,7 +113,8 @@ fn labels_and_annotations_of_the_operator_cannot_be_taken() {
     let meta = &template()["metadata"];
     assert_eq!(meta["labels"]["team"], "a");
     assert_eq!(meta["labels"]["app.kubernetes.io/name"], "radius-proxy");
-    assert!(meta.get("annotations").is_none());
+    let annotations: Vec<&String> = meta["annotations"].as_object().unwrap().keys().collect();
+    assert_eq!(annotations, [crate::names::POD_TEMPLATE_ANNOTATION]);
 }
 
 #[test]
@@ -151,7 +178,7 @@ fn a_pod_may_report_in_the_leases_of_its_like_and_nothing_else() {
 fn a_host_port_is_taken_only_where_the_nodes_addresses_are_registered() {
     let mut proxy = proxy();
     proxy.spec.addresses.source = crate::api::AddressSource::HostIp;
-    let set = serde_json::to_value(stateful_set(&Owner::new(&proxy), &settings(), false)).unwrap();
+    let set = set_of(&proxy, Shape::at_rest(2));
     let ports = &set["spec"]["template"]["spec"]["containers"][0]["ports"];
     assert_eq!(ports[0]["hostPort"], 1812);
     assert!(ports[1].get("hostPort").is_none());
@@ -164,7 +191,6 @@ fn the_same_spec_makes_the_same_bytes_and_debug_shows_no_secret() {
     let files = [("a".to_owned(), proxy_config::Secret::new(b"hunter2".to_vec()))].into();
     let object = Object::Secret(Box::new(secret(&owner, owner.names.radius_secret(), &files)));
     assert_eq!(format!("{object:?}"), "Secret/mfa-radius-secrets");
-    let set = || serde_json::to_string(&stateful_set(&Owner::new(&proxy), &settings(), false)).unwrap();
     assert_eq!(set(), set());
 }
 

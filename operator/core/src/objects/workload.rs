@@ -1,4 +1,4 @@
-//! The StatefulSet.
+//! The StatefulSet, and the template of its pods.
 
 use std::collections::BTreeMap;
 
@@ -7,42 +7,118 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use proxy_config::{ConfigDigest, DigestKey};
 
 use super::{Owner, pod};
 use crate::input::Settings;
-use crate::names::RESERVED_PREFIXES;
+use crate::names::{POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, TEMPLATE_ANNOTATION};
 
-/// Pods of stable names, started all at once. With partition = replicas the StatefulSet's controller replaces no pod by
-/// itself; with 0, when the operator says so (`rolls`), one after the other, from the last, each when the one before is Ready.
-pub(crate) fn stateful_set(owner: &Owner<'_>, settings: &Settings, rolls: bool) -> StatefulSet {
-    let spec = &owner.proxy.spec;
-    let replicas = i32::try_from(spec.replicas).unwrap_or(i32::MAX);
-    let mut labels = not_reserved(&spec.labels);
-    labels.extend(owner.labels());
-    let annotations = not_reserved(&spec.annotations);
+/// How many pods, and who replaces them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// `spec.replicas`.
+    pub(crate) replicas: u32,
+    /// Pods below this ordinal that are lost come back on the revision that was complete last, those above on the new one.
+    pub(crate) partition: u32,
+    /// No pod is replaced but by the operator, and what comes back does so on the new revision.
+    pub(crate) on_delete: bool,
+}
+
+impl Shape {
+    /// At rest: with partition = replicas the controller replaces no pod by itself.
+    pub(crate) const fn at_rest(replicas: u32) -> Self {
+        Self {
+            replicas,
+            partition: replicas,
+            on_delete: false,
+        }
+    }
+}
+
+/// The pods' template with the digests by which it is known again.
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    pub(crate) image: String,
+    /// Of the template but for the image.
+    pub(crate) pod_digest: String,
+    /// Of the whole template.
+    pub(crate) digest: String,
+    spec: PodTemplateSpec,
+}
+
+impl Template {
+    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings) -> Self {
+        let spec = &owner.proxy.spec;
+        let mut labels = not_reserved(&spec.labels);
+        labels.extend(owner.labels());
+        let mut annotations = not_reserved(&spec.annotations);
+        let image = spec
+            .image
+            .clone()
+            .unwrap_or_else(|| settings.default_image.clone());
+        let pod = pod::spec(owner, settings);
+        let parts = (&labels, &annotations, &pod);
+        // Nothing in it is secret, and the digest of the same template must be the same for ever.
+        let digest = |parts: &[(&str, &[u8])]| {
+            ConfigDigest::compute(&DigestKey::new(b"template".to_vec()), parts.iter().copied())
+                .as_str()
+                .chars()
+                .take(32)
+                .collect::<String>()
+        };
+        let bytes = serde_json::to_vec(&parts).unwrap_or_default();
+        let pod_digest = digest(&[("template", &bytes)]);
+        let whole = digest(&[("template", &bytes), ("image", image.as_bytes())]);
+        annotations.insert(POD_TEMPLATE_ANNOTATION.to_owned(), pod_digest.clone());
+        let mut pod = pod;
+        for container in &mut pod.containers {
+            container.image = Some(image.clone());
+        }
+        Self {
+            image,
+            pod_digest,
+            digest: whole,
+            spec: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    annotations: Some(annotations),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod),
+            },
+        }
+    }
+}
+
+/// Pods of stable names, started all at once.
+pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape) -> StatefulSet {
+    let number = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
+    let mut metadata = owner.metadata(owner.names.workload());
+    metadata.annotations = Some([(TEMPLATE_ANNOTATION.to_owned(), template.digest.clone())].into());
+    let strategy = if shape.on_delete {
+        StatefulSetUpdateStrategy {
+            type_: Some("OnDelete".to_owned()),
+            rolling_update: None,
+        }
+    } else {
+        StatefulSetUpdateStrategy {
+            type_: Some("RollingUpdate".to_owned()),
+            rolling_update: Some(RollingUpdateStatefulSetStrategy {
+                partition: number(shape.partition),
+                ..RollingUpdateStatefulSetStrategy::default()
+            }),
+        }
+    };
     StatefulSet {
-        metadata: owner.metadata(owner.names.workload()),
+        metadata,
         spec: Some(StatefulSetSpec {
-            replicas: Some(replicas),
+            replicas: number(shape.replicas),
             service_name: Some(owner.names.workload().to_owned()),
             selector: owner.label_selector(),
             pod_management_policy: Some("Parallel".to_owned()),
             revision_history_limit: Some(3),
-            update_strategy: Some(StatefulSetUpdateStrategy {
-                type_: Some("RollingUpdate".to_owned()),
-                rolling_update: Some(RollingUpdateStatefulSetStrategy {
-                    partition: Some(if rolls { 0 } else { replicas }),
-                    ..RollingUpdateStatefulSetStrategy::default()
-                }),
-            }),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels),
-                    annotations: (!annotations.is_empty()).then_some(annotations),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod::spec(owner, settings)),
-            },
+            update_strategy: Some(strategy),
+            template: template.spec.clone(),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()

@@ -7,13 +7,14 @@ use proxy_config::ConfigDigest;
 
 use super::accept::Judgement;
 use super::build::Round;
-use super::{Event, GateChange, Object, ObjectKind, ObjectRef, PodPatch, events};
+use super::upgrade::Upgrade;
+use super::{Event, GateChange, ImageChange, Object, ObjectKind, ObjectRef, PodPatch, events};
 use crate::api::{AddressSource, AppliedSettings};
 use crate::conditions::Draft;
 use crate::config::Rendered;
 use crate::input::{PodState, RadiusStatus};
 use crate::names::{OWNER_TAG, OWNER_UID_TAG, USED_CODES_MAPS};
-use crate::objects;
+use crate::objects::{self, Template};
 use crate::registration::decide::{FRESH, Verdict};
 use crate::registration::servers::Proxy;
 use crate::registration::{gate, words};
@@ -30,9 +31,14 @@ const WORKING: Duration = Duration::from_secs(3);
 impl Round<'_> {
     /// Everything there should be; secrets before the configuration that names them, the network policy and the
     /// configuration before the pods.
-    pub(super) fn objects(&self, fresh: Option<&Rendered>, judgement: &Judgement) -> Vec<Object> {
+    pub(super) fn objects(
+        &self,
+        fresh: Option<&Rendered>,
+        template: &Template,
+        upgrade: &Upgrade,
+    ) -> Vec<Object> {
         let owner = &self.owner;
-        let pods = self.pod_names();
+        let pods = self.pod_names().max(upgrade.shape.replicas);
         let mut objects = vec![
             Object::ServiceAccount(Box::new(objects::service_account(owner))),
             Object::Role(Box::new(objects::role(owner, pods))),
@@ -70,24 +76,14 @@ impl Round<'_> {
         }
         objects.push(Object::PodDisruptionBudget(Box::new(objects::disruption_budget(
             owner,
+            upgrade.spare,
         ))));
         objects.push(Object::StatefulSet(Box::new(objects::stateful_set(
             owner,
-            &self.input.settings,
-            self.rolls(judgement),
+            template,
+            upgrade.shape,
         ))));
         objects
-    }
-
-    /// Whether pods are replaced one by one, each when AWS has its predecessor's successor (the readiness gate). Once begun
-    /// it goes on: a partition that is raised in the middle would bring a pod back with the template of before.
-    fn rolls(&self, judgement: &Judgement) -> bool {
-        let changed = self
-            .input
-            .stateful_set
-            .as_ref()
-            .is_some_and(|set| set.current_revision != set.update_revision);
-        changed && judgement.may_write && !self.input.proxy.spec.suspend
     }
 
     /// How many pods may exist, by name: those there should be, and those that are still there.
@@ -111,7 +107,13 @@ impl Round<'_> {
         spec.directory.is_some() && spec.addresses.source == AddressSource::LoadBalancer
     }
 
-    pub(super) fn pod_patches(&self, proxies: &[Proxy<'_>], digest: Option<&ConfigDigest>) -> Vec<PodPatch> {
+    pub(super) fn pod_patches(
+        &self,
+        proxies: &[Proxy<'_>],
+        digest: Option<&ConfigDigest>,
+        template: &Template,
+        upgrade: &Upgrade,
+    ) -> Vec<PodPatch> {
         let ours = self.ledger.applied.is_some();
         proxies
             .iter()
@@ -121,10 +123,23 @@ impl Round<'_> {
                 let config_digest = digest
                     .map(ToString::to_string)
                     .filter(|digest| proxy.pod.config_digest.as_ref() != Some(digest));
-                (gate.is_some() || config_digest.is_some()).then(|| PodPatch {
+                let uid = &proxy.pod.uid;
+                let revision = upgrade.revision.clone().unwrap_or_default();
+                let image = upgrade.images.iter().find(|(each, _)| each == uid);
+                let image = image.map(|(_, marker)| ImageChange {
+                    image: template.image.clone(),
+                    revision: revision.clone(),
+                    marker: marker.clone(),
+                });
+                let revision = upgrade.labels.contains(uid).then_some(revision);
+                let something =
+                    gate.is_some() || config_digest.is_some() || image.is_some() || revision.is_some();
+                something.then(|| PodPatch {
                     name: proxy.pod.name.clone(),
-                    uid: proxy.pod.uid.clone(),
+                    uid: uid.clone(),
                     config_digest,
+                    image,
+                    revision,
                     gate,
                 })
             })
@@ -165,9 +180,10 @@ impl Round<'_> {
         }
     }
 
-    pub(super) fn events(&self, drafts: &[Draft], verdict: &Verdict) -> Vec<Event> {
+    pub(super) fn events(&self, drafts: &[Draft], verdict: &Verdict, upgrade: Option<&str>) -> Vec<Event> {
         let before = self.before.map_or(&[][..], |s| &s.conditions);
         let mut list = events::of_conditions(before, drafts);
+        list.extend(events::of_upgrade(before, drafts, upgrade));
         list.extend(verdict.write.as_ref().map(events::of_write));
         if let Some(directory) = self.directory {
             let changes = words::changes(&self.ledger, directory);
@@ -182,8 +198,9 @@ impl Round<'_> {
         list
     }
 
-    /// Pods on lost nodes, which no kubelet will ever confirm as gone; and a Service that is no longer wanted.
-    pub(super) fn deletions(&self) -> Vec<ObjectRef> {
+    /// Beside the pods that are `replaced`: those on lost nodes, which no kubelet will ever confirm as gone; and a Service
+    /// that is no longer wanted.
+    pub(super) fn deletions(&self, replaced: Vec<ObjectRef>) -> Vec<ObjectRef> {
         let lost = |pod: &&PodState| {
             let overdue = |deleted: Timestamp, wait: Duration| {
                 deleted.saturating_add(wait).is_ok_and(|due| self.now >= due)
@@ -194,17 +211,12 @@ impl Round<'_> {
                     .zip(self.input.settings.force_delete_after)
                     .is_some_and(|(deleted, wait)| overdue(deleted, wait))
         };
-        let mut list: Vec<ObjectRef> = self
-            .input
-            .pods
-            .iter()
-            .filter(lost)
-            .map(|pod| ObjectRef {
-                kind: ObjectKind::PodByForce,
-                name: pod.name.clone(),
-                uid: Some(pod.uid.clone()),
-            })
-            .collect();
+        let mut list = replaced;
+        list.extend(self.input.pods.iter().filter(lost).map(|pod| ObjectRef {
+            kind: ObjectKind::PodByForce,
+            name: pod.name.clone(),
+            uid: Some(pod.uid.clone()),
+        }));
         if !self.wants_load_balancer() && !self.input.load_balancer.is_empty() {
             list.push(ObjectRef {
                 kind: ObjectKind::Service,
@@ -216,7 +228,12 @@ impl Round<'_> {
     }
 
     /// When to look again, and how old the description may be then.
-    pub(super) fn times(&self, judgement: &Judgement, verdict: &Verdict) -> (Duration, Duration) {
+    pub(super) fn times(
+        &self,
+        judgement: &Judgement,
+        verdict: &Verdict,
+        upgrade: Option<Timestamp>,
+    ) -> (Duration, Duration) {
         let described = |status| {
             let since = self.ledger.applied.as_ref().map_or(Timestamp::MIN, |a| a.time.0);
             self.directory
@@ -248,6 +265,7 @@ impl Round<'_> {
             }
         };
         at(verdict.again);
+        at(upgrade);
         if self.pair.as_ref().is_some_and(rotation::under_way) {
             at(self.rotation_ends());
         }

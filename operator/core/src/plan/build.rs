@@ -8,17 +8,18 @@ use proxy_config::{ConfigDigest, DigestKey, Secret};
 
 use super::accept::{Judgement, judge};
 use super::desired::{client_addresses, digest_key, kept_pair};
+use super::upgrade::upgrade;
 use super::{FinalizerChange, Plan, deletion, status};
 use crate::api::{ConditionType, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
 use crate::input::{Directory, Input};
 use crate::names::FINALIZER;
-use crate::objects::Owner;
+use crate::objects::{Owner, Template};
 use crate::registration::decide::{Case, Verdict, decide};
 use crate::registration::ledger::Ledger;
 use crate::registration::servers::{Proxy, Servers, compare, proxies};
-use crate::rotation::Pair;
+use crate::rotation::{Pair, secret_digest};
 use crate::secrets::{self, SecretProblem, Sources};
 
 /// Plans everything for one RadiusProxy. Total: what is wrong becomes a condition.
@@ -92,18 +93,26 @@ impl<'a> Round<'a> {
         let taken = judgement.condition.reason == Reason::NameTaken;
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
         let digest = self.digest(fresh.as_ref(), running);
-        let proxies = proxies(self.input, digest.as_ref());
+        let mut proxies = proxies(self.input, digest.as_ref());
+        let template = Template::new(&self.owner, &self.input.settings);
+        let upgrade = upgrade(&self, &template, &proxies, &judgement);
+        for proxy in &mut proxies {
+            proxy.joins = upgrade.joins.contains(&proxy.ordinal);
+            proxy.keeps = upgrade.keeps.contains(&proxy.ordinal);
+        }
+        let replicas = upgrade.replicas();
         let have = self
             .directory
             .filter(|d| d.radius_status.is_some())
             .and_then(|d| d.radius_settings.as_ref());
         let network = self.directory.map(|d| d.network).unwrap_or_default();
-        let servers = compare(self.input, &proxies, network, have, self.now);
+        let servers = compare(self.input, &proxies, network, have, replicas, self.now);
         let mut ledger = std::mem::take(&mut self.ledger);
         let verdict = self.verdict(&judgement, &mut ledger, &proxies, &servers, digest.is_some());
         self.ledger = ledger;
 
-        let available = status::available(self.input, &proxies, apply && !taken);
+        let words = upgrade.words.as_deref().filter(|_| running);
+        let available = status::available(self.input, &proxies, apply && !taken, words, replicas);
         let drafts = self.conditions(&judgement, &verdict, available);
         let seen = status::Seen {
             input: self.input,
@@ -115,8 +124,9 @@ impl<'a> Round<'a> {
         let mut status = status::tables(&seen, self.before);
         status.config_digest = digest.as_ref().map(ToString::to_string);
         status.conditions = self.stamped(&drafts);
+        status.surge.clone_from(&upgrade.surge);
         self.ledger.clone().write_into(&mut status);
-        let (requeue_after, describe_after) = self.times(&judgement, &verdict);
+        let (requeue_after, describe_after) = self.times(&judgement, &verdict, upgrade.again);
         Plan {
             finalizer: if self.has_directory() && judgement.may_write && !has_finalizer(self.input) {
                 FinalizerChange::Add
@@ -124,16 +134,16 @@ impl<'a> Round<'a> {
                 FinalizerChange::Keep
             },
             apply: if apply && !taken {
-                self.objects(fresh.as_ref(), &judgement)
+                self.objects(fresh.as_ref(), &template, &upgrade)
             } else {
                 Vec::new()
             },
-            pods: self.pod_patches(&proxies, digest.as_ref()),
+            pods: self.pod_patches(&proxies, digest.as_ref(), &template, &upgrade),
             tags: self.tags(&judgement, verdict.write.is_some()),
-            events: self.events(&drafts, &verdict),
+            events: self.events(&drafts, &verdict, words),
             write: verdict.write,
             status,
-            delete: self.deletions(),
+            delete: self.deletions(upgrade.delete),
             requeue_after,
             describe_after,
         }
@@ -170,6 +180,14 @@ impl<'a> Round<'a> {
             let message = "nothing is written to AWS until the spec is accepted and the Secrets are ready";
             return Verdict::hold(Reason::Blocked, message);
         };
+        if self.rendered.is_none() && !self.is_applied(ledger, pair) {
+            // The digest that pods report is of the configuration made last. After a crash the Secret may be a newer one,
+            // and only that of the configuration of now would tell who has it.
+            ledger.differs_since = None;
+            let message =
+                "AWS gets another shared secret once the Secrets are ready and the configuration can be made";
+            return Verdict::hold(Reason::Blocked, message);
+        }
         let meta = &self.input.proxy.metadata;
         let owner = self.input.settings.cluster.owner(
             meta.namespace.as_deref().unwrap_or_default(),
@@ -187,6 +205,13 @@ impl<'a> Round<'a> {
             now: self.now,
         };
         decide(&case, ledger)
+    }
+
+    /// Whether AWS was given the secret that it is to have.
+    fn is_applied(&self, ledger: &Ledger, pair: &Pair) -> bool {
+        let digest = secret_digest(&self.key, &pair.current);
+        let applied = ledger.applied.as_ref();
+        applied.is_some_and(|applied| applied.secret_digest == digest)
     }
 
     fn conditions(&self, judgement: &Judgement, verdict: &Verdict, available: Draft) -> Vec<Draft> {

@@ -41,6 +41,23 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event
         .collect()
 }
 
+/// The beginning or the end of a change of the pods' image or template.
+pub(super) fn of_upgrade(before: &[Condition], drafts: &[Draft], upgrade: Option<&str>) -> Option<Event> {
+    let upgrading = Reason::Upgrading.as_str();
+    let was = before.iter().any(|old| old.reason == upgrading);
+    let is = drafts.iter().any(|draft| draft.reason == Reason::Upgrading);
+    match (was, is, upgrade) {
+        (false, true, Some(words)) => Some(event(false, "UpgradeStarted", "Upgrade", words)),
+        (true, false, None) => Some(event(
+            false,
+            "UpgradeCompleted",
+            "Upgrade",
+            "every proxy runs the present image and template",
+        )),
+        _ => None,
+    }
+}
+
 /// A write to AWS.
 pub(super) fn of_write(write: &DirectoryWrite) -> Event {
     let operation = write.call.operation().as_str();

@@ -5,4 +5,5 @@ mod life;
 mod rotation;
 mod seeds;
 mod trouble;
+mod upgrade;
 mod world;

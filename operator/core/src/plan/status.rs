@@ -25,7 +25,7 @@ pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> Rad
         let number = seen
             .proxies
             .iter()
-            .filter(|p| p.pod.deleted.is_none() && test(p))
+            .filter(|p| p.pod.deleted.is_none() && p.joins && test(p))
             .count();
         u32::try_from(number).unwrap_or(u32::MAX)
     };
@@ -67,14 +67,26 @@ fn directory_status(directory: &Directory) -> DirectoryStatus {
     }
 }
 
-/// The condition Available.
-pub(super) fn available(input: &Input, proxies: &[Proxy<'_>], started: bool) -> Draft {
-    let replicas = input.proxy.spec.replicas as usize;
-    let serving = proxies.iter().filter(|p| p.serves()).count();
+/// The condition Available. `upgrade` is what is under way, of `replicas` pods that there should be.
+pub(super) fn available(
+    input: &Input,
+    proxies: &[Proxy<'_>],
+    started: bool,
+    upgrade: Option<&str>,
+    replicas: u32,
+) -> Draft {
+    let replicas = replicas as usize;
+    let serving = proxies.iter().filter(|p| p.joins && p.serves()).count();
     let draft = |truth, reason, message: String| Draft::new(ConditionType::Available, truth, reason, message);
     if !started {
         let message = "no proxy is started until the spec is accepted and the Secrets are ready";
         return draft(Truth::False, Reason::NotStarted, message.to_owned());
+    }
+    if let Some(upgrade) = upgrade
+        && serving >= replicas.saturating_sub(1).max(1)
+    {
+        let message = format!("{upgrade}; {}", words::not_serving(proxies, input));
+        return draft(Truth::True, Reason::Upgrading, message);
     }
     if serving >= replicas {
         let message = format!("{serving} of {replicas} proxies serve the current configuration");

@@ -68,12 +68,18 @@ impl Case<'_> {
         if !servers.missing.is_empty() {
             let _ = write!(words, "{} to be added", servers.missing.join(", "));
         }
-        let gone: Vec<&str> = servers.gone.iter().map(|(address, _)| address.as_str()).collect();
+        let gone: Vec<&str> = servers
+            .gone
+            .iter()
+            .map(|(address, _)| address)
+            .chain(&servers.leaving)
+            .map(String::as_str)
+            .collect();
         if !gone.is_empty() {
             let join = if words.is_empty() { "" } else { ", " };
             let _ = write!(words, "{join}{} to be removed", gone.join(", "));
         }
-        if !servers.missing.is_empty() {
+        if !(servers.missing.is_empty() && servers.leaving.is_empty()) {
             return Some(Difference {
                 reason: WriteReason::Servers,
                 words,

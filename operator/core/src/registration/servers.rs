@@ -41,6 +41,12 @@ impl Addresses {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Proxy<'a> {
     pub(crate) pod: &'a PodState,
+    /// The number in its name; the highest there is when it has none.
+    pub(crate) ordinal: u32,
+    /// It is registered when it serves.
+    pub(crate) joins: bool,
+    /// It stays registered when it is.
+    pub(crate) keeps: bool,
     /// It answers: containers ready, not terminating, on a node that is there.
     pub(crate) alive: bool,
     /// It reports the current configuration.
@@ -63,6 +69,9 @@ pub(crate) fn proxies<'a>(input: &'a Input, digest: Option<&ConfigDigest>) -> Ve
         .filter(|pod| !pod.ended)
         .map(|pod| Proxy {
             pod,
+            ordinal: names.ordinal(&pod.name).unwrap_or(u32::MAX),
+            joins: true,
+            keeps: true,
             alive: pod.containers_ready && pod.deleted.is_none() && pod.node_ready,
             configured: digest.is_some_and(|digest| {
                 input
@@ -72,7 +81,7 @@ pub(crate) fn proxies<'a>(input: &'a Input, digest: Option<&ConfigDigest>) -> Ve
             }),
         })
         .collect();
-    proxies.sort_by_key(|proxy| (names.ordinal(&proxy.pod.name), &proxy.pod.name, &proxy.pod.uid));
+    proxies.sort_by_key(|proxy| (proxy.ordinal, &proxy.pod.name, &proxy.pod.uid));
     proxies
 }
 
@@ -83,6 +92,8 @@ pub(crate) struct Servers {
     pub(crate) want: Addresses,
     /// Addresses that answer and are not registered.
     pub(crate) missing: Vec<String>,
+    /// Registered addresses of pods that others take over from.
+    pub(crate) leaving: Vec<String>,
     /// Registered addresses that nothing has any more, and since when.
     pub(crate) gone: Vec<(String, Time)>,
     /// Whether a registered server answers.
@@ -97,12 +108,13 @@ pub(crate) struct Servers {
     pub(crate) table: Vec<RegisteredServer>,
 }
 
-/// Compares. `have` is what AWS describes; `since` what the last status said of it.
+/// Compares. `have` is what AWS describes, `replicas` how many pods there should be.
 pub(crate) fn compare(
     input: &Input,
     proxies: &[Proxy<'_>],
     network: NetworkType,
     have: Option<&RegisteredSettings>,
+    replicas: u32,
     now: Timestamp,
 ) -> Servers {
     let spec = &input.proxy.spec;
@@ -110,9 +122,9 @@ pub(crate) fn compare(
         .into_iter()
         .flat_map(|s| s.servers.iter().chain(&s.servers_ipv6))
         .collect();
-    let serving = proxies.iter().filter(|p| p.serves()).count();
+    let serving = proxies.iter().filter(|p| p.joins && p.serves()).count();
     let mut servers = Servers {
-        all_serve: serving >= spec.replicas as usize && serving > 0,
+        all_serve: serving >= replicas as usize && serving > 0,
         ..Servers::default()
     };
     let mut want = Addresses::default();
@@ -120,17 +132,20 @@ pub(crate) fn compare(
         AddressSource::PodIp | AddressSource::HostIp => {
             let host = spec.addresses.source == AddressSource::HostIp;
             for proxy in proxies {
-                let keeps = proxy.pod.deleted.is_none();
+                let stays = proxy.pod.deleted.is_none();
+                let keeps = stays && proxy.keeps;
                 for address in of_pod(proxy.pod, host) {
                     let text = address.to_string();
                     let registered = have.contains(&&text);
-                    if proxy.serves() || (keeps && registered) {
+                    if (proxy.joins && proxy.serves()) || (keeps && registered) {
                         want.add(&text, network);
+                    } else if stays && registered {
+                        servers.leaving.push(text);
                     }
                     servers.one_answers |= registered && proxy.alive;
                 }
             }
-            servers.wanted = spec.replicas as usize;
+            servers.wanted = replicas as usize;
         }
         AddressSource::LoadBalancer | AddressSource::Static => {
             let list = if spec.addresses.source == AddressSource::Static {

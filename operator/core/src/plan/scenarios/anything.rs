@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::upgrade::is_over;
 use super::world::{Answer, World, data};
 use crate::aws::AwsErrorClass;
 
@@ -17,6 +18,9 @@ enum Happening {
     SecretLost,
     SecretBack,
     Label(usize),
+    Image(usize),
+    Memory(usize),
+    RefusesPatches(bool),
     Answer(Answer),
     Crash(usize),
     CrashAfterWrite(u64),
@@ -31,6 +35,9 @@ const SECRETS: [&str; 4] = [
     "the fourth secret",
 ];
 
+/// The last one never starts.
+const IMAGES: [&str; 3] = ["proxy:1", "proxy:2", "proxy:bad"];
+
 fn happening() -> impl Strategy<Value = Happening> {
     use Happening as H;
     prop_oneof![
@@ -43,6 +50,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(H::SecretLost),
         1 => Just(H::SecretBack),
         1 => (0_usize..3).prop_map(H::Label),
+        2 => (0_usize..3).prop_map(H::Image),
+        2 => (0_usize..3).prop_map(H::Memory),
+        1 => any::<bool>().prop_map(H::RefusesPatches),
         2 => prop_oneof![
             Just(Answer::Error(AwsErrorClass::Throttled)),
             Just(Answer::Error(AwsErrorClass::Service)),
@@ -76,6 +86,12 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
             let directory = proxy.spec.directory.as_mut().unwrap();
             directory.display_label = format!("label {index}");
         }),
+        Happening::Image(index) => world.edit(|proxy| proxy.spec.image = Some(IMAGES[index].to_owned())),
+        Happening::Memory(index) => world.edit(|proxy| {
+            let resources = serde_json::json!({"limits": {"memory": format!("{}Mi", 200 + index)}});
+            proxy.spec.resources = Some(serde_json::from_value(resources).unwrap());
+        }),
+        Happening::RefusesPatches(refuses) => world.refuses_patches = refuses,
         Happening::Answer(answer) => world.aws.answers.push_back(answer),
         Happening::Crash(steps) => {
             world.crash_after = Some(steps);
@@ -99,7 +115,7 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
 #[allow(clippy::disallowed_methods, reason = "a test's own setting")]
 fn cases() -> u32 {
     let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|cases| cases.parse().ok()).unwrap_or(32)
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(12)
 }
 
 proptest! {
@@ -109,6 +125,7 @@ proptest! {
     fn anything_that_happens_ends_well(happenings in prop::collection::vec(happening(), 1..40)) {
         let mut world = World::new();
         let mut secret = 0;
+        world.bad_images.push(IMAGES[2].to_owned());
         for happening in happenings {
             happen(&mut world, &mut secret, &happening);
         }
@@ -117,11 +134,14 @@ proptest! {
         world.aws.answers.clear();
         world.crash_after = None;
         world.crash_after_write = false;
+        if world.proxy.spec.image.as_deref() == Some(IMAGES[2]) {
+            happen(&mut world, &mut secret, &Happening::Image(0));
+        }
         // Whoever was away is back, and has looked: the status of before says nothing.
         world.run_for(Duration::from_secs(600));
         world.wake();
         let held = |world: &World| world.aws.secret == SECRETS[secret].as_bytes();
-        world.run_until(|world| world.is_ready() && held(world));
+        world.run_until(|world| held(world) && is_over(world));
         let mut servers = world.aws.settings.clone().unwrap().servers;
         servers.sort();
         let mut addresses: Vec<String> = world.pods.iter().map(|pod| pod.state.ips[0].to_string()).collect();

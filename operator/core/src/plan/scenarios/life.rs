@@ -262,23 +262,6 @@ fn a_dual_stack_directory_gets_both_addresses_however_it_writes_them() {
 }
 
 #[test]
-fn a_new_template_is_rolled_out_unless_aws_could_not_follow() {
-    let partition = |world: &World| {
-        let set = &world.objects[&("StatefulSet".to_owned(), "mfa".to_owned())];
-        set["spec"]["updateStrategy"]["rollingUpdate"]["partition"].as_u64()
-    };
-    let mut world = ready();
-    assert_eq!(partition(&world), Some(2));
-    "2".clone_into(&mut world.revision);
-    world.wake();
-    world.run_for(Duration::from_secs(5));
-    assert_eq!(partition(&world), Some(0));
-    world.edit(|proxy| proxy.spec.suspend = true);
-    world.run_for(Duration::from_secs(5));
-    assert_eq!(partition(&world), Some(2));
-}
-
-#[test]
 fn a_change_is_over_when_every_proxy_runs_it() {
     let mut world = ready();
     world.edit(|proxy| proxy.spec.policy.limits.pushes_per_user_per_minute = 7);

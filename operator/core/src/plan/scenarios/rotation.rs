@@ -162,3 +162,19 @@ fn after_a_write_whose_end_nobody_learned_a_second_change_waits_until_a_later_wr
     world.run_until(|w| settled(w) && w.is_ready());
     assert_eq!(world.status().unsure_secret_digest, None);
 }
+
+#[test]
+fn a_secret_is_not_sent_by_the_word_of_proxies_that_report_the_configuration_before_it() {
+    // Crashes between the Secret and the status, and the source of the secret is gone when the next leader looks.
+    for crash in (0..20).step_by(3) {
+        let mut world = ready();
+        world.set_secret("the second secret");
+        world.crash_after = Some(crash);
+        world.run_for(Duration::from_secs(1));
+        world.secrets.remove(super::world::SECRET);
+        world.wake();
+        world.run_for(Duration::from_secs(300));
+        world.set_secret("the second secret");
+        world.run_until(|w| secret_of_aws(w) == "the second secret" && settled(w) && w.is_ready());
+    }
+}

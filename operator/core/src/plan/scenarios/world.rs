@@ -17,10 +17,12 @@ use crate::input::{
     StatefulSetState, WriteOutcome,
 };
 use crate::names::{ClusterName, FINALIZER};
-use crate::plan::{FinalizerChange, Object, ObjectKind, Plan, plan};
+use crate::plan::{FinalizerChange, Object, ObjectKind, Plan, PodPatch, plan};
 
 mod aws;
 mod cluster;
+
+use cluster::Revisions;
 
 pub(super) use aws::{Answer, Aws, Written, failure};
 
@@ -42,6 +44,8 @@ pub(super) struct Pod {
     /// The digest of what is mounted, which is what the Lease says.
     digest: ConfigDigest,
     ready_at: Option<Timestamp>,
+    /// When the kubelet replaces the container, since the image changed.
+    image_at: Option<Timestamp>,
     /// When the kubelet has synced the volumes after the annotation changed, and the proxy has read them.
     sync_at: Option<Timestamp>,
     gone_at: Option<Timestamp>,
@@ -79,8 +83,14 @@ pub(super) struct World {
     pub(super) rivals: Vec<crate::input::Rival>,
     pub(super) load_balancer: Vec<String>,
     pub(super) settings: Settings,
-    /// The StatefulSet's update revision; its current one has no name.
-    pub(super) revision: String,
+    pub(super) revisions: Revisions,
+    /// Images that never become ready.
+    pub(super) bad_images: Vec<String>,
+    /// Whether an admission policy refuses to change an image in place.
+    pub(super) refuses_patches: bool,
+    /// How many registered servers may be down at any time.
+    pub(super) most_down: Option<usize>,
+    in_place_refused: Option<String>,
     // The operator's memory, lost in a crash.
     described: Option<Directory>,
     outcome: Option<WriteOutcome>,
@@ -96,6 +106,7 @@ pub(super) struct World {
     pub(super) crash_after: Option<usize>,
     next_ip: u32,
     next_uid: u32,
+    containers: u32,
 }
 
 fn proxy(spec: &serde_json::Value) -> RadiusProxy {
@@ -152,7 +163,11 @@ impl World {
             events: Vec::new(),
             rivals: Vec::new(),
             load_balancer: Vec::new(),
-            revision: String::new(),
+            revisions: Revisions::default(),
+            bad_images: Vec::new(),
+            refuses_patches: false,
+            most_down: None,
+            in_place_refused: None,
             settings: Settings::new(cluster, "proxy:1".to_owned()),
             described: None,
             outcome: None,
@@ -164,6 +179,7 @@ impl World {
             crash_after: None,
             next_ip: 1,
             next_uid: 1,
+            containers: 0,
         }
     }
 
@@ -222,7 +238,9 @@ impl World {
 
     pub(super) fn restart_container(&mut self, index: usize) {
         let at = self.now.saturating_add(BOOT).unwrap();
+        let container = self.next_container();
         if let Some(pod) = self.pods.get_mut(index) {
+            pod.state.container = Some(container);
             pod.state.containers_ready = false;
             pod.ready_at = Some(at);
         }
@@ -249,7 +267,7 @@ impl World {
     fn step(&mut self, end: Timestamp) {
         let mut next = self.due.min(end);
         for pod in &self.pods {
-            next = [pod.ready_at, pod.gone_at, pod.sync_at]
+            next = [pod.ready_at, pod.gone_at, pod.sync_at, pod.image_at]
                 .into_iter()
                 .flatten()
                 .fold(next, Timestamp::min);
@@ -263,13 +281,16 @@ impl World {
             self.reconcile();
         }
         self.check_that_logins_work();
+        self.check_that_servers_answer();
     }
 
     fn tick(&mut self) {
         if let Some((_, status)) = self.aws.done_at.take_if(|(at, _)| *at <= self.now) {
             self.aws.status = Some(status);
             self.aws.old_secret = None;
+            self.aws.old_until = self.now.saturating_add(Duration::from_secs(30)).ok();
         }
+        self.replace_containers();
         let before = self.pods.len();
         let now = self.now;
         self.pods.retain(|pod| pod.gone_at.is_none_or(|at| at > now));
@@ -277,12 +298,14 @@ impl World {
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
         let boots = self.pods.iter().any(|pod| due(pod.ready_at) || due(pod.sync_at));
         let mounted = if boots { self.mountable() } else { Mounted::new() };
+        let bad = &self.bad_images;
         for pod in &mut self.pods {
             if pod.sync_at.take_if(|at| *at <= now).is_some() {
                 pod.mount(&mounted);
                 changed = true;
             }
-            if pod.ready_at.take_if(|at| *at <= now).is_some() && pod.sound {
+            if pod.ready_at.take_if(|at| *at <= now).is_some() && pod.sound && !bad.contains(&pod.state.image)
+            {
                 pod.state.containers_ready = true;
                 pod.mount(&mounted);
                 changed = true;
@@ -327,9 +350,13 @@ impl World {
             foreign: Vec::new(),
             stateful_set: self.replicas().map(|replicas| StatefulSetState {
                 replicas: u32::try_from(replicas).unwrap(),
-                update_revision: self.revision.clone(),
+                current_revision: self.revisions.current.clone(),
+                update_revision: self.revisions.update.clone(),
+                template: self.template_annotation(),
+                on_delete: self.strategy() == "OnDelete",
                 ..StatefulSetState::default()
             }),
+            in_place_refused: self.in_place_refused.clone(),
             pods: self.pods.iter().map(|pod| pod.state.clone()).collect(),
             reports: self
                 .pods
@@ -385,6 +412,7 @@ impl World {
             // Another leader takes over a little later, with nothing in memory.
             self.described = None;
             self.outcome = None;
+            self.in_place_refused = None;
             self.away_until = self.now.saturating_add(self.takeover).unwrap();
             self.due = self.away_until;
         }
@@ -413,19 +441,7 @@ impl World {
             if !alive() {
                 return false;
             }
-            let pod = self
-                .pods
-                .iter_mut()
-                .find(|pod| pod.state.uid == patch.uid)
-                .unwrap();
-            if let Some(digest) = &patch.config_digest {
-                pod.state.config_digest = Some(digest.clone());
-                let at = self.now.saturating_add(pod.syncs_in()).unwrap();
-                pod.sync_at.get_or_insert(at);
-            }
-            if let Some(gate) = &patch.gate {
-                pod.state.gate = Some(gate.open);
-            }
+            self.patch_pod(patch);
         }
         if !alive() {
             return false;
@@ -464,9 +480,14 @@ impl World {
             });
         }
         for object in &plan.delete {
-            if object.kind == ObjectKind::PodByForce {
-                self.pods
-                    .retain(|pod| Some(&pod.state.uid) != object.uid.as_ref());
+            let is = |pod: &Pod| Some(&pod.state.uid) == object.uid.as_ref();
+            match object.kind {
+                ObjectKind::PodByForce => self.pods.retain(|pod| !is(pod)),
+                ObjectKind::Pod => {
+                    let index = self.pods.iter().position(is).unwrap();
+                    self.kill_pod(index);
+                }
+                ObjectKind::Service => {}
             }
         }
         self.events
@@ -480,11 +501,70 @@ impl World {
         true
     }
 
+    fn patch_pod(&mut self, patch: &PodPatch) {
+        let pod = self
+            .pods
+            .iter_mut()
+            .find(|pod| pod.state.uid == patch.uid)
+            .unwrap();
+        if let Some(change) = &patch.image {
+            if self.refuses_patches {
+                self.in_place_refused = Some(change.revision.clone());
+            } else {
+                pod.state.image.clone_from(&change.image);
+                pod.state.in_place = Some(change.marker.clone());
+                pod.image_at = self.now.saturating_add(Duration::from_secs(1)).ok();
+            }
+        }
+        if let Some(revision) = &patch.revision {
+            pod.state.revision = Some(revision.clone());
+            pod.state.in_place = None;
+        }
+        if let Some(digest) = &patch.config_digest {
+            pod.state.config_digest = Some(digest.clone());
+            let at = self.now.saturating_add(pod.syncs_in()).unwrap();
+            pod.sync_at = Some(pod.sync_at.map_or(at, |before| before.min(at)));
+        }
+        if let Some(gate) = &patch.gate {
+            pod.state.gate = Some(gate.open);
+        }
+    }
+
     fn apply(&mut self, object: &Object) {
         let json = object.to_json().unwrap();
-        self.objects
-            .insert((object.kind().to_owned(), object.name().to_owned()), json);
+        let key = (object.kind().to_owned(), object.name().to_owned());
+        let changed = self.objects.insert(key, json.clone()).as_ref() != Some(&json);
+        if changed {
+            self.mounts_change_some_day();
+        }
+        if changed && object.kind() == "StatefulSet" {
+            self.revisions.take(&json["spec"]["template"]);
+        }
         self.statefulset();
+    }
+
+    /// No more registered servers are down than the scene allows; those of the list before count until every domain
+    /// controller has the present one.
+    fn check_that_servers_answer(&self) {
+        let (Some(most), Some(settings)) = (self.most_down, &self.aws.settings) else {
+            return;
+        };
+        let old = self.aws.old_until.is_none_or(|until| self.now < until);
+        let lists = [
+            Some(&settings.servers),
+            self.aws.old_servers.as_ref().filter(|_| old),
+        ];
+        for list in lists.into_iter().flatten() {
+            let answers = |address: &&String| {
+                self.pods.iter().any(|pod| {
+                    pod.state.containers_ready
+                        && pod.state.deleted.is_none()
+                        && pod.state.ips[0].to_string() == **address
+                })
+            };
+            let down = list.iter().filter(|address| !answers(address)).count();
+            assert!(down <= most, "{down} of {list:?} are down: {:#?}", self.status());
+        }
     }
 
     /// Rule 9: whichever secret a domain controller may hold, each registered proxy that answers accepts it.

@@ -40,6 +40,9 @@ pub(in crate::plan::scenarios) struct Aws {
     pub(in crate::plan::scenarios) settings: Option<RegisteredSettings>,
     pub(in crate::plan::scenarios) secret: Vec<u8>,
     pub(super) old_secret: Option<Vec<u8>>,
+    pub(super) old_servers: Option<Vec<String>>,
+    /// When every domain controller has the present list; unset while AWS is at work.
+    pub(super) old_until: Option<Timestamp>,
     pub(in crate::plan::scenarios) tags: BTreeMap<String, String>,
     pub(in crate::plan::scenarios) clients: BTreeSet<IpAddr>,
     pub(in crate::plan::scenarios) kind: Option<DirectoryKind>,
@@ -116,6 +119,8 @@ impl World {
                     needless,
                 });
                 aws.old_secret = (!aws.secret.is_empty()).then(|| aws.secret.clone());
+                aws.old_servers = aws.settings.as_ref().map(|settings| settings.servers.clone());
+                aws.old_until = None;
                 aws.secret = secret;
                 aws.settings = Some(settings.shown.clone());
                 aws.status = Some(RadiusStatus::Creating);

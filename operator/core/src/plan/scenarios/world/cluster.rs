@@ -1,17 +1,67 @@
 //! The StatefulSet's controller and the kubelets.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use proxy_config::Secret;
+use serde_json::Value;
 
 use super::{BOOT, Mounted, Pod, World, decode, digest_of};
 use crate::input::PodState;
 
+/// What a kubelet that nobody touches takes to sync the volumes.
+const RESYNC: Duration = Duration::from_secs(90);
+
+/// The StatefulSet's revisions, by name.
+#[derive(Debug, Clone, Default)]
+pub(in crate::plan::scenarios) struct Revisions {
+    all: BTreeMap<String, Value>,
+    pub(in crate::plan::scenarios) current: String,
+    pub(in crate::plan::scenarios) update: String,
+}
+
+impl Revisions {
+    /// A template that was there before is the revision that it was.
+    pub(super) fn take(&mut self, template: &Value) {
+        let known = self.all.iter().find(|(_, old)| *old == template);
+        let name = known.map_or_else(|| format!("mfa-{}", self.all.len()), |(name, _)| name.clone());
+        self.all.insert(name.clone(), template.clone());
+        if self.current.is_empty() {
+            self.current.clone_from(&name);
+        }
+        self.update = name;
+    }
+}
+
 impl World {
+    fn set(&self) -> Option<&Value> {
+        self.objects.get(&("StatefulSet".to_owned(), "mfa".to_owned()))
+    }
+
     pub(super) fn replicas(&self) -> Option<usize> {
-        let set = self.objects.get(&("StatefulSet".to_owned(), "mfa".to_owned()))?;
-        usize::try_from(set["spec"]["replicas"].as_u64()?).ok()
+        usize::try_from(self.set()?["spec"]["replicas"].as_u64()?).ok()
+    }
+
+    pub(super) fn template_annotation(&self) -> Option<String> {
+        let annotation = &self.set()?["metadata"]["annotations"][crate::names::TEMPLATE_ANNOTATION];
+        annotation.as_str().map(str::to_owned)
+    }
+
+    pub(super) fn strategy(&self) -> &str {
+        self.set()
+            .and_then(|set| set["spec"]["updateStrategy"]["type"].as_str())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn next_container(&mut self) -> String {
+        self.containers += 1;
+        format!("containerd://{}", self.containers)
+    }
+
+    fn partition(&self) -> Option<usize> {
+        let update = &self.set()?["spec"]["updateStrategy"];
+        usize::try_from(update["rollingUpdate"]["partition"].as_u64()?).ok()
     }
 
     pub(super) fn statefulset(&mut self) -> bool {
@@ -21,44 +71,110 @@ impl World {
         let mut changed = false;
         for ordinal in 0..replicas {
             let name = format!("mfa-{ordinal}");
-            if self.pods.iter().any(|pod| pod.state.name == name) {
-                continue;
+            if !self.pods.iter().any(|pod| pod.state.name == name) {
+                self.create(ordinal, name);
+                changed = true;
             }
-            let address = Ipv4Addr::from(0x0a58_0000 + self.next_ip);
-            let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0xab, u16::try_from(self.next_ip).unwrap());
-            let boot = BOOT + Duration::from_secs(2 * ordinal as u64);
-            let uid = format!("pod-{}", self.next_uid);
-            self.next_ip += 1;
-            self.next_uid += 1;
-            self.pods.push(Pod {
-                state: PodState {
-                    name,
-                    uid,
-                    ips: vec![address.into(), v6.into()],
-                    node: Some(format!("node-{ordinal}")),
-                    node_ready: true,
-                    image: "proxy:1".to_owned(),
-                    ..PodState::default()
-                },
-                digest: digest_of(&self.mountable()),
-                mounted: self.mountable(),
-                // One after the other, as images are pulled and nodes are busy.
-                ready_at: Some(self.now.saturating_add(boot).unwrap()),
-                sync_at: None,
-                gone_at: None,
-                sound: true,
-            });
-            changed = true;
         }
         for index in 0..self.pods.len() {
-            let pod = &self.pods[index];
-            let ordinal: usize = pod.state.name.trim_start_matches("mfa-").parse().unwrap();
-            if ordinal >= replicas && pod.state.deleted.is_none() {
+            if ordinal(&self.pods[index]) >= replicas && self.pods[index].state.deleted.is_none() {
                 self.kill_pod(index);
                 changed = true;
             }
         }
-        changed
+        changed | self.roll(replicas)
+    }
+
+    /// What the controller does by itself under RollingUpdate: from the last pod to the partition, each when those after it
+    /// are updated and ready. When all are, the update revision is the current one.
+    fn roll(&mut self, replicas: usize) -> bool {
+        let Some(partition) = self.partition() else {
+            return false;
+        };
+        let ready = |pod: &Pod| {
+            pod.state.containers_ready && pod.state.gate == Some(true) && pod.state.deleted.is_none()
+        };
+        let updated = |pod: &Pod| pod.state.revision.as_ref() == Some(&self.revisions.update);
+        let mut victim = None;
+        for at in (partition..replicas).rev() {
+            let Some(index) = self.pods.iter().position(|pod| ordinal(pod) == at) else {
+                break;
+            };
+            let pod = &self.pods[index];
+            if !updated(pod) && pod.state.deleted.is_none() {
+                victim = Some(index);
+                break;
+            }
+            if !ready(pod) {
+                break;
+            }
+        }
+        let all = self.pods.len() == replicas && self.pods.iter().all(|pod| ready(pod) && updated(pod));
+        if all {
+            self.revisions.current.clone_from(&self.revisions.update);
+        }
+        victim.map(|index| self.kill_pod(index)).is_some()
+    }
+
+    fn create(&mut self, ordinal: usize, name: String) {
+        let address = Ipv4Addr::from(0x0a58_0000 + self.next_ip);
+        let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0xab, u16::try_from(self.next_ip).unwrap());
+        // One after the other, as images are pulled and nodes are busy.
+        let boot = BOOT + Duration::from_secs(2 * ordinal as u64);
+        let container = self.next_container();
+        let uid = format!("pod-{}", self.next_uid);
+        self.next_ip += 1;
+        self.next_uid += 1;
+        let keeps = self.partition().is_some_and(|partition| ordinal < partition);
+        let revision = if keeps {
+            self.revisions.current.clone()
+        } else {
+            self.revisions.update.clone()
+        };
+        let template = &self.revisions.all[&revision];
+        let annotation = &template["metadata"]["annotations"][crate::names::POD_TEMPLATE_ANNOTATION];
+        self.pods.push(Pod {
+            state: PodState {
+                name,
+                uid,
+                ips: vec![address.into(), v6.into()],
+                node: Some(format!("node-{ordinal}")),
+                node_ready: true,
+                image: template["spec"]["containers"][0]["image"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned(),
+                template: annotation.as_str().map(str::to_owned),
+                revision: Some(revision),
+                container: Some(container),
+                ..PodState::default()
+            },
+            digest: digest_of(&self.mountable()),
+            mounted: self.mountable(),
+            ready_at: Some(self.now.saturating_add(boot).unwrap()),
+            image_at: None,
+            sync_at: None,
+            gone_at: None,
+            sound: true,
+        });
+    }
+
+    /// The kubelets replace containers whose image has changed.
+    pub(super) fn replace_containers(&mut self) {
+        for index in 0..self.pods.len() {
+            let now = self.now;
+            if self.pods[index].image_at.take_if(|at| *at <= now).is_some() {
+                self.restart_container(index);
+            }
+        }
+    }
+
+    /// Without an annotation that changes, a kubelet syncs volumes when it comes to it.
+    pub(super) fn mounts_change_some_day(&mut self) {
+        let at = self.now.saturating_add(RESYNC).unwrap();
+        for pod in &mut self.pods {
+            pod.sync_at.get_or_insert(at);
+        }
     }
 
     /// What a kubelet would mount now.
@@ -83,4 +199,8 @@ impl World {
         }
         mounted
     }
+}
+
+fn ordinal(pod: &Pod) -> usize {
+    pod.state.name.trim_start_matches("mfa-").parse().unwrap()
 }

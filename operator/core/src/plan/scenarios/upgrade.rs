@@ -1,0 +1,262 @@
+//! Other images and other templates. That no more registered servers are down than allowed is checked by the world in
+//! each step.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+
+use super::world::{Answer, World};
+use crate::api::{AddressSource, SurgePhase};
+use crate::aws::AwsErrorClass;
+
+fn ready() -> World {
+    let mut world = World::new();
+    world.run_until(World::is_ready);
+    // AWS has no list before the present one any more.
+    world.run_for(Duration::from_secs(120));
+    world
+}
+
+fn other_image(world: &mut World, image: &str) {
+    world.edit(|proxy| proxy.spec.image = Some(image.to_owned()));
+}
+
+/// Something that no kubelet can change in a running pod.
+fn other_template(world: &mut World, limit: &str) {
+    let resources: ResourceRequirements =
+        serde_json::from_value(serde_json::json!({"limits": {"memory": limit}})).unwrap();
+    world.edit(|proxy| proxy.spec.resources = Some(resources));
+}
+
+pub(super) fn is_over(world: &World) -> bool {
+    let new = &world.revisions.update;
+    world.is_ready()
+        && world.status().observed_generation == world.proxy.metadata.generation
+        && world.pods.len() == world.proxy.spec.replicas as usize
+        && world
+            .pods
+            .iter()
+            .all(|pod| pod.state.revision.as_ref() == Some(new))
+        && world.revisions.current == *new
+}
+
+fn addresses(world: &World) -> Vec<String> {
+    world
+        .pods
+        .iter()
+        .map(|pod| pod.state.ips[0].to_string())
+        .collect()
+}
+
+#[test]
+fn another_image_is_changed_in_place_one_pod_after_the_other_without_a_write() {
+    let mut world = ready();
+    let before = addresses(&world);
+    world.most_down = Some(1);
+    other_image(&mut world, "proxy:2");
+    world.run_until(|w| w.condition("Available").1 == "Upgrading");
+    assert!(!world.is_ready());
+    world.run_until(is_over);
+    assert_eq!(addresses(&world), before);
+    assert!(world.pods.iter().all(|pod| pod.state.image == "proxy:2"));
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.aws.writes.len(), 1);
+    let told = |reason: &str| world.events.iter().filter(|e| *e == reason).count();
+    assert_eq!((told("UpgradeStarted"), told("UpgradeCompleted")), (1, 1));
+}
+
+#[test]
+fn an_image_that_does_not_start_stops_at_the_first_pod_and_the_next_one_mends_it() {
+    let mut world = ready();
+    world.most_down = Some(1);
+    world.bad_images.push("proxy:bad".to_owned());
+    other_image(&mut world, "proxy:bad");
+    world.run_for(Duration::from_secs(3600));
+    let images: Vec<&str> = world.pods.iter().map(|pod| pod.state.image.as_str()).collect();
+    assert_eq!(images, ["proxy:1", "proxy:bad"]);
+    assert_eq!(world.condition("Available").1, "Upgrading");
+    other_image(&mut world, "proxy:3");
+    world.run_until(is_over);
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn an_image_that_does_not_start_can_be_taken_back() {
+    let mut world = ready();
+    world.most_down = Some(1);
+    world.bad_images.push("proxy:bad".to_owned());
+    other_image(&mut world, "proxy:bad");
+    world.run_for(Duration::from_secs(600));
+    world.edit(|proxy| proxy.spec.image = None);
+    world.run_until(is_over);
+    assert!(world.pods.iter().all(|pod| pod.state.image == "proxy:1"));
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn an_image_is_changed_while_writes_are_suspended() {
+    let mut world = ready();
+    world.edit(|proxy| proxy.spec.suspend = true);
+    world.most_down = Some(1);
+    other_image(&mut world, "proxy:2");
+    world.run_until(is_over);
+}
+
+#[test]
+fn a_pod_that_is_lost_in_the_middle_comes_back_and_the_rest_follows() {
+    let mut world = ready();
+    other_image(&mut world, "proxy:2");
+    world.run_until(|w| w.pods.iter().any(|pod| pod.state.image == "proxy:2"));
+    world.kill_pod(0);
+    world.run_until(is_over);
+    assert_eq!(world.aws.writes.len(), 2);
+}
+
+#[test]
+fn a_template_that_needs_new_pods_is_two_writes_and_no_registered_server_is_down() {
+    for replicas in [1, 2, 3] {
+        let mut world = World::new();
+        world.proxy.spec.replicas = replicas;
+        world.run_until(World::is_ready);
+        world.run_for(Duration::from_secs(120));
+        world.most_down = Some(0);
+        other_template(&mut world, "300Mi");
+        world.run_until(|w| w.status().surge.is_some_and(|s| s.phase == SurgePhase::Moved));
+        assert_eq!(world.status().replicas, replicas);
+        world.run_until(is_over);
+        assert_eq!(world.status().surge, None);
+        world.run_for(Duration::from_secs(3600));
+        assert_eq!(world.aws.writes.len(), 3, "{:#?}", world.aws.writes);
+        let mut servers = world.aws.writes[2].servers.clone();
+        servers.sort();
+        assert_eq!(servers, addresses(&world));
+    }
+}
+
+#[test]
+fn when_an_image_may_not_be_changed_in_place_new_pods_are_made() {
+    let mut world = ready();
+    world.refuses_patches = true;
+    world.most_down = Some(0);
+    other_image(&mut world, "proxy:2");
+    world.run_until(|w| w.status().surge.is_some());
+    // Another leader does not begin anew.
+    world.crash_after = Some(1);
+    world.run_until(is_over);
+    assert!(world.pods.iter().all(|pod| pod.state.image == "proxy:2"));
+    assert_eq!(world.aws.writes.len(), 3);
+}
+
+#[test]
+fn a_template_that_does_not_start_takes_nothing_down_and_can_be_taken_back() {
+    let mut world = ready();
+    let before = addresses(&world);
+    world.most_down = Some(0);
+    world.bad_images.push("proxy:bad".to_owned());
+    other_image(&mut world, "proxy:bad");
+    // In one round with the image, so that it is new pods.
+    other_template(&mut world, "300Mi");
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.status().surge.unwrap().phase, SurgePhase::Starting);
+    assert_eq!((world.pods.len(), world.aws.writes.len()), (4, 1));
+    world.edit(|proxy| {
+        proxy.spec.image = None;
+        proxy.spec.resources = None;
+    });
+    world.run_until(is_over);
+    assert_eq!((addresses(&world), world.aws.writes.len()), (before, 1));
+}
+
+#[test]
+fn a_second_template_in_the_middle_costs_no_third_write() {
+    let mut world = ready();
+    world.most_down = Some(0);
+    other_template(&mut world, "300Mi");
+    world.run_until(|w| w.aws.writes.len() == 2);
+    other_template(&mut world, "400Mi");
+    world.run_until(is_over);
+    assert_eq!(world.aws.writes.len(), 3);
+}
+
+#[test]
+fn pods_are_not_replaced_while_aws_may_not_be_written_to() {
+    let mut world = ready();
+    world.edit(|proxy| proxy.spec.suspend = true);
+    world.most_down = Some(0);
+    other_template(&mut world, "300Mi");
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.pods.len(), 2);
+    world.edit(|proxy| proxy.spec.suspend = false);
+    world.run_until(is_over);
+    assert_eq!(world.aws.writes.len(), 3);
+}
+
+#[test]
+fn pods_that_never_served_are_replaced_at_once() {
+    let mut world = World::new();
+    world.bad_images.push("proxy:1".to_owned());
+    world.run_for(Duration::from_secs(60));
+    world.edit(|proxy| proxy.spec.image = Some("proxy:2".to_owned()));
+    other_template(&mut world, "300Mi");
+    world.run_until(is_over);
+    assert_eq!((world.aws.writes.len(), world.status().surge), (1, None));
+}
+
+#[test]
+fn behind_a_load_balancer_pods_are_replaced_one_by_one_without_a_write() {
+    let mut world = World::new();
+    world.proxy.spec.addresses.source = AddressSource::LoadBalancer;
+    world.load_balancer = vec!["lb.example.com".to_owned()];
+    world.run_until(World::is_ready);
+    other_template(&mut world, "300Mi");
+    let mut least = usize::MAX;
+    while !is_over(&world) {
+        world.run_for(Duration::from_secs(1));
+        let alive = world
+            .pods
+            .iter()
+            .filter(|pod| pod.state.containers_ready && pod.state.deleted.is_none());
+        least = least.min(alive.count());
+    }
+    assert_eq!((least, world.aws.writes.len()), (1, 1));
+}
+
+#[test]
+fn a_surge_survives_errors_and_crashes() {
+    for crash in (0..30).step_by(4) {
+        let mut world = ready();
+        world.most_down = Some(0);
+        other_template(&mut world, "300Mi");
+        world.run_until(|w| w.status().surge.is_some());
+        world.crash_after = Some(crash);
+        world
+            .aws
+            .answers
+            .push_back(Answer::Error(AwsErrorClass::Throttled));
+        world.run_until(|w| w.status().surge.is_some_and(|s| s.phase == SurgePhase::Moved));
+        world.crash_after = Some(crash);
+        world.run_until(|w| w.status().surge.is_some_and(|s| s.phase == SurgePhase::Returning));
+        world.crash_after = Some(crash);
+        world.run_until(is_over);
+        assert_eq!(world.aws.writes.len(), 3, "{crash}");
+    }
+}
+
+#[test]
+fn an_eviction_is_possible_while_new_pods_do_not_start() {
+    let mut world = ready();
+    world.bad_images.push("proxy:bad".to_owned());
+    other_image(&mut world, "proxy:bad");
+    other_template(&mut world, "300Mi");
+    world.run_for(Duration::from_secs(600));
+    let budget = |world: &World| {
+        let budget = &world.objects[&("PodDisruptionBudget".to_owned(), "mfa".to_owned())];
+        budget["spec"]["maxUnavailable"].as_u64()
+    };
+    // Two that are not ready and not registered, and one more.
+    assert_eq!(budget(&world), Some(3));
+    world.edit(|proxy| proxy.spec.image = Some("proxy:3".to_owned()));
+    world.run_until(is_over);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(budget(&world), Some(1));
+}
