@@ -141,13 +141,14 @@ class Proxy:
     def dropped(self, reason):
         return self.metric(f'radius_proxy_drops_total{{reason="{reason}"}}')
 
-    def records(self, user):
-        """What was recorded of a user's logins; at least one."""
+    def records(self, user, count=1):
+        """What was recorded of a user's logins, once there are so many of them: records are written a little later than answers are sent."""
 
         def read():
             text = (self.folder / "records.jsonl").read_text()
             found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-            return [record for record in found if record["user"] == user]
+            found = [record for record in found if record["user"] == user]
+            return found if len(found) >= count else None
 
         return until(read)
 

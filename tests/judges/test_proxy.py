@@ -105,7 +105,7 @@ def test_radclient_believes_the_accept_and_the_reject_of_every_method(proxy, met
     for said in (wrong, right):
         assert said.values("Message-Authenticator"), said.text
     method = method.lower().replace("-", "")
-    assert [(record["method"], record["result"], record["message_authenticator"]) for record in proxy.records(user.name)] == [
+    assert [(record["method"], record["result"], record["message_authenticator"]) for record in proxy.records(user.name, 2)] == [
         (method, "reject", signed),
         (method, "accept", signed),
     ]
@@ -301,7 +301,7 @@ def test_freeradius_in_front_passes_every_method_on(front, proxy, method):
     for text, answer in ((user.wrong_code(), "reject"), (user.code(), "accept")):
         said = login(front.port, method, user.name, text, secret=freeradius.SECRET)
         assert said.answer == answer, (said.text, front.said())
-    records = proxy.records(user.name)
+    records = proxy.records(user.name, 2)
     assert [record["result"] for record in records] == ["reject", "accept"]
     # Every packet that FreeRADIUS passes on has a Proxy-State of its own, and it matches answers to requests by nothing else.
     log = front.said()
