@@ -183,3 +183,80 @@ impl Right {
         self.members.contains(&member) && (member != self.origin || !self.members.len().is_multiple_of(2))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Instance = Instance(1);
+    const B: Instance = Instance(2);
+    const C: Instance = Instance(3);
+
+    /// The member B of three, with A's vote and its own.
+    fn holder() -> (Right, u32) {
+        let mut right = Right::of_another(A);
+        right.arm(vec![A, B, C]);
+        let round = right.claim(B);
+        assert!(!right.is(B), "one of three is not enough");
+        right.voted(A);
+        assert!(right.is(B));
+        (right, round)
+    }
+
+    #[test]
+    fn a_right_that_was_handed_on_does_not_come_back_by_the_old_votes() {
+        let (mut right, _) = holder();
+        assert_eq!(right.asked(B, C, true, 1), Vote::Yield);
+        assert!(!right.is(B));
+        right.claim(B);
+        right.voted(A);
+        right.voted(C);
+        assert!(!right.is(B), "C has it, whoever voted for B before");
+        right.handed(B);
+        assert!(right.is(B));
+    }
+
+    #[test]
+    fn a_right_is_handed_on_for_one_claim_and_to_who_follows() {
+        let (mut right, _) = holder();
+        assert_eq!(right.asked(B, C, false, 1), Vote::No, "B has the newest packet");
+        assert_eq!(right.asked(B, C, true, 2), Vote::Yield);
+        assert_eq!(right.asked(B, C, true, 2), Vote::Yield, "the answer was lost");
+        assert_eq!(
+            right.asked(B, C, true, 3),
+            Vote::No,
+            "C has handed it on meanwhile"
+        );
+        assert_eq!(right.asked(B, A, true, 1), Vote::No);
+    }
+
+    #[test]
+    fn a_vote_is_given_once_and_to_members_only() {
+        let mut right = Right::of_another(A);
+        assert_eq!(right.asked(B, C, true, 1), Vote::No, "the list has not come");
+        right.arm(vec![A, B, C]);
+        assert_eq!(right.asked(B, Instance(9), true, 1), Vote::No);
+        assert_eq!(right.asked(B, C, true, 1), Vote::Yes);
+        assert_eq!(right.asked(B, C, true, 2), Vote::Yes);
+        assert_eq!(right.asked(B, A, true, 1), Vote::No);
+        assert!(!right.give(A));
+    }
+
+    #[test]
+    fn of_two_the_other_one_decides() {
+        let mut origin = Right::of_origin(A, Duration::from_secs(19));
+        assert!(origin.is(A));
+        origin.seen_by(B);
+        assert_eq!(origin.arm_seen(A), Some(vec![B]));
+        origin.claim(A);
+        assert!(!origin.is(A));
+        let mut other = Right::of_another(A);
+        other.arm(vec![A, B]);
+        other.claim(B);
+        assert!(other.is(B));
+        origin.excuse(B, Duration::from_secs(19));
+        assert!(!origin.is(A), "it may have gone on before it died");
+        origin.excuse(B, Duration::from_secs(18));
+        assert!(origin.is(A));
+    }
+}

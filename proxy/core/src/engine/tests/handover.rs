@@ -248,7 +248,11 @@ struct History {
 
 #[derive(Debug, TypeGenerator)]
 enum Step {
-    Packet { node: u8, user: u8, from: u8 },
+    Packet {
+        node: u8,
+        user: u8,
+        from: u8,
+    },
     Approve(u8),
     Deny(u8),
     Deliver(u8),
@@ -256,8 +260,16 @@ enum Step {
     Lose(u8),
     LoseAll,
     Wait(u16),
-    NextTry,
-    Crash { node: u8, told: bool },
+    /// The client tries the next proxy; its messages on the way and before are delivered or not.
+    NextTry {
+        node: u8,
+        before: bool,
+        after: bool,
+    },
+    Crash {
+        node: u8,
+        told: bool,
+    },
     Drain(u8),
 }
 
@@ -295,7 +307,19 @@ fn step(group: &mut Group, step: &Step) {
         }
         Step::LoseAll => group.flying.clear(),
         Step::Wait(milliseconds) => group.wait(u64::from(*milliseconds), |_| {}),
-        Step::NextTry => group.wait(19_500, |_| {}),
+        Step::NextTry { node, before, after } => {
+            if *before {
+                group.settle(&[]);
+            }
+            group.wait(19_500, |_| {});
+            if *before {
+                group.settle(&[]);
+            }
+            group.packet(usize::from(*node) % group.len(), "jane", "pw", DC);
+            if *after {
+                group.settle(&[]);
+            }
+        }
         Step::Crash { node, told } => {
             let node = usize::from(*node) % group.len();
             let old = group.crash(node);
@@ -315,7 +339,7 @@ fn step(group: &mut Group, step: &Step) {
 #[test]
 fn no_history_gives_one_approval_two_accepts() {
     bolero::check!().with_type::<History>().for_each(|history| {
-        let mut group = Group::new(usize::from(history.size) % 4 + 2);
+        let mut group = started(usize::from(history.size) % 4 + 2);
         for action in &history.steps {
             step(&mut group, action);
         }
