@@ -1,0 +1,93 @@
+//! A push that waits for its user survives the pod that sent it.
+
+use e2e::{BackgroundLogins, MICROSOFT_DIRECTORY, NAMESPACE, Report, until};
+use serde_json::json;
+
+use crate::world::{PATIENCE, World, world};
+
+/// One login at dc-0 of a user who takes his time; `lose` takes the pod away that sent the push, once it was sent.
+fn one_login_while(user: &str, lose: impl FnOnce(&World, &str)) -> (Report, u64) {
+    let world = world();
+    world.both_ready().unwrap();
+    let (duo, controller) = (world.simulators.duo(), world.simulators.controller("dc-0"));
+    duo.put_user(user, &json!({"answer": "approve", "delay_ms": 9000}))
+        .unwrap();
+    let one = BackgroundLogins {
+        usernames: vec![user.to_owned()],
+        password: "push".to_owned(),
+        every_ms: 60_000,
+        for_ms: 1000,
+    };
+    let login = controller.begin_logins(&one).unwrap();
+    until("the push to be sent", PATIENCE, || {
+        let pushes = duo.pushes(user)?;
+        Ok(if pushes == 1 {
+            Ok(())
+        } else {
+            Err(format!("{pushes} pushes"))
+        })
+    })
+    .unwrap();
+    // The directory asks its servers in the order in which they are registered.
+    let first = world
+        .simulators
+        .directory()
+        .registered(MICROSOFT_DIRECTORY)
+        .unwrap()
+        .remove(0);
+    let pods = world
+        .kubectl
+        .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])
+        .unwrap();
+    let sender = pods["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|pod| pod["status"]["podIP"] == first.as_str());
+    lose(world, sender.unwrap()["metadata"]["name"].as_str().unwrap());
+    let report = until("the login to end", PATIENCE, || {
+        let report = controller.report(&login)?;
+        let ended = report.tried == 1 && report.in_flight == 0;
+        Ok(if ended {
+            Ok(report)
+        } else {
+            Err(format!("{} in flight", report.in_flight))
+        })
+    })
+    .unwrap();
+    (report, duo.pushes(user).unwrap())
+}
+
+#[test]
+fn a_push_is_followed_by_the_other_pod_when_its_own_is_killed() {
+    let (report, pushes) = one_login_while("patient", |world, pod| {
+        let args = [
+            "-n",
+            NAMESPACE,
+            "delete",
+            "pod",
+            pod,
+            "--force",
+            "--grace-period=0",
+        ];
+        world.kubectl.run(&args).unwrap();
+    });
+    assert_eq!((report.accepted, pushes), (1, 1), "{report:?}");
+    assert_eq!(
+        report.failed_over, 1,
+        "the pod that sent the push answered it itself: {report:?}"
+    );
+    world().both_ready().unwrap();
+}
+
+#[test]
+fn a_push_of_a_pod_that_is_told_to_end_is_one_login_still() {
+    let (report, pushes) = one_login_while("calm", |world, pod| {
+        world
+            .kubectl
+            .run(&["-n", NAMESPACE, "delete", "pod", pod, "--wait=false"])
+            .unwrap();
+    });
+    assert_eq!((report.accepted, pushes), (1, 1), "{report:?}");
+    world().both_ready().unwrap();
+}

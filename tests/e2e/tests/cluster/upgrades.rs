@@ -1,0 +1,135 @@
+//! Upgrades, with logins going on: AWS is told as little as can be, and nobody waits.
+
+use std::collections::BTreeSet;
+
+use e2e::{MICROSOFT_DIRECTORY, NAMESPACE, until};
+use serde_json::Value;
+
+use crate::traffic::{assert_nobody_noticed, with_logins};
+use crate::world::{PATIENCE, World, world};
+
+/// A merge patch of the RadiusProxy `workspaces`; undone when this goes, also when a test fails.
+struct Patched<'a>(&'a World, &'static str);
+
+impl<'a> Patched<'a> {
+    fn with(world: &'a World, patch: &str, undo: &'static str) -> Self {
+        Self::patch(world, patch).unwrap();
+        Self(world, undo)
+    }
+
+    fn patch(world: &World, patch: &str) -> anyhow::Result<()> {
+        let args = [
+            "-n",
+            NAMESPACE,
+            "patch",
+            "rp",
+            "workspaces",
+            "--type=merge",
+            "-p",
+            patch,
+        ];
+        world.kubectl.run(&args).map(drop)
+    }
+}
+
+impl Drop for Patched<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = Self::patch(self.0, self.1) {
+            eprintln!("the RadiusProxy stays changed: {error:#}");
+        }
+    }
+}
+
+/// Waits until each pod is as `is` says, and the RadiusProxy and its StatefulSet say that it is over.
+fn over(world: &World, what: &str, is: impl Fn(&Value) -> bool) {
+    until(what, PATIENCE, || {
+        let all = pods(world)?;
+        let set = world
+            .kubectl
+            .get(&["-n", NAMESPACE, "statefulset", "workspaces"])?;
+        let (status, generation) = (&set["status"], &set["metadata"]["generation"]);
+        let truthful = status["observedGeneration"] == *generation
+            && status["updatedReplicas"] == 2
+            && status["replicas"] == 2
+            && status["currentRevision"] == status["updateRevision"];
+        let done = all.len() == 2 && all.iter().all(&is) && truthful;
+        Ok(if done {
+            Ok(())
+        } else {
+            let names: Vec<_> = all.iter().map(|p| p["metadata"]["name"].clone()).collect();
+            Err(format!("pods {names:?}, StatefulSet {status}"))
+        })
+    })
+    .unwrap();
+    world.both_ready().unwrap();
+}
+
+fn pods(world: &World) -> anyhow::Result<Vec<Value>> {
+    let list = world
+        .kubectl
+        .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])?;
+    Ok(list["items"].as_array().cloned().unwrap_or_default())
+}
+
+fn addresses(world: &World) -> BTreeSet<String> {
+    let address = |pod: &Value| pod["status"]["podIP"].as_str().unwrap_or_default().to_owned();
+    pods(world).unwrap().iter().map(address).collect()
+}
+
+#[test]
+fn a_new_image_is_taken_in_place_and_aws_hears_nothing_of_it() {
+    let world = world();
+    world.both_ready().unwrap();
+    let directory = world.simulators.directory();
+    let (before, addresses_before) = (directory.last_write().unwrap(), addresses(world));
+    let next = format!("{}2", world.images.proxy);
+    let ((), reports) = with_logins(world, || {
+        let patch = format!(r#"{{"spec":{{"image":"{next}"}}}}"#);
+        let image =
+            |wanted: String| move |pod: &Value| pod["spec"]["containers"][0]["image"] == wanted.as_str();
+        let patched = Patched::with(world, &patch, r#"{"spec":{"image":null}}"#);
+        over(world, "the new image to run everywhere", image(next.clone()));
+        drop(patched);
+        over(
+            world,
+            "the old image to run everywhere",
+            image(world.images.proxy.clone()),
+        );
+    });
+    assert_nobody_noticed(&reports);
+    let writes = directory.settings_writes(before, MICROSOFT_DIRECTORY).unwrap();
+    assert!(writes.is_empty(), "{writes:?}");
+    assert_eq!(addresses(world), addresses_before);
+}
+
+#[test]
+fn a_change_that_needs_new_pods_is_two_writes_and_no_server_is_ever_down() {
+    let world = world();
+    world.both_ready().unwrap();
+    let directory = world.simulators.directory();
+    let before = directory.last_write().unwrap();
+    let ((), reports) = with_logins(world, || {
+        let patched = Patched::with(
+            world,
+            r#"{"spec":{"annotations":{"example.com/upgrade":"surge"}}}"#,
+            r#"{"spec":{"annotations":null}}"#,
+        );
+        over(world, "both pods to be new ones", |pod| {
+            pod["metadata"]["annotations"]["example.com/upgrade"] == "surge"
+        });
+        let writes = directory.settings_writes(before, MICROSOFT_DIRECTORY).unwrap();
+        assert!(writes.len() <= 2, "{writes:?}");
+        drop(patched);
+        over(world, "both pods to be as before", |pod| {
+            pod["metadata"]["annotations"]["example.com/upgrade"].is_null()
+        });
+    });
+    assert_nobody_noticed(&reports);
+    for report in reports.values() {
+        assert_eq!(
+            report.failed_over, 0,
+            "a registered server did not answer: {:?}",
+            report.fail_overs
+        );
+    }
+}
