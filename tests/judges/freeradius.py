@@ -152,7 +152,7 @@ def front(folder: pathlib.Path, home_port: int, home_secret: str):
             ipaddr = 127.0.0.1
             port = {home_port}
             secret = "{home_secret}"
-            response_window = 1
+            response_window = 3
             zombie_period = 20
             status_check = status-server
             check_interval = 6
