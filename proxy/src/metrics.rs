@@ -193,11 +193,10 @@ pub struct Metrics {
 pub struct LoginDurations(Family<DurationLabels, Histogram, Buckets>);
 
 impl LoginDurations {
-    /// A login has ended.
-    pub fn observe(&self, provider: &'static str, result: &'static str, took: Duration) {
-        self.0
-            .get_or_create(&DurationLabels { provider, result })
-            .observe(took.as_secs_f64());
+    /// The durations of a provider's logins with a result, in seconds.
+    #[must_use]
+    pub fn of(&self, provider: &'static str, result: &'static str) -> Histogram {
+        self.0.get_or_create_owned(&DurationLabels { provider, result })
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::packet::Avp;
 use ipnet::IpNet;
-use radius::core::avp::AVP;
 
 use crate::dictionary::Attribute;
 use crate::message_authenticator::SecretKey;
@@ -16,7 +16,7 @@ pub(crate) struct Client {
     pub(crate) name: Arc<str>,
     /// The secret of now and, while it rotates, the one before.
     pub(crate) secrets: Vec<Arc<SecretKey>>,
-    pub(crate) accept_attributes: Vec<AVP>,
+    pub(crate) accept_attributes: Vec<Avp>,
     pub(crate) user_address: Option<&'static Attribute>,
 }
 

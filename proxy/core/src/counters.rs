@@ -95,24 +95,43 @@ impl RequestCode {
 
 /// Datagrams of each client since they were last taken, well-formed or not, proved or not: whether a client asks at all.
 #[derive(Debug, Default)]
-pub(crate) struct Requests(HashMap<Arc<str>, [u64; RequestCode::ALL.len()]>);
+pub(crate) struct Requests {
+    counts: HashMap<Arc<str>, Counts>,
+    /// The client that asked last: where it asks again, nothing is looked up.
+    last: Option<(Arc<str>, Counts)>,
+}
+
+type Counts = [u64; RequestCode::ALL.len()];
 
 impl Requests {
     pub(crate) fn count(&mut self, client: &Arc<str>, code: RequestCode) {
-        if !self.0.contains_key(client) {
-            self.0.insert(Arc::clone(client), Default::default());
+        if self
+            .last
+            .as_ref()
+            .is_none_or(|(last, _)| !Arc::ptr_eq(last, client))
+        {
+            self.leave_last();
+            self.last = Some((Arc::clone(client), Counts::default()));
         }
-        if let Some(count) = self
-            .0
-            .get_mut(client)
-            .and_then(|counts| counts.get_mut(code as usize))
+        if let Some((_, counts)) = &mut self.last
+            && let Some(count) = counts.get_mut(code as usize)
         {
             *count = count.saturating_add(1);
         }
     }
 
+    fn leave_last(&mut self) {
+        if let Some((client, more)) = self.last.take() {
+            let counts = self.counts.entry(client).or_default();
+            for (count, more) in counts.iter_mut().zip(more) {
+                *count = count.saturating_add(more);
+            }
+        }
+    }
+
     pub(crate) fn take(&mut self, mut each: impl FnMut(&Arc<str>, RequestCode, u64)) {
-        for (client, counts) in self.0.drain() {
+        self.leave_last();
+        for (client, counts) in self.counts.drain() {
             for (code, count) in RequestCode::ALL.iter().zip(counts) {
                 if count > 0 {
                     each(&client, *code, count);

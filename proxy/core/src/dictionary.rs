@@ -8,6 +8,8 @@ use radius::core::{
     rfc2865, rfc2868, rfc2869, rfc3162, rfc4372, rfc4675, rfc4849, rfc5607, rfc6911, rfc7155,
 };
 
+use crate::packet::Avp;
+
 /// An attribute with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attribute {
@@ -198,7 +200,7 @@ impl Attribute {
     ///
     /// # Errors
     /// The text is not a value of the attribute's type.
-    pub(crate) fn encode(&self, text: &str) -> Result<AVP, ValueError> {
+    pub(crate) fn encode(&self, text: &str) -> Result<Avp, ValueError> {
         let plain = match self.kind {
             Kind::Text => AVP::from_string(self.code, text),
             Kind::Octets => AVP::from_bytes(self.code, text.as_bytes()),
@@ -224,7 +226,10 @@ impl Attribute {
         }
         Ok(match self.vendor {
             Some((id, typ)) => vendor_specific(id, typ, &value),
-            None => plain,
+            None => Avp {
+                typ: self.code,
+                value,
+            },
         })
     }
 
@@ -252,13 +257,16 @@ impl Attribute {
 }
 
 /// Vendor-Specific (RFC 2865 section 5.26). The value must be of 247 bytes at most.
-pub(crate) fn vendor_specific(vendor: u32, typ: u8, value: &[u8]) -> AVP {
+pub(crate) fn vendor_specific(vendor: u32, typ: u8, value: &[u8]) -> Avp {
     let length = u8::try_from(value.len() + 2).unwrap_or(u8::MAX);
     let mut bytes = Vec::with_capacity(6 + value.len());
     bytes.extend_from_slice(&vendor.to_be_bytes());
     bytes.extend_from_slice(&[typ, length]);
     bytes.extend_from_slice(value);
-    AVP::from_bytes(rfc2865::VENDOR_SPECIFIC_TYPE, &bytes)
+    Avp {
+        typ: rfc2865::VENDOR_SPECIFIC_TYPE,
+        value: bytes,
+    }
 }
 
 fn number(text: &str, names: &[(&str, u32)], largest: u32) -> Result<u32, ValueError> {
@@ -275,7 +283,7 @@ mod tests {
     use super::*;
 
     fn value(name: &str, text: &str) -> Result<Vec<u8>, ValueError> {
-        lookup(name).unwrap().encode(text).map(|avp| avp.encode_bytes())
+        lookup(name).unwrap().encode(text).map(|avp| avp.value)
     }
 
     #[test]
@@ -336,7 +344,7 @@ mod tests {
             .for_each(|(which, text, typ, value)| {
                 let attribute = &ATTRIBUTES[usize::from(*which) % ATTRIBUTES.len()];
                 if let Ok(avp) = attribute.encode(text) {
-                    let encoded = avp.encode_bytes();
+                    let encoded = avp.value;
                     assert!((1..=253).contains(&encoded.len()));
                     assert!(attribute.is(attribute.code, &encoded));
                 }

@@ -1,6 +1,7 @@
 //! Logins that wait for a verdict.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -62,10 +63,30 @@ pub(crate) struct Login {
     pub(crate) wake: Duration,
 }
 
+/// The hasher of a [`LoginId`]: a number that the engine counts up itself, so that nobody can choose a bad one.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// All of them. The caller bounds their number.
 #[derive(Default)]
 pub(crate) struct Logins {
-    logins: HashMap<LoginId, Login>,
+    logins: HashMap<LoginId, Login, BuildHasherDefault<Spread>>,
     exclusive: HashMap<UserName, LoginId>,
     wakes: BTreeSet<(Duration, LoginId)>,
     attempts: usize,

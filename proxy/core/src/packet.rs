@@ -1,8 +1,7 @@
 //! From bytes to a request, as far as that goes without a secret.
 
-use radius::core::avp::{AVP, AVPType};
+use radius::core::avp::AVPType;
 use radius::core::code::Code;
-use radius::core::packet::Packet;
 use radius::core::{rfc2865, rfc2869};
 
 use crate::counters::DropReason;
@@ -14,11 +13,10 @@ pub(crate) const AUTHENTICATOR: usize = 4;
 
 /// A well-formed Access-Request or Status-Server of which nothing is proved yet.
 ///
-/// The `radius` crate holds the attributes. What it cannot say is read from the bytes beside it: the order of all
-/// attributes, how often one stands, and where Message-Authenticator is. It is given an empty secret: a real one
-/// would be copied into memory that is not zeroed, and what it would do with it (Response Authenticator,
-/// User-Password) is done elsewhere, since it knows no Message-Authenticator and cuts a password at its first NUL
-/// without looking at the padding.
+/// Attributes are read where they stand, since their order counts, how often one stands, and where
+/// Message-Authenticator is. Codes, types and the attributes of answers are the `radius` crate's. Its `Packet` copies
+/// each attribute into memory of its own, and would copy the secret into memory that is not zeroed; it knows no
+/// Message-Authenticator, and cuts a password at its first NUL without looking at the padding.
 pub(crate) struct Request<'a> {
     bytes: &'a [u8],
     pub(crate) kind: RequestKind,
@@ -26,7 +24,6 @@ pub(crate) struct Request<'a> {
     pub(crate) authenticator: [u8; 16],
     /// Where the 16 bytes of Message-Authenticator begin.
     pub(crate) message_authenticator: Option<usize>,
-    packet: Packet,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +41,30 @@ pub(crate) struct Raw<'a> {
     pub(crate) offset: usize,
 }
 
+/// An attribute of an answer. Of the crate's own (`AVP`) only the crate can read the type, so only its `Packet` can
+/// write it, which also computes an MD5 that the Message-Authenticator makes worthless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Avp {
+    pub(crate) typ: AVPType,
+    pub(crate) value: Vec<u8>,
+}
+
+impl Avp {
+    pub(crate) fn new(typ: AVPType, value: &[u8]) -> Self {
+        Self {
+            typ,
+            value: value.to_vec(),
+        }
+    }
+
+    /// Its length in a packet.
+    pub(crate) fn size(&self) -> usize {
+        self.value.len() + 2
+    }
+}
+
 impl<'a> Request<'a> {
-    /// Parses a datagram.
-    ///
-    /// Every length is checked here, before the crate sees a byte: its own checks hold today, but a panic in it would
-    /// end all logins.
+    /// Parses a datagram. Every length is checked here.
     pub(crate) fn parse(datagram: &'a [u8]) -> Result<Self, DropReason> {
         let (bytes, code, identifier, authenticator) = header(datagram).ok_or(DropReason::Malformed)?;
         let kind = match Code::from(code) {
@@ -82,7 +98,6 @@ impl<'a> Request<'a> {
             identifier,
             authenticator,
             message_authenticator,
-            packet: Packet::decode(bytes, &[]).map_err(|_| DropReason::Malformed)?,
         })
     }
 
@@ -100,18 +115,18 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn has(&self, typ: AVPType) -> bool {
-        self.packet.lookup(typ).is_some()
+        self.value(typ).is_some()
     }
 
     /// The value of the first attribute of a type.
-    pub(crate) fn value(&self, typ: AVPType) -> Option<Vec<u8>> {
-        self.packet.lookup(typ).map(AVP::encode_bytes)
+    pub(crate) fn value(&self, typ: AVPType) -> Option<&'a [u8]> {
+        self.attributes().find(|raw| raw.typ == typ).map(|raw| raw.value)
     }
 
-    pub(crate) fn proxy_states(&self) -> Vec<AVP> {
-        rfc2865::lookup_all_proxy_state(&self.packet)
-            .iter()
-            .map(|state| AVP::from_bytes(rfc2865::PROXY_STATE_TYPE, state))
+    pub(crate) fn proxy_states(&self) -> Vec<Avp> {
+        self.attributes()
+            .filter(|raw| raw.typ == rfc2865::PROXY_STATE_TYPE)
+            .map(|raw| Avp::new(raw.typ, raw.value))
             .collect()
     }
 }
@@ -180,10 +195,7 @@ mod tests {
         padded.extend([0xff; 9]);
         let request = Request::parse(&padded).ok().unwrap();
         assert_eq!(request.bytes(), whole);
-        assert_eq!(
-            request.value(rfc2865::USER_NAME_TYPE).as_deref(),
-            Some(b"bob".as_slice())
-        );
+        assert_eq!(request.value(rfc2865::USER_NAME_TYPE), Some(b"bob".as_slice()));
         for end in 0..whole.len() {
             assert_eq!(Request::parse(&whole[..end]).err(), Some(DropReason::Malformed));
         }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::packet::Avp;
 use proxy_config::Secret;
-use radius::core::avp::AVP;
 use radius::core::rfc2865;
 
 use crate::counters::DropReason;
@@ -59,7 +59,7 @@ impl Carrier {
 
     /// MS-CHAP-Error for a Reject, where the method has it. Its challenge is for a retry that `R=0` rules out; clients
     /// want it all the same, and a fresh one gives nothing away.
-    pub(crate) fn error(&self, random: &mut Unguessable) -> Option<AVP> {
+    pub(crate) fn error(&self, random: &mut Unguessable) -> Option<Avp> {
         match self {
             Self::MsChapV1(identifier) => Some(mschap::error(*identifier, &random.next()[..8], 2)),
             Self::MsChapV2(v2) => Some(mschap::error(v2.identifier, &random.next(), 3)),
@@ -79,8 +79,9 @@ impl Password {
             (None, Some(value), None) => {
                 let challenge = request
                     .value(rfc2865::CHAP_CHALLENGE_TYPE)
-                    .unwrap_or_else(|| request.authenticator.to_vec());
-                let chap = Chap::new(&value, challenge).ok_or(DropReason::BadAttribute)?;
+                    .unwrap_or(&request.authenticator)
+                    .to_vec();
+                let chap = Chap::new(value, challenge).ok_or(DropReason::BadAttribute)?;
                 Ok(Self::Chap(Arc::new(chap)))
             }
             (None, None, Some(microsoft)) => Ok(microsoft),

@@ -4,16 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proxy_config::Secret;
-use radius::core::avp::AVP;
 use radius::core::code::Code;
-use radius::core::packet::Packet;
 use radius::core::{rfc2865, rfc2869};
 
 use crate::clients::Client;
 use crate::factor::Approval;
 use crate::message_authenticator::SecretKey;
 use crate::outputs::SocketId;
-use crate::packet::{HEADER, LONGEST, Request};
+use crate::packet::{Avp, HEADER, LONGEST, Request};
 use crate::password::{Carrier, is_success};
 use crate::record;
 use crate::verify::Verified;
@@ -27,13 +25,13 @@ pub(crate) struct ReplyTo {
     pub(crate) authenticator: [u8; 16],
     pub(crate) client: Arc<Client>,
     secret: Arc<SecretKey>,
-    proxy_states: Vec<AVP>,
+    proxy_states: Vec<Avp>,
 }
 
 /// An Access-Accept to be. Only an approval makes one, and it is used up by it.
 pub(crate) struct Accept {
     approval: Approval,
-    success: Option<AVP>,
+    success: Option<Avp>,
 }
 
 /// The approval cannot become an answer: MS-CHAPv2's success needs the typed text, and nobody knows it.
@@ -96,13 +94,13 @@ impl ReplyTo {
                 .attributes
                 .iter()
                 .filter(|(typ, value)| may_be_returned(*typ) && (1..=253).contains(&value.len()))
-                .map(|(typ, value)| AVP::from_bytes(*typ, value)),
+                .map(|(typ, value)| Avp::new(*typ, value)),
         );
         self.encode(Code::AccessAccept, attributes)
     }
 
     /// The Access-Reject, with MS-CHAP-Error where the method has it.
-    pub(crate) fn reject(&self, message: Option<&str>, error: Option<AVP>) -> Vec<u8> {
+    pub(crate) fn reject(&self, message: Option<&str>, error: Option<Avp>) -> Vec<u8> {
         let mut attributes = Vec::new();
         attributes.extend(error);
         attributes.extend(messages(message));
@@ -111,10 +109,10 @@ impl ReplyTo {
 
     /// The Access-Challenge, which asks for a text that goes on from `state`.
     pub(crate) fn challenge(&self, message: &str, state: &[u8; 16]) -> Vec<u8> {
-        let mut attributes = vec![AVP::from_bytes(rfc2865::STATE_TYPE, state)];
+        let mut attributes = vec![Avp::new(rfc2865::STATE_TYPE, state)];
         attributes.extend(messages(Some(message)));
         // Prompt = No-Echo (RFC 2869 section 5.10).
-        attributes.push(AVP::from_u32(rfc2869::PROMPT_TYPE, 0));
+        attributes.push(Avp::new(rfc2869::PROMPT_TYPE, &0_u32.to_be_bytes()));
         self.encode(Code::AccessChallenge, attributes)
     }
 
@@ -126,50 +124,49 @@ impl ReplyTo {
 
     /// Message-Authenticator first (draft-ietf-radext-deprecating-radius), then `attributes` as far as they fit, then
     /// Proxy-State as it came, which always fits: the request held it beside more than this adds.
-    fn encode(&self, code: Code, attributes: Vec<AVP>) -> Vec<u8> {
-        let mut header = [0; HEADER];
-        let length = [0, 20];
-        let start = [1, self.identifier]
-            .into_iter()
-            .chain(length)
-            .chain(self.authenticator);
-        for (to, from) in header.iter_mut().zip(start) {
-            *to = from;
+    fn encode(&self, code: Code, attributes: Vec<Avp>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend([code as u8, self.identifier, 0, 0]);
+        // Where the Response Authenticator comes to stand, once everything else does.
+        bytes.extend([0; HEADER - 4]);
+        bytes.extend([rfc2869::MESSAGE_AUTHENTICATOR_TYPE, 18]);
+        bytes.extend([0; 16]);
+        let reserved: usize = self.proxy_states.iter().map(Avp::size).sum();
+        let longest = LONGEST.saturating_sub(reserved);
+        for attribute in &attributes {
+            append(&mut bytes, attribute, longest);
         }
-        // The crate's constructors draw random numbers that nobody needs; a decoded header costs none.
-        let Ok(request) = Packet::decode(&header, &[]) else {
-            return Vec::new();
-        };
-        let mut packet = request.make_response_packet(code);
-        packet.add(AVP::from_bytes(rfc2869::MESSAGE_AUTHENTICATOR_TYPE, &[0; 16]));
-        let reserved: usize = self.proxy_states.iter().map(size).sum();
-        let mut left = LONGEST.saturating_sub(HEADER + 18 + reserved);
-        for attribute in attributes {
-            if let Some(rest) = left.checked_sub(size(&attribute)) {
-                left = rest;
-                packet.add(attribute);
-            }
+        for state in &self.proxy_states {
+            append(&mut bytes, state, LONGEST);
         }
-        packet.extend(self.proxy_states.clone());
-        let mut bytes = packet.encode().unwrap_or_default();
+        let length = u16::try_from(bytes.len()).unwrap_or_default();
+        if let Some(place) = bytes.get_mut(2..4) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
         self.secret.sign(&mut bytes, &self.authenticator, HEADER + 2);
         bytes
     }
 }
 
-fn size(avp: &AVP) -> usize {
-    avp.encode_bytes().len() + 2
+/// Appends an attribute, if it fits into `longest` bytes.
+fn append(bytes: &mut Vec<u8>, avp: &Avp, longest: usize) {
+    if let Ok(length) = u8::try_from(avp.size())
+        && bytes.len() + avp.size() <= longest
+    {
+        bytes.extend([avp.typ, length]);
+        bytes.extend(&avp.value);
+    }
 }
 
 /// A message in Reply-Messages of 253 bytes, four at most: more than any screen shows. What could change how the text
 /// around it is read is written as `\u{…}`.
-fn messages(text: Option<&str>) -> Vec<AVP> {
+fn messages(text: Option<&str>) -> Vec<Avp> {
     let escaped = record::escape(text.unwrap_or_default());
     let mut rest: &str = &escaped;
     let mut messages = Vec::new();
     while !rest.is_empty() && messages.len() < 4 {
         let (head, tail) = rest.split_at(rest.floor_char_boundary(253));
-        messages.push(AVP::from_string(rfc2865::REPLY_MESSAGE_TYPE, head));
+        messages.push(Avp::new(rfc2865::REPLY_MESSAGE_TYPE, head.as_bytes()));
         rest = tail;
     }
     messages

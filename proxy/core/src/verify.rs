@@ -61,7 +61,7 @@ pub(crate) fn verify<'a>(
     known: Option<Known>,
 ) -> Result<Verified<Request<'a>>, DropReason> {
     let password = request.value(rfc2865::USER_PASSWORD_TYPE);
-    if password.as_ref().is_some_and(|value| !pap::is_possible(value)) {
+    if password.is_some_and(|value| !pap::is_possible(value)) {
         return Err(DropReason::BadAttribute);
     }
     if let Some(offset) = request.message_authenticator {
@@ -71,7 +71,7 @@ pub(crate) fn verify<'a>(
             .find(|secret| secret.proves(request.bytes(), offset))
             .ok_or(DropReason::BadMessageAuthenticator)?;
         return Ok(Verified {
-            pap: password.map(|value| pap::decrypt(&value, secret, &request.authenticator)),
+            pap: password.map(|value| pap::decrypt(value, secret, &request.authenticator)),
             secret: Arc::clone(secret),
             proof: Proof::MessageAuthenticator,
             packet: request,
@@ -87,7 +87,7 @@ pub(crate) fn verify<'a>(
             packet: request,
         });
     };
-    let plausible = |secret: &Arc<SecretKey>| pap::plausible(&password, secret, &request.authenticator);
+    let plausible = |secret: &Arc<SecretKey>| pap::plausible(password, secret, &request.authenticator);
     let others = client.secrets.iter().filter(|secret| !Arc::ptr_eq(secret, last));
     let (secret, text) = std::iter::once(last)
         .chain(others)

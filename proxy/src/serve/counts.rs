@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use prometheus_client::metrics::histogram::Histogram;
 use proxy_core::Engine;
 use proxy_core::counters::{Counters, DropReason, Event, RequestCode};
 use proxy_core::record::{LoginRecord, Reason};
@@ -15,6 +16,14 @@ pub(super) struct Counts {
     published: Counters,
     clients: Vec<Arc<str>>,
     logins: HashMap<LoginLabels, u64>,
+    /// The labels of the last login. Most are like the one before, and take no look-up at all.
+    last: Option<Last>,
+}
+
+struct Last {
+    labels: LoginLabels,
+    count: u64,
+    durations: Histogram,
 }
 
 impl Counts {
@@ -33,6 +42,7 @@ impl Counts {
             published: Counters::default(),
             clients: Vec::new(),
             logins: HashMap::new(),
+            last: None,
         }
     }
 
@@ -62,11 +72,26 @@ impl Counts {
                 (None, None) => "",
             },
         };
-        self.metrics
-            .login_duration
-            .observe(record.provider, record.result.name(), record.duration);
-        let count = self.logins.entry(labels).or_default();
-        *count = count.saturating_add(1);
+        if self.last.as_ref().is_none_or(|last| last.labels != labels) {
+            self.leave_last();
+            let durations = self.metrics.login_duration.of(labels.provider, labels.result);
+            self.last = Some(Last {
+                labels,
+                count: 0,
+                durations,
+            });
+        }
+        if let Some(last) = &mut self.last {
+            last.count = last.count.saturating_add(1);
+            last.durations.observe(record.duration.as_secs_f64());
+        }
+    }
+
+    fn leave_last(&mut self) {
+        if let Some(last) = self.last.take() {
+            let count = self.logins.entry(last.labels).or_default();
+            *count = count.saturating_add(last.count);
+        }
     }
 
     pub(super) fn publish(&mut self, engine: &mut Engine) {
@@ -77,6 +102,7 @@ impl Counts {
             };
             self.metrics.requests.get_or_create(&labels).inc_by(count);
         });
+        self.leave_last();
         let counters = engine.counters();
         for (labels, count) in self.logins.drain() {
             self.metrics.logins.get_or_create(&labels).inc_by(count);

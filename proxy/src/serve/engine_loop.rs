@@ -76,6 +76,8 @@ struct EngineLoop {
     sender: Sender,
     drain_until: Option<Duration>,
     last_published: Duration,
+    /// Nothing has happened since.
+    is_published: bool,
     send_failures_told: Duration,
 }
 
@@ -91,6 +93,7 @@ impl EngineLoop {
             sender: Sender::new(),
             drain_until: None,
             last_published: Duration::ZERO,
+            is_published: false,
             send_failures_told: Duration::ZERO,
         }
     }
@@ -115,12 +118,14 @@ impl EngineLoop {
                 .is_some_and(|deadline| deadline <= now.monotonic)
             {
                 self.parts.engine.tick(now, &mut self.outputs);
+                is_idle = false;
             }
             self.act(now);
             if self.is_drained(now) {
                 break;
             }
-            if is_idle || now.monotonic.saturating_sub(self.last_published) >= PUBLISH_EVERY {
+            self.is_published &= is_idle;
+            if !self.is_published && now.monotonic.saturating_sub(self.last_published) >= PUBLISH_EVERY {
                 self.publish(now);
             }
             if is_idle {
@@ -278,6 +283,7 @@ impl EngineLoop {
 
     fn publish(&mut self, now: Now) {
         self.last_published = now.monotonic;
+        self.is_published = true;
         self.counts.publish(&mut self.parts.engine);
         let pending = i64::try_from(self.parts.engine.pending()).unwrap_or(i64::MAX);
         self.parts.metrics.pending.set(pending);
@@ -293,7 +299,8 @@ impl EngineLoop {
             .map(|deadline| deadline.saturating_sub(now));
         let drained = self.drain_until.map(|until| until.saturating_sub(now));
         let records = self.parts.records.is_waiting().then_some(HAND_OVER_AFTER);
-        let longest = [due, drained, records]
+        let published = (!self.is_published).then_some(PUBLISH_EVERY);
+        let longest = [due, drained, records, published]
             .into_iter()
             .flatten()
             .fold(LONGEST_WAIT, Duration::min);

@@ -19,15 +19,19 @@ const MESSAGE_AUTHENTICATOR: u8 = 80;
 const HEADER: usize = 20;
 
 /// Builds requests, one after the other, in one buffer.
-#[derive(Debug, Default)]
 pub(crate) struct Builder {
     state: u64,
+    /// With the key already in it; `None` never happens, HMAC takes a key of any length.
+    mac: Option<Hmac<Md5>>,
 }
 
 impl Builder {
     /// Another seed makes other authenticators.
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed | 1 }
+        Self {
+            state: seed | 1,
+            mac: Hmac::new_from_slice(SECRET).ok(),
+        }
     }
 
     fn authenticator(&mut self) -> [u8; 16] {
@@ -40,6 +44,13 @@ impl Builder {
             half.copy_from_slice(&self.state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_be_bytes());
         }
         bytes
+    }
+
+    fn hmac(&self, packet: &[u8]) -> [u8; 16] {
+        self.mac.clone().map_or([0; 16], |mut mac| {
+            mac.update(packet);
+            mac.finalize().into_bytes().into()
+        })
     }
 
     /// A request with User-Name, User-Password (at most 16 bytes), NAS-IP-Address, and Message-Authenticator first.
@@ -56,7 +67,7 @@ impl Builder {
         if let Some(field) = packet.get_mut(2..4) {
             field.copy_from_slice(&length.to_be_bytes());
         }
-        let proof = hmac(packet);
+        let proof = self.hmac(packet);
         if let Some(field) = packet.get_mut(HEADER + 2..HEADER + 18) {
             field.copy_from_slice(&proof);
         }
@@ -80,16 +91,6 @@ fn attribute(packet: &mut Vec<u8>, kind: u8, value: &[u8]) {
     packet.push(kind);
     packet.push(u8::try_from(value.len() + 2).unwrap_or(u8::MAX));
     packet.extend(value);
-}
-
-fn hmac(packet: &[u8]) -> [u8; 16] {
-    match Hmac::<Md5>::new_from_slice(SECRET) {
-        Ok(mut mac) => {
-            mac.update(packet);
-            mac.finalize().into_bytes().into()
-        }
-        Err(_) => [0; 16],
-    }
 }
 
 /// What came back.

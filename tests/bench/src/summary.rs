@@ -17,6 +17,8 @@ pub(crate) struct Row {
     pub(crate) p99_ms: f64,
     pub(crate) cpu_us: f64,
     pub(crate) resident_mib: f64,
+    /// How busy the generator's thread was: at 100 the generator is the limit, not who answers.
+    pub(crate) generator_percent: f64,
     pub(crate) note: String,
 }
 
@@ -32,6 +34,7 @@ impl Row {
             p99_ms: outcome.quantile_ms(990),
             cpu_us: cpu * 1e6 / answers,
             resident_mib: mib(after.resident),
+            generator_percent: 100.0 * outcome.own.as_secs_f64() / outcome.took.as_secs_f64().max(1e-9),
             note: format!(
                 "{} accepts, {} rejects, {} wrong, {} sent again",
                 outcome.accepts, outcome.rejects, outcome.wrong, outcome.retransmissions
@@ -41,8 +44,15 @@ impl Row {
 
     pub(crate) fn print(&self) {
         println!(
-            "{:<44} {:>9.0}/s  p50 {:>8.3} ms  p99 {:>8.3} ms  {:>6.1} µs CPU  {:>7.1} MiB   {}",
-            self.name, self.per_second, self.p50_ms, self.p99_ms, self.cpu_us, self.resident_mib, self.note
+            "{:<44} {:>9.0}/s  p50 {:>8.3} ms  p99 {:>8.3} ms  {:>6.1} µs CPU  {:>7.1} MiB  generator {:>3.0} %   {}",
+            self.name,
+            self.per_second,
+            self.p50_ms,
+            self.p99_ms,
+            self.cpu_us,
+            self.resident_mib,
+            self.generator_percent,
+            self.note
         );
     }
 }

@@ -90,26 +90,29 @@ impl Engine {
         let now = arrival.now;
         self.counters.happened(Event::AccessRequest);
         let mut attempt = arrival.attempt();
-        let sent = arrival.request.packet().value(rfc2865::USER_NAME_TYPE);
-        let sent = sent.unwrap_or_default();
+        let sent: &[u8] = arrival
+            .request
+            .packet()
+            .value(rfc2865::USER_NAME_TYPE)
+            .unwrap_or_default();
         if !self.within_rate(&arrival) {
             self.counters.happened(Event::ThrottledClient);
-            attempt.shown.user = String::from_utf8_lossy(&sent).into_owned();
+            attempt.shown.user = String::from_utf8_lossy(sent).into_owned();
             // Not remembered: what comes beyond the rate must not push out the answers of what came within.
             self.end_unremembered(now, attempt, RefusalReason::Throttled, out);
             return Ok(());
         }
         let rule = &self.checked().config.policy.user_names;
-        let as_sent = std::str::from_utf8(&sent).ok();
+        let as_sent = std::str::from_utf8(sent).ok();
         let user = as_sent.and_then(|name| Some((name, UserName::normalise(name, rule)?)));
         let Some((as_sent, user)) = user else {
-            attempt.shown.user = String::from_utf8_lossy(&sent).into_owned();
+            attempt.shown.user = String::from_utf8_lossy(sent).into_owned();
             self.refuse(now, attempt, RefusalReason::BadUserName, out);
             return Ok(());
         };
         user.as_str().clone_into(&mut attempt.shown.user);
         let pap = arrival.request.take_pap();
-        let password = Password::read(arrival.request.packet(), pap, &sent)?;
+        let password = Password::read(arrival.request.packet(), pap, sent)?;
         attempt.carrier = password.carrier();
         if matches!(password, Password::None) {
             // EAP, or an authorisation without authentication. Without a proof it is not worth a Reject.
@@ -184,7 +187,7 @@ impl Engine {
             return true;
         };
         self.challenges
-            .take(&state, user, arrival.source, arrival.now.monotonic)
+            .take(state, user, arrival.source, arrival.now.monotonic)
     }
 
     /// Takes one login of the user; `true` when none is left.

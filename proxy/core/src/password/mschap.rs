@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use crate::packet::Avp;
 use des::Des;
 use des::cipher::{Block, BlockCipherEncrypt as _, KeyInit as _};
 use md4::{Digest as _, Md4};
 use proxy_config::Secret;
-use radius::core::avp::AVP;
 use radius::core::rfc2865;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -75,7 +75,7 @@ fn attributes<'a>(request: &Request<'a>) -> impl Iterator<Item = (u8, &'a [u8])>
 
 /// MS-CHAP-Error (RFC 2548 section 2.1.5): authentication failure, no retry, a fresh challenge as a client's parser
 /// wants one, and the version of password changes that goes with the method.
-pub(super) fn error(identifier: u8, challenge: &[u8], version: u8) -> AVP {
+pub(super) fn error(identifier: u8, challenge: &[u8], version: u8) -> Avp {
     let challenge: String = challenge.iter().map(|byte| format!("{byte:02X}")).collect();
     let mut value = vec![identifier];
     value.extend_from_slice(format!("E=691 R=0 C={challenge} V={version}").as_bytes());
@@ -83,7 +83,7 @@ pub(super) fn error(identifier: u8, challenge: &[u8], version: u8) -> AVP {
 }
 
 /// MS-CHAP2-Success (RFC 2548 section 2.3.3) with a text of `S=` and 40 digits.
-pub(super) fn success(identifier: u8, text: &str) -> AVP {
+pub(super) fn success(identifier: u8, text: &str) -> Avp {
     let mut value = vec![identifier];
     value.extend_from_slice(text.as_bytes());
     vendor_specific(MICROSOFT, SUCCESS2, &value)

@@ -1,6 +1,6 @@
 //! MS-CHAPv2 (RFC 2759).
 
-use radius::core::avp::AVP;
+use crate::packet::Avp;
 use sha1::{Digest as _, Sha1};
 
 use super::mschap;
@@ -46,7 +46,7 @@ impl MsChapV2 {
     }
 
     /// MS-CHAP2-Success, if `text` is what was typed.
-    pub(crate) fn success_attribute(&self, text: &[u8]) -> Option<AVP> {
+    pub(crate) fn success_attribute(&self, text: &[u8]) -> Option<Avp> {
         Some(mschap::success(self.identifier, &self.success(text)?))
     }
 

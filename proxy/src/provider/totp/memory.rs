@@ -1,7 +1,8 @@
 //! What is remembered between codes: which were used, how far a user's clock is off, and who types wrong ones.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::seeds::Seed;
@@ -28,13 +29,37 @@ const MAX_FAILING: usize = 100_000;
 #[derive(Default)]
 pub struct UsedCodes {
     inner: Mutex<Used>,
+    key: RandomState,
 }
+
+/// A user's seed in [`UsedCodes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UsedKey(u64);
 
 #[derive(Default)]
 struct Used {
-    by_seed: HashMap<u64, UsedStep>,
-    key: RandomState,
+    by_seed: HashMap<UsedKey, UsedStep, BuildHasherDefault<AsItIs>>,
     sweep_at: usize,
+}
+
+/// The hasher of a key that is a keyed hash already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -55,34 +80,42 @@ pub(super) fn forget_at(step: u64, seed: &Seed, skew: u32) -> u64 {
 }
 
 impl UsedCodes {
+    /// What a user's seed is known by here.
+    #[must_use]
+    pub fn key(&self, user: &str, seed: &Seed) -> UsedKey {
+        UsedKey(self.key.hash_one((user, seed.key.expose())))
+    }
+
     /// How many steps the user's clock was ahead (or behind, when negative) at the last login.
     #[must_use]
-    pub fn drift(&self, user: &str, seed: &Seed) -> i64 {
-        let used = self.lock();
-        used.by_seed
-            .get(&used.hash(user, seed))
+    pub fn drift(&self, key: UsedKey) -> i64 {
+        self.lock()
+            .by_seed
+            .get(&key)
             .map_or(0, |last| i64::from(last.drift))
     }
 
     /// Uses a step: `false` when it, or a later one, was used before. `now` is in seconds since the epoch, `skew` the
     /// width of the accepted window in steps.
-    pub fn take(&self, user: &str, seed: &Seed, step: u64, now: u64, skew: u32) -> bool {
-        let mut used = self.lock();
-        let hash = used.hash(user, seed);
-        if used.by_seed.get(&hash).is_some_and(|last| step <= last.step) {
-            return false;
-        }
+    pub fn take(&self, key: UsedKey, seed: &Seed, step: u64, now: u64, skew: u32) -> bool {
         let period = u64::from(seed.period.max(1));
         let drift = i64::try_from(step)
             .unwrap_or(i64::MAX)
             .saturating_sub(i64::try_from(now / period).unwrap_or(i64::MAX))
             .clamp(-MAX_DRIFT, MAX_DRIFT);
-        let last = UsedStep {
+        let new = UsedStep {
             step,
             forget_at: forget_at(step, seed, skew),
             drift: i8::try_from(drift).unwrap_or(0),
         };
-        used.by_seed.insert(hash, last);
+        let mut used = self.lock();
+        match used.by_seed.entry(key) {
+            Entry::Occupied(last) if step <= last.get().step => return false,
+            Entry::Occupied(mut last) => *last.get_mut() = new,
+            Entry::Vacant(place) => {
+                place.insert(new);
+            }
+        }
         used.sweep(now);
         true
     }
@@ -105,10 +138,6 @@ impl UsedCodes {
 }
 
 impl Used {
-    fn hash(&self, user: &str, seed: &Seed) -> u64 {
-        self.key.hash_one((user, seed.key.expose()))
-    }
-
     fn sweep(&mut self, now: u64) {
         if self.by_seed.len() < self.sweep_at.max(SWEEP_FROM) {
             return;
@@ -154,6 +183,9 @@ impl Failures {
     #[must_use]
     pub fn wait(&self, user: &str, now: u64) -> u64 {
         let failing = self.lock();
+        if failing.by_user.is_empty() {
+            return 0;
+        }
         failing
             .by_user
             .get(&failing.key.hash_one(user))
@@ -216,17 +248,17 @@ mod tests {
     #[test]
     fn a_step_is_used_once_and_none_before_it_is_used_after_it() {
         let used = UsedCodes::default();
-        let one = seed(b"1234567890");
-        assert!(used.take("jane", &one, 100, 3000, 1));
-        assert!(!used.take("jane", &one, 100, 3000, 1));
-        assert!(!used.take("jane", &one, 99, 3000, 1));
-        assert!(used.take("jane", &one, 101, 3000, 1));
+        let (one, other) = (seed(b"1234567890"), seed(b"0987654321"));
+        assert!(used.take(used.key("jane", &one), &one, 100, 3000, 1));
+        assert!(!used.take(used.key("jane", &one), &one, 100, 3000, 1));
+        assert!(!used.take(used.key("jane", &one), &one, 99, 3000, 1));
+        assert!(used.take(used.key("jane", &one), &one, 101, 3000, 1));
         assert!(
-            used.take("joe", &one, 100, 3000, 1),
+            used.take(used.key("joe", &one), &one, 100, 3000, 1),
             "another user with the same seed"
         );
         assert!(
-            used.take("jane", &seed(b"0987654321"), 100, 3000, 1),
+            used.take(used.key("jane", &other), &other, 100, 3000, 1),
             "a new seed of the user"
         );
     }
@@ -236,7 +268,7 @@ mod tests {
         let used = UsedCodes::default();
         let one = seed(b"1234567890");
         for user in 0..5_000_u64 {
-            assert!(used.take(&user.to_string(), &one, user, user * 30, 1));
+            assert!(used.take(used.key(&user.to_string(), &one), &one, user, user * 30, 1));
         }
         assert!(used.len() < 2 * SWEEP_FROM, "{}", used.len());
     }
@@ -245,10 +277,10 @@ mod tests {
     fn a_clock_that_is_off_is_remembered_within_bounds() {
         let used = UsedCodes::default();
         let one = seed(b"1234567890");
-        assert!(used.take("jane", &one, 102, 3000, 2));
-        assert_eq!(used.drift("jane", &one), 2);
-        assert!(used.take("jane", &one, 150, 3000, 50));
-        assert_eq!(used.drift("jane", &one), MAX_DRIFT);
+        assert!(used.take(used.key("jane", &one), &one, 102, 3000, 2));
+        assert_eq!(used.drift(used.key("jane", &one)), 2);
+        assert!(used.take(used.key("jane", &one), &one, 150, 3000, 50));
+        assert_eq!(used.drift(used.key("jane", &one)), MAX_DRIFT);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod store;
 mod uri;
 
 pub use code::{Algorithm, Code, Digits};
-pub use memory::{Failures, UsedCodes};
+pub use memory::{Failures, UsedCodes, UsedKey};
 pub use scratch::ScratchCode;
 pub use seeds::{Seed, Seeds};
 pub use uri::{KeyUri, UriProblem};
@@ -58,7 +58,8 @@ enum Looked {
 /// A right code, to be used up.
 struct Right {
     text: Secret,
-    claim: Claim,
+    /// What is to be claimed of the store, where there is one.
+    claim: Option<(Arc<dyn Store>, Claim)>,
     basis: Basis,
 }
 
@@ -99,9 +100,8 @@ impl Totp {
 
     /// The steps whose codes are valid at `now`, the likeliest first: the present one of the user's clock, then those
     /// around it.
-    fn steps(&self, user: &str, seed: &Seed, now: u64) -> impl Iterator<Item = u64> + use<> {
-        let present =
-            (now / u64::from(seed.period.max(1))).saturating_add_signed(self.used.drift(user, seed));
+    fn steps(&self, key: UsedKey, seed: &Seed, now: u64) -> impl Iterator<Item = u64> + use<> {
+        let present = (now / u64::from(seed.period.max(1))).saturating_add_signed(self.used.drift(key));
         let skew = u64::from(self.skew);
         let around = (1..=skew).flat_map(move |away| [present.checked_sub(away), present.checked_add(away)]);
         std::iter::once(Some(present)).chain(around).flatten()
@@ -110,12 +110,12 @@ impl Totp {
     /// The first valid step whose code `is_typed` says yes to.
     fn find(
         &self,
-        user: &str,
+        key: UsedKey,
         seed: &Seed,
         now: u64,
         is_typed: impl Fn(&[u8]) -> bool,
     ) -> Option<(u64, Code)> {
-        self.steps(user, seed, now)
+        self.steps(key, seed, now)
             .map(|step| {
                 (
                     step,
@@ -172,7 +172,8 @@ impl Totp {
             Some(Some(seed)) => seed,
             other => {
                 // The same work as for a wrong code, so that the time does not tell who has a seed.
-                let _ = self.find(user, &self.nobody, now, &is_typed);
+                let key = self.used.key(user, &self.nobody);
+                let _ = self.find(key, &self.nobody, now, &is_typed);
                 let _ = self.failures.wait(user, now);
                 return Looked::Decided(match other {
                     Some(_) => refuse(
@@ -190,16 +191,17 @@ impl Totp {
                 format!("Too many wrong codes. Try again in {wait} s."),
             ));
         }
-        match self.find(user, seed, now, &is_typed) {
-            Some((step, code)) if self.used.take(user, seed, step, now, self.skew) => {
+        let key = self.used.key(user, seed);
+        match self.find(key, seed, now, &is_typed) {
+            Some((step, code)) if self.used.take(key, seed, step, now, self.skew) => {
                 self.failures.right(user);
                 return Looked::Right(Right {
                     text: Secret::new(code.as_bytes().to_vec()),
-                    claim: Claim {
-                        owner: Owner::of(&self.store_key, &[b"step", user.as_bytes(), seed.key.expose()]),
+                    claim: self.claim_of(|key| Claim {
+                        owner: Owner::of(key, &[b"step", user.as_bytes(), seed.key.expose()]),
                         step,
                         until: memory::forget_at(step, seed, self.skew),
-                    },
+                    }),
                     basis: Basis::Factor,
                 });
             }
@@ -213,11 +215,11 @@ impl Totp {
                 Looked::Right(Right {
                     text: code.clone(),
                     // Of the code alone: it stays used when the seed or the list changes.
-                    claim: Claim {
-                        owner: Owner::of(&self.store_key, &[b"scratch", user.as_bytes(), code.expose()]),
+                    claim: self.claim_of(|key| Claim {
+                        owner: Owner::of(key, &[b"scratch", user.as_bytes(), code.expose()]),
                         step: 0,
                         until: NEVER,
-                    },
+                    }),
                     basis: Basis::ScratchCode,
                 })
             }
@@ -231,10 +233,23 @@ impl Totp {
         }
     }
 
+    /// A claim costs as much as the code did: without a store none is made.
+    fn claim_of(&self, make: impl FnOnce(&Secret) -> Claim) -> Option<(Arc<dyn Store>, Claim)> {
+        let store = Arc::clone(self.store.as_ref()?);
+        Some((store, make(&self.store_key)))
+    }
+
     /// Has a code that is right, and new to this process, used up for all of them.
-    async fn claim(&self, store: Arc<dyn Store>, right: Right, now: u64, limit: Duration) -> Verdict {
+    async fn claim(
+        &self,
+        (store, claim): (Arc<dyn Store>, Claim),
+        text: Secret,
+        basis: Basis,
+        now: u64,
+        limit: Duration,
+    ) -> Verdict {
         let (begun, store_name) = (Instant::now(), store.name());
-        let outcome = tokio::time::timeout(limit, store.take(right.claim, now))
+        let outcome = tokio::time::timeout(limit, store.take(claim, now))
             .await
             .unwrap_or_else(|_| {
                 let detail = format!("no answer within {:.1} s", limit.as_secs_f32());
@@ -248,7 +263,7 @@ impl Totp {
         self.metrics.called("totp", Step::Store, class, begun.elapsed());
         let was_well = self.store_is_well.swap(class.is_none(), Ordering::Relaxed);
         let fault = match outcome {
-            Ok(Outcome::Taken) => return approve(right.text, right.basis),
+            Ok(Outcome::Taken) => return approve(text, basis),
             Ok(_) => return replayed(),
             Err(fault) => fault,
         };
@@ -263,9 +278,7 @@ impl Totp {
         }
         match self.when_unavailable {
             // A scratch code would be valid for ever in every pod that comes after this one.
-            StoreOutage::AcceptOncePerPod if right.basis == Basis::Factor => {
-                approve(right.text, Basis::OncePerPod)
-            }
+            StoreOutage::AcceptOncePerPod if basis == Basis::Factor => approve(text, Basis::OncePerPod),
             StoreOutage::AcceptOncePerPod | StoreOutage::Deny => refuse(
                 RefusalReason::StoreUnavailable,
                 "Codes cannot be checked now. Try again later.",
@@ -301,17 +314,17 @@ impl Provider for Totp {
             .now
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        match (self.decide(&request, now), &self.store) {
-            (Looked::Decided(verdict), _) => Answer::Now(verdict),
-            (Looked::Right(right), None) => Answer::Now(approve(right.text, right.basis)),
-            (Looked::Right(right), Some(store)) => {
-                let store = Arc::clone(store);
-                let limit = store::LIMIT.min(request.budget / 2);
-                Answer::Later(Box::pin(
-                    async move { self.claim(store, right, now, limit).await },
-                ))
-            }
-        }
+        let Right { text, claim, basis } = match self.decide(&request, now) {
+            Looked::Decided(verdict) => return Answer::Now(verdict),
+            Looked::Right(right) => right,
+        };
+        let Some(claim) = claim else {
+            return Answer::Now(approve(text, basis));
+        };
+        let limit = store::LIMIT.min(request.budget / 2);
+        Answer::Later(Box::pin(async move {
+            self.claim(claim, text, basis, now, limit).await
+        }))
     }
 
     fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
