@@ -96,7 +96,7 @@ impl ReplyTo {
                 .filter(|(typ, value)| may_be_returned(*typ) && (1..=253).contains(&value.len()))
                 .map(|(typ, value)| Avp::new(*typ, value)),
         );
-        self.encode(Code::AccessAccept, attributes)
+        self.encode(Code::AccessAccept, &attributes)
     }
 
     /// The Access-Reject, with MS-CHAP-Error where the method has it.
@@ -104,7 +104,7 @@ impl ReplyTo {
         let mut attributes = Vec::new();
         attributes.extend(error);
         attributes.extend(messages(message));
-        self.encode(Code::AccessReject, attributes)
+        self.encode(Code::AccessReject, &attributes)
     }
 
     /// The Access-Challenge, which asks for a text that goes on from `state`.
@@ -113,18 +113,18 @@ impl ReplyTo {
         attributes.extend(messages(Some(message)));
         // Prompt = No-Echo (RFC 2869 section 5.10).
         attributes.push(Avp::new(rfc2869::PROMPT_TYPE, &0_u32.to_be_bytes()));
-        self.encode(Code::AccessChallenge, attributes)
+        self.encode(Code::AccessChallenge, &attributes)
     }
 
     /// The answer to Status-Server: an Access-Accept that nobody can take for a login's, since the Response
     /// Authenticator binds it to a request of another code (RFC 5997 section 3).
     pub(crate) fn status(&self) -> Vec<u8> {
-        self.encode(Code::AccessAccept, Vec::new())
+        self.encode(Code::AccessAccept, &[])
     }
 
     /// Message-Authenticator first (draft-ietf-radext-deprecating-radius), then `attributes` as far as they fit, then
     /// Proxy-State as it came, which always fits: the request held it beside more than this adds.
-    fn encode(&self, code: Code, attributes: Vec<Avp>) -> Vec<u8> {
+    fn encode(&self, code: Code, attributes: &[Avp]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(128);
         bytes.extend([code as u8, self.identifier, 0, 0]);
         // Where the Response Authenticator comes to stand, once everything else does.
@@ -133,7 +133,7 @@ impl ReplyTo {
         bytes.extend([0; 16]);
         let reserved: usize = self.proxy_states.iter().map(Avp::size).sum();
         let longest = LONGEST.saturating_sub(reserved);
-        for attribute in &attributes {
+        for attribute in attributes {
             append(&mut bytes, attribute, longest);
         }
         for state in &self.proxy_states {
