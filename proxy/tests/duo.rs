@@ -23,8 +23,8 @@ use duo::{Duo, Reply, fail, ok};
 use proxy_config::file::ConfigFile;
 use proxy_config::{Config, Secret};
 use proxy_core::factor::{
-    Basis, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason, UserName,
-    Verdict,
+    Basis, Continues, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason,
+    UserName, Verdict,
 };
 use proxy_core::peers::PushHandle;
 use radius_proxy::metrics::ProviderMetrics;
@@ -110,7 +110,10 @@ impl Asked {
             client: self.config.clients[0].name.clone(),
             source: IpAddr::from([10, 0, 0, 7]),
             user_address: Some(IpAddr::from([203, 0, 113, 9])),
-            budget: Duration::from_secs(30),
+            answer_within: Duration::from_secs(30),
+            of_use: Duration::from_secs(30),
+            proved: true,
+            continues: Continues::Untold,
             may_push: true,
             attributes: Vec::new(),
         }
@@ -233,7 +236,7 @@ async fn what_preauth_and_auth_say_is_what_the_user_gets() {
         (
             "preauth",
             ok(r#"{"result":"perhaps"}"#),
-            RefusalReason::ProviderMalformed,
+            RefusalReason::ProviderError,
         ),
     ];
     for (at, reply, expected) in answers {
@@ -336,7 +339,7 @@ async fn a_failed_preauth_opens_only_in_safe_mode_and_only_for_absence() {
             let duo = Duo::start(move |_, _, _| fault()).await;
             let asked = Asked::new(&duo.config(&format!("fail_mode = \"{mode}\"")));
             let mut request = asked.request(Credential::Default);
-            request.budget = Duration::from_secs(2);
+            (request.answer_within, request.of_use) = (Duration::from_secs(2), Duration::from_secs(2));
             let verdict = asked.ask(request).await;
             if opens && mode == "safe" {
                 assert_eq!(basis(verdict), Basis::FailOpen, "{name}");
@@ -345,6 +348,30 @@ async fn a_failed_preauth_opens_only_in_safe_mode_and_only_for_absence() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_of_duos_own_opens_nothing_even_if_nobody_knows_what_it_means() {
+    let duo = Duo::start(|_, _, _| ok(r#"{"result":"perhaps"}"#)).await;
+    let asked = Asked::new(&duo.config("fail_mode = \"safe\""));
+    assert_eq!(
+        reason(asked.login(Credential::Default).await),
+        RefusalReason::ProviderError
+    );
+}
+
+#[tokio::test]
+async fn safe_opens_in_time_for_a_client_with_little_patience() {
+    let duo = Duo::start(|_, _, _| Reply::Never).await;
+    let asked = Asked::new(&duo.config("fail_mode = \"safe\""));
+    let mut request = asked.request(Credential::Default);
+    // Without the shorter span, preauth would be waited for eight seconds.
+    (request.answer_within, request.of_use) = (Duration::from_millis(1500), Duration::from_secs(3600));
+    let verdict = tokio::time::timeout(Duration::from_secs(6), asked.ask(request)).await;
+    assert_eq!(
+        basis(verdict.expect("before eight seconds are over")),
+        Basis::FailOpen
+    );
 }
 
 #[tokio::test]
@@ -357,7 +384,7 @@ async fn a_failed_auth_never_opens_and_never_pushes_twice() {
         .await;
         let asked = Asked::new(&duo.config("fail_mode = \"safe\""));
         let mut request = asked.request(Credential::Default);
-        request.budget = Duration::from_secs(2);
+        (request.answer_within, request.of_use) = (Duration::from_secs(2), Duration::from_secs(2));
         assert_eq!(reason(asked.ask(request).await), expected, "{name}");
         assert_eq!(duo.count("auth"), 1, "{name}");
     }

@@ -61,14 +61,20 @@ impl Addresses {
         granted
     }
 
-    /// Takes one from the rate of an address that proved nothing.
-    pub(crate) fn unproved(&mut self, address: IpAddr, now: Duration, rate: Rate) -> bool {
+    /// Takes one from the rate of an address that proved nothing. `evicted` as above.
+    pub(crate) fn unproved(
+        &mut self,
+        address: IpAddr,
+        now: Duration,
+        rate: Rate,
+        evicted: &mut bool,
+    ) -> bool {
         if let Some(bucket) = self.unproved.touch(&address) {
             return bucket.take(now, rate);
         }
         let mut bucket = Bucket::default();
         let granted = bucket.take(now, rate);
-        self.unproved.insert(address, bucket);
+        *evicted = self.unproved.insert(address, bucket).is_some();
         granted
     }
 }

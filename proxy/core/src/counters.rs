@@ -54,7 +54,7 @@ closed_set! {
         /// A retransmission of a request that gets no answer: a newer one of the same login has replaced it, or it
         /// was left to another proxy.
         DuplicateSilent => "duplicate_silent",
-        /// Status-Server beyond the rate of its client address.
+        /// Beyond the rate of its client address: Status-Server, and what proves no secret and is not of a directory.
         Throttled => "throttled",
         /// The proxy is ending: left to another one.
         Draining => "draining",

@@ -92,12 +92,13 @@ impl Duplicates {
 
     pub(crate) fn find(&self, key: &Key, authenticator: &[u8; 16], now: Duration) -> Found<'_> {
         if let Some(waiting) = self.waiting.get(key) {
-            return match (waiting.authenticator == *authenticator, waiting.superseded) {
-                (true, false) => Found::Waiting(waiting.login),
-                (true, true) => Found::Superseded(waiting.login),
-                (false, false) => Found::Replaces(waiting.login),
-                (false, true) => Found::New,
-            };
+            match (waiting.authenticator == *authenticator, waiting.superseded) {
+                (true, false) => return Found::Waiting(waiting.login),
+                (true, true) => return Found::Superseded(waiting.login),
+                (false, false) => return Found::Replaces(waiting.login),
+                // The client uses the key for another request by now, which may have its answer.
+                (false, true) => {}
+            }
         }
         match self.answers(key.proved).get(key) {
             Some(answered) if answered.authenticator == *authenticator && now < answered.at + KEPT => {
@@ -157,6 +158,12 @@ impl Duplicates {
         bytes: Box<[u8]>,
         now: Duration,
     ) -> bool {
+        // The key is another request's now: what waited under it has no client any more.
+        if let Entry::Occupied(waiting) = self.waiting.entry(key)
+            && waiting.get().superseded
+        {
+            waiting.remove();
+        }
         // Two old ones go for each that comes, so that a steady load needs no timer.
         for _ in 0..2 {
             self.expire_one(key.proved, now);
@@ -253,6 +260,25 @@ mod tests {
         assert_eq!(duplicates.next_expiry(), Some(at(37)));
         duplicates.expire(at(37));
         assert_eq!(duplicates.held(), (0, 0));
+    }
+
+    #[test]
+    fn the_answer_to_the_successor_of_a_superseded_request_is_found() {
+        let mut duplicates = Duplicates::new();
+        let (old, new) = ([1; 16], [2; 16]);
+        duplicates.wait(key(1, true), old, LoginId(7));
+        duplicates.supersede(&key(1, true));
+        duplicates.answered(key(1, true), new, (*b"answer").into(), at(1));
+        assert_eq!(
+            duplicates.find(&key(1, true), &new, at(2)),
+            Found::Answered(b"answer")
+        );
+        // The end of the old one's login leaves it as it is.
+        assert!(!duplicates.silence(&key(1, true), LoginId(7), at(3)));
+        assert_eq!(
+            duplicates.find(&key(1, true), &new, at(4)),
+            Found::Answered(b"answer")
+        );
     }
 
     #[test]

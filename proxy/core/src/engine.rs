@@ -245,7 +245,7 @@ impl Engine {
         let mut evicted = false;
         let granted = match verify::shown(&arrival.request) {
             Some(shown) => self.addresses.proved(source, shown, now, rate, &mut evicted),
-            None => self.addresses.unproved(source, now, rate),
+            None => self.addresses.unproved(source, now, rate, &mut evicted),
         };
         self.count_if(evicted, Event::EvictedAddress);
         granted

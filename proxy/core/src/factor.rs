@@ -105,13 +105,31 @@ pub struct FactorRequest {
     pub source: IpAddr,
     /// The user's own address, where the client tells it.
     pub user_address: Option<IpAddr>,
-    /// How long the verdict is of use, from the time of asking.
-    pub budget: Duration,
+    /// When the client must be answered, from the time of asking: what is to be said to it is said by then.
+    pub answer_within: Duration,
+    /// How long the verdict is of use, from the time of asking. A push that is approved after its client was answered
+    /// still serves a further try.
+    pub of_use: Duration,
+    /// Whether the request proved a shared secret. Who proves none must cost nobody anything who does.
+    pub proved: bool,
+    /// Whether it answers an Access-Challenge.
+    pub continues: Continues,
     /// Whether a push, call or SMS may be started for it; `false` during a cool-down, over a limit, or when the
     /// request proved no shared secret.
     pub may_push: bool,
     /// Attributes to pass to an upstream server: type and value, in the order of the request.
     pub attributes: Vec<(u8, Vec<u8>)>,
+}
+
+/// Whether a login answers a question that an earlier one was answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continues {
+    /// It gave back the State of a challenge of this user, source and proxy, which is used up by it.
+    State,
+    /// It does not: the client knows Access-Challenge and sent no State.
+    Nothing,
+    /// Nobody can tell: the client knows no Access-Challenge, and its users answer by logging in again.
+    Untold,
 }
 
 /// A provider's end of a login.

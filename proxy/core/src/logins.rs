@@ -45,8 +45,10 @@ pub(crate) struct Shown {
 pub(crate) struct Login {
     pub(crate) user: UserName,
     pub(crate) source: IpAddr,
-    /// What was given; `None` where it cannot be read.
+    /// What was given; `None` where nobody may join.
     pub(crate) text: Option<TextDigest>,
+    /// A packet of it has proved a secret: what proves none joins no more.
+    pub(crate) proved: bool,
     /// It can start a push: the user has no other such login meanwhile.
     pub(crate) exclusive: bool,
     /// The provider has started a push.

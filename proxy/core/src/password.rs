@@ -111,6 +111,16 @@ impl Password {
         }
     }
 
+    /// Method, challenge and the whole response: who sends all of them again sends what was sent before.
+    pub(crate) fn response_parts(&self) -> Option<[&[u8]; 3]> {
+        match self {
+            Self::Chap(chap) => Some(chap.parts()),
+            Self::MsChapV1(v1) => Some(v1.parts()),
+            Self::MsChapV2(v2) => Some(v2.parts()),
+            Self::Pap(_) | Self::None => None,
+        }
+    }
+
     /// The attributes for an upstream server.
     pub(crate) fn forwarded(&self, request: &Request<'_>) -> Option<Forwarded> {
         match self {

@@ -19,6 +19,13 @@ pub(crate) struct Unguessable {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TextDigest([u8; 16]);
 
+impl TextDigest {
+    /// Whether both are known and the same: what nobody can read is nobody's next try.
+    pub(crate) fn same(one: Option<Self>, other: Option<Self>) -> bool {
+        one.is_some() && one == other
+    }
+}
+
 impl Unguessable {
     pub(crate) fn new(seed: [u8; 32]) -> Self {
         Self {
@@ -39,6 +46,22 @@ impl Unguessable {
         let length = (user.0.len() as u64).to_be_bytes();
         let parts: [&[u8]; 4] = [b"text", &length, user.0.as_bytes(), text];
         TextDigest(shared.map_or_else(|| self.hmac(&parts), |key| hmac(key.expose(), &parts)))
+    }
+
+    /// The digest of a response from which the text cannot be read. It is never that of a text.
+    pub(crate) fn digest_response(&self, user: &UserName, parts: [&[u8]; 3]) -> TextDigest {
+        let length = (user.0.len() as u64).to_be_bytes();
+        let [method, challenge, response] = parts;
+        let challenge_length = (challenge.len() as u64).to_be_bytes();
+        TextDigest(self.hmac(&[
+            b"response",
+            &length,
+            user.0.as_bytes(),
+            method,
+            &challenge_length,
+            challenge,
+            response,
+        ]))
     }
 
     fn hmac(&self, parts: &[&[u8]]) -> [u8; 16] {

@@ -45,11 +45,16 @@ impl Accept {
         found: Option<&str>,
     ) -> Result<Self, TextUnknown> {
         let mut success = None;
-        // An upstream server that was given the response has made the success itself.
-        let upstream =
-            |(typ, value): &(u8, Vec<u8>)| *typ == rfc2865::VENDOR_SPECIFIC_TYPE && is_success(value);
+        // An upstream server that was given the response has made the success itself. It is this packet's: another one
+        // joins a login, or takes its approval, only with the very same response.
+        let upstream = |(typ, value): &(u8, Vec<u8>), identifier| {
+            *typ == rfc2865::VENDOR_SPECIFIC_TYPE && is_success(value, identifier)
+        };
         if let Carrier::MsChapV2(v2) = carrier
-            && !approval.attributes.iter().any(upstream)
+            && !approval
+                .attributes
+                .iter()
+                .any(|attribute| upstream(attribute, v2.identifier))
         {
             let provider = approval.found_text.as_ref().map(Secret::expose);
             // The text must be what was typed into *this* packet, whichever the approval was made for.

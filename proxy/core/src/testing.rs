@@ -78,4 +78,7 @@ pub(crate) fn refusal(reason: RefusalReason) -> Refusal {
 pub(crate) const PEERS: &str =
     "[server.peers]\nlisten = \"[::]:1814\"\naddresses = [\"proxies:1814\"]\nkey_file = \"peers\"\n";
 
+pub(crate) const UPSTREAM: &str = "[provider.radius]\n[[provider.radius.servers]]\naddress = \"192.0.2.250:1812\"\n\
+                                   secret_file = \"secret\"\n";
+
 pub(crate) const TOTP: &str = "[provider.totp]\nseed_folders = [\"seeds\"]\n";

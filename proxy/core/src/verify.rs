@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proxy_config::{MessageAuthenticatorPolicy, Secret};
-use radius::core::rfc2865;
+use radius::core::{rfc2865, rfc2869};
 
 use crate::addresses::Known;
 use crate::clients::Client;
@@ -103,8 +103,10 @@ pub(crate) fn verify<'a>(
 
 /// Whether a request without Message-Authenticator is let through.
 fn demand(request: &Request<'_>, client: &Client, known: Option<Known>) -> Result<(), DropReason> {
-    // RFC 5997 section 3: a Status-Server without it is silently discarded.
+    // RFC 5997 section 3 and RFC 3579 section 3.1: a Status-Server, and what holds an EAP-Message, are silently discarded
+    // without it.
     let demanded = request.kind == RequestKind::Status
+        || request.has(rfc2869::EAP_MESSAGE_TYPE)
         || match client.config.message_authenticator {
             MessageAuthenticatorPolicy::Always => true,
             MessageAuthenticatorPolicy::Auto => known.is_some_and(|known| known.signs),

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use proxy_config::file::ConfigFile;
 use proxy_config::{Config, Secret};
 use proxy_core::factor::{
-    Basis, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason, UserName,
-    Verdict,
+    Basis, Continues, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason,
+    UserName, Verdict,
 };
 use proxy_core::peers::PushHandle;
 use radius_proxy::metrics::ProviderMetrics;
@@ -129,7 +129,10 @@ impl Asked {
             client: self.config.clients[0].name.clone(),
             source: IpAddr::from([10, 0, 0, 7]),
             user_address: None,
-            budget: Duration::from_secs(60),
+            answer_within: Duration::from_secs(60),
+            of_use: Duration::from_secs(60),
+            proved: true,
+            continues: Continues::Untold,
             may_push: true,
             attributes: Vec::new(),
         }
@@ -150,7 +153,7 @@ impl Asked {
     /// With so little time that nothing is waited out.
     pub async fn hurried(&self, credential: Credential) -> Verdict {
         let mut request = self.request(credential);
-        request.budget = Duration::from_secs(3);
+        (request.answer_within, request.of_use) = (Duration::from_secs(3), Duration::from_secs(3));
         self.ask(request).await
     }
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_config::file::ConfigFile;
 use proxy_config::{CodeStore, Config, Provider as ProviderConfig, Secret};
-use proxy_core::factor::{Basis, Credential, FactorRequest, LoginId, RefusalReason, UserName, Verdict};
+use proxy_core::factor::{
+    Basis, Continues, Credential, FactorRequest, LoginId, RefusalReason, UserName, Verdict,
+};
 use radius_proxy::metrics::ProviderMetrics;
 use radius_proxy::provider::totp::store::{Store, Stores};
 use radius_proxy::provider::totp::{Algorithm, Code, Digits};
@@ -113,7 +115,10 @@ impl Pod {
             client: self.config.clients[0].name.clone(),
             source: IpAddr::from([10, 0, 0, 7]),
             user_address: None,
-            budget: Duration::from_secs(60),
+            answer_within: Duration::from_secs(60),
+            of_use: Duration::from_secs(60),
+            proved: true,
+            continues: Continues::Untold,
             may_push: true,
             attributes: Vec::new(),
         };

@@ -9,7 +9,7 @@ use super::end::End;
 use super::{Arrival, Engine};
 use crate::counters::{DropReason, Event};
 use crate::duplicates::{Found, Key};
-use crate::factor::{Approval, Basis, Factor, LoginId, RefusalReason, UserName};
+use crate::factor::{Approval, Basis, Continues, Factor, LoginId, RefusalReason, UserName};
 use crate::logins::{Attempt, Shown};
 use crate::outputs::Outputs;
 use crate::packet::Request;
@@ -95,12 +95,13 @@ impl Engine {
             .packet()
             .value(rfc2865::USER_NAME_TYPE)
             .unwrap_or_default();
-        if !self.within_rate(&arrival) {
-            self.counters.happened(Event::ThrottledClient);
+        let within_rate = self.within_rate(&arrival);
+        let pap = arrival.request.take_pap();
+        let password = Password::read(arrival.request.packet(), pap, sent)?;
+        attempt.carrier = password.carrier();
+        if !within_rate {
             attempt.shown.user = String::from_utf8_lossy(sent).into_owned();
-            // Not remembered: what comes beyond the rate must not push out the answers of what came within.
-            self.end_unremembered(now, attempt, RefusalReason::Throttled, out);
-            return Ok(());
+            return self.beyond_rate(&arrival, attempt, out);
         }
         let rule = &self.checked().config.policy.user_names;
         let as_sent = std::str::from_utf8(sent).ok();
@@ -111,9 +112,6 @@ impl Engine {
             return Ok(());
         };
         user.as_str().clone_into(&mut attempt.shown.user);
-        let pap = arrival.request.take_pap();
-        let password = Password::read(arrival.request.packet(), pap, sent)?;
-        attempt.carrier = password.carrier();
         if matches!(password, Password::None) {
             // EAP, or an authorisation without authentication. Without a proof it is not worth a Reject.
             if arrival.request.proof() == Proof::None {
@@ -122,11 +120,11 @@ impl Engine {
             self.refuse(now, attempt, RefusalReason::NoPassword, out);
             return Ok(());
         }
-        if !self.goes_on(&arrival, &user) {
+        let Some(continues) = self.continues(&arrival, &user) else {
             self.refuse(now, attempt, RefusalReason::StaleState, out);
             return Ok(());
-        }
-        let given = self.classify(arrival.request.packet(), &password, &user);
+        };
+        let given = self.classify(arrival.request.packet(), &password, &user, continues);
         drop(password);
         attempt.shown.credential = given.kind;
         attempt.found.clone_from(&given.found);
@@ -178,16 +176,38 @@ impl Engine {
         }
     }
 
-    /// Whether a State, where there is one that matters, is one that was given for this.
-    fn goes_on(&mut self, arrival: &Arrival<'_>, user: &UserName) -> bool {
+    /// What comes faster than a client's limit. A directory's own probes must not fail, so it always has its answer.
+    /// Of others what proves nothing is dropped: it can be sent from a forged address at any rate, and is worth neither
+    /// an answer nor a record.
+    fn beyond_rate(
+        &mut self,
+        arrival: &Arrival<'_>,
+        attempt: Box<Attempt>,
+        out: &mut Outputs,
+    ) -> Result<(), DropReason> {
+        self.counters.happened(Event::ThrottledClient);
+        // Not remembered: what comes beyond the rate must not push out the answers of what came within.
+        if attempt.key.proved {
+            self.end_unremembered(arrival.now, attempt, RefusalReason::Throttled, out);
+        } else if arrival.client.config.directory {
+            self.reject_unrecorded(&attempt, RefusalReason::Throttled, out);
+        } else {
+            return Err(DropReason::Throttled);
+        }
+        Ok(())
+    }
+
+    /// What a State says; `None` for one that was not given for this.
+    fn continues(&mut self, arrival: &Arrival<'_>, user: &UserName) -> Option<Continues> {
         if !arrival.client.config.challenge {
-            return true;
+            return Some(Continues::Untold);
         }
         let Some(state) = arrival.request.packet().value(rfc2865::STATE_TYPE) else {
-            return true;
+            return Some(Continues::Nothing);
         };
         self.challenges
             .take(state, user, arrival.source, arrival.now.monotonic)
+            .then_some(Continues::State)
     }
 
     /// Takes one login of the user; `true` when none is left.

@@ -13,6 +13,7 @@ use crate::late::LATE;
 use crate::limits::PushStop;
 use crate::logins::{Attempt, Login};
 use crate::outputs::Outputs;
+use crate::random::TextDigest;
 use crate::record::Reason;
 use crate::settings::ProviderKind;
 use crate::shared::soonest;
@@ -35,7 +36,8 @@ impl Engine {
         let stop = self.users.push_stop(&user, now.monotonic);
         if given.exclusive {
             let pushing = self.checked().provider == ProviderKind::Pushing;
-            if pushing && !may_push {
+            // An upstream server may start a push too, and the packet would be its user's one login meanwhile.
+            if self.checked().provider != ProviderKind::Local && !may_push {
                 self.refuse(now, attempt, RefusalReason::Unproven, out);
                 return Ok(());
             }
@@ -43,7 +45,10 @@ impl Engine {
                 self.join_or_refuse(arrival, pending, attempt, &given, out);
                 return Ok(());
             }
-            if let Some(approval) = self.late.take(&user, arrival.source, given.text, now.monotonic) {
+            if let Some(approval) = self
+                .late
+                .take(&user, arrival.source, given.text, proved, now.monotonic)
+            {
                 self.counters.happened(Event::LateApprovalServed);
                 self.end(
                     now,
@@ -111,11 +116,12 @@ impl Engine {
         let (key, user_address) = (attempt.key, attempt.shown.user_address);
         // A push is of use a while longer than its client waits: its approval serves a further try.
         let extra = if given.exclusive { LATE } else { Duration::ZERO };
-        let budget = attempt.deadline.saturating_sub(now) + extra;
+        let answer_within = attempt.deadline.saturating_sub(now);
         let login = self.logins.insert(Login {
             user: user.clone(),
             source: arrival.source,
             text: given.text,
+            proved: key.proved,
             exclusive: given.exclusive,
             pushed: false,
             push: None,
@@ -135,15 +141,18 @@ impl Engine {
             client: arrival.client.config.name.clone(),
             source: arrival.source,
             user_address,
-            budget,
+            answer_within,
+            of_use: answer_within + extra,
+            proved: key.proved,
+            continues: given.continues,
             may_push,
             attributes: self.forwarded(arrival),
         });
     }
 
     /// A login of the user that can start a push is pending. The packet joins it if it can be the same person's next
-    /// try: from the same address, of the same text (where it can be read), and no sooner than the client's timeout
-    /// after the last packet. Anything else is refused, or somebody who knows the name could have the Accept.
+    /// try: from the same address, of the same text (of the same response where it cannot be read), with a proof if the
+    /// login has had one, and no sooner than the client's timeout after the last packet. Anything else is refused, or somebody who knows the name could have the Accept.
     fn join_or_refuse(
         &mut self,
         arrival: &Arrival<'_>,
@@ -156,13 +165,9 @@ impl Engine {
         let timeout = arrival.client.config.timeout;
         let soonest = soonest(timeout);
         let joins = self.logins.get(pending).is_some_and(|login| {
-            let proof_kept = login
-                .attempt
-                .as_ref()
-                .is_none_or(|waiting| attempt.key.proved || !waiting.key.proved);
             login.source == arrival.source
-                && login.text == given.text
-                && proof_kept
+                && TextDigest::same(login.text, given.text)
+                && (attempt.key.proved || !login.proved)
                 && now.saturating_sub(login.last_packet) >= soonest
         });
         if !joins {
@@ -177,6 +182,7 @@ impl Engine {
             return;
         };
         login.last_packet = now;
+        login.proved |= key.proved;
         match &mut login.attempt {
             Some(waiting) => {
                 let old = waiting.key;

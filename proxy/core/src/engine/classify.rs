@@ -1,7 +1,7 @@
 //! What was given as second factor, as far as it can be read.
 
 use super::Engine;
-use crate::factor::{Credential, UserName};
+use crate::factor::{Continues, Credential, UserName};
 use crate::packet::Request;
 use crate::password::Password;
 use crate::random::TextDigest;
@@ -13,16 +13,24 @@ use crate::typed::{self, Typed};
 pub(super) struct Given {
     pub(super) credential: Credential,
     pub(super) kind: CredentialKind,
-    /// Tells the same text from another; made only where it matters, `None` where the text cannot be read.
+    /// Tells the same text from another, or the same response where no text was found. Made only where it matters:
+    /// for what is exclusive.
     pub(super) text: Option<TextDigest>,
     /// The text, if it is one of the keywords that were tried.
     pub(super) found: Option<Box<str>>,
     /// It can start a push: one at a time for a user.
     pub(super) exclusive: bool,
+    pub(super) continues: Continues,
 }
 
 impl Engine {
-    pub(super) fn classify(&self, request: &Request<'_>, password: &Password, user: &UserName) -> Given {
+    pub(super) fn classify(
+        &self,
+        request: &Request<'_>,
+        password: &Password,
+        user: &UserName,
+        continues: Continues,
+    ) -> Given {
         let mut given = match password {
             Password::Pap(text) => {
                 let (credential, kind) =
@@ -38,9 +46,10 @@ impl Engine {
                     kind,
                     found: None,
                     exclusive,
+                    continues,
                 }
             }
-            _ => self.guess(password, user),
+            _ => self.guess(password, user, continues),
         };
         if self.checked().provider == ProviderKind::Upstream
             && let Some(forwarded) = password.forwarded(request)
@@ -52,7 +61,7 @@ impl Engine {
     }
 
     /// Tries what an unreadable text can be.
-    fn guess(&self, password: &Password, user: &UserName) -> Given {
+    fn guess(&self, password: &Password, user: &UserName, continues: Continues) -> Given {
         let upstream = self.checked().provider == ProviderKind::Upstream;
         // An upstream server's keywords are its own.
         let candidate = if upstream {
@@ -71,16 +80,20 @@ impl Engine {
                 text: Some(self.digest(user, candidate.text.as_bytes())),
                 found: Some(candidate.text.as_str().into()),
                 exclusive: self.exclusive(kind),
+                continues,
             };
         }
+        let exclusive = self.exclusive(CredentialKind::Response);
+        let parts = password.response_parts().filter(|_| exclusive);
         Given {
             credential: password
                 .response()
                 .map_or(Credential::Default, Credential::Response),
             kind: CredentialKind::Response,
-            text: None,
+            text: parts.map(|parts| self.random.digest_response(user, parts)),
             found: None,
-            exclusive: self.exclusive(CredentialKind::Response),
+            exclusive,
+            continues,
         }
     }
 

@@ -91,6 +91,12 @@ impl Engine {
         self.record(now, attempt, &Outcome::refused(None, reason), out);
     }
 
+    /// Refuses without remembering it and without a record.
+    pub(super) fn reject_unrecorded(&mut self, attempt: &Attempt, reason: RefusalReason, out: &mut Outputs) {
+        let bytes = self.reject(attempt, reason, None);
+        out.send(attempt.to.from, attempt.to.socket, &bytes);
+    }
+
     /// The packets of a try wait no more. Those that newer ones have replaced stay silent.
     pub(super) fn forget(&mut self, now: Now, attempt: &Attempt, login: LoginId) {
         self.duplicates.forget(&attempt.key, login);

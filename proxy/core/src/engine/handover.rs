@@ -10,6 +10,7 @@ use crate::late::LATE;
 use crate::logins::{Attempt, Login};
 use crate::outputs::Outputs;
 use crate::peers::{Instance, PeerMessage, PushHandle, PushId};
+use crate::random::TextDigest;
 use crate::record::Reason;
 use crate::shared::{Started, Step, Use};
 
@@ -157,7 +158,7 @@ impl Engine {
             return Some(attempt);
         };
         let is_same = push.source == arrival.source
-            && push.text == given.text
+            && TextDigest::same(push.text, given.text)
             && (attempt.key.proved || !push.proved)
             && push.is_next_try(now.monotonic);
         let handle = push.handle.clone();
@@ -191,11 +192,13 @@ impl Engine {
         self.counters.happened(Event::Adopted);
         attempt.shown.followed = true;
         let (key, user_address) = (attempt.key, attempt.shown.user_address);
-        let budget = attempt.deadline.saturating_sub(now) + LATE;
+        let answer_within = attempt.deadline.saturating_sub(now);
         let login = self.logins.insert(Login {
             user: user.clone(),
             source: arrival.source,
             text: given.text,
+            // A packet that proves nothing has come here only if the push's own has proved nothing.
+            proved: key.proved,
             exclusive: true,
             // Counted where it was started; a denial cools down here as there.
             pushed: true,
@@ -215,7 +218,10 @@ impl Engine {
             client: arrival.client.config.name.clone(),
             source: arrival.source,
             user_address,
-            budget,
+            answer_within,
+            of_use: answer_within + LATE,
+            proved: key.proved,
+            continues: given.continues,
             may_push: false,
             attributes: Vec::new(),
         });

@@ -84,9 +84,7 @@ impl Engine {
             return;
         }
         self.counters.happened(Event::LateApprovalKept);
-        let evicted = self
-            .late
-            .keep(login.user, login.source, login.text, approval, now.monotonic);
+        let evicted = self.late.keep(login, approval, now.monotonic);
         self.count_if(evicted, Event::EvictedLateApproval);
     }
 

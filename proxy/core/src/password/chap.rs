@@ -7,39 +7,40 @@ use subtle::ConstantTimeEq as _;
 use crate::factor::{Forwarded, ResponseCheck};
 
 pub(crate) struct Chap {
-    identifier: u8,
-    response: [u8; 16],
+    /// CHAP-Password: identifier and response.
+    value: [u8; 17],
     challenge: Vec<u8>,
 }
 
 impl Chap {
     /// From CHAP-Password's value of 17 bytes and the challenge it answers.
     pub(crate) fn new(value: &[u8], challenge: Vec<u8>) -> Option<Self> {
-        let (identifier, response) = value.split_first()?;
         Some(Self {
-            identifier: *identifier,
-            response: response.try_into().ok()?,
+            value: value.try_into().ok()?,
             challenge,
         })
     }
 
     pub(super) fn forwarded(&self) -> Forwarded {
-        let mut password = vec![self.identifier];
-        password.extend_from_slice(&self.response);
         Forwarded::Chap {
-            password: Secret::new(password),
+            password: Secret::new(self.value.to_vec()),
             challenge: self.challenge.clone(),
         }
+    }
+
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
+        [b"chap", &self.challenge, &self.value]
     }
 }
 
 impl ResponseCheck for Chap {
     fn matches(&self, guess: &[u8]) -> bool {
+        let [identifier, response @ ..] = &self.value;
         let mut md5 = Md5::new();
-        md5.update([self.identifier]);
+        md5.update([*identifier]);
         md5.update(guess);
         md5.update(&self.challenge);
-        md5.finalize().ct_eq(&self.response).into()
+        md5.finalize().ct_eq(response).into()
     }
 }
 

@@ -89,11 +89,11 @@ pub(super) fn success(identifier: u8, text: &str) -> Avp {
     vendor_specific(MICROSOFT, SUCCESS2, &value)
 }
 
-/// Whether the value of a Vendor-Specific holds MS-CHAP2-Success.
-pub(crate) fn is_success(value: &[u8]) -> bool {
-    value
-        .strip_prefix(&MICROSOFT.to_be_bytes())
-        .is_some_and(|rest| sub_attributes(rest).any(|(typ, _)| typ == SUCCESS2))
+/// Whether the value of a Vendor-Specific holds the MS-CHAP2-Success of the response with this identifier.
+pub(crate) fn is_success(value: &[u8], identifier: u8) -> bool {
+    value.strip_prefix(&MICROSOFT.to_be_bytes()).is_some_and(|rest| {
+        sub_attributes(rest).any(|(typ, value)| typ == SUCCESS2 && value.first() == Some(&identifier))
+    })
 }
 
 /// The (type, value) pairs inside a Vendor-Specific, after the vendor's number.

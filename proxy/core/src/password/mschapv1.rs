@@ -9,6 +9,8 @@ pub(crate) struct MsChapV1 {
     /// The NT response. The LAN Manager one beside it is not looked at: RFC 2433 section 6 lets a server refuse it,
     /// and a client that sends no other has zeros here, which nothing matches.
     response: [u8; 24],
+    /// MS-CHAP-Response as it came.
+    whole: [u8; mschap::RESPONSE_LENGTH],
 }
 
 impl MsChapV1 {
@@ -19,7 +21,12 @@ impl MsChapV1 {
             identifier: *identifier,
             challenge: challenge.try_into().ok()?,
             response: *rest.last_chunk()?,
+            whole: *response,
         })
+    }
+
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
+        [b"mschapv1", &self.challenge, &self.whole]
     }
 
     /// Whether the text of this NtPasswordHash was typed.

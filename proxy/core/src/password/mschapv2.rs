@@ -9,6 +9,9 @@ use crate::factor::ResponseCheck;
 pub(crate) struct MsChapV2 {
     pub(crate) identifier: u8,
     response: [u8; 24],
+    challenge: [u8; 16],
+    /// MS-CHAP2-Response as it came.
+    whole: [u8; mschap::RESPONSE_LENGTH],
     /// ChallengeHash with the name as it was sent, and with what follows its backslash, if it has one. RFC 2759
     /// section 4 wants the name without the domain; some clients hash it as they send it.
     hashes: Vec<[u8; 8]>,
@@ -30,12 +33,18 @@ impl MsChapV2 {
         Some(Self {
             identifier: *identifier,
             response: *rest.last_chunk()?,
+            challenge: *challenge,
+            whole: *response,
             hashes: bare
                 .into_iter()
                 .chain([user])
                 .map(|name| challenge_hash(peer, challenge, name))
                 .collect(),
         })
+    }
+
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
+        [b"mschapv2", &self.challenge, &self.whole]
     }
 
     /// Whether the text of this NtPasswordHash was typed.

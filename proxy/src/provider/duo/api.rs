@@ -16,7 +16,7 @@ use crate::metrics::ProviderMetrics;
 use crate::provider::fault::{Fault, FaultClass, Step};
 use crate::provider::http::{Answer, Transport};
 
-/// The first wait after a 429 without Retry-After; it doubles.
+/// The first wait after a 429, unless Retry-After says more; it doubles.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 
 /// One application at Duo.
@@ -166,8 +166,9 @@ impl Api {
             "allow" => Ok(Preauth::Allow(answer.status_msg)),
             "deny" => Ok(Preauth::Deny(answer.status_msg)),
             "enroll" => Ok(Preauth::Enroll(answer.status_msg)),
+            // Duo is there and has said something: no absence that `fail_mode = "safe"` may open for.
             _ => Err(Fault::after_sending(
-                FaultClass::Malformed,
+                FaultClass::ClientError,
                 "preauth has an unknown result",
             )),
         }
@@ -237,7 +238,8 @@ impl Api {
                     self.clock_offset.store(difference, Ordering::Relaxed);
                 }
                 FaultClass::Throttled => {
-                    let wait = fault.retry_after.unwrap_or_else(|| jittered(back_off));
+                    // A Retry-After of 0 is no leave to ask without a pause.
+                    let wait = fault.retry_after.unwrap_or_default().max(jittered(back_off));
                     if wait >= left {
                         return Err(fault);
                     }

@@ -24,6 +24,8 @@ use sign::Parameters;
 const PREAUTH_TIMEOUT: Duration = Duration::from_secs(8);
 /// Between two questions after a failed one, while a push is on somebody's phone.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
+/// An answer that a transaction still waits takes this long: Duo holds it back until something changes.
+const WAITING_AT_LEAST: Duration = Duration::from_secs(1);
 /// Refusals in a row that end the following of a push.
 const STATUS_REFUSALS: u32 = 3;
 /// Duo takes less than 20,000 bytes.
@@ -81,7 +83,7 @@ impl Duo {
 
     /// What a push needs while it waits for its owner is little; everything before it is boxed, and gone by then.
     async fn login(&self, request: FactorRequest, asking: Asking) -> Verdict {
-        let deadline = Instant::now() + request.budget;
+        let deadline = Instant::now() + request.of_use;
         if let Credential::Follow(handle) = &request.credential {
             return match parse_handle(handle.as_str()) {
                 Some((factor, txid)) => self.follow(factor, txid, deadline).await,
@@ -101,7 +103,7 @@ impl Duo {
         if let Some(address) = &address {
             parameters.insert("ipaddr", address);
         }
-        let preauth_deadline = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.budget / 2));
+        let preauth_deadline = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.answer_within / 2));
         let verdict = match self.api.preauth(&parameters, preauth_deadline).await {
             Ok(Preauth::Auth(devices)) => {
                 match choose(&request.credential, &devices, &self.factors, request.may_push) {
@@ -177,9 +179,14 @@ impl Duo {
     async fn follow(&self, factor: Factor, txid: &str, deadline: Instant) -> Verdict {
         let mut refusals = 0;
         loop {
+            let asked = Instant::now();
             let fault = match self.api.status(txid, deadline).await {
                 Ok(outcome) if outcome.result == "waiting" => {
                     refusals = 0;
+                    // Whatever answers at once must not make this a loop without a pause.
+                    if asked.elapsed() < WAITING_AT_LEAST {
+                        tokio::time::sleep(WAITING_AT_LEAST).await;
+                    }
                     continue;
                 }
                 Ok(outcome) => return self.end(factor, &outcome),

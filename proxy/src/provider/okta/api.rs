@@ -228,7 +228,8 @@ impl Api {
             };
             match fault.class {
                 FaultClass::Throttled => {
-                    let wait = fault.retry_after.unwrap_or(back_off);
+                    // A Retry-After of 0 is no leave to ask without a pause.
+                    let wait = fault.retry_after.unwrap_or_default().max(back_off);
                     if wait >= deadline.saturating_duration_since(Instant::now()) {
                         return Err(problem);
                     }

@@ -12,6 +12,7 @@ use self::api::{Api, Problem};
 use self::choose::{Choice, choose};
 use self::jwt::AppKey;
 use self::meaning::Meaning;
+use self::push::Ends;
 use self::sent::Sent;
 use self::token::{App, Credentials};
 use super::fault::{self, Fault, FaultClass, Step};
@@ -31,6 +32,9 @@ mod token;
 
 /// How long the first step may take at most: with `failMode: safe` the login must still be answered after it.
 const PREAUTH_TIMEOUT: Duration = Duration::from_secs(8);
+/// What the user is told whose name or passcode is wrong: not which, or names could be tried.
+const WRONG: &str = "The name or the passcode is wrong.";
+
 /// What every call goes through.
 struct Link {
     host: ApiHost,
@@ -87,11 +91,16 @@ impl Okta {
     }
 
     async fn login(&self, request: FactorRequest, asking: Asking) -> Verdict {
-        let deadline = Instant::now() + request.budget;
+        let begun = Instant::now();
+        let deadline = begun + request.of_use;
+        let ends = Ends {
+            answer: begun + request.answer_within,
+            of_use: deadline,
+        };
         if let Credential::Follow(handle) = &request.credential {
-            return self.follow_handle(handle.as_str(), &asking, deadline).await;
+            return self.follow_handle(handle.as_str(), &asking, ends).await;
         }
-        let first = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.budget / 2));
+        let first = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.answer_within / 2));
         let (id, enrolled) = match self.look_up(&request.user, first).await {
             Ok(found) => found,
             Err(verdict) => return verdict,
@@ -117,7 +126,7 @@ impl Okta {
             Choice::Push(push) => {
                 // Counted before it is sent: when the answer is lost, the phone may show it all the same.
                 asking.pushed();
-                self.push(&id, &push, &asking, deadline).await
+                self.push(&id, &push, &asking, ends).await
             }
             Choice::Sms(one) | Choice::Call(one) => {
                 asking.pushed();
@@ -188,11 +197,7 @@ impl Okta {
             }
         }
         if wrong {
-            refused(
-                Some(factor),
-                RefusalReason::WrongPasscode,
-                "The passcode is wrong.",
-            )
+            refused(Some(factor), RefusalReason::WrongPasscode, WRONG)
         } else {
             let message = "None of your factors at Okta takes a code now. Type push instead.";
             refused(Some(factor), RefusalReason::FactorUnavailable, message)
@@ -287,8 +292,7 @@ fn replayed() -> Verdict {
 }
 
 fn unknown() -> Verdict {
-    let message = "You are not known to Okta. Ask your administrator.";
-    refused(None, RefusalReason::UnknownUser, message)
+    refused(None, RefusalReason::UnknownUser, WRONG)
 }
 
 /// A user's login name at Okta; `None` for what Okta's API takes for something else: `me` is whoever owns the token,

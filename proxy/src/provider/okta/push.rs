@@ -19,6 +19,29 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// Refusals in a row that end the following of a push.
 const STATUS_REFUSALS: u32 = 3;
 
+/// So long before an end is asked once more, however long the pause would be.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// When a login ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    /// Its client has its answer.
+    pub(super) answer: Instant,
+    /// An approval is of no use any more.
+    pub(super) of_use: Instant,
+}
+
+impl Ends {
+    /// A pause that is not slept through the last moment at which an approval can still be told.
+    fn clamp(self, pause: Duration, now: Instant) -> Duration {
+        [self.answer, self.of_use]
+            .into_iter()
+            .filter_map(|end| end.checked_duration_since(now)?.checked_sub(LAST_LOOK))
+            .filter(|left| !left.is_zero())
+            .fold(pause, Duration::min)
+    }
+}
+
 /// A push on somebody's phone. Dropped before its end, it is taken back: the login was given up, and an approval would
 /// be of use to nobody. Unless another proxy follows it.
 struct Pushed {
@@ -46,8 +69,8 @@ impl Drop for Pushed {
 }
 
 impl Okta {
-    pub(super) async fn push(&self, id: &str, push: &str, asking: &Asking, deadline: Instant) -> Verdict {
-        let (transaction, limit) = match self.api.verify(id, push, None, deadline).await {
+    pub(super) async fn push(&self, id: &str, push: &str, asking: &Asking, ends: Ends) -> Verdict {
+        let (transaction, limit) = match self.api.verify(id, push, None, ends.of_use).await {
             Ok(started) => started,
             Err(problem) => return self.failed(Step::Auth, Some(Factor::Push), problem),
         };
@@ -69,12 +92,12 @@ impl Okta {
             return self.failed(Step::Auth, Some(Factor::Push), Problem::Fault(fault));
         };
         asking.announce(handle(&poll, pushed.cancel.as_ref()));
-        self.follow(&poll, pushed, limit, deadline).await
+        self.follow(&poll, pushed, limit, ends).await
     }
 
     /// Follows a push that another proxy has started. Its links are checked here as they were there: they are called
     /// with the organisation's token.
-    pub(super) async fn follow_handle(&self, handle: &str, asking: &Asking, deadline: Instant) -> Verdict {
+    pub(super) async fn follow_handle(&self, handle: &str, asking: &Asking, ends: Ends) -> Verdict {
         let (poll, cancel) = handle.split_once(' ').unwrap_or((handle, ""));
         let Some(poll) = self.api.own_link(poll) else {
             return strange_handle();
@@ -84,16 +107,18 @@ impl Okta {
             cancel: self.api.own_link(cancel),
             released: asking.released(),
         };
-        self.follow(&poll, pushed, Limit::default(), deadline).await
+        self.follow(&poll, pushed, Limit::default(), ends).await
     }
 
     /// Follows a push to its end. A call that fails is made again while there is time: the push is on a phone, and its
     /// owner is about to answer it.
-    async fn follow(&self, poll: &Url, pushed: Pushed, mut limit: Limit, deadline: Instant) -> Verdict {
+    async fn follow(&self, poll: &Url, pushed: Pushed, mut limit: Limit, ends: Ends) -> Verdict {
         let begun = Instant::now();
         let mut refusals = 0;
         let mut pause = limit.pause(Duration::ZERO);
+        let deadline = ends.of_use;
         loop {
+            pause = ends.clamp(pause, Instant::now());
             if pause >= deadline.saturating_duration_since(Instant::now()) {
                 return timed_out();
             }
@@ -175,4 +200,35 @@ fn timed_out() -> Verdict {
         RefusalReason::TimedOut,
         "Nobody answered in time.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_pause_ends_shortly_before_the_client_is_answered_and_before_nobody_wants_the_answer() {
+        let second = Duration::from_secs(1);
+        let begun = Instant::now();
+        let ends = Ends {
+            answer: begun + second * 40,
+            of_use: begun + second * 70,
+        };
+        for (at, pause, clamped) in [
+            (0, 2, 2),
+            (0, 120, 39),
+            (30, 60, 9),
+            (39, 60, 30),
+            (40, 60, 29),
+            (50, 10, 10),
+            (69, 60, 60),
+            (80, 60, 60),
+        ] {
+            assert_eq!(
+                ends.clamp(second * pause, begun + second * at),
+                second * clamped,
+                "{at} s"
+            );
+        }
+    }
 }

@@ -53,8 +53,8 @@ impl Limit {
         };
         match (remaining.saturating_mul(20), limit) {
             (left, limit) if left < limit => self.wait().unwrap_or(pause * 8).max(pause),
-            (left, limit) if left < limit * 5 => pause * 4,
-            (left, limit) if left < limit * 10 => pause * 2,
+            (left, limit) if left < limit.saturating_mul(5) => pause * 4,
+            (left, limit) if left < limit.saturating_mul(10) => pause * 2,
             _ => pause,
         }
     }
@@ -123,5 +123,23 @@ mod tests {
             ("x-rate-limit-reset", "1700000040"),
         ]);
         assert_eq!(spent.pause(new), Duration::from_secs(41));
+    }
+
+    #[test]
+    fn no_number_in_a_header_makes_it_panic() {
+        let most = "18446744073709551615";
+        for name in [
+            "x-rate-limit-limit",
+            "x-rate-limit-remaining",
+            "x-rate-limit-reset",
+            "retry-after",
+        ] {
+            let told = limit(&[
+                ("x-rate-limit-limit", most),
+                ("x-rate-limit-remaining", "18446744073709551614"),
+                (name, most),
+            ]);
+            assert!(told.pause(Duration::ZERO) >= FIRST_PAUSE);
+        }
     }
 }

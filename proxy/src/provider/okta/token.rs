@@ -250,7 +250,8 @@ fn understand(answer: &Answer, fetching: &mut Fetching) -> Result<Round, Fault> 
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| {
             Fault::after_sending(FaultClass::Malformed, "the token endpoint's answer is no token")
         })?;
-        let life = Duration::from_secs(granted.expires_in);
+        // A day is longer than any token of Okta's lives, and nothing overflows by it.
+        let life = Duration::from_secs(granted.expires_in.min(86_400));
         return Ok(Round::Granted(Token {
             value: Secret::new(granted.access_token.into_bytes()),
             proof: fetching.proof.clone(),

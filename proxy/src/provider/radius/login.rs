@@ -25,6 +25,15 @@ pub(super) struct Patience {
     pub(super) tries: u32,
 }
 
+/// When a login ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    /// Its client has its answer: every server must have had its turn by then.
+    pub(super) answer: Instant,
+    /// An approval is of no use any more.
+    pub(super) of_use: Instant,
+}
+
 /// A server that was asked. While this lives, its answer is listened to.
 struct Asked {
     server: Arc<Server>,
@@ -46,12 +55,12 @@ enum End {
 /// is as good as any.
 ///
 /// # Errors
-/// No valid answer before `deadline`: the most telling of what went wrong.
+/// No valid answer while one is of use: the most telling of what went wrong.
 pub(super) async fn ask(
     servers: &[Arc<Server>],
     question: &Question,
     patience: Patience,
-    deadline: Instant,
+    ends: Ends,
 ) -> Result<(Arc<Server>, Answer), Fault> {
     let (to, mut heard) = mpsc::channel(UNREAD);
     let order = order(servers);
@@ -59,8 +68,8 @@ pub(super) async fn ask(
     let mut worst: Option<Fault> = None;
     let count = u32::try_from(order.len()).unwrap_or(u32::MAX);
     for (done, (server, tries)) in (0..).zip(order) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Each server that is still to come gets as much of the budget as this one.
+        let left = ends.answer.saturating_duration_since(Instant::now());
+        // Each server that is still to come gets as much of the client's patience as this one.
         let until = Instant::now() + left / count.saturating_sub(done).max(1);
         let begun = Instant::now();
         let schedule = Schedule::new(patience.timeout, tries.unwrap_or(patience.tries));
@@ -84,7 +93,7 @@ pub(super) async fn ask(
         .iter()
         .any(|one| one.server.peer.is_up() && one.flaw.is_none())
     {
-        match tokio::time::timeout_at(deadline.into(), heard.recv()).await {
+        match tokio::time::timeout_at(ends.of_use.into(), heard.recv()).await {
             Ok(Some(Heard {
                 tag,
                 what: Ok(answer),

@@ -10,13 +10,14 @@ use std::time::Instant;
 use proxy_config::FailMode;
 use proxy_core::dictionary::{self, Attribute};
 use proxy_core::factor::{
-    Approval, Basis, Credential, Factor, FactorRequest, Forwarded, Refusal, RefusalReason, UserName, Verdict,
+    Approval, Basis, Continues, Credential, Factor, FactorRequest, Forwarded, Refusal, RefusalReason,
+    UserName, Verdict,
 };
 use radius::core::rfc2865;
 
 use self::answer::{Answer as Reply, AnswerCode, success};
 use self::challenge::{Challenge, Challenges};
-use self::login::Patience;
+use self::login::{Ends, Patience};
 use self::packet::Question;
 use self::server::{Pace, Place, Server};
 use super::fault::{self, Fault, FaultClass, Step};
@@ -148,7 +149,10 @@ impl Upstream {
         self.servers.iter().for_each(Server::watch);
         let is_pap = matches!(password, Forwarded::Pap(_));
         let is_ms_chap = matches!(password, Forwarded::MsChap(_));
-        let challenge = is_pap
+        // A client that has challenges of its own says by its State which login answers one; for the others it is the
+        // next one.
+        let answers = is_pap && request.continues != Continues::Nothing;
+        let challenge = answers
             .then(|| self.challenges.take(&request.user, request.source, begun))
             .flatten();
         let (servers, state) = match challenge {
@@ -162,7 +166,11 @@ impl Upstream {
             client: request.client.as_str().to_owned(),
             state,
         };
-        match login::ask(&servers, &question, self.patience, begun + request.budget).await {
+        let ends = Ends {
+            answer: begun + request.answer_within,
+            of_use: begun + request.of_use,
+        };
+        match login::ask(&servers, &question, self.patience, ends).await {
             Ok((server, reply)) => {
                 let asker = Asker {
                     user: request.user,

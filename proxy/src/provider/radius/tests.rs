@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use proxy_config::{CaseRule, Secret, SharedSecret, UserNameRule};
-use proxy_core::factor::{LoginId, UserName};
+use proxy_core::factor::{Continues, LoginId, UserName};
 
 use super::health::Intervals;
 use super::stub::{Reply, SECRET, Seen, Stub, accept};
@@ -84,7 +84,10 @@ fn request(credential: Credential) -> FactorRequest {
         client: crate::testing::client_name(),
         source: IpAddr::from([192, 0, 2, 1]),
         user_address: None,
-        budget: Duration::from_secs(60),
+        answer_within: Duration::from_secs(60),
+        of_use: Duration::from_secs(60),
+        proved: true,
+        continues: Continues::Untold,
         may_push: true,
         attributes: vec![(31, b"203.0.113.9".to_vec())],
     }
@@ -182,7 +185,7 @@ async fn where_nothing_listens_the_next_server_is_asked_at_once() {
     setting.config.servers[0].port = free.port();
     let provider = setting.build();
     let mut long = request(pap("x"));
-    long.budget = Duration::from_secs(3600);
+    (long.answer_within, long.of_use) = (Duration::from_secs(3600), Duration::from_secs(3600));
     approved(ask(&provider, long).await);
     assert!(!provider.servers[0].peer.is_up());
 }
@@ -212,6 +215,19 @@ async fn when_every_server_is_silent_the_login_ends_before_its_budget() {
     silent.answers(always);
     approved(login(&provider, "x").await);
     assert!(provider.servers[0].peer.is_up());
+}
+
+#[tokio::test]
+async fn two_silent_servers_share_what_the_client_waits_and_not_what_a_late_approval_is_of_use() {
+    let (silent, stub) = (Stub::start(never).await, Stub::start(always).await);
+    let mut setting = Setting::new(&[&silent, &stub]);
+    setting.config.timeout = Duration::from_secs(3600);
+    let provider = setting.build();
+    let mut request = request(pap("x"));
+    (request.answer_within, request.of_use) = (Duration::from_millis(400), Duration::from_secs(7200));
+    // By the longer one the second server would have its turn after an hour.
+    approved(ask(&provider, request).await);
+    assert_eq!((silent.seen().len(), stub.seen().len()), (1, 1));
 }
 
 #[tokio::test]
@@ -263,7 +279,7 @@ async fn a_server_that_stops_to_answer_status_server_is_left_at_once_and_used_ag
     first.answers(never);
     first.answers_status(never);
     let mut long = request(pap("x"));
-    long.budget = Duration::from_secs(3600);
+    (long.answer_within, long.of_use) = (Duration::from_secs(3600), Duration::from_secs(3600));
     // Not after 600 s, the time of one try.
     approved(ask(&provider, long).await);
     assert!(!provider.servers[0].peer.is_up());
@@ -373,6 +389,24 @@ async fn a_challenge_is_answered_by_the_next_login_of_the_user_at_the_same_serve
     assert_eq!(second.seen().len(), 0);
     // It was used up.
     assert_eq!(reason(login(&provider, "123456").await), RefusalReason::CodesSent);
+}
+
+#[tokio::test]
+async fn a_client_with_challenges_answers_one_only_by_its_state() {
+    let stub = Stub::start(|seen, _| match seen.value(24) {
+        Some(_) => accept(),
+        None => Reply::Answer(11, vec![24, 5, 1, 2, 3]),
+    })
+    .await;
+    let provider = Setting::new(&[&stub]).build();
+    let by = |continues| {
+        let mut request = request(pap("x"));
+        request.continues = continues;
+        ask(&provider, request)
+    };
+    assert_eq!(reason(by(Continues::Nothing).await), RefusalReason::CodesSent);
+    assert_eq!(reason(by(Continues::Nothing).await), RefusalReason::CodesSent);
+    approved(by(Continues::State).await);
 }
 
 #[tokio::test]

@@ -149,7 +149,8 @@ impl Used {
 }
 
 /// Wrong codes: each after the fifth makes the next try wait, 1 to 30 seconds. Nobody is locked out: waiting is all it
-/// takes, and a try that comes too early prolongs nothing.
+/// takes, and a try that comes too early prolongs nothing. Requests that proved a shared secret and those that did not
+/// are counted apart: whoever can only send packets slows down nobody who knows the secret.
 #[derive(Default)]
 pub struct Failures {
     inner: Mutex<Failing>,
@@ -181,21 +182,21 @@ impl Failure {
 impl Failures {
     /// How many seconds a user still has to wait before a code is looked at.
     #[must_use]
-    pub fn wait(&self, user: &str, now: u64) -> u64 {
+    pub fn wait(&self, user: &str, proved: bool, now: u64) -> u64 {
         let failing = self.lock();
         if failing.by_user.is_empty() {
             return 0;
         }
         failing
             .by_user
-            .get(&failing.key.hash_one(user))
+            .get(&failing.key.hash_one((user, proved)))
             .map_or(0, |failure| failure.next_try().saturating_sub(now).min(MAX_WAIT))
     }
 
     /// A wrong code at `now`, in seconds since the epoch.
-    pub fn wrong(&self, user: &str, now: u64) {
+    pub fn wrong(&self, user: &str, proved: bool, now: u64) {
         let mut failing = self.lock();
-        let hash = failing.key.hash_one(user);
+        let hash = failing.key.hash_one((user, proved));
         if failing.by_user.len() >= MAX_FAILING && !failing.by_user.contains_key(&hash) {
             failing
                 .by_user
@@ -216,10 +217,10 @@ impl Failures {
     }
 
     /// A right code.
-    pub fn right(&self, user: &str) {
+    pub fn right(&self, user: &str, proved: bool) {
         let mut failing = self.lock();
         if !failing.by_user.is_empty() {
-            let hash = failing.key.hash_one(user);
+            let hash = failing.key.hash_one((user, proved));
             failing.by_user.remove(&hash);
         }
     }
@@ -287,18 +288,30 @@ mod tests {
     fn wrong_codes_slow_down_and_never_lock_out() {
         let failures = Failures::default();
         for _ in 0..5 {
-            failures.wrong("jane", 1000);
+            failures.wrong("jane", true, 1000);
         }
-        assert_eq!(failures.wait("jane", 1000), 0);
-        failures.wrong("jane", 1000);
-        assert_eq!(failures.wait("jane", 1000), 1);
+        assert_eq!(failures.wait("jane", true, 1000), 0);
+        failures.wrong("jane", true, 1000);
+        assert_eq!(failures.wait("jane", true, 1000), 1);
         for _ in 0..100 {
-            failures.wrong("jane", 1000);
+            failures.wrong("jane", true, 1000);
         }
-        assert_eq!(failures.wait("jane", 1000), 30);
-        assert_eq!(failures.wait("jane", 1030), 0);
-        assert_eq!(failures.wait("joe", 1000), 0);
-        failures.right("jane");
-        assert_eq!(failures.wait("jane", 1000), 0);
+        assert_eq!(failures.wait("jane", true, 1000), 30);
+        assert_eq!(failures.wait("jane", true, 1030), 0);
+        assert_eq!(failures.wait("joe", true, 1000), 0);
+        failures.right("jane", true);
+        assert_eq!(failures.wait("jane", true, 1000), 0);
+    }
+
+    #[test]
+    fn wrong_codes_without_a_proof_slow_down_nobody_who_has_one() {
+        let failures = Failures::default();
+        for _ in 0..10 {
+            failures.wrong("jane", false, 1000);
+        }
+        assert!(failures.wait("jane", false, 1000) > 0);
+        assert_eq!(failures.wait("jane", true, 1000), 0);
+        failures.right("jane", true);
+        assert!(failures.wait("jane", false, 1000) > 0);
     }
 }

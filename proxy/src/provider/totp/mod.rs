@@ -29,6 +29,9 @@ pub use scratch::ScratchCode;
 pub use seeds::{Seed, Seeds};
 pub use uri::{KeyUri, UriProblem};
 
+/// What the user is told whose name has no seed, or two, or whose code is wrong: not which, or names could be tried.
+const WRONG: &str = "The name or the code is wrong.";
+
 /// The provider of `[provider.totp]`.
 pub struct Totp {
     seeds: Seeds,
@@ -174,17 +177,16 @@ impl Totp {
                 // The same work as for a wrong code, so that the time does not tell who has a seed.
                 let key = self.used.key(user, &self.nobody);
                 let _ = self.find(key, &self.nobody, now, &is_typed);
-                let _ = self.failures.wait(user, now);
-                return Looked::Decided(match other {
-                    Some(_) => refuse(
-                        RefusalReason::NotEnrolled,
-                        "Two authenticators are set up for you. Ask your administrator.",
-                    ),
-                    None => refuse(RefusalReason::UnknownUser, "No authenticator is set up for you."),
-                });
+                let _ = self.failures.wait(user, request.proved, now);
+                // The user is told no more than that it was wrong; the record has the reason.
+                let reason = match other {
+                    Some(_) => RefusalReason::NotEnrolled,
+                    None => RefusalReason::UnknownUser,
+                };
+                return Looked::Decided(refuse(reason, WRONG));
             }
         };
-        let wait = self.failures.wait(user, now);
+        let wait = self.failures.wait(user, request.proved, now);
         if wait > 0 {
             return Looked::Decided(refuse(
                 RefusalReason::Throttled,
@@ -194,7 +196,7 @@ impl Totp {
         let key = self.used.key(user, seed);
         match self.find(key, seed, now, &is_typed) {
             Some((step, code)) if self.used.take(key, seed, step, now, self.skew) => {
-                self.failures.right(user);
+                self.failures.right(user, request.proved);
                 return Looked::Right(Right {
                     text: Secret::new(code.as_bytes().to_vec()),
                     claim: self.claim_of(|key| Claim {
@@ -211,7 +213,7 @@ impl Totp {
         }
         match seed.scratch.iter().find(|code| is_typed(code.expose())) {
             Some(code) => {
-                self.failures.right(user);
+                self.failures.right(user, request.proved);
                 Looked::Right(Right {
                     text: code.clone(),
                     // Of the code alone: it stays used when the seed or the list changes.
@@ -224,11 +226,8 @@ impl Totp {
                 })
             }
             None => {
-                self.failures.wrong(user, now);
-                Looked::Decided(refuse(
-                    wrong.unwrap_or(RefusalReason::WrongPasscode),
-                    "The code is wrong.",
-                ))
+                self.failures.wrong(user, request.proved, now);
+                Looked::Decided(refuse(wrong.unwrap_or(RefusalReason::WrongPasscode), WRONG))
             }
         }
     }
@@ -321,7 +320,7 @@ impl Provider for Totp {
         let Some(claim) = claim else {
             return Answer::Now(approve(text, basis));
         };
-        let limit = store::LIMIT.min(request.budget / 2);
+        let limit = store::LIMIT.min(request.answer_within / 2);
         Answer::Later(Box::pin(async move {
             self.claim(claim, text, basis, now, limit).await
         }))

@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use proxy_config::{CaseRule, SeedFile};
-use proxy_core::factor::{Keyword, KeywordFactor, LoginId, Refusal, UserName};
+use proxy_core::factor::{Continues, Keyword, KeywordFactor, LoginId, Refusal, UserName};
 
 use super::*;
 use crate::metrics::ProviderMetrics;
@@ -41,7 +41,10 @@ fn request(user: &str, credential: Credential) -> FactorRequest {
         client: crate::testing::client_name(),
         source: IpAddr::V4(Ipv4Addr::LOCALHOST),
         user_address: None,
-        budget: Duration::from_secs(20),
+        answer_within: Duration::from_secs(20),
+        of_use: Duration::from_secs(20),
+        proved: true,
+        continues: Continues::Untold,
         may_push: true,
         attributes: Vec::new(),
     }
@@ -145,9 +148,19 @@ fn who_has_no_seed_or_two_is_refused_by_name() {
         "otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret={SEED}"
     ));
     let code = code_at(NOW);
-    let reason = |user: &str| refusal(totp.verdict(&request(user, typed(&code)), NOW)).reason;
-    assert_eq!(reason("joe"), RefusalReason::UnknownUser);
-    assert_eq!(reason("jane"), RefusalReason::NotEnrolled);
+    let refused = |user: &str| refusal(totp.verdict(&request(user, typed(&code)), NOW));
+    assert_eq!(refused("joe").reason, RefusalReason::UnknownUser);
+    assert_eq!(refused("jane").reason, RefusalReason::NotEnrolled);
+}
+
+#[test]
+fn what_the_user_is_told_does_not_say_who_has_a_seed() {
+    let totp = totp(&format!(
+        "otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret={SEED}\notpauth://totp/ann?secret={SEED}"
+    ));
+    let told = |user: &str| refusal(totp.verdict(&request(user, typed(b"000000")), NOW)).message;
+    assert_eq!(told("joe"), told("ann"));
+    assert_eq!(told("jane"), told("ann"));
 }
 
 #[test]

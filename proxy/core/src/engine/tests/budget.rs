@@ -12,7 +12,8 @@ fn a_login_is_answered_before_its_client_gives_up() {
     let request = pap(1, "jane", "123456");
     let ask = world.asked(&request);
     // timeout × (retries + 1), half a second less.
-    assert_eq!(ask.budget.as_millis(), 39_500);
+    assert_eq!(ask.answer_within.as_millis(), 39_500);
+    assert_eq!(ask.of_use, ask.answer_within);
     let deadline = world.engine.next_deadline().unwrap();
     assert_eq!(deadline, testing::at(39_500).monotonic);
     world.out.clear();
@@ -35,7 +36,10 @@ fn a_login_is_answered_before_its_client_gives_up() {
 fn a_push_is_followed_a_while_longer_and_then_cancelled() {
     let mut world = World::new(config(""));
     let ask = world.asked(&pap(1, "jane", "push"));
-    assert_eq!(ask.budget.as_millis(), 69_500);
+    assert_eq!(
+        (ask.answer_within.as_millis(), ask.of_use.as_millis()),
+        (39_500, 69_500)
+    );
     for (now, cancels) in [(39_500, 0), (69_499, 0), (69_500, 1)] {
         world.out.clear();
         world.now = now;

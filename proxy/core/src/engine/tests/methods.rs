@@ -2,6 +2,7 @@
 
 use super::world::{World, pap, word};
 use crate::factor::{Credential, Factor, FactorRequest, Forwarded, RefusalReason, Verdict};
+use crate::testing;
 use crate::testing::client::Build;
 use crate::testing::{SECRET, TOTP, approval, config, config_with, refusal};
 
@@ -96,6 +97,31 @@ fn mschapv2_with_a_keyword_is_accepted_by_a_push() {
 }
 
 #[test]
+fn a_success_that_is_for_another_response_accepts_nothing() {
+    let mut world = World::new(config(testing::UPSTREAM));
+    let request = access(1).mschapv2("jane", "pw");
+    let ask = world.asked(&request);
+    let mut approved = approval(Factor::Upstream);
+    approved.attributes = vec![(26, b"\0\0\x01\x37\x1a\x05\x06S=".to_vec())];
+    let answer = world.verdict(ask.login, Verdict::Approved(approved), &request);
+    assert_eq!((answer.code, world.reason()), (3, "nothing_matched"));
+}
+
+#[test]
+fn refusals_before_the_policy_have_the_methods_error_too() {
+    let limits = "[policy.limits]\nrequests_per_client_per_second = 1\n";
+    let mut world = World::new(config(&format!("{limits}{TOTP}")));
+    let bad_name = Build::access(1, 1, SECRET).mschapv2("", "123456");
+    let answer = world.answer(&bad_name);
+    assert_eq!((answer.code, world.reason()), (3, "bad_user_name"));
+    assert!(answer.microsoft(2).unwrap().1.starts_with("E=691"));
+    let beyond = access(2).mschapv2("jane", "123456");
+    let answer = world.answer(&beyond);
+    assert_eq!((answer.code, world.reason()), (3, "throttled"));
+    assert!(answer.microsoft(2).unwrap().1.starts_with("E=691"));
+}
+
+#[test]
 fn mschapv1_is_refused_with_its_error() {
     let mut world = World::new(config(TOTP));
     let request = access(1).mschapv1("123456");
@@ -157,9 +183,8 @@ fn proxy_state_always_comes_back_even_from_the_largest_request() {
 
 #[test]
 fn an_upstream_server_gets_the_password_as_it_came_and_the_attributes_that_are_named() {
-    let radius = "[provider.radius]\nforward_attributes = [\"NAS-Identifier\", \"Cisco-AVPair\"]\n\
-                  [[provider.radius.servers]]\naddress = \"192.0.2.250:1812\"\nsecret_file = \"secret\"\n";
-    let mut world = World::new(config(radius));
+    let forward = "[provider.radius]\nforward_attributes = [\"NAS-Identifier\", \"Cisco-AVPair\"]";
+    let mut world = World::new(config(&testing::UPSTREAM.replace("[provider.radius]", forward)));
     let avpair = b"\0\0\0\x09\x01\x05abc";
     let request = pap(1, "jane", "Winter2026!")
         .with(32, b"nas")
@@ -202,6 +227,9 @@ fn chap_without_a_signature_starts_no_push_unless_a_setting_says_so() {
         assert_eq!(world.reason(), "unproven");
         let mut allowed = World::new(config_with("", "unproven_push = true"));
         assert!(allowed.asked(&request).may_push);
+        let mut upstream = World::new(config(testing::UPSTREAM));
+        assert_eq!(upstream.answer(&request).code, 3);
+        assert_eq!(upstream.reason(), "unproven");
         let mut totp = World::new(config(TOTP));
         assert!(!totp.asked(&method(access(2), "123456").unsigned()).may_push);
     }

@@ -2,7 +2,7 @@
 
 use super::world::{HERE, World, pap, word};
 use crate::counters::{DropReason, Event};
-use crate::factor::{Factor, RefusalReason, Verdict};
+use crate::factor::{Continues, Factor, RefusalReason, Verdict};
 use crate::record::LoginResult;
 use crate::testing::client::Build;
 use crate::testing::{SECRET, TOTP, approval, config, config_with, refusal};
@@ -86,6 +86,21 @@ fn a_clients_limit_refuses_and_pushes_no_answer_out() {
 }
 
 #[test]
+fn beyond_its_limit_what_proves_nothing_is_dropped_and_a_directory_still_answered() {
+    let limits = "[policy.limits]\nrequests_per_client_per_second = 1\n";
+    for (client, answers) in [("", 0), ("directory = true", 1)] {
+        let mut world = World::new(config_with(&format!("{limits}{TOTP}"), client));
+        let request = |i: u8| Build::access(i, i, SECRET).user("jane").chap("123456").unsigned();
+        world.asked(&request(1));
+        assert_eq!(world.receive(HERE, &request(2).bytes()).len(), answers);
+        assert!(world.out.records.is_empty() && world.out.asks.is_empty());
+        assert_eq!(world.count(Event::ThrottledClient), 1);
+        let dropped = world.engine.counters().drops(DropReason::Throttled);
+        assert_eq!(dropped, 1 - answers as u64);
+    }
+}
+
+#[test]
 fn the_global_limit_refuses_what_cannot_wait() {
     let mut world = World::new(config("[policy.limits]\npending = 2\n"));
     world.asked(&pap(1, "jane", "push"));
@@ -144,6 +159,7 @@ fn sent_codes_are_asked_for_where_the_client_can_ask() {
     let mut world = World::new(config_with("", "challenge = true"));
     let request = pap(1, "jane", "sms");
     let ask = world.asked(&request);
+    assert_eq!(ask.continues, Continues::Nothing);
     let sent = Verdict::Refused(refusal(RefusalReason::CodesSent));
     let answer = world.verdict(ask.login, sent, &request);
     assert_eq!(answer.code, 11);
@@ -152,6 +168,7 @@ fn sent_codes_are_asked_for_where_the_client_can_ask() {
     let next = pap(2, "jane", "654321").with(24, &state);
     let ask = world.asked(&next);
     assert_eq!(word(&ask.credential), "654321");
+    assert_eq!(ask.continues, Continues::State);
     assert_eq!(world.answer(&pap(3, "jane", "654321").with(24, &state)).code, 3);
     assert_eq!(world.reason(), "stale_state");
 }
@@ -165,7 +182,8 @@ fn sent_codes_are_a_reject_where_it_cannot() {
         let sent = Verdict::Refused(refusal(RefusalReason::CodesSent));
         assert_eq!(world.verdict(ask.login, sent, &request).code, 3);
         // A State that nobody gave is passed over untouched.
-        world.asked(&pap(2, "jane", "123456").with(24, b"foreign"));
+        let ask = world.asked(&pap(2, "jane", "123456").with(24, b"foreign"));
+        assert_eq!(ask.continues, Continues::Untold);
     }
 }
 

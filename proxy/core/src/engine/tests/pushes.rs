@@ -4,7 +4,8 @@
 //! after that serves one further try, and is followed until 69.5 s. Each line is a time in seconds, what happens, and
 //! what comes of it:
 //!
-//! - `packet NAME USER TEXT [from ADDRESS] [as NAME]`: a new packet; `as` gives it the port and identifier of another
+//! - `packet NAME USER TEXT [from ADDRESS] [as NAME] [by METHOD] [unsigned]`: a new packet; `as` gives it the port and
+//!   identifier of another; without `by` it is PAP
 //! - `again NAME`: its retransmission
 //! - `approve N`, `deny N`, `pushed N`: what the provider says of its Nth question, counted from 0
 //! - `tick`: time passes
@@ -14,12 +15,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proxy_config::Config;
+
 use super::world::World;
 use crate::counters::Event;
 use crate::factor::{Factor, LoginId, RefusalReason, Verdict};
 use crate::record::{LoginResult, Reason};
 use crate::testing::client::{Answer, Build};
-use crate::testing::{SECRET, approval, config, refusal};
+use crate::testing::{SECRET, UPSTREAM, approval, config, config_with, refusal};
 
 const CASES: &[(&str, &str)] = &[
     (
@@ -202,6 +205,15 @@ const CASES: &[(&str, &str)] = &[
          7 approve 1 -> accept b",
     ),
     (
+        "the port and identifier of a replaced packet used again: its answer is resent, also when the login is over",
+        "0 packet a jane pw -> ask 0
+         20 packet b jane pw -> -
+         21 packet c jane guess as a -> reject c push_pending
+         22 again c -> resend c
+         25 approve 0 -> accept b
+         26 again c -> resend c",
+    ),
+    (
         "three tries in a row are one push",
         "0 packet a jane pw -> ask 0
          20 packet b jane pw -> -
@@ -213,10 +225,82 @@ const CASES: &[(&str, &str)] = &[
     ),
 ];
 
+/// The same where an upstream server decides about responses that nobody here can read.
+const UPSTREAM_CASES: &[(&str, &str)] = &[
+    (
+        "another response joins no login, the same one does",
+        "0 packet a jane pw by METHOD -> ask 0
+         20 packet b jane guess by METHOD -> reject b push_pending
+         21 packet c jane pw by METHOD -> -
+         25 approve 0 -> accept c",
+    ),
+    (
+        "a late approval serves the response that the server has seen, and no other",
+        "0 packet a jane pw by METHOD -> ask 0
+         39.5 tick -> reject a timed_out
+         45 approve 0 -> -
+         50 packet b jane guess by METHOD -> ask 1
+         51 deny 1 -> reject b denied
+         52 packet c jane pw by METHOD -> accept c",
+    ),
+    (
+        "a response that is typed as text is not that response",
+        "0 packet a jane pw by METHOD -> ask 0
+         20 packet b jane pw -> reject b push_pending
+         25 approve 0 -> accept a",
+    ),
+];
+
+/// Requests without a proof, from a client for which they may start a push.
+const UNPROVEN_CASES: &[(&str, &str)] = &[
+    (
+        "what proves nothing joins no login that was proved, also after its deadline, and takes no late approval of it",
+        "0 packet a jane push by METHOD -> ask 0
+         20 packet b jane push by METHOD unsigned -> reject b push_pending
+         39.5 tick -> reject a timed_out
+         42 packet c jane push by METHOD unsigned -> reject c push_pending
+         45 approve 0 -> -
+         50 packet d jane push by METHOD unsigned -> ask 1
+         51 deny 1 -> reject d denied
+         52 packet e jane push by METHOD -> accept e",
+    ),
+    (
+        "a login that a proved packet has joined is a proved one",
+        "0 packet a jane push by METHOD unsigned -> ask 0
+         20 packet b jane push by METHOD -> -
+         39.5 tick -> reject b timed_out
+         42 packet c jane push by METHOD unsigned -> reject c push_pending
+         45 approve 0 -> -
+         46 packet d jane push by METHOD -> accept d",
+    ),
+];
+
 #[test]
 fn every_order_of_packets_verdicts_and_time_has_its_answer() {
-    for (name, script) in CASES {
-        let mut table = Table::new();
+    play(CASES, "", || config(""));
+}
+
+#[test]
+fn an_accept_goes_only_to_the_response_that_an_upstream_server_was_asked_about() {
+    for method in ["chap", "mschapv1", "mschapv2"] {
+        play(UPSTREAM_CASES, method, || config(UPSTREAM));
+    }
+}
+
+#[test]
+fn a_proof_that_a_login_had_is_kept_to_its_end() {
+    for method in ["chap", "mschapv1", "mschapv2"] {
+        play(UNPROVEN_CASES, method, || {
+            config_with("", "unproven_push = true\nmessage_authenticator = \"never\"")
+        });
+    }
+}
+
+fn play(cases: &[(&str, &str)], method: &str, config: impl Fn() -> Config) {
+    for (name, script) in cases {
+        let name = format!("{name} {method}");
+        let script = script.replace("METHOD", method);
+        let mut table = Table::new(config());
         for line in script.lines() {
             let (step, expected) = line.trim().split_once(" -> ").unwrap();
             let outcome = table.step(step);
@@ -246,9 +330,9 @@ struct Packet {
 }
 
 impl Table {
-    fn new() -> Self {
+    fn new(config: Config) -> Self {
         Self {
-            world: World::new(config("")),
+            world: World::new(config),
             packets: BTreeMap::new(),
             asks: Vec::new(),
             accepts: 0,
@@ -269,7 +353,10 @@ impl Table {
             }
             ["approve", n] => {
                 self.approvals += 1;
-                self.verdict(n, Verdict::Approved(approval(Factor::Push)));
+                let mut approval = approval(Factor::Push);
+                // An upstream server's answer to MS-CHAPv2; of no use to anything else.
+                approval.attributes = vec![(26, b"\0\0\x01\x37\x1a\x05\x05S=".to_vec())];
+                self.verdict(n, Verdict::Approved(approval));
             }
             ["deny", n] => self.verdict(n, Verdict::Refused(refusal(RefusalReason::Denied))),
             ["pushed", n] => {
@@ -286,17 +373,30 @@ impl Table {
         let text = if text == "-empty-" { "" } else { text };
         let number = u8::try_from(self.packets.len()).unwrap() + 1;
         let (mut from, mut identifier) = (format!("192.0.2.1:{}", 40_000 + u16::from(number)), number);
-        match rest {
-            ["from", address] => from = format!("{address}:4000"),
-            ["as", other] => {
-                (from, identifier) = (self.packets[*other].from.clone(), self.packets[*other].identifier);
+        let (mut method, mut signed) = ("pap", true);
+        let mut rest = rest.iter();
+        while let Some(word) = rest.next() {
+            match *word {
+                "unsigned" => signed = false,
+                "from" => from = format!("{}:4000", rest.next().unwrap()),
+                "by" => method = rest.next().unwrap(),
+                "as" => {
+                    let other = &self.packets[*rest.next().unwrap()];
+                    (from, identifier) = (other.from.clone(), other.identifier);
+                }
+                _ => panic!("{word}"),
             }
-            _ => {}
         }
-        let bytes = Build::access(identifier, number, SECRET)
-            .user(user)
-            .pap(text)
-            .bytes();
+        let build = Build::access(identifier, number, SECRET).user(user);
+        let build = match method {
+            "pap" => build.pap(text),
+            "chap" => build.chap(text),
+            "mschapv1" => build.mschapv1(text),
+            "mschapv2" => build.mschapv2(user, text),
+            _ => panic!("{method}"),
+        };
+        let build = if signed { build } else { build.unsigned() };
+        let bytes = build.bytes();
         let packet = Packet {
             bytes,
             from,
@@ -372,7 +472,7 @@ impl Table {
 
 #[test]
 fn an_unsigned_packet_does_not_take_the_place_of_a_signed_one() {
-    let mut world = World::new(crate::testing::config_with("", "unproven_push = true"));
+    let mut world = World::new(config_with("", "unproven_push = true"));
     let signed = Build::access(1, 1, SECRET).user("jane").chap("push");
     let ask = world.asked(&signed);
     world.now = 20_000;

@@ -12,7 +12,7 @@ use crate::factor::{Credential, Factor, LoginId, RefusalReason, Verdict};
 use crate::outputs::{Outputs, SocketId};
 use crate::record::LoginResult;
 use crate::testing::client::Build;
-use crate::testing::{self, OLD_SECRET, SECRET, TOTP, approval, config_with, refusal, settings};
+use crate::testing::{self, OLD_SECRET, SECRET, TOTP, UPSTREAM, approval, config_with, refusal, settings};
 use crate::{Engine, Now};
 
 const PENDING: usize = 6;
@@ -60,9 +60,7 @@ fn a_config(setting: u8) -> Config {
     let provider = match setting % 3 {
         0 => "",
         1 => TOTP,
-        _ => {
-            "[provider.radius]\n[[provider.radius.servers]]\naddress = \"192.0.2.250:1812\"\nsecret_file = \"secret\"\n"
-        }
+        _ => UPSTREAM,
     };
     let client = [
         "",

@@ -182,7 +182,12 @@ fn eap_and_a_missing_password_are_refused_when_signed_and_dropped_when_not() {
     let nothing = Build::access(1, 1, SECRET)
         .user("jane")
         .with(79, b"\x02\x00\x00\x04");
-    assert_eq!(world.dropped(&nothing.clone().unsigned()), DropReason::NoPassword);
+    // RFC 3579 section 3.1; whatever else is in it.
+    for eap in [nothing.clone(), nothing.clone().pap("123456")] {
+        assert_eq!(world.dropped(&eap.unsigned()), DropReason::NoMessageAuthenticator);
+    }
+    let empty = Build::access(1, 1, SECRET).user("jane").unsigned();
+    assert_eq!(world.dropped(&empty), DropReason::NoPassword);
     assert_eq!(world.answer(&nothing).code, 3);
     assert_eq!(world.reason(), "no_password");
     let both = pap(2, "jane", "x").chap("x");
