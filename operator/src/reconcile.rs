@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use operator_core::access::{DirectoryAccess, access};
 use operator_core::aws::{AwsErrorClass, AwsFailure};
 use operator_core::input::{Input, WriteOutcome};
-use operator_core::plan::{DirectoryWrite, FinalizerChange, Plan, plan};
+use operator_core::plan::{DirectoryWrite, FRESH, FinalizerChange, Plan, plan};
 
 use crate::apply::{self, within};
 use crate::context::Context;
@@ -24,8 +24,6 @@ const WRITING: Duration = Duration::from_secs(10);
 const SPARE: Duration = Duration::from_secs(1);
 /// With less left of the lease than this, nothing that writes to AWS is begun.
 const ENOUGH: Duration = Duration::from_secs(5);
-/// A write is decided on a description that is no older than this: between two looks somebody else may have written.
-const FRESH: Duration = Duration::from_secs(5);
 /// The soonest and the latest next look.
 const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);

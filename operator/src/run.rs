@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use kube::Client;
 use operator_core::input::Settings as PlanSettings;
 use operator_core::names::ClusterName;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +48,7 @@ struct Shared {
 
 /// Runs the operator until it is told to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(settings.metrics_address)
+    let listener = crate::server::listen(settings.metrics_address)
         .await
         .with_context(|| format!("listening on {}", settings.metrics_address))?;
     let metrics = Metrics::new();

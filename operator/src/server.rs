@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use axum::Router;
@@ -25,8 +27,24 @@ pub(crate) struct Pages {
     pub(crate) cluster: std::sync::Arc<Cluster>,
 }
 
+/// Listens; on all of IPv4 where all addresses are meant and the kernel has no IPv6.
+pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) => match without_ipv6(address, &error) {
+            Some(address) => TcpListener::bind(address).await,
+            None => Err(error),
+        },
+    }
+}
+
+fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let all = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    (all && error.kind() != io::ErrorKind::AddrInUse).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+}
+
 /// Serves the pages for as long as it is polled.
-pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> io::Result<()> {
     axum::serve(listener, router(pages)).await
 }
 
@@ -64,4 +82,26 @@ async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     pages.metrics.resources.set(count(pages.cluster.proxies_seen()));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], pages.metrics.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_stands_in_for_ipv6_only_where_all_addresses_are_meant_and_the_port_is_free() {
+        let all: SocketAddr = "[::]:8080".parse().unwrap();
+        let none = io::Error::from(io::ErrorKind::Unsupported);
+        assert_eq!(without_ipv6(all, &none), Some("0.0.0.0:8080".parse().unwrap()));
+        assert_eq!(without_ipv6("[::1]:8080".parse().unwrap(), &none), None);
+        let taken = io::Error::from(io::ErrorKind::AddrInUse);
+        assert_eq!(without_ipv6(all, &taken), None);
+    }
+
+    #[tokio::test]
+    async fn what_listens_on_all_addresses_answers_to_ipv4() {
+        let listener = listen("[::]:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    }
 }

@@ -84,8 +84,8 @@ pub(crate) struct Settings {
     #[arg(long, env = "POD_NAME", value_parser = not_empty)]
     pub(crate) pod_name: Option<String>,
 
-    /// Where /healthz, /readyz and /metrics listen.
-    #[arg(long, env = "METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
+    /// Where /healthz, /readyz and /metrics listen. [::] takes IPv4 too, and is 0.0.0.0 where there is no IPv6.
+    #[arg(long, env = "METRICS_ADDRESS", default_value = "[::]:8080")]
     pub(crate) metrics_address: SocketAddr,
 
     /// How logs are written. RUST_LOG chooses what is written, such as info or radius_mfa_operator=debug.

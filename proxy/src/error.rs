@@ -65,6 +65,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A running program is to listen at another address.
+    #[error(
+        "server.listen or server.admin is another than the one that runs, and neither can change while logins come in: \
+         restart the program to have the whole configuration taken over"
+    )]
+    ListenElsewhere,
     /// A login record could not be opened for writing.
     #[error("records: {path}: {source}; the folder must exist and be writable by this user")]
     OpenRecords {

@@ -106,6 +106,24 @@ fn a_bad_configuration_is_told_and_the_old_one_runs_on() {
 }
 
 #[test]
+fn a_configuration_that_listens_elsewhere_is_not_said_to_run() {
+    let lab = Lab::totp();
+    let proxy = Proxy::start(&lab);
+    let (_, before) = proxy.get("/config-digest");
+    let elsewhere = config(TOTP).replacen("127.0.0.1:0", "127.0.0.1:1", 1);
+    assert_ne!(elsewhere, config(TOTP));
+    lab.write("config.toml", &elsewhere);
+    proxy.signal("HUP");
+    eventually("the failure is counted", || {
+        (proxy.metric("radius_proxy_config_reload_failures_total") >= 1.0).then_some(())
+    });
+    let (status, text) = proxy.get("/readyz");
+    assert!(status == 200 && text.contains("restart the program"), "{text}");
+    assert_eq!(proxy.get("/config-digest").1, before);
+    assert_eq!(proxy.login("jane", &code(0)), Answer::Accept);
+}
+
+#[test]
 fn a_rotated_file_of_records_is_opened_anew() {
     let lab = Lab::totp();
     let proxy = Proxy::start(&lab);

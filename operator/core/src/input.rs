@@ -168,7 +168,7 @@ pub struct PodState {
     pub containers_ready: bool,
     /// Whether it is terminal (`status.phase` Failed or Succeeded).
     pub ended: bool,
-    /// The deletionTimestamp.
+    /// When its deletion was asked for: the deletionTimestamp without the grace that Kubernetes adds to it.
     pub deleted: Option<Timestamp>,
     /// Whether its node is there and Ready; true when unknown.
     pub node_ready: bool,
@@ -369,7 +369,7 @@ pub struct Settings {
     pub removal_after: Duration,
     /// How long the previous shared secret is still accepted after AWS has the new one.
     pub rotation_grace: Duration,
-    /// How long a terminating pod on a lost node is waited for past its deletion time; `None` never forces.
+    /// How long a terminating pod on a lost node is waited for since its deletion; `None` never forces.
     pub force_delete_after: Option<Duration>,
 }
 
@@ -387,7 +387,7 @@ impl Settings {
             settle: Duration::from_secs(30),
             removal_after: Duration::from_secs(600),
             rotation_grace: Duration::from_secs(60),
-            force_delete_after: Some(Duration::from_secs(120)),
+            force_delete_after: Some(Duration::from_secs(60)),
         }
     }
 }

@@ -36,6 +36,8 @@ use crate::aws::AwsOperation;
 
 pub use build::plan;
 
+pub use crate::registration::decide::FRESH;
+
 /// What has to be done for one RadiusProxy.
 #[derive(Debug, Clone)]
 pub struct Plan {

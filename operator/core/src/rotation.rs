@@ -121,6 +121,7 @@ mod tests {
             secret_digest: secret_digest(&key, &secret(s)),
             settings: crate::api::RegisteredSettings::default(),
             time: time.clone(),
+            shown_time: None,
             completed_time: None,
         });
         let pending = pending.map(|s| PendingWrite {

@@ -1,13 +1,15 @@
 //! The calls themselves: each is paced, bounded in time, counted and classified.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use aws_sdk_directory::config::Config;
-use aws_sdk_directory::config::http::HttpRequest;
+use aws_sdk_directory::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_directory::config::retry::RetryConfig;
 use aws_sdk_directory::config::timeout::TimeoutConfig;
-use aws_sdk_directory::operation::RequestId as _;
+use aws_sdk_directory::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_directory::operation::RequestId;
 use aws_sdk_directory::types::{DirectoryDescription, DomainController, Tag};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use operator_core::plan::{DirectoryCall, RadiusSettings};
@@ -20,6 +22,9 @@ use crate::metrics::Metrics;
 /// Pages of one answer that are read: a directory has few of anything.
 const MOST_PAGES: usize = 50;
 
+/// The items of one page, and where the next one begins.
+type Page<T> = (Option<Vec<T>>, Option<String>);
+
 /// A session and the counters that its calls are counted in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calls<'a> {
@@ -30,97 +35,63 @@ pub(super) struct Calls<'a> {
 impl Calls<'_> {
     /// DescribeDirectories for these ids.
     pub(super) async fn describe(&self, ids: &[String]) -> Result<Vec<DirectoryDescription>, AwsFailure> {
-        let operation = AwsOperation::DescribeDirectories;
-        let mut found = Vec::new();
-        let mut token = None;
-        for _ in 0..MOST_PAGES {
-            let request = self
-                .session
-                .client
-                .describe_directories()
-                .set_directory_ids(Some(ids.to_vec()))
-                .set_next_token(token);
-            let page = self
-                .call(operation, async {
-                    request
-                        .send()
-                        .await
-                        .map_err(|error| failure::from_sdk(operation, &error))
-                })
-                .await?;
-            found.extend(page.directory_descriptions.unwrap_or_default());
-            token = page.next_token.filter(|token| !token.is_empty());
-            if token.is_none() {
-                return Ok(found);
+        let client = &self.session.client;
+        self.pages(AwsOperation::DescribeDirectories, |token| {
+            let request = client.describe_directories();
+            let ids = request.set_directory_ids(Some(ids.to_vec()));
+            let sent = ids.set_next_token(token).send();
+            async {
+                sent.await
+                    .map(|page| (page.directory_descriptions, page.next_token))
             }
-        }
-        Err(failure::own(
-            operation,
-            AwsErrorClass::Service,
-            "the answer has no last page",
-        ))
+        })
+        .await
     }
 
     /// DescribeDomainControllers.
     pub(super) async fn controllers(&self, id: &str) -> Result<Vec<DomainController>, AwsFailure> {
-        let operation = AwsOperation::DescribeDomainControllers;
-        let mut found = Vec::new();
-        let mut token = None;
-        for _ in 0..MOST_PAGES {
-            let request = self
-                .session
-                .client
-                .describe_domain_controllers()
-                .directory_id(id)
-                .set_next_token(token);
-            let page = self
-                .call(operation, async {
-                    request
-                        .send()
-                        .await
-                        .map_err(|error| failure::from_sdk(operation, &error))
-                })
-                .await?;
-            found.extend(page.domain_controllers.unwrap_or_default());
-            token = page.next_token.filter(|token| !token.is_empty());
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
-        Err(failure::own(
-            operation,
-            AwsErrorClass::Service,
-            "the answer has no last page",
-        ))
+        let client = &self.session.client;
+        self.pages(AwsOperation::DescribeDomainControllers, |token| {
+            let request = client.describe_domain_controllers().directory_id(id);
+            let sent = request.set_next_token(token).send();
+            async { sent.await.map(|page| (page.domain_controllers, page.next_token)) }
+        })
+        .await
     }
 
     /// ListTagsForResource.
     pub(super) async fn tags(&self, id: &str) -> Result<BTreeMap<String, String>, AwsFailure> {
-        let operation = AwsOperation::ListTagsForResource;
-        let mut found = BTreeMap::new();
+        let client = &self.session.client;
+        let tags = self
+            .pages(AwsOperation::ListTagsForResource, |token| {
+                let request = client.list_tags_for_resource().resource_id(id);
+                let sent = request.set_next_token(token).send();
+                async { sent.await.map(|page| (page.tags, page.next_token)) }
+            })
+            .await?;
+        Ok(tags.into_iter().map(|tag| (tag.key, tag.value)).collect())
+    }
+
+    /// All of a list that AWS gives out by the page.
+    async fn pages<T, E, F>(
+        &self,
+        operation: AwsOperation,
+        page: impl Fn(Option<String>) -> F,
+    ) -> Result<Vec<T>, AwsFailure>
+    where
+        F: Future<Output = Result<Page<T>, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + RequestId + Error + 'static,
+    {
+        let mut found = Vec::new();
         let mut token = None;
         for _ in 0..MOST_PAGES {
-            let request = self
-                .session
-                .client
-                .list_tags_for_resource()
-                .resource_id(id)
-                .set_next_token(token);
-            let page = self
-                .call(operation, async {
-                    request
-                        .send()
-                        .await
-                        .map_err(|error| failure::from_sdk(operation, &error))
-                })
-                .await?;
-            found.extend(
-                page.tags
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|tag| (tag.key, tag.value)),
-            );
-            token = page.next_token.filter(|token| !token.is_empty());
+            let sent = async {
+                let sent = page(token).await;
+                sent.map_err(|error| failure::from_sdk(operation, &error))
+            };
+            let (items, next) = self.call(operation, sent).await?;
+            found.extend(items.unwrap_or_default());
+            token = next.filter(|token| !token.is_empty());
             if token.is_none() {
                 return Ok(found);
             }
@@ -168,6 +139,12 @@ impl Calls<'_> {
         let operation = call.operation();
         let client = &self.session.client;
         let once = once(deadline);
+        let secret = match call {
+            DirectoryCall::Enable(settings) | DirectoryCall::Update(settings) => {
+                Some(settings.secret.expose_str())
+            }
+            DirectoryCall::Disable => None,
+        };
         let sent = async {
             match call {
                 DirectoryCall::Enable(settings) => {
@@ -183,7 +160,7 @@ impl Calls<'_> {
                         .send()
                         .await;
                     done.map(|done| done.request_id().map(str::to_owned))
-                        .map_err(|error| failure::from_sdk(operation, &error))
+                        .map_err(|error| failure::from_sdk_without(secret, operation, &error))
                 }
                 DirectoryCall::Update(settings) => {
                     let request = client
@@ -198,26 +175,25 @@ impl Calls<'_> {
                         .send()
                         .await;
                     done.map(|done| done.request_id().map(str::to_owned))
-                        .map_err(|error| failure::from_sdk(operation, &error))
+                        .map_err(|error| failure::from_sdk_without(secret, operation, &error))
                 }
                 DirectoryCall::Disable => {
                     let request = client.disable_radius().directory_id(id);
                     let done = request.customize().config_override(once).send().await;
                     done.map(|done| done.request_id().map(str::to_owned))
-                        .map_err(|error| failure::from_sdk(operation, &error))
+                        .map_err(|error| failure::from_sdk_without(secret, operation, &error))
                 }
             }
         };
         // The SDK's own deadline is one for its attempt; this one holds for everything, pacing and credentials too.
-        let result = match tokio::time::timeout(deadline, self.call(operation, sent)).await {
+        match tokio::time::timeout(deadline, self.call(operation, sent)).await {
             Ok(result) => result,
             Err(_) => Err(failure::own(
                 operation,
                 AwsErrorClass::Unreachable,
                 format!("no answer within {} s", deadline.as_secs()),
             )),
-        };
-        result.map_err(|failed| without_secret(failed, call))
+        }
     }
 
     async fn call<T>(
@@ -274,12 +250,4 @@ fn every_member(settings: &RadiusSettings) -> impl Fn(&mut HttpRequest) + Send +
             .insert("content-length", bytes.len().to_string());
         *request.body_mut() = bytes.into();
     }
-}
-
-/// AWS quotes values that it refuses.
-fn without_secret(mut failed: AwsFailure, call: &DirectoryCall) -> AwsFailure {
-    if let DirectoryCall::Enable(settings) | DirectoryCall::Update(settings) = call {
-        failed.message = failed.message.replace(settings.secret.expose_str(), "[redacted]");
-    }
-    failed
 }

@@ -14,8 +14,20 @@ use crate::error::words as chain;
 /// Longest message that is passed on.
 const LONGEST: usize = 400;
 
-/// A failed call.
+/// A failed call that sent no secret.
 pub(super) fn from_sdk<E>(operation: AwsOperation, error: &SdkError<E, HttpResponse>) -> AwsFailure
+where
+    E: ProvideErrorMetadata + RequestId + Error + 'static,
+{
+    from_sdk_without(None, operation, error)
+}
+
+/// A failed call that sent `secret`: AWS quotes values that it refuses.
+pub(super) fn from_sdk_without<E>(
+    secret: Option<&str>,
+    operation: AwsOperation,
+    error: &SdkError<E, HttpResponse>,
+) -> AwsFailure
 where
     E: ProvideErrorMetadata + RequestId + Error + 'static,
 {
@@ -40,7 +52,7 @@ where
     AwsFailure {
         operation,
         class,
-        message: clip(message),
+        message: clip(without(secret, message)),
         request_id,
     }
 }
@@ -139,6 +151,14 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
+/// Before anything is cut off: half a secret is not found any more, and still half a secret.
+fn without(secret: Option<&str>, text: String) -> String {
+    match secret {
+        Some(secret) if !secret.is_empty() => text.replace(secret, "[redacted]"),
+        _ => text,
+    }
+}
+
 fn clip(mut text: String) -> String {
     text.retain(|c| !c.is_control());
     if text.len() > LONGEST {
@@ -179,6 +199,24 @@ mod tests {
         );
         assert_eq!(failure.class, AwsErrorClass::NoCredentials);
         assert!(failure.message.contains("no source of credentials"), "{failure}");
+    }
+
+    #[test]
+    fn a_secret_that_aws_quotes_is_nowhere_in_the_message_however_long_it_is() {
+        use aws_sdk_directory::config::http::HttpResponse;
+        use aws_sdk_directory::operation::enable_radius::EnableRadiusError;
+        use aws_sdk_directory::types::error::InvalidParameterException;
+
+        let long = "sEcReT9-".repeat(64);
+        for (secret, before) in [(long.as_str(), 20), (&long[..40], LONGEST - 60), (&long[..8], 0)] {
+            let words = format!("{} SharedSecret {secret} is not valid", "x".repeat(before));
+            let refused = InvalidParameterException::builder().message(words).build();
+            let raw = HttpResponse::new(400.try_into().unwrap(), Vec::new().into());
+            let error = SdkError::service_error(EnableRadiusError::InvalidParameterException(refused), raw);
+            let failure = from_sdk_without(Some(secret), AwsOperation::EnableRadius, &error);
+            assert!(!failure.message.contains("sEcReT"), "{failure}");
+            assert!(failure.message.contains("[redacted]"), "{failure}");
+        }
     }
 
     #[test]

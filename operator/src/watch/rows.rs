@@ -169,6 +169,16 @@ pub(crate) fn node(node: &Node) -> NodeRow {
     }
 }
 
+/// When the deletion was asked for. A deletionTimestamp is when the grace ends.
+fn deleted(metadata: &ObjectMeta) -> Option<jiff::Timestamp> {
+    let grace = u64::try_from(metadata.deletion_grace_period_seconds.unwrap_or_default()).unwrap_or_default();
+    let ends = metadata.deletion_timestamp.as_ref()?.0;
+    Some(
+        ends.saturating_sub(std::time::Duration::from_secs(grace))
+            .unwrap_or(ends),
+    )
+}
+
 /// A pod, without what only its node knows (zone and readiness of the node).
 pub(crate) fn pod(pod: &Pod) -> PodState {
     let spec = pod.spec.as_ref();
@@ -238,7 +248,7 @@ pub(crate) fn pod(pod: &Pod) -> PodState {
         image: image.unwrap_or_default(),
         containers_ready: condition("ContainersReady").unwrap_or(false),
         ended: matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")),
-        deleted: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        deleted: deleted(&pod.metadata),
         node_ready: true,
         config_digest: annotation(CONFIG_DIGEST_ANNOTATION),
         gate: condition(READINESS_GATE),
@@ -283,6 +293,15 @@ mod tests {
 
     fn from<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_deleted_when_that_was_asked_for_and_not_when_its_grace_ends() {
+        let read = pod(&from(
+            json!({"metadata": {"name": "mfa-0", "uid": "u", "deletionGracePeriodSeconds": 630,
+            "deletionTimestamp": "2026-01-01T00:10:30Z"}}),
+        ));
+        assert_eq!(read.deleted, Some("2026-01-01T00:00:00Z".parse().unwrap()));
     }
 
     #[test]

@@ -94,16 +94,17 @@ impl Reloader {
         if loaded.digest == self.loaded.digest && self.state.problem().is_none() {
             return Ok(());
         }
+        // Whoever is told that this configuration runs sends requests to where it listens.
+        if loaded.config.listen != self.loaded.config.listen
+            || loaded.config.admin != self.loaded.config.admin
+        {
+            return Err(Error::ListenElsewhere);
+        }
         let provider = provider::build(&loaded.config, &self.shared)?;
         complain(provider.as_ref());
         let bound = |loaded: &Loaded| loaded.config.peers.as_ref().map(|peers| peers.listen);
-        if loaded.config.listen != self.loaded.config.listen
-            || loaded.config.admin != self.loaded.config.admin
-            || bound(&loaded) != bound(&self.loaded)
-        {
-            tracing::warn!(
-                "server.listen, server.admin and server.peers.listen are taken over at the next start"
-            );
+        if bound(&loaded) != bound(&self.loaded) {
+            tracing::warn!("server.peers.listen is taken over at the next start");
         }
         self.group.send_if_modified(|peers| {
             let changed = *peers != loaded.config.peers;

@@ -20,7 +20,7 @@ pub struct DirectorySpec {
     pub id: String,
 
     /// The AWS region that the settings are made in. RADIUS is configured region by region.
-    #[schemars(regex(pattern = "^[a-z]{2}(-[a-z]+)+-[0-9]+$"), length(max = 32))]
+    #[schemars(regex(pattern = "^[a-z]{2,}(-[a-z]+)+-[0-9]+$"), length(max = 32))]
     #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.directory.region is ' + oldSelf + ' and cannot be changed to ' + self + '; make another RadiusProxy for another region'".to_owned())))]
     pub region: String,
 

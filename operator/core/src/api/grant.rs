@@ -35,7 +35,7 @@ pub struct DirectoryGrantSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub directory_ids: Vec<String>,
     /// The AWS region.
-    #[schemars(regex(pattern = "^[a-z]{2}(-[a-z]+)+-[0-9]+$"), length(max = 32))]
+    #[schemars(regex(pattern = "^[a-z]{2,}(-[a-z]+)+-[0-9]+$"), length(max = 32))]
     pub region: String,
     /// The role that the operator assumes, with the external id `<cluster>/<namespace>/<name>` of the RadiusProxy. Left
     /// out, the operator's own credentials are used.

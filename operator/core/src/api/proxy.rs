@@ -49,7 +49,8 @@ use super::{DirectorySpec, ProviderSpec, RadiusProxyStatus, SchedulingSpec};
         priority = "1"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: the names of pods are made of it")
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: the names of pods are made of it"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message(Message::Expression("'metadata.name is made into the name of a Service: it must have lower-case letters, digits and hyphens only, begin with a letter and not end with a hyphen, unlike ' + self.metadata.name".to_owned()))
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.directory) || size(self.clients) > 0").message("spec must have a directory or at least one client; nobody could ask these proxies anything"))]
@@ -71,9 +72,10 @@ pub struct RadiusProxySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_secret_ref: Option<SecretKeyRef>,
 
-    /// The UDP port of the proxies, 1025 to 65535.
+    /// The UDP port of the proxies, 1025 to 65535. It cannot be changed: make another RadiusProxy instead.
     #[serde(default = "default_port")]
     #[schemars(range(min = 1025, max = 65535))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.port is ' + string(oldSelf) + ' and cannot be changed to ' + string(self) + ': a directory has one port for all its servers, so no server would answer while they change; make another RadiusProxy, as the page about moving a directory says'".to_owned())))]
     pub port: u32,
 
     /// Which addresses are registered.
@@ -124,10 +126,16 @@ pub struct RadiusProxySpec {
             "type": "string", "maxLength": 63, "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
         }
     ))]
+    #[x_kube(validation = Rule::new("self.all(k, size(k) <= 317)").message("spec.labels: a key has at most 317 characters"))]
     pub labels: BTreeMap<String, String>,
 
     /// Annotations added to the pods. Those of radius-mfa.dev are the operator's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = 32,
+        "additionalProperties" = {"type": "string", "maxLength": 4096}
+    ))]
+    #[x_kube(validation = Rule::new("self.all(k, size(k) <= 317)").message("spec.annotations: a key has at most 317 characters"))]
     pub annotations: BTreeMap<String, String>,
 
     /// Where the pods run.
@@ -182,7 +190,9 @@ fn default_secret_key() -> String {
 pub struct AddressesSpec {
     /// PodIP: the pods' own addresses, where the directory can reach them (the usual case with the AWS VPC CNI). HostIP:
     /// the nodes' addresses, through a host port. LoadBalancer: a Service of that type. Static: the list in `static`.
+    /// It cannot be changed: make another RadiusProxy instead.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.addresses.source is ' + oldSelf + ' and cannot be changed to ' + self + ': no server would answer between the old addresses and the new ones; make another RadiusProxy, as the page about moving a directory says'".to_owned())))]
     pub source: AddressSource,
     /// Addresses or DNS names to register.
     #[serde(default, rename = "static")]
@@ -221,9 +231,14 @@ pub enum AddressSource {
 pub struct LoadBalancerSpec {
     /// Its annotations, for the controller that makes the load balancer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = 32,
+        "additionalProperties" = {"type": "string", "maxLength": 4096}
+    ))]
     pub annotations: BTreeMap<String, String>,
     /// Its class.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub class: Option<String>,
 }
 
@@ -265,8 +280,13 @@ pub struct ClientSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub user_address_attribute: Option<String>,
-    /// Attributes added to every Access-Accept: dictionary name and text.
+    /// Attributes added to every Access-Accept, at most 16: dictionary name and text of at most 253 bytes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = 16,
+        "additionalProperties" = {"type": "string", "minLength": 1, "maxLength": 253}
+    ))]
+    #[x_kube(validation = Rule::new("self.all(k, size(k) <= 64)").message("spec.clients[].acceptAttributes: a name has at most 64 characters"))]
     pub accept_attributes: BTreeMap<String, String>,
 }
 

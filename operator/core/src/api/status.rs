@@ -143,6 +143,9 @@ pub struct AppliedSettings {
     pub settings: RegisteredSettings,
     /// When AWS was given them.
     pub time: Time,
+    /// When AWS first described them, whatever it made of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_time: Option<Time>,
     /// When AWS first reported Completed with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_time: Option<Time>,
@@ -241,6 +244,9 @@ pub struct Drift {
     /// Whether RADIUS was found switched off.
     #[serde(default)]
     pub disabled: bool,
+    /// The RadiusProxy's `metadata.generation` when the last one was seen: whoever changes the spec since has decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
 }
 
 /// The condition types of a RadiusProxy.

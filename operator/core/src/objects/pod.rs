@@ -10,9 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Owner;
 use crate::api::AddressSource;
-use crate::config::{
-    CONFIG_FOLDER, PROVIDER_FOLDER, RADIUS_FOLDER, SEEDS_BY_LABEL_FOLDER, SEEDS_FOLDER, drain_seconds,
-};
+use crate::config::{CONFIG_FOLDER, PROVIDER_FOLDER, RADIUS_FOLDER, SEEDS_BY_LABEL_FOLDER, SEEDS_FOLDER};
 use crate::input::Settings;
 use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, READINESS_GATE, SEED_SHARDS, peer_port};
 
@@ -21,6 +19,9 @@ const USER: i64 = 65_532;
 /// How long a pod stays bound to a node that is gone: longer than a kubelet's restart, shorter than Kubernetes' own five
 /// minutes.
 const LOST_NODE_SECONDS: i64 = 60;
+/// The longest login that a client can have (50 s, 11 tries), and time to end. The same for every spec, since another number
+/// would be another pod: how long a proxy really drains is in its configuration, and it ends when nobody waits any more.
+const GRACE_SECONDS: i64 = 630;
 
 /// The template's pod without an image. Nothing in it depends on clients, secrets, the provider or limits: those change without a new
 /// pod, and so without a new address.
@@ -33,7 +34,7 @@ pub(super) fn spec(owner: &Owner<'_>, settings: &Settings) -> PodSpec {
         automount_service_account_token: Some(true),
         enable_service_links: Some(false),
         dns_policy: Some(settings.pod_dns_policy.clone()),
-        termination_grace_period_seconds: Some(grace_seconds(drain_seconds(spec))),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
         readiness_gates: Some(vec![PodReadinessGate {
             condition_type: READINESS_GATE.to_owned(),
         }]),
@@ -59,15 +60,6 @@ pub(super) fn spec(owner: &Owner<'_>, settings: &Settings) -> PodSpec {
         tolerations: Some(tolerations(&scheduling.tolerations)),
         ..PodSpec::default()
     }
-}
-
-/// The drain and some time to end, in few steps: another number in the template would be another pod.
-fn grace_seconds(drain: u32) -> i64 {
-    let needed = i64::from(drain) + 15;
-    [60, 120, 300, 630]
-        .into_iter()
-        .find(|step| *step >= needed)
-        .unwrap_or(630)
 }
 
 fn runtime_default() -> SeccompProfile {

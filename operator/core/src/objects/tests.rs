@@ -91,15 +91,19 @@ fn the_pods_pass_restricted_pod_security() {
         pod["readinessGates"],
         json!([{"conditionType": "radius-mfa.dev/registered"}])
     );
-    // 20 s × 5 tries and some.
-    assert_eq!(pod["terminationGracePeriodSeconds"], 120);
+    assert_eq!(pod["terminationGracePeriodSeconds"], 630);
 }
 
 #[test]
 fn the_template_does_not_know_clients_secrets_provider_or_limits() {
     let mut proxy = proxy();
     let before = template();
+    proxy.spec.clients[0].timeout_seconds = 50;
+    proxy.spec.clients[0].retries = 10;
+    let set = stateful_set(&Owner::new(&proxy), &settings(), false);
+    assert_eq!(serde_json::to_value(set).unwrap()["spec"]["template"], before);
     proxy.spec.clients.clear();
+    proxy.spec.directory.as_mut().unwrap().timeout_seconds = 50;
     proxy.spec.policy.limits.pending = 7;
     proxy.spec.provider = serde_json::from_value(json!({
         "duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}

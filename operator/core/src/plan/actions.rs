@@ -245,6 +245,7 @@ impl Round<'_> {
             && (self.ledger.pending.is_some()
                 || described(RadiusStatus::Creating)
                 || (self.ledger.applied.as_ref().is_some_and(incomplete)
+                    && !self.ledger.drifted()
                     && !described(RadiusStatus::Failed)));
         if verdict.write.is_some() {
             return (Duration::from_secs(1), Duration::from_secs(1));

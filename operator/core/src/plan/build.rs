@@ -64,7 +64,13 @@ impl<'a> Round<'a> {
         let key_file = digest_key(input);
         let key = config::key_of(&key_file);
         let mut ledger = Ledger::read(before);
-        ledger.learn(input.outcome.as_ref(), directory, &key, now);
+        ledger.learn(
+            input.outcome.as_ref(),
+            directory,
+            &key,
+            input.proxy.metadata.generation,
+            now,
+        );
         let mut round = Self {
             input,
             now,

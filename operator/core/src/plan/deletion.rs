@@ -40,7 +40,8 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
     let key = config::key_of(&digest_key(input));
     let mut ledger = Ledger::read(Some(&before));
     let directory = input.directory.described().map(Directory::canonical);
-    ledger.learn(input.outcome.as_ref(), directory.as_ref(), &key, now);
+    let generation = input.proxy.metadata.generation;
+    ledger.learn(input.outcome.as_ref(), directory.as_ref(), &key, generation, now);
     let mut plan = Plan {
         finalizer: FinalizerChange::Keep,
         apply: Vec::new(),
@@ -128,9 +129,12 @@ fn step(input: &Input, directory: Option<&Directory>, ledger: &Ledger, now: Time
 }
 
 /// The way out of whatever is stuck.
-fn stuck(message: &str) -> String {
+fn stuck(input: &Input, message: &str) -> String {
+    let meta = &input.proxy.metadata;
     format!(
-        "{message} To delete the RadiusProxy without a word to AWS: kubectl annotate rp NAME {ABANDON_ANNOTATION}=true"
+        "{message} To delete the RadiusProxy without a word to AWS: kubectl annotate -n {} rp {} {ABANDON_ANNOTATION}=true",
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default()
     )
 }
 
@@ -142,32 +146,40 @@ fn aws_step(
     now: Timestamp,
 ) -> Step {
     if access(&input.proxy, &input.grants, &input.settings.cluster).is_err() {
-        let message = stuck("RADIUS cannot be switched off: no DirectoryGrant allows it any more.");
+        let message = stuck(
+            input,
+            "RADIUS cannot be switched off: no DirectoryGrant allows it any more.",
+        );
         return Step::Wait(Reason::NoGrant, message, None);
     }
-    if let DirectoryObservation::Failed { failure, last } = &input.directory {
-        if failure.class == AwsErrorClass::NotFound {
-            return Step::Done {
-                why: format!("directory {} does not exist any more", spec.id),
-                loud: false,
-            };
-        }
-        if last.is_none() {
-            let (reason, message) = words::aws_failure(failure, spec);
-            return Step::Wait(reason, stuck(&message), None);
-        }
+    let failure = match &input.directory {
+        DirectoryObservation::Failed { failure, .. } => Some(failure),
+        _ => None,
+    };
+    if failure.is_some_and(|failure| failure.class == AwsErrorClass::NotFound) {
+        let why = format!(
+            "AWS knows no directory {} in region {} of this account (any more): if it exists elsewhere, its RADIUS settings stay \
+             and may name servers that no longer exist",
+            spec.id, spec.region
+        );
+        return Step::Done { why, loud: true };
     }
+    // Why it stands still, where AWS cannot be asked: a call is repeated for as long as it takes.
+    let unasked = failure.map(|failure| {
+        let (reason, message) = words::aws_failure(failure, spec);
+        Step::Wait(reason, stuck(input, &message), None)
+    });
     // Whose the settings are is decided by what was seen since the deletion, whose time is cut to whole seconds.
     let since = input.proxy.metadata.deletion_timestamp.as_ref();
     let since = since.map(|since| time::after(since, Duration::from_secs(1)));
     let fresh = |directory: &&Directory| since.is_none_or(|since| directory.as_of >= since);
     let Some(directory) = directory.filter(fresh) else {
         let message = "waiting for AWS to describe the directory".to_owned();
-        return Step::Wait(Reason::Deregistering, message, None);
+        return unasked.unwrap_or(Step::Wait(Reason::Deregistering, message, None));
     };
     if let Some(pending) = &ledger.pending {
         let message = format!("{} was sent; waiting for AWS", pending.operation);
-        return Step::Wait(Reason::Deregistering, message, None);
+        return unasked.unwrap_or(Step::Wait(Reason::Deregistering, message, None));
     }
     if directory.radius_status.is_none() {
         return Step::Done {
@@ -194,7 +206,10 @@ fn aws_step(
         };
     }
     if directory.radius_status == Some(RadiusStatus::Creating) || directory.stage != "Active" {
-        let message = stuck("AWS is changing the directory; RADIUS is switched off when it is done.");
+        let message = stuck(
+            input,
+            "AWS is changing the directory; RADIUS is switched off when it is done.",
+        );
         return Step::Wait(Reason::Deregistering, message, None);
     }
     if let Some(trouble) = &ledger.trouble
@@ -203,7 +218,7 @@ fn aws_step(
         && now < at
     {
         let (reason, message) = words::trouble(trouble, spec);
-        return Step::Wait(reason, stuck(&message), Some(at));
+        return Step::Wait(reason, stuck(input, &message), Some(at));
     }
     Step::Disable
 }

@@ -19,7 +19,7 @@ use crate::rotation::{Pair, secret_digest};
 use crate::time;
 
 /// How old a description may be that a write is decided by: somebody else may have written since.
-pub(crate) const FRESH: Duration = Duration::from_secs(10);
+pub const FRESH: Duration = Duration::from_secs(10);
 
 /// Everything that the decision is made of.
 #[derive(Debug)]

@@ -116,13 +116,13 @@ impl Case<'_> {
             return None;
         }
         let changes = words::changes(ledger, self.directory);
-        if let Some(until) = ledger.contended_until(self.now) {
+        if ledger.contended(self.input.proxy.metadata.generation) {
             let message = format!(
-                "somebody else changed the RADIUS settings twice within an hour ({changes}). Nothing is written until {}; \
-                 find out who (CloudTrail: UpdateRadius, EnableRadius, DisableRadius), or set spec.suspend: true",
-                time::clock(until)
+                "somebody else changed the RADIUS settings twice within an hour ({changes}). Nothing is written until the \
+                 spec of this RadiusProxy is changed, or the settings are as they were: find out who it is first (CloudTrail: \
+                 UpdateRadius, EnableRadius, DisableRadius)"
             );
-            return Some(Verdict::hold(Reason::Contended, message).until(until));
+            return Some(Verdict::hold(Reason::Contended, message));
         }
         if self.spec.drift_policy == DriftPolicy::Report {
             let message = format!(

@@ -67,13 +67,15 @@ impl Ledger {
         outcome: Option<&WriteOutcome>,
         directory: Option<&Directory>,
         key: &DigestKey,
+        generation: Option<i64>,
         now: Timestamp,
     ) {
         self.resolve(outcome, directory, key, now);
         if self.pending.is_none()
             && let Some(directory) = directory
+            && self.observe(directory, key, now)
         {
-            self.observe(directory, key, now);
+            self.foreign_change(generation, now);
         }
     }
 
@@ -135,6 +137,7 @@ impl Ledger {
                 secret_digest: pending.secret_digest,
                 settings,
                 time: pending.time,
+                shown_time: None,
                 completed_time: None,
             });
         }
@@ -171,13 +174,13 @@ impl Ledger {
         });
     }
 
-    /// What a description says about what was applied.
-    fn observe(&mut self, directory: &Directory, key: &DigestKey, now: Timestamp) {
+    /// What a description says about what was applied. True for a change of somebody else's that was not seen before.
+    fn observe(&mut self, directory: &Directory, key: &DigestKey, now: Timestamp) -> bool {
         let Some(applied) = &mut self.applied else {
-            return;
+            return false;
         };
         if directory.as_of < applied.time.0 {
-            return;
+            return false;
         }
         let ours = directory
             .radius_settings
@@ -185,6 +188,9 @@ impl Ledger {
             .is_some_and(|settings| same(settings, &applied.settings));
         let judged = applied.completed_time.is_some()
             || directory.as_of >= time::after(&applied.time, DESCRIPTION_LAG);
+        if ours && directory.radius_status.is_some() {
+            applied.shown_time.get_or_insert_with(|| time::floor(now));
+        }
         match (directory.radius_status, ours) {
             (Some(RadiusStatus::Completed), true) => {
                 applied.completed_time.get_or_insert_with(|| time::floor(now));
@@ -204,8 +210,9 @@ impl Ledger {
                     self.count(FAILED, None, tried, time::floor(now));
                 }
             }
-            (None, _) if judged && applied.completed_time.is_none() => {
-                // Taken and lost without ever having been complete: as good as Failed.
+            (None, _) if judged && applied.shown_time.is_none() => {
+                // Taken and lost without ever having been described: as good as Failed. What was described once, Failed
+                // or not, is gone only when somebody switches RADIUS off.
                 let tried = fingerprint(key, &applied.settings, &applied.secret_digest);
                 self.applied = None;
                 self.count(FAILED, None, tried, time::floor(now));
@@ -213,18 +220,20 @@ impl Ledger {
             (None, _) if judged && !self.drift.disabled => {
                 self.drift.disabled = true;
                 self.drift.seen = None;
-                self.foreign_change(now);
+                return true;
             }
             (Some(_), false) if judged && self.drift.seen != directory.radius_settings => {
                 self.drift.seen.clone_from(&directory.radius_settings);
                 self.drift.disabled = false;
-                self.foreign_change(now);
+                return true;
             }
             _ => {}
         }
+        false
     }
 
-    fn foreign_change(&mut self, now: Timestamp) {
+    fn foreign_change(&mut self, generation: Option<i64>, now: Timestamp) {
+        self.drift.generation = generation;
         self.drift.times.push(time::floor(now));
         if let [.., before, last] = self.drift.times.as_slice() {
             self.drift.times = vec![before.clone(), last.clone()];
@@ -236,13 +245,12 @@ impl Ledger {
         self.drift.seen.is_some() || self.drift.disabled
     }
 
-    /// Until when foreign changes make it pointless to write.
-    pub(crate) fn contended_until(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Whether foreign changes make it pointless to write: until AWS has what was applied, or the spec changes.
+    pub(crate) fn contended(&self, generation: Option<i64>) -> bool {
         let [first, second] = self.drift.times.as_slice() else {
-            return None;
+            return false;
         };
-        let until = time::after(second, CONTEST);
-        (self.drifted() && second.0 <= time::after(first, CONTEST) && now < until).then_some(until)
+        self.drifted() && second.0 <= time::after(first, CONTEST) && self.drift.generation == generation
     }
 
     /// When the same may be tried again, and something else.

@@ -206,6 +206,31 @@ fn a_deletion_that_aws_blocks_can_be_ended_by_a_person() {
 }
 
 #[test]
+fn a_deletion_that_cannot_ask_aws_says_why_and_how_to_end_it() {
+    let mut world = ready();
+    world.edit(|proxy| {
+        let directory = proxy.spec.directory.as_mut().unwrap();
+        directory.deletion_policy = crate::api::DeletionPolicy::Disable;
+    });
+    world.run_for(Duration::from_secs(5));
+    world.aws.blind = Some(crate::aws::AwsErrorClass::AccessDenied);
+    world.delete();
+    world.run_for(Duration::from_secs(60));
+    let (_, reason, message) = world.condition("Ready");
+    assert_eq!(reason, "AwsAccessDenied");
+    assert!(
+        message.contains("kubectl annotate -n auth rp mfa radius-mfa.dev/abandon-directory=true"),
+        "{message}"
+    );
+    world.aws.blind = Some(crate::aws::AwsErrorClass::NotFound);
+    world.run_until(|w| w.gone);
+    assert_eq!(
+        world.events.last().map(String::as_str),
+        Some("DirectoryAbandoned")
+    );
+}
+
+#[test]
 fn without_a_directory_the_proxies_serve_their_clients() {
     let mut world = World::with(&serde_json::json!({
         "replicas": 2,
@@ -247,6 +272,8 @@ fn a_pod_on_a_lost_node_is_deleted_by_force_and_its_successor_registered() {
     pod.deleted = Some(now);
     world.run_until(|w| writes(w) == 2);
     assert_eq!(world.aws.writes[1].servers, ["10.88.0.3", "10.88.0.2"]);
+    let took = world.now.duration_since(now).as_secs();
+    assert!(took < 120, "{took} s, though no kubelet will confirm anything");
 }
 
 #[test]

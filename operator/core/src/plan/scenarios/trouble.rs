@@ -239,10 +239,24 @@ fn a_change_from_outside_is_repaired_once_and_a_second_one_is_a_contest() {
     assert!(world.events.iter().any(|e| e == "ChangedFromOutside"));
     world.foreign_write("THEIRS");
     world.run_until(|w| w.condition("Registered").1 == "Contended");
-    world.run_for(Duration::from_secs(3000));
+    world.run_for(Duration::from_secs(40_000));
     assert_eq!(world.aws.writes.len(), 2);
+    world.edit(|proxy| proxy.spec.directory.as_mut().unwrap().retries = 3);
     world.run_until(World::is_ready);
     assert_eq!(world.aws.writes.len(), 3);
+}
+
+#[test]
+fn a_contest_is_over_when_the_settings_are_as_they_were() {
+    let mut world = ready();
+    world.foreign_write("THEIRS");
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.run_until(World::is_ready);
+    world.foreign_write("THEIRS");
+    world.run_until(|w| w.condition("Registered").1 == "Contended");
+    world.foreign_write("MFA");
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes.len(), 2);
 }
 
 #[test]
@@ -256,6 +270,24 @@ fn radius_switched_off_from_outside_is_undone_only_by_enforce() {
     policy(&mut world, AdoptionPolicy::Refuse, DriftPolicy::Enforce);
     world.run_until(World::is_ready);
     assert_eq!(world.aws.writes.len(), 2);
+}
+
+#[test]
+fn radius_switched_off_stays_off_also_after_failed_and_while_aws_was_at_it() {
+    let is = |status| move |world: &World| world.aws.status == Some(status);
+    for status in [RadiusStatus::Failed, RadiusStatus::Creating] {
+        let mut world = World::new();
+        world.aws.answers.push_back(Answer::Fails);
+        world.run_until(is(status));
+        world.run_for(Duration::from_secs(10));
+        world.switch_off();
+        world.run_for(Duration::from_secs(20_000));
+        assert_eq!(world.condition("Ready").1, "SwitchedOff", "{status:?}");
+        assert_eq!(world.aws.writes.len(), 1, "{status:?}");
+        policy(&mut world, AdoptionPolicy::Refuse, DriftPolicy::Enforce);
+        world.run_until(World::is_ready);
+        assert_eq!(world.aws.writes.len(), 2, "{status:?}");
+    }
 }
 
 #[test]

@@ -226,6 +226,13 @@ impl World {
         }
     }
 
+    /// Somebody does it in the console.
+    pub(super) fn switch_off(&mut self) {
+        self.aws.status = None;
+        self.aws.settings = None;
+        self.aws.done_at = None;
+    }
+
     pub(super) fn kill_pod(&mut self, index: usize) {
         let now = self.now;
         if let Some(pod) = self.pods.get_mut(index) {
