@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use operator_core::input::ObjectRefusal;
+
 /// A failed piece of work; it is tried again with growing delays.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -101,6 +103,31 @@ impl Error {
         }
     }
 
+    /// What the API server will not take however often it is asked, and what it says of it.
+    pub(crate) fn refusal(&self) -> Option<ObjectRefusal> {
+        let Self::Apply {
+            what,
+            source: kube::Error::Api(status),
+        } = self
+        else {
+            return None;
+        };
+        if !(400..500).contains(&status.code) || matches!(status.code, 409 | 429) {
+            return None;
+        }
+        // What is said of a Secret may quote what is in it.
+        let words = if what.starts_with("Secret/") {
+            &status.reason
+        } else {
+            &status.message
+        };
+        Some(ObjectRefusal {
+            object: what.clone(),
+            code: status.code,
+            message: words.clone(),
+        })
+    }
+
     /// Whether somebody else wrote in between: looking again is all it takes, and nobody needs to hear of it.
     pub(crate) fn is_conflict(&self) -> bool {
         let source = match self {
@@ -134,4 +161,33 @@ pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
 /// Whether the API server answered with this HTTP status.
 pub(crate) fn has_code(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(what: &str, code: u16) -> Option<ObjectRefusal> {
+        let status = kube::core::Status::failure("Invalid value: hunter2", "Invalid").with_code(code);
+        let error = Error::Apply {
+            what: what.to_owned(),
+            source: kube::Error::Api(Box::new(status)),
+        };
+        error.refusal()
+    }
+
+    #[test]
+    fn a_refusal_is_told_unless_it_passes_and_of_a_secret_without_the_words() {
+        assert_eq!(
+            refused("StatefulSet/mfa", 422).unwrap().message,
+            "Invalid value: hunter2"
+        );
+        assert_eq!(
+            refused("Secret/mfa-radius-secrets", 422).unwrap().message,
+            "Invalid"
+        );
+        for passing in [409, 429, 500, 503] {
+            assert_eq!(refused("StatefulSet/mfa", passing), None);
+        }
+    }
 }

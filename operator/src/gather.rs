@@ -81,6 +81,7 @@ pub(crate) async fn input(
         directory: directory(ctx, key, way.as_ref(), memory).await,
         outcome: memory.outcome.clone(),
         in_place_refused: memory.in_place_refused.clone(),
+        refusal: None,
         tag_failure: memory.tag_failure.clone(),
         settings: ctx.settings.clone(),
         entropy: entropy()?,
@@ -127,6 +128,7 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) ->
                 namespace: key.namespace,
                 name: key.name,
                 uid: rival.metadata.uid.clone().unwrap_or_default(),
+                suspended: rival.spec.suspend,
                 created: created.map_or(Timestamp::MAX, |time| time.0),
             }
         })

@@ -1,5 +1,6 @@
 //! What Prometheus sees. Labels come from closed sets, and from the names of RadiusProxy resources that exist.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -270,12 +271,16 @@ impl ProxyMetrics {
     /// Shows a status, after a piece of work that ended well.
     pub(crate) fn show(&self, key: &ProxyKey, status: &RadiusProxyStatus, now: Timestamp) {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let alive = status
+        // A pod with an address of each family is one server.
+        let alive: BTreeSet<&str> = status
             .registered_servers
             .iter()
             .filter(|server| server.ready)
-            .count();
-        self.registered_servers.get_or_create(&of(key)).set(count(alive));
+            .map(|server| server.pod.as_deref().unwrap_or(&server.address))
+            .collect();
+        self.registered_servers
+            .get_or_create(&of(key))
+            .set(count(alive.len()));
         let wanted = status
             .servers
             .as_deref()

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use operator_core::access::{DirectoryAccess, access};
+use operator_core::api::RadiusProxy;
 use operator_core::aws::{AwsErrorClass, AwsFailure};
+use operator_core::conditions::Reason;
 use operator_core::input::{Input, WriteOutcome};
-use operator_core::plan::{DirectoryWrite, FRESH, FinalizerChange, Plan, plan};
+use operator_core::plan::{DirectoryWrite, Event, FRESH, FinalizerChange, Plan, plan};
 
 use crate::apply::{self, within};
 use crate::context::Context;
@@ -112,7 +114,10 @@ async fn execute(
         }
         memory.newest = Some(proxy.clone());
     }
-    apply::objects(ctx, key, &plan.apply, memory).await?;
+    if let Err(error) = apply::objects(ctx, key, &plan.apply, memory).await {
+        tell_refusal(ctx, key, input, proxy, &error).await?;
+        return Err(error);
+    }
     for pod in &plan.pods {
         apply::pod(ctx, key, pod, now, memory).await?;
     }
@@ -137,6 +142,32 @@ async fn execute(
         memory.newest = apply::finalizer(ctx, key, &proxy, false).await?;
     }
     Ok(next(&plan))
+}
+
+/// Puts into the conditions what the API server will not take. The rest of the status stays: it says what was done, and
+/// nothing of this round was.
+async fn tell_refusal(
+    ctx: &Context,
+    key: &ProxyKey,
+    input: &Input,
+    proxy: RadiusProxy,
+    error: &Error,
+) -> Result<(), Error> {
+    let Some(refusal) = error.refusal() else {
+        return Ok(());
+    };
+    let mut input = input.clone();
+    input.refusal = Some(refusal);
+    let plan = plan(&input, Timestamp::now());
+    let mut status = proxy.status.clone().unwrap_or_default();
+    status.conditions = plan.status.conditions;
+    status.observed_generation = plan.status.observed_generation;
+    let proxy = apply::status(ctx, key, proxy, &status).await?;
+    let refused = |event: &&Event| event.reason == Reason::ObjectRefused.as_str();
+    for event in plan.events.iter().filter(refused) {
+        ctx.events.publish(&proxy, event).await;
+    }
+    Ok(())
 }
 
 /// What a write made of the directory is looked at at once, for its outcome is not in the status yet.

@@ -48,7 +48,7 @@ struct Shared {
 
 /// Runs the operator until it is told to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let listener = crate::server::listen(settings.metrics_address)
+    let listener = server::listen(settings.metrics_address)
         .await
         .with_context(|| format!("listening on {}", settings.metrics_address))?;
     let metrics = Metrics::new();

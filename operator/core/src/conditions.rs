@@ -127,6 +127,8 @@ reasons! {
     TooFewProxies => Passing,
     /// Proxies are being changed to a new image or template.
     Upgrading => Passing,
+    /// The API server, or an admission policy, refuses an object.
+    ObjectRefused => Warning,
     /// No proxy was started, since something else is wrong.
     NotStarted => Passing,
     /// AWS has Completed with the servers there should be.

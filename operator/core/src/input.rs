@@ -53,6 +53,8 @@ pub struct Input {
     pub outcome: Option<WriteOutcome>,
     /// The revision to which the API server, or an admission policy, refused to change a pod in place.
     pub in_place_refused: Option<String>,
+    /// What the API server refused to take in this round.
+    pub refusal: Option<ObjectRefusal>,
     /// How the last tag write of this process failed, if it did.
     pub tag_failure: Option<AwsFailure>,
     /// The operator's settings.
@@ -102,6 +104,8 @@ pub struct Rival {
     pub created: Timestamp,
     /// Whether a grant allows it the directory ([`crate::access::access`]); one without does not compete.
     pub granted: bool,
+    /// Its `spec.suspend`: it lets go of the directory for as long.
+    pub suspended: bool,
 }
 
 /// The data of a Secret.
@@ -118,6 +122,17 @@ pub struct ForeignObject {
     pub kind: String,
     /// Its name.
     pub name: String,
+}
+
+/// An object that the API server, or one of its admission policies, does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectRefusal {
+    /// Kind and name, such as `StatefulSet/mfa`.
+    pub object: String,
+    /// The HTTP status, 400 to 499.
+    pub code: u16,
+    /// What the API server says of it; never of the content of a Secret.
+    pub message: String,
 }
 
 /// The StatefulSet as far as decisions need it.

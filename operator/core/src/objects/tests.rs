@@ -100,8 +100,7 @@ fn the_template_does_not_know_clients_secrets_provider_or_limits() {
     let before = template();
     proxy.spec.clients[0].timeout_seconds = 50;
     proxy.spec.clients[0].retries = 10;
-    let set = stateful_set(&Owner::new(&proxy), &settings(), false);
-    assert_eq!(serde_json::to_value(set).unwrap()["spec"]["template"], before);
+    assert_eq!(set_of(&proxy, Shape::at_rest(2))["spec"]["template"], before);
     proxy.spec.clients.clear();
     proxy.spec.directory.as_mut().unwrap().timeout_seconds = 50;
     proxy.spec.policy.limits.pending = 7;

@@ -1,5 +1,6 @@
 //! The condition Accepted: whether the operator may and can act on the spec.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use crate::api::{
 use crate::aws::{AwsErrorClass, AwsFailure};
 use crate::conditions::{Draft, Reason, Truth};
 use crate::config::ConfigProblem;
-use crate::input::{Directory, DirectoryKind, DirectoryObservation, Input};
+use crate::input::{Directory, DirectoryKind, DirectoryObservation, Input, NetworkType};
 use crate::registration::words;
 use crate::time;
 
@@ -132,11 +133,12 @@ fn older_rival(input: &Input) -> Option<String> {
     let oldest = input
         .rivals
         .iter()
-        .filter(|rival| rival.granted)
+        .filter(|rival| rival.granted && !rival.suspended)
         .min_by_key(|rival| (rival.created, &rival.uid))?;
     ((oldest.created, oldest.uid.as_str()) < (created, uid)).then(|| {
         format!(
-            "RadiusProxy {}/{} is older and keeps this directory in this region; delete one of the two",
+            "RadiusProxy {}/{} is older and keeps this directory in this region; delete one of the two, or move the directory: spec.suspend: \
+             true there, and spec.directory.adoptionPolicy: Adopt here",
             oldest.namespace, oldest.name
         )
     })
@@ -181,10 +183,29 @@ fn warnings(input: &Input) -> Vec<String> {
             directory.timeout_seconds
         ));
     }
+    warnings.extend(dropped(input));
     if directory.protocol != AuthenticationProtocol::Pap {
         warnings.extend(unreadable_text(spec, directory.protocol));
     }
     warnings
+}
+
+/// Listed addresses of a family that the directory does not have.
+fn dropped(input: &Input) -> Option<String> {
+    let network = input.directory.described()?.network;
+    let has = |address: &&String| match address.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V4(_)) => network != NetworkType::Ipv6,
+        Ok(IpAddr::V6(_)) => network != NetworkType::Ipv4,
+        Err(_) => true,
+    };
+    let listed = &input.proxy.spec.addresses.fixed;
+    let dropped: Vec<&str> = listed.iter().filter(|a| !has(a)).map(String::as_str).collect();
+    (!dropped.is_empty()).then(|| {
+        format!(
+            "spec.addresses.static has {}, which is not registered: the directory's network has no such family.",
+            dropped.join(", ")
+        )
+    })
 }
 
 /// What does not work where the text that people type cannot be read: every method but PAP.

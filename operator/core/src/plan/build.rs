@@ -95,7 +95,10 @@ impl<'a> Round<'a> {
         let judgement = judge(self.input, self.problem.as_ref(), self.now);
         let running = self.input.stateful_set.is_some();
         // A spec that is not accepted starts nothing, and stops nothing that runs.
-        let apply = running || (judgement.condition.is_true() && self.rendered.is_some());
+        // Who waits for another to let go of the directory is there when it does.
+        let waits = judgement.condition.reason == Reason::DirectoryTaken && self.directory.is_some();
+        let starts = (judgement.condition.is_true() || waits) && self.rendered.is_some();
+        let apply = running || starts;
         let taken = judgement.condition.reason == Reason::NameTaken;
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
         let digest = self.digest(fresh.as_ref(), running);

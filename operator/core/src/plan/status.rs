@@ -82,6 +82,15 @@ pub(super) fn available(
         let message = "no proxy is started until the spec is accepted and the Secrets are ready";
         return draft(Truth::False, Reason::NotStarted, message.to_owned());
     }
+    if let Some(refusal) = &input.refusal {
+        let message = format!(
+            "the API server refuses {} with status {}: {}. Change spec, quota or policy so that it is taken; it is tried again",
+            refusal.object,
+            refusal.code,
+            refusal.message.trim_end_matches('.')
+        );
+        return draft(Truth::False, Reason::ObjectRefused, message);
+    }
     if let Some(upgrade) = upgrade
         && serving >= replicas.saturating_sub(1).max(1)
     {

@@ -23,6 +23,10 @@ impl Addresses {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.v4.iter().chain(&self.v6)
+    }
+
     /// Adds an address to the list of its family, if the directory has that family. A host name goes to the first.
     fn add(&mut self, address: &str, network: NetworkType) {
         let address = canonical_address(address);
@@ -100,7 +104,7 @@ pub(crate) struct Servers {
     pub(crate) one_answers: bool,
     /// Whether every replica serves the current configuration.
     pub(crate) all_serve: bool,
-    /// How many registered addresses something has.
+    /// How many servers are registered with all of their addresses: pods, or addresses where the spec lists those.
     pub(crate) registered: usize,
     /// How many there should be.
     pub(crate) wanted: usize,
@@ -134,6 +138,10 @@ pub(crate) fn compare(
             for proxy in proxies {
                 let stays = proxy.pod.deleted.is_none();
                 let keeps = stays && proxy.keeps;
+                let mut own = Addresses::default();
+                of_pod(proxy.pod, host).for_each(|address| own.add(&address.to_string(), network));
+                let whole = !own.is_empty() && own.all().all(|address| have.contains(&address));
+                servers.registered += usize::from(whole);
                 for address in of_pod(proxy.pod, host) {
                     let text = address.to_string();
                     let registered = have.contains(&&text);
@@ -161,7 +169,10 @@ pub(crate) fn compare(
                 .iter()
                 .any(|address| have.contains(&&canonical_address(address)))
                 && proxies.iter().any(|p| p.alive);
-            servers.wanted = list.len();
+            let mut listed = Addresses::default();
+            list.iter().for_each(|address| listed.add(address, network));
+            servers.wanted = listed.all().count();
+            servers.registered = listed.all().filter(|address| have.contains(address)).count();
         }
     }
     let before = input
@@ -171,9 +182,8 @@ pub(crate) fn compare(
         .map_or(&[][..], |s| &s.registered_servers);
     for address in have {
         let row = row(input, proxies, address, before, now);
-        match &row.without_pod_since {
-            Some(since) => servers.gone.push((address.clone(), since.clone())),
-            None => servers.registered += 1,
+        if let Some(since) = &row.without_pod_since {
+            servers.gone.push((address.clone(), since.clone()));
         }
         servers.table.push(row);
     }

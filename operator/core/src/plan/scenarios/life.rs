@@ -284,7 +284,64 @@ fn a_dual_stack_directory_gets_both_addresses_however_it_writes_them() {
     let settings = world.aws.settings.clone().unwrap();
     assert_eq!(settings.servers, ["10.88.0.1", "10.88.0.2"]);
     assert_eq!(settings.servers_ipv6, ["fd00::ab:1", "fd00::ab:2"]);
+    assert_eq!(world.status().servers.as_deref(), Some("2/2"));
     world.run_for(Duration::from_secs(3600));
+    assert_eq!(writes(&world), 1);
+}
+
+#[test]
+fn one_of_two_pods_is_one_server_however_many_addresses_it_has() {
+    let mut world = World::new();
+    world.aws.network = crate::input::NetworkType::DualStack;
+    world.run_until(World::is_ready);
+    let settings = world.aws.settings.as_mut().unwrap();
+    settings.servers.truncate(1);
+    settings.servers_ipv6.truncate(1);
+    world.edit(|proxy| {
+        proxy.spec.directory.as_mut().unwrap().drift_policy = crate::api::DriftPolicy::Report;
+    });
+    world.run_for(Duration::from_secs(120));
+    assert_eq!(world.status().servers.as_deref(), Some("1/2"));
+}
+
+#[test]
+fn listed_addresses_that_the_directory_has_no_family_for_are_told() {
+    let mut world = World::new();
+    world.proxy.spec.addresses.source = crate::api::AddressSource::Static;
+    world.proxy.spec.addresses.fixed = vec!["10.1.1.1".to_owned(), "fd00::1".to_owned()];
+    world.run_until(World::is_ready);
+    assert_eq!(world.status().servers.as_deref(), Some("1/1"));
+    let (_, reason, message) = world.condition("Accepted");
+    assert_eq!(reason, "AcceptedWithWarnings");
+    assert!(
+        message.contains("has fd00::1, which is not registered"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_directory_moves_to_another_radius_proxy_without_a_hole() {
+    let mut world = World::new();
+    world.rivals = vec![crate::input::Rival {
+        namespace: "auth".to_owned(),
+        name: "old".to_owned(),
+        uid: "uid-0".to_owned(),
+        created: "2025-01-01T00:00:00Z".parse().unwrap(),
+        granted: true,
+        suspended: false,
+    }];
+    world.somebody_elses();
+    world.edit(|proxy| {
+        let directory = proxy.spec.directory.as_mut().unwrap();
+        directory.adoption_policy = crate::api::AdoptionPolicy::Adopt;
+    });
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(world.condition("Accepted").1, "DirectoryTaken");
+    assert!(world.pods.len() == 2 && world.pods.iter().all(|pod| pod.state.containers_ready));
+    assert!(world.aws.writes.is_empty() && world.aws.tags.is_empty());
+    world.rivals[0].suspended = true;
+    world.wake();
+    world.run_until(World::is_ready);
     assert_eq!(writes(&world), 1);
 }
 

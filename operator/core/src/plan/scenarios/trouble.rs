@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::world::{Answer, THEIR_SECRET, World, data};
-use crate::api::{AdoptionPolicy, DriftPolicy, RegisteredSettings};
+use super::world::{Answer, World, data};
+use crate::api::{AdoptionPolicy, DriftPolicy};
 use crate::aws::AwsErrorClass;
 use crate::input::{DirectoryKind, RadiusStatus, Rival};
 
@@ -18,21 +18,6 @@ fn policy(world: &mut World, adoption: AdoptionPolicy, drift: DriftPolicy) {
         let directory = proxy.spec.directory.as_mut().unwrap();
         directory.adoption_policy = adoption;
         directory.drift_policy = drift;
-    });
-}
-
-fn somebody_elses(world: &mut World) {
-    world.aws.status = Some(RadiusStatus::Completed);
-    world.aws.secret = THEIR_SECRET.to_vec();
-    world.aws.settings = Some(RegisteredSettings {
-        servers: vec!["10.7.7.7".to_owned()],
-        port: 1812,
-        timeout_seconds: 20,
-        retries: 4,
-        protocol: "PAP".to_owned(),
-        display_label: "MFA".to_owned(),
-        use_same_username: true,
-        ..RegisteredSettings::default()
     });
 }
 
@@ -71,6 +56,7 @@ fn the_older_of_two_keeps_the_directory() {
         uid: "uid-0".to_owned(),
         created: "2025-01-01T00:00:00Z".parse().unwrap(),
         granted: false,
+        suspended: false,
     };
     world.rivals = vec![rival.clone()];
     world.run_until(World::is_ready);
@@ -200,7 +186,7 @@ fn failed_is_tried_again_after_5_15_and_60_minutes_and_at_once_when_something_ch
 #[test]
 fn settings_of_others_stay_until_the_policy_adopts_them() {
     let mut world = World::new();
-    somebody_elses(&mut world);
+    world.somebody_elses();
     world.run_for(Duration::from_secs(600));
     assert_eq!(world.condition("Registered").1, "SettingsOfOthers");
     assert!(world.aws.writes.is_empty() && world.aws.tags.is_empty());
@@ -213,7 +199,7 @@ fn settings_of_others_stay_until_the_policy_adopts_them() {
 #[test]
 fn tags_give_a_rebuilt_cluster_its_directory_back_and_keep_others_out() {
     let mut world = World::new();
-    somebody_elses(&mut world);
+    world.somebody_elses();
     world
         .aws
         .tags
@@ -392,6 +378,27 @@ fn malformed_seeds_are_told_and_the_rest_goes_on() {
     world.wake();
     world.run_until(World::is_ready);
     assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn what_the_api_server_refuses_is_a_condition_and_one_event() {
+    let mut world = World::new();
+    world.refusal = Some(crate::input::ObjectRefusal {
+        object: "StatefulSet/mfa".to_owned(),
+        code: 403,
+        message: "exceeded quota".to_owned(),
+    });
+    world.run_for(Duration::from_secs(600));
+    let (truth, reason, message) = world.condition("Available");
+    assert_eq!((truth.as_str(), reason.as_str()), ("False", "ObjectRefused"));
+    assert!(
+        message.contains("refuses StatefulSet/mfa with status 403: exceeded quota"),
+        "{message}"
+    );
+    assert_eq!(world.events.iter().filter(|e| *e == "ObjectRefused").count(), 1);
+    world.refusal = None;
+    world.wake();
+    world.run_until(World::is_ready);
 }
 
 #[test]

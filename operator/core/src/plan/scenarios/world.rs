@@ -10,10 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proxy_config::file::{ConfigFile, NamedFile};
 use proxy_config::{ConfigDigest, DigestKey, Secret};
 
-use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxyStatus};
+use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxyStatus, RegisteredSettings};
 use crate::aws::AwsOperation;
 use crate::input::{
-    Directory, DirectoryObservation, Entropy, Input, PodState, Report, SecretContent, Settings,
+    Directory, DirectoryObservation, Entropy, Input, PodState, RadiusStatus, Report, SecretContent, Settings,
     StatefulSetState, WriteOutcome,
 };
 use crate::names::{ClusterName, FINALIZER};
@@ -82,6 +82,7 @@ pub(super) struct World {
     pub(super) events: Vec<String>,
     pub(super) rivals: Vec<crate::input::Rival>,
     pub(super) load_balancer: Vec<String>,
+    pub(super) refusal: Option<crate::input::ObjectRefusal>,
     pub(super) settings: Settings,
     pub(super) revisions: Revisions,
     /// Images that never become ready.
@@ -163,6 +164,7 @@ impl World {
             events: Vec::new(),
             rivals: Vec::new(),
             load_balancer: Vec::new(),
+            refusal: None,
             revisions: Revisions::default(),
             bad_images: Vec::new(),
             refuses_patches: false,
@@ -224,6 +226,22 @@ impl World {
         if let Some(settings) = &mut self.aws.settings {
             label.clone_into(&mut settings.display_label);
         }
+    }
+
+    /// RADIUS is on, by somebody else's doing.
+    pub(super) fn somebody_elses(&mut self) {
+        self.aws.status = Some(RadiusStatus::Completed);
+        self.aws.secret = THEIR_SECRET.to_vec();
+        self.aws.settings = Some(RegisteredSettings {
+            servers: vec!["10.7.7.7".to_owned()],
+            port: 1812,
+            timeout_seconds: 20,
+            retries: 4,
+            protocol: "PAP".to_owned(),
+            display_label: "MFA".to_owned(),
+            use_same_username: true,
+            ..RegisteredSettings::default()
+        });
     }
 
     /// Somebody does it in the console.
@@ -387,6 +405,7 @@ impl World {
                 (None, None) => DirectoryObservation::Unasked,
             },
             outcome: self.outcome.clone(),
+            refusal: self.refusal.clone(),
             tag_failure: None,
             settings: self.settings.clone(),
             entropy: Entropy::new([u8::try_from(self.next_uid % 251).unwrap(); 96]),
