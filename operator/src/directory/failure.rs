@@ -204,13 +204,15 @@ mod tests {
     #[test]
     fn a_secret_that_aws_quotes_is_nowhere_in_the_message_however_long_it_is() {
         use aws_sdk_directory::config::http::HttpResponse;
+        use aws_sdk_directory::error::ErrorMetadata;
         use aws_sdk_directory::operation::enable_radius::EnableRadiusError;
         use aws_sdk_directory::types::error::InvalidParameterException;
 
         let long = "sEcReT9-".repeat(64);
         for (secret, before) in [(long.as_str(), 20), (&long[..40], LONGEST - 60), (&long[..8], 0)] {
             let words = format!("{} SharedSecret {secret} is not valid", "x".repeat(before));
-            let refused = InvalidParameterException::builder().message(words).build();
+            let meta = ErrorMetadata::builder().message(words).build();
+            let refused = InvalidParameterException::builder().meta(meta).build();
             let raw = HttpResponse::new(400.try_into().unwrap(), Vec::new().into());
             let error = SdkError::service_error(EnableRadiusError::InvalidParameterException(refused), raw);
             let failure = from_sdk_without(Some(secret), AwsOperation::EnableRadius, &error);
