@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::logging::LogFormat;
 use crate::provider::totp::{Algorithm, Digits};
 
-/// A RADIUS server that asks a second factor: Duo, or TOTP codes.
+/// A RADIUS server that asks a second factor: Duo, Okta, TOTP codes, or another RADIUS server.
 #[derive(Debug, Parser)]
 #[command(name = "radius-proxy", version, about, arg_required_else_help = true)]
 pub struct Cli {

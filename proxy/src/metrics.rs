@@ -161,7 +161,7 @@ pub struct Metrics {
     pub lost_records: Counter,
     /// Verdicts that found no room on their way back.
     pub lost_verdicts: Counter,
-    /// Times at which the time of day of a login record's writing failed.
+    /// Writes of login records that failed; what could not be written is lost.
     pub record_write_failures: Counter,
     /// Which configuration runs.
     pub info: Family<InfoLabels, Gauge>,

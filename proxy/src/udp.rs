@@ -150,6 +150,8 @@ pub struct Receiver {
 struct Arrived {
     from: SocketAddr,
     path: SocketId,
+    /// Where its bytes are: not every datagram of a batch has a sender that counts.
+    chunk: usize,
     length: usize,
 }
 
@@ -204,15 +206,25 @@ impl Receiver {
             }
         }
         self.arrived.clear();
-        for (from, local, length) in locals.into_iter().flatten() {
+        for (chunk, place) in locals.into_iter().enumerate() {
+            let Some((from, local, length)) = place else {
+                continue;
+            };
             let path = sockets.path(index, local);
-            self.arrived.push(Arrived { from, path, length });
+            self.arrived.push(Arrived {
+                from,
+                path,
+                chunk,
+                length,
+            });
         }
-        for (arrived, bytes) in self.arrived.iter().zip(self.buffer.chunks_exact(MAX_PACKET)) {
+        for arrived in &self.arrived {
+            let start = arrived.chunk * MAX_PACKET;
+            let end = start + arrived.length.min(MAX_PACKET);
             each(
                 arrived.from,
                 arrived.path,
-                bytes.get(..arrived.length).unwrap_or(bytes),
+                self.buffer.get(start..end).unwrap_or_default(),
             );
         }
         Ok(self.arrived.len())

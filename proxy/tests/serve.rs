@@ -92,7 +92,7 @@ fn a_bad_configuration_is_told_and_the_old_one_runs_on() {
     });
     let (status, text) = proxy.get("/readyz");
     assert!(
-        status == 200 && text.contains("not taken over") && text.contains("skew"),
+        status == 200 && text.contains("not taken over; see the log") && !text.contains("skew"),
         "{text}"
     );
     assert_eq!(proxy.metric("radius_proxy_config_current"), 0.0);
@@ -118,9 +118,27 @@ fn a_configuration_that_listens_elsewhere_is_not_said_to_run() {
         (proxy.metric("radius_proxy_config_reload_failures_total") >= 1.0).then_some(())
     });
     let (status, text) = proxy.get("/readyz");
-    assert!(status == 200 && text.contains("restart the program"), "{text}");
+    assert!(
+        status == 200 && text.contains("not taken over; see the log"),
+        "{text}"
+    );
     assert_eq!(proxy.get("/config-digest").1, before);
     assert_eq!(proxy.login("jane", &code(0)), Answer::Accept);
+}
+
+#[test]
+fn another_file_of_records_is_taken_over_without_a_signal() {
+    let lab = Lab::totp();
+    let proxy = Proxy::start(&lab);
+    lab.write(
+        "config.toml",
+        &config(TOTP).replace("records.jsonl", "others.jsonl"),
+    );
+    eventually("the new file", || lab.path("others.jsonl").exists().then_some(()));
+    assert!(matches!(proxy.login("somebody", "000000"), Answer::Reject(_)));
+    eventually("its record", || {
+        support::holds(&lab.path("others.jsonl"), "somebody").then_some(())
+    });
 }
 
 #[test]

@@ -10,7 +10,8 @@ use ipnet::IpNet;
 
 use crate::file::{self, ConfigFile};
 use crate::model::{
-    CaseRule, Client, ClientName, Config, Limits, PeerKey, Peers, Policy, RecordSink, TypedText, UserNameRule,
+    CaseRule, Client, ClientName, Config, Exempt, Limits, PeerKey, Peers, Policy, RecordSink, TypedText,
+    UserNameRule,
 };
 use crate::{DigestKey, Problem, Problems, Secret, SharedSecret};
 
@@ -296,6 +297,29 @@ impl Check<'_> {
         })
     }
 
+    /// Exempt users, by the names that logins have after normalisation. One that another name would stand for is refused:
+    /// `CORP\svc` would exempt the `svc` of every domain, unseen.
+    fn exempt(&mut self, names: &[String], rule: UserNameRule) -> Exempt {
+        let mut exempt = Exempt::new();
+        for (i, name) in names.iter().enumerate() {
+            let at = format!("policy.exempt_users[{i}]");
+            match rule.normalise(name) {
+                None => self.problem(
+                    at,
+                    format!("is {name:?}; a name has 1 to {} bytes", rule.max_bytes),
+                ),
+                Some(normal) if normal.to_lowercase() != name.to_lowercase() => self.problem(
+                    at,
+                    format!("is {name:?}, which policy.user_names makes {normal:?} of, whoever has it; write {normal:?}"),
+                ),
+                Some(normal) => {
+                    exempt.insert(normal);
+                }
+            }
+        }
+        exempt
+    }
+
     fn policy(&mut self, raw: &file::Policy) -> Policy {
         let max_bytes = self.range("policy.user_names.max_bytes", raw.user_names.max_bytes, 1..=253);
         let delimiter = raw.typed_text.delimiter.as_deref().and_then(|text| {
@@ -315,31 +339,22 @@ impl Check<'_> {
             .map(|length| self.range("policy.typed_text.passcode_suffix_length", length, 6..=8) as usize);
         let limits = &raw.limits;
         let at = |field: &str| format!("policy.limits.{field}");
-        Policy {
-            user_names: UserNameRule {
-                strip_domain: raw.user_names.strip_domain,
-                case: if raw.user_names.lower_case {
-                    CaseRule::Lower
-                } else {
-                    CaseRule::Keep
-                },
-                max_bytes: max_bytes as usize,
+        let user_names = UserNameRule {
+            strip_domain: raw.user_names.strip_domain,
+            case: if raw.user_names.lower_case {
+                CaseRule::Lower
+            } else {
+                CaseRule::Keep
             },
+            max_bytes: max_bytes as usize,
+        };
+        Policy {
+            user_names,
             typed_text: TypedText {
                 delimiter,
                 passcode_suffix_length,
             },
-            exempt: raw
-                .exempt_users
-                .iter()
-                .map(|name| {
-                    if raw.user_names.lower_case {
-                        name.to_lowercase()
-                    } else {
-                        name.clone()
-                    }
-                })
-                .collect(),
+            exempt: self.exempt(&raw.exempt_users, user_names),
             limits: Limits {
                 pushes_per_user_per_minute: self.range(
                     at("pushes_per_user_per_minute"),

@@ -2,11 +2,28 @@
 
 use std::fmt;
 
-/// The configuration file is not TOML of the documented shape. The text names line and column, never a secret: the
-/// file holds none, only paths.
-#[derive(Debug, thiserror::Error)]
-#[error("the configuration file cannot be read: {0}")]
-pub struct ParseError(#[from] pub(crate) toml::de::Error);
+/// The configuration file is not TOML of the documented shape. The text names line and column and never repeats the
+/// line itself: somebody may have written into it what does not belong there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration file cannot be read: {place}{message}")]
+pub struct ParseError {
+    place: String,
+    message: String,
+}
+
+impl ParseError {
+    pub(crate) fn new(text: &str, error: &toml::de::Error) -> Self {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        Self {
+            place: before.map_or_else(String::new, |before| {
+                let line = before.matches('\n').count() + 1;
+                let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+                format!("line {line}, column {column}: ")
+            }),
+            message: error.message().to_owned(),
+        }
+    }
+}
 
 /// One thing that is wrong: where, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

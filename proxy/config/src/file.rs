@@ -35,7 +35,7 @@ impl ConfigFile {
     /// # Errors
     /// Not TOML, an unknown key, a missing one, or a value of the wrong type; with line and column.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        Ok(toml::from_str(text)?)
+        toml::from_str(text).map_err(|error| ParseError::new(text, &error))
     }
 
     /// Every path that the file names, in the order of the file. A path of [`NamedFile::Folder`] stands for every

@@ -22,3 +22,13 @@ pub use model::{
     UsedCodes, UserNameRule,
 };
 pub use secret::{Secret, SharedSecret, SharedSecretError};
+
+/// Whether an address is link-local (RFC 3927, RFC 4291 section 2.5.6), also as an IPv4-mapped one. Nothing that is asked
+/// for a second factor is there; the metadata services of clouds are.
+#[must_use]
+pub fn is_link_local(address: std::net::IpAddr) -> bool {
+    match address.to_canonical() {
+        std::net::IpAddr::V4(address) => address.is_link_local(),
+        std::net::IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}

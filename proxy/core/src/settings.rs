@@ -59,12 +59,7 @@ impl Settings {
                 ProviderKind::Upstream
             }
         };
-        let exempt = config
-            .policy
-            .exempt
-            .iter()
-            .filter_map(|name| UserName::normalise(name, &config.policy.user_names))
-            .collect();
+        let exempt = config.policy.exempt.iter().cloned().map(UserName).collect();
         if !problems.is_empty() {
             return Err(Problems(problems));
         }

@@ -16,6 +16,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::MutexGuard;
 
+use proxy_config::is_link_local;
+
 use super::fault::{Fault, FaultClass};
 
 use crate::error::Error;
@@ -382,7 +384,7 @@ impl Resolver {
         builder.build().ok()
     }
 
-    /// The addresses of a name.
+    /// The addresses of a name, without link-local ones.
     ///
     /// # Errors
     /// There are none, or they could not be asked for.
@@ -391,10 +393,19 @@ impl Resolver {
             return Err(DnsFailure(name.to_owned(), "there is no resolver".into()));
         };
         match resolver.lookup_ip(name).await {
-            Ok(found) => Ok(found.iter().collect()),
+            Ok(found) => usable(name, found.iter()),
             Err(error) => Err(DnsFailure(name.to_owned(), error.to_string())),
         }
     }
+}
+
+/// Whoever answers for a name must not make this host talk to its cloud's metadata service.
+fn usable(name: &str, found: impl Iterator<Item = IpAddr>) -> Result<Vec<IpAddr>, DnsFailure> {
+    let usable: Vec<IpAddr> = found.filter(|address| !is_link_local(*address)).collect();
+    if usable.is_empty() {
+        return Err(DnsFailure(name.to_owned(), "none but link-local ones".into()));
+    }
+    Ok(usable)
 }
 
 impl Resolve for Resolver {
@@ -405,5 +416,20 @@ impl Resolve for Resolver {
             let addresses: Addrs = Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)));
             Ok(addresses)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_to_link_local_addresses_leads_nowhere() {
+        let addresses = |texts: &[&str]| usable("host", texts.iter().map(|text| text.parse().unwrap()));
+        assert!(addresses(&["169.254.169.254", "fe80::1", "::ffff:169.254.1.1"]).is_err());
+        assert_eq!(
+            addresses(&["169.254.169.254", "192.0.2.1", "2001:db8::1"]).unwrap(),
+            ["192.0.2.1", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap())
+        );
     }
 }

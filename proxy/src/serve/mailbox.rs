@@ -70,29 +70,25 @@ impl Mailbox {
     /// Leaves a message. A provider's message that finds no room is lost and counted: its login ends by the engine's
     /// own deadline.
     pub(crate) fn put(&self, message: Message) {
-        let was_empty = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            match message {
-                Message::Verdict(..) | Message::Pushed(_) | Message::Announce(..)
-                    if queue.len() >= CAPACITY =>
-                {
-                    self.metrics.lost_verdicts.inc();
-                    return;
-                }
-                Message::Peer(..) if queue.len() >= PEER_CAPACITY => {
-                    self.metrics.peer_lost.inc();
-                    return;
-                }
-                _ => {}
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        match message {
+            Message::Verdict(..) | Message::Pushed(_) | Message::Announce(..) if queue.len() >= CAPACITY => {
+                self.metrics.lost_verdicts.inc();
+                return;
             }
-            let was_empty = queue.is_empty();
-            queue.push(message);
-            was_empty
-        };
-        if was_empty {
+            Message::Peer(..) if queue.len() >= PEER_CAPACITY => {
+                self.metrics.peer_lost.inc();
+                return;
+            }
+            _ => {}
+        }
+        // Under the lock, as the reading of the bell is: a ring that came after its message was taken would be left for
+        // ever, and a reading after a newer message would take that one's ring.
+        if queue.is_empty() {
             // It fails only when the counter is full, and then the bell is ringing anyway.
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
+        queue.push(message);
     }
 
     /// Takes all messages in order into `into`, which must be empty.
@@ -100,9 +96,7 @@ impl Mailbox {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if !queue.is_empty() {
             std::mem::swap(&mut *queue, into);
-            drop(queue);
             let mut rings = [0_u8; 8];
-            // Nothing to read means that another thread is about to ring: then the next wait ends at once.
             let _ = rustix::io::read(&self.bell, &mut rings);
         }
     }
@@ -169,5 +163,26 @@ mod tests {
             [Message::Drain, Message::Pushed(LoginId(7))]
         ));
         assert!(!rings(&mailbox));
+    }
+
+    #[test]
+    fn in_whatever_order_messages_are_left_and_taken_the_bell_rings_only_while_one_is_inside() {
+        const MESSAGES: usize = 500;
+        for _ in 0..20 {
+            let mailbox = Mailbox::new(Arc::default()).unwrap();
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| (0..MESSAGES).for_each(|_| mailbox.put(Message::Drain)));
+                }
+                let (mut taken, mut messages) = (0, Vec::new());
+                while taken < 2 * MESSAGES {
+                    mailbox.take(&mut messages);
+                    taken += messages.drain(..).count();
+                }
+            });
+            assert!(!rings(&mailbox));
+            mailbox.put(Message::Drain);
+            assert!(rings(&mailbox));
+        }
     }
 }

@@ -123,7 +123,8 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
         &writer,
         engine_ended,
     ));
-    // The engine has handed over its last records; it is gone, so that the writer sees the end of them.
+    // It ends by itself only by a panic, which in the shipped program aborts everything; this is for the one that tests
+    // run. The engine has handed over its last records; it is gone, so that the writer sees the end of them.
     let in_order = thread.join().is_ok();
     writer.finish();
     runtime.shutdown_background();
@@ -180,7 +181,11 @@ async fn supervise(
             }
             _ = look.tick(), if !is_ending => {
                 if reloader.has_changed() {
+                    let before = reloader.records().clone();
                     reloader = reloader.reload().await;
+                    if *reloader.records() != before {
+                        writer.reopen(reloader.records());
+                    }
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What the admin port and the report tell about the running program.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proxy_config::ConfigDigest;
@@ -14,8 +14,8 @@ pub(super) struct State {
     pub(super) metrics: Arc<Metrics>,
     digest: watch::Sender<ConfigDigest>,
     is_draining: AtomicBool,
-    /// Why the files on disk are not what runs.
-    problem: Mutex<Option<String>>,
+    /// The files on disk are not what runs.
+    is_outdated: AtomicBool,
 }
 
 impl State {
@@ -24,7 +24,7 @@ impl State {
             metrics,
             digest: watch::Sender::new(loaded.digest.clone()),
             is_draining: AtomicBool::new(false),
-            problem: Mutex::new(None),
+            is_outdated: AtomicBool::new(false),
         };
         state.describe(loaded);
         state
@@ -38,10 +38,10 @@ impl State {
     }
 
     /// The files cannot be taken over.
-    pub(super) fn kept_old(&self, problem: String) {
+    pub(super) fn kept_old(&self) {
         self.metrics.config_reload_failures.inc();
         self.metrics.config_current.set(0);
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+        self.is_outdated.store(true, Ordering::Relaxed);
     }
 
     fn describe(&self, loaded: &Loaded) {
@@ -54,7 +54,7 @@ impl State {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.metrics.config_loaded.set(now.as_secs_f64());
         self.metrics.config_current.set(1);
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.is_outdated.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn drain(&self) {
@@ -65,11 +65,8 @@ impl State {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    pub(super) fn problem(&self) -> Option<String> {
-        self.problem
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(super) fn is_outdated(&self) -> bool {
+        self.is_outdated.load(Ordering::Relaxed)
     }
 
     pub(super) fn digest(&self) -> ConfigDigest {

@@ -124,6 +124,12 @@ impl Check<'_> {
             );
             return None;
         };
+        if is_link_local(&host) {
+            self.problem(
+                at("address"),
+                format!("is {:?}; a link-local address is refused", raw.address),
+            );
+        }
         Some(UpstreamServer {
             host,
             port,
@@ -172,9 +178,17 @@ impl Check<'_> {
 
     fn http_proxy(&mut self, field: &str, text: Option<&str>) -> Option<String> {
         let text = text?;
-        let good = url::Url::parse(text).is_ok_and(|url| url.scheme() == "http" && url.has_host());
-        if !good {
-            self.problem(field, format!("is {text:?}; write http://host:port"));
+        let url = url::Url::parse(text).ok();
+        let named = url.filter(|url| url.scheme() == "http" && url.has_host());
+        // The value is not repeated: it may hold a password that was meant for the proxy.
+        match named {
+            None => self.problem(field, "is no address of a proxy; write http://host:port"),
+            Some(url) if !url.username().is_empty() || url.password().is_some() => self.problem(
+                field,
+                "holds a name or password, and this file is no place for one; write http://host:port, and let the proxy \
+                 know this host by its address",
+            ),
+            Some(_) => {}
         }
         Some(text.to_owned())
     }
@@ -200,11 +214,6 @@ fn host_and_port(address: &str) -> Option<(String, u16)> {
 }
 
 fn is_link_local(host: &str) -> bool {
-    match host.trim_start_matches('[').trim_end_matches(']').parse() {
-        Ok(std::net::IpAddr::V4(address)) => address.is_link_local(),
-        Ok(std::net::IpAddr::V6(address)) => {
-            address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
-        }
-        Err(_) => false,
-    }
+    let literal = host.trim_start_matches('[').trim_end_matches(']').parse();
+    literal.is_ok_and(crate::is_link_local)
 }

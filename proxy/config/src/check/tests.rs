@@ -220,3 +220,67 @@ fn no_fuzz_makes_it_panic_and_what_is_taken_keeps_to_its_bounds() {
             }
         });
 }
+
+/// The problems of the Duo file with something replaced or added.
+fn problems_of(text: &str) -> Vec<String> {
+    let problems = Config::check(&ConfigFile::parse(text).unwrap(), &contents()).unwrap_err();
+    problems.0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_exempt_name_that_stands_for_others_is_a_problem_and_one_that_is_none_too() {
+    let policy = "[policy]\nexempt_users = [\"CORP\\\\svc\", \"svc@corp.example\", \"Robot\", \" \"]\n";
+    let problems = problems_of(&format!("{DUO}\n{policy}"));
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems[0].starts_with("policy.exempt_users[0]") && problems[0].ends_with("write \"svc\""));
+    assert!(problems[1].starts_with("policy.exempt_users[1]"));
+    assert!(problems[2].starts_with("policy.exempt_users[3]"));
+    let whole = format!(
+        "{DUO}\n[policy]\nexempt_users = [\"CORP\\\\svc\", \"Robot\"]\n[policy.user_names]\nstrip_domain = false\n"
+    );
+    let config = Config::check(&ConfigFile::parse(&whole).unwrap(), &contents()).unwrap();
+    assert_eq!(
+        config
+            .policy
+            .exempt
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>(),
+        ["corp\\svc", "robot"]
+    );
+}
+
+#[test]
+fn what_was_written_into_http_proxy_is_refused_with_credentials_and_never_repeated() {
+    for value in [
+        "http://me:hunter2@proxy:3128",
+        "https://me:hunter2@proxy",
+        "hunter2",
+    ] {
+        let line = format!("[provider.duo]\nhttp_proxy = \"{value}\"");
+        let problems = problems_of(&DUO.replace("[provider.duo]", &line));
+        assert!(problems[0].starts_with("provider.duo.http_proxy"), "{problems:?}");
+        assert!(!problems.concat().contains("hunter2"));
+    }
+    let broken = DUO.replace(
+        "[provider.duo]",
+        "[provider.duo]\nhttp_proxy = \"http://me:hunter2@proxy",
+    );
+    let error = ConfigFile::parse(&broken).unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("line 5, column "), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn an_upstream_server_at_a_link_local_address_is_a_problem() {
+    for address in ["169.254.169.254:1812", "[fe80::1]:1812"] {
+        let start = DUO.find("[provider.duo]").unwrap();
+        let end = DUO.find("[[clients]]").unwrap();
+        let provider = format!(
+            "[provider.radius]\n[[provider.radius.servers]]\naddress = \"{address}\"\nsecret_file = \"secret\"\n"
+        );
+        let problems = problems_of(&[&DUO[..start], &provider, &DUO[end..]].concat());
+        assert!(problems[0].contains("link-local"), "{problems:?}");
+    }
+}
