@@ -14,8 +14,8 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Pr
 use operator_core::api::{RadiusProxy, RadiusProxyStatus};
 use operator_core::input::ForeignObject;
 use operator_core::names::{
-    CONFIG_DIGEST_ANNOTATION, CONTAINER, FIELD_MANAGER, FINALIZER, IN_PLACE_ANNOTATION, READINESS_GATE,
-    REVISION_LABEL,
+    CONFIG_DIGEST_ANNOTATION, CONTAINER, FIELD_MANAGER, FINALIZER, IN_PLACE_ANNOTATION,
+    PEERS_DIGEST_ANNOTATION, READINESS_GATE, REVISION_LABEL,
 };
 use operator_core::plan::{ImageChange, Object, ObjectKind, ObjectRef, PodPatch};
 use serde_json::{Map, Value, json};
@@ -210,6 +210,9 @@ fn metadata_change(patch: &PodPatch) -> Option<Value> {
     if let Some(digest) = &patch.config_digest {
         annotations.insert(CONFIG_DIGEST_ANNOTATION.to_owned(), digest.as_str().into());
     }
+    if let Some(digest) = &patch.peers_digest {
+        annotations.insert(PEERS_DIGEST_ANNOTATION.to_owned(), digest.as_str().into());
+    }
     let mut metadata = Map::new();
     if let Some(revision) = &patch.revision {
         annotations.insert(IN_PLACE_ANNOTATION.to_owned(), Value::Null);
@@ -369,19 +372,22 @@ mod tests {
             name: "mfa-0".to_owned(),
             uid: "u".to_owned(),
             config_digest: None,
+            peers_digest: None,
             image: None,
             revision: None,
             gate: None,
         };
         assert_eq!(metadata_change(&patch), None);
         patch.config_digest = Some("d".to_owned());
+        patch.peers_digest = Some("p".to_owned());
         patch.revision = Some("r2".to_owned());
         assert_eq!(
             metadata_change(&patch),
             Some(json!({"metadata": {
                 "uid": "u",
                 "labels": {"controller-revision-hash": "r2"},
-                "annotations": {"radius-mfa.dev/config-digest": "d", "radius-mfa.dev/in-place": null},
+                "annotations": {"radius-mfa.dev/config-digest": "d", "radius-mfa.dev/peers-digest": "p",
+                    "radius-mfa.dev/in-place": null},
             }}))
         );
     }

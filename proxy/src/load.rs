@@ -26,7 +26,7 @@ pub struct Loaded {
     pub settings: Settings,
     /// Where login records go; a path is resolved like every other.
     pub records: RecordSink,
-    /// Over the configuration file and every file that it names, except the one with the digest's key.
+    /// Over the configuration file and every file that it names, if [`ConfigFile::is_digested`].
     pub digest: ConfigDigest,
 }
 
@@ -151,10 +151,9 @@ impl Source {
     }
 
     fn digest(&self, config: &Config, file: &ConfigFile, text: &str, contents: &Contents) -> ConfigDigest {
-        let key_file = file.server.digest_key_file.as_deref();
         let named = contents
             .iter()
-            .filter(|(name, _)| Some(name.as_str()) != key_file)
+            .filter(|(name, _)| file.is_digested(name))
             .map(|(name, content)| (name.as_str(), content.expose()));
         let parts = std::iter::once(("", text.as_bytes())).chain(named);
         ConfigDigest::compute(config.digest_key.as_ref().unwrap_or(&self.fallback_key), parts)
@@ -291,6 +290,26 @@ mod tests {
             ],
         );
         assert_eq!(source(&folder).load().unwrap().digest, expected);
+    }
+
+    #[test]
+    fn where_the_others_are_is_seen_and_is_no_other_configuration() {
+        let folder = folder();
+        let peers = "[server.peers]\nlisten = \"[::]:1\"\naddresses_file = \"others\"\nkey_file = \"key\"\n";
+        fs::write(folder.path().join("config.toml"), format!("{peers}{CONFIG}")).unwrap();
+        fs::write(folder.path().join("key"), "0123456789abcdef0123456789abcdef").unwrap();
+        let mut source = source(&folder);
+        let before = source.load().unwrap();
+        let print = source.fingerprint();
+        fs::write(folder.path().join("others"), "10.0.0.1:1814\n").unwrap();
+        assert_ne!(source.fingerprint(), print);
+        let after = source.load().unwrap();
+        assert_eq!(after.digest, before.digest);
+        assert_eq!(before.config.peers.as_ref().unwrap().addresses, []);
+        assert_eq!(
+            after.config.peers.as_ref().unwrap().addresses,
+            [("10.0.0.1".to_owned(), 1814)]
+        );
     }
 
     #[test]

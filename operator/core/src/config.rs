@@ -11,7 +11,7 @@ use crate::api::{
     OktaTokenKind, RadiusProxySpec, StoreOutage, TotpSpec,
 };
 use crate::conditions::Reason;
-use crate::names::{ADMIN_PORT, ObjectNames, USED_CODES_MAPS, peer_port};
+use crate::names::{ADMIN_PORT, ObjectNames, PEERS_KEY, USED_CODES_MAPS, peer_port};
 use crate::rotation::Pair;
 use crate::secrets::{Files, REDIS_PASSWORD_KEY, Sources, okta_key, upstream_file};
 
@@ -59,8 +59,6 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) spec: &'a RadiusProxySpec,
     /// The RadiusProxy's name, which the users see when there is no directory and no application.
     pub(crate) name: &'a str,
-    /// The namespace: with the name, where the pods find each other.
-    pub(crate) namespace: &'a str,
     /// Where the directory's requests come from.
     pub(crate) directory_clients: &'a BTreeSet<IpAddr>,
     pub(crate) sources: &'a Sources,
@@ -131,10 +129,9 @@ pub(crate) fn render(from: &Ingredients<'_>) -> Result<Rendered, ConfigProblem> 
     })
 }
 
-/// The digest over the file and every file that it names, but for the digest's own key.
+/// The digest over the file and every file that it names and that counts.
 fn digest(text: &str, file: &ConfigFile, contents: &Contents, key: &Secret) -> ConfigDigest {
     let named = file.named_files();
-    let key_file = file.server.digest_key_file.as_deref();
     let is_named = |path: &str| {
         named.iter().any(|name| match name {
             file::NamedFile::File(file) => file == path,
@@ -145,7 +142,7 @@ fn digest(text: &str, file: &ConfigFile, contents: &Contents, key: &Secret) -> C
     };
     let parts = contents
         .iter()
-        .filter(|(path, _)| is_named(path) && Some(path.as_str()) != key_file)
+        .filter(|(path, _)| is_named(path) && file.is_digested(path))
         .map(|(path, content)| (path.as_str(), content.expose()));
     ConfigDigest::compute(&key_of(key), std::iter::once(("", text.as_bytes())).chain(parts))
 }
@@ -191,12 +188,8 @@ fn config_file(from: &Ingredients<'_>) -> ConfigFile {
             // Whatever the provider is: another one comes without a new pod, and a socket only with one.
             peers: Some(file::Peers {
                 listen: format!("[::]:{}", peer_port(spec.port)),
-                addresses: vec![format!(
-                    "{}.{}.svc:{}",
-                    from.name,
-                    from.namespace,
-                    peer_port(spec.port)
-                )],
+                addresses: Vec::new(),
+                addresses_file: Some(format!("{CONFIG_FOLDER}/{PEERS_KEY}")),
                 key_file: format!("{RADIUS_FOLDER}/{PEER_KEY}"),
             }),
         },

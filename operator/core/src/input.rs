@@ -189,6 +189,8 @@ pub struct PodState {
     pub node_ready: bool,
     /// The annotation [`crate::names::CONFIG_DIGEST_ANNOTATION`].
     pub config_digest: Option<String>,
+    /// The annotation [`crate::names::PEERS_DIGEST_ANNOTATION`].
+    pub peers_digest: Option<String>,
     /// The condition [`crate::names::READINESS_GATE`]: `None` when it was never set.
     pub gate: Option<bool>,
     /// Why a container waits, such as ImagePullBackOff or CrashLoopBackOff, with its message.

@@ -13,6 +13,8 @@ pub const READINESS_GATE: &str = "radius-mfa.dev/registered";
 /// Annotation of a pod: the digest of the configuration it should run. Changing it makes the kubelet sync the pod's
 /// volumes at once; nothing else reads it.
 pub const CONFIG_DIGEST_ANNOTATION: &str = "radius-mfa.dev/config-digest";
+/// Annotation of a pod: a digest of the other pods' addresses that it should know, for the same reason.
+pub const PEERS_DIGEST_ANNOTATION: &str = "radius-mfa.dev/peers-digest";
 /// Annotation of the StatefulSet: a digest of the whole template, which tells whether it has been given the present one.
 pub const TEMPLATE_ANNOTATION: &str = "radius-mfa.dev/template-digest";
 /// Annotation of a pod, by the template: a digest of the template but for the image. Pods of the same one differ in
@@ -53,6 +55,8 @@ pub const SEED_SHARDS: u32 = 8;
 pub const CONTAINER: &str = "proxy";
 /// Key of the ConfigMap with the configuration file.
 pub const CONFIG_KEY: &str = "radius-proxy.toml";
+/// Key of the ConfigMap with the pods' addresses, and so the file's name beside the configuration file.
+pub const PEERS_KEY: &str = "peers";
 /// TCP port of health, metrics and digest in the pods.
 pub const ADMIN_PORT: u16 = 8080;
 
@@ -87,6 +91,13 @@ impl ObjectNames {
     #[must_use]
     pub fn config_map(&self) -> String {
         format!("{}-radius-config", self.name)
+    }
+
+    /// The ConfigMap with the pods' addresses. Mounted beside the configuration file, and not the same object: it follows
+    /// the pods also while no configuration can be made.
+    #[must_use]
+    pub fn peers(&self) -> String {
+        format!("{}-radius-peers", self.name)
     }
 
     /// The Secret with the RADIUS secrets and the digest key. Mounted at `/etc/radius-proxy/radius`.

@@ -180,6 +180,8 @@ pub struct PodPatch {
     pub uid: String,
     /// The new value of [`crate::names::CONFIG_DIGEST_ANNOTATION`].
     pub config_digest: Option<String>,
+    /// The new value of [`crate::names::PEERS_DIGEST_ANNOTATION`].
+    pub peers_digest: Option<String>,
     /// A new image.
     pub image: Option<ImageChange>,
     /// The new value of the label [`crate::names::REVISION_LABEL`]; the annotation [`crate::names::IN_PLACE_ANNOTATION`] is

@@ -9,9 +9,10 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::input::{PodState, Report, StatefulSetState};
 use operator_core::names::{
-    CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, POD_TEMPLATE_ANNOTATION, PROXY_LABEL,
-    READINESS_GATE, REPORT_DIGEST_ANNOTATION, REPORT_POD_UID_ANNOTATION, REPORT_VERSION_ANNOTATION,
-    REVISION_LABEL, TEMPLATE_ANNOTATION, WRITTEN_BY_LABEL,
+    CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, PEERS_DIGEST_ANNOTATION,
+    POD_TEMPLATE_ANNOTATION, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
+    REPORT_POD_UID_ANNOTATION, REPORT_VERSION_ANNOTATION, REVISION_LABEL, TEMPLATE_ANNOTATION,
+    WRITTEN_BY_LABEL,
 };
 use proxy_config::ConfigDigest;
 
@@ -251,6 +252,7 @@ pub(crate) fn pod(pod: &Pod) -> PodState {
         deleted: deleted(&pod.metadata),
         node_ready: true,
         config_digest: annotation(CONFIG_DIGEST_ANNOTATION),
+        peers_digest: annotation(PEERS_DIGEST_ANNOTATION),
         gate: condition(READINESS_GATE),
         waiting: waiting(status),
     }
@@ -308,7 +310,8 @@ mod tests {
     fn a_pod_is_read_as_far_as_decisions_need_it() {
         let read = pod(&from(json!({
             "metadata": {"name": "mfa-0", "uid": "u", "labels": {"controller-revision-hash": "r1"},
-                         "annotations": {"radius-mfa.dev/config-digest": "d", "radius-mfa.dev/pod-template-digest": "t",
+                         "annotations": {"radius-mfa.dev/config-digest": "d", "radius-mfa.dev/peers-digest": "e",
+                                         "radius-mfa.dev/pod-template-digest": "t",
                                          "radius-mfa.dev/in-place": "r2 c p:1"}},
             "spec": {"nodeName": "n1", "containers": [{"name": "proxy", "image": "p:1"}]},
             "status": {"phase": "Running", "podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}, {"ip": "fd00::9"}],
@@ -332,6 +335,7 @@ mod tests {
             ("p:1", Some("r1"))
         );
         assert_eq!(read.config_digest.as_deref(), Some("d"));
+        assert_eq!(read.peers_digest.as_deref(), Some("e"));
         assert_eq!(read.template.as_deref(), Some("t"));
         assert_eq!(read.in_place.as_deref(), Some("r2 c p:1"));
         assert_eq!(read.container.as_deref(), Some("containerd://1"));

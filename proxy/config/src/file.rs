@@ -44,13 +44,27 @@ impl ConfigFile {
     pub fn named_files(&self) -> Vec<NamedFile> {
         let mut paths: Vec<NamedFile> = Vec::new();
         paths.extend(self.server.digest_key_file.iter().cloned().map(NamedFile::File));
-        let peers = self.server.peers.iter();
-        paths.extend(peers.map(|peers| NamedFile::File(peers.key_file.clone())));
+        if let Some(peers) = &self.server.peers {
+            paths.push(NamedFile::File(peers.key_file.clone()));
+            paths.extend(peers.addresses_file.iter().cloned().map(NamedFile::File));
+        }
         paths.extend(self.provider.named_files());
         for client in &self.clients {
             paths.extend(client.secret_files.iter().cloned().map(NamedFile::File));
         }
         paths
+    }
+
+    /// Whether the content of a named file counts in the configuration digest. Its own key does not, nor do the addresses
+    /// of the other proxies: these change while the configuration is the same.
+    #[must_use]
+    pub fn is_digested(&self, path: &str) -> bool {
+        let addresses = self
+            .server
+            .peers
+            .as_ref()
+            .and_then(|p| p.addresses_file.as_deref());
+        ![self.server.digest_key_file.as_deref(), addresses].contains(&Some(path))
     }
 }
 
@@ -98,7 +112,11 @@ pub struct Peers {
     pub listen: String,
     /// Where they are: `name:port` or `address:port`, each standing for all addresses of the name. This proxy may be
     /// among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// A file with more of them, one a line. Absent or empty, there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses_file: Option<String>,
     /// A file with the key that they share, of 32 characters or more.
     pub key_file: String,
 }

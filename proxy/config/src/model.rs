@@ -41,7 +41,7 @@ pub struct Config {
 pub struct Peers {
     /// UDP address for their datagrams.
     pub listen: SocketAddr,
-    /// Where they are: host (a name or an address) and port; never empty.
+    /// Where they are: host (a name or an address) and port; none while the file of addresses has none.
     pub addresses: Vec<(String, u16)>,
     /// The key that they share.
     pub key: PeerKey,

@@ -1,4 +1,5 @@
-//! The way between the proxies of one group: datagrams over UDP, sealed, to every address that the group's names have.
+//! The way between the proxies of one group: datagrams over UDP, sealed, to every address that the group's names have, and
+//! to whoever was heard lately: of two that begin, one may know the other first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -197,10 +198,7 @@ impl Net {
     /// Everybody sees which run this is, and who has begun anew.
     async fn greet(&self, group: &mut Group) {
         let now = Instant::now();
-        let there = group
-            .runs
-            .values()
-            .filter(|run| now.saturating_duration_since(run.heard) < THERE);
+        let there = group.runs.values().filter(|run| run.is_there(now));
         self.metrics
             .peers
             .set(i64::try_from(there.count()).unwrap_or(i64::MAX));
@@ -276,6 +274,12 @@ struct Run {
     heard: Instant,
 }
 
+impl Run {
+    fn is_there(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) < THERE
+    }
+}
+
 #[derive(Debug)]
 struct Taken {
     from: Instance,
@@ -286,7 +290,11 @@ struct Taken {
 
 impl Group {
     fn targets(&self) -> Vec<SocketAddr> {
-        self.resolved.difference(&self.own).copied().collect()
+        let now = Instant::now();
+        let heard = self.runs.values().filter(|run| run.is_there(now));
+        let heard: BTreeSet<_> = heard.map(|run| run.address).collect();
+        let all: BTreeSet<_> = self.resolved.union(&heard).copied().collect();
+        all.difference(&self.own).copied().collect()
     }
 
     /// `Err(None)` for what this run said itself.
@@ -336,10 +344,13 @@ impl Group {
 }
 
 /// Follows the names. What cannot be looked up keeps the addresses that it had.
-async fn look_up(config: watch::Receiver<Option<Peers>>, found: watch::Sender<BTreeSet<SocketAddr>>) {
+async fn look_up(mut config: watch::Receiver<Option<Peers>>, found: watch::Sender<BTreeSet<SocketAddr>>) {
     let mut by_name: BTreeMap<(String, u16), Vec<SocketAddr>> = BTreeMap::new();
     loop {
-        let names = config.borrow().as_ref().map(|peers| peers.addresses.clone());
+        let names = config
+            .borrow_and_update()
+            .as_ref()
+            .map(|peers| peers.addresses.clone());
         let names = names.unwrap_or_default();
         by_name.retain(|name, _| names.contains(name));
         for name in names {
@@ -361,9 +372,10 @@ async fn look_up(config: watch::Receiver<Option<Peers>>, found: watch::Sender<BT
             *known = all;
             changed
         });
-        tokio::time::sleep(GREET_EVERY).await;
-        if found.is_closed() {
-            return;
+        tokio::select! {
+            () = tokio::time::sleep(GREET_EVERY) => {}
+            changed = config.changed() => if changed.is_err() { return },
+            () = found.closed() => return,
         }
     }
 }
@@ -371,4 +383,45 @@ async fn look_up(config: watch::Receiver<Option<Peers>>, found: watch::Sender<BT
 fn unix_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::peer_key;
+
+    fn group(me: Instance) -> Group {
+        let key = peer_key("0123456789abcdef0123456789abcdef");
+        Group {
+            me,
+            sealer: Sealer::new(&key, me, 1),
+            opener: Opener::new(key),
+            resolved: BTreeSet::new(),
+            own: BTreeSet::new(),
+            runs: HashMap::new(),
+            second: (Instant::now(), 0),
+        }
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_proxy_knows_itself_by_its_own_word_and_whoever_spoke_to_it() {
+        let [one, two] = ["10.0.0.1:1814", "10.0.0.2:1814"].map(address);
+        let (mut here, mut there) = (group(Instance(1)), group(Instance(2)));
+        here.resolved = [one].into();
+        assert_eq!(here.targets(), [one], "it cannot know yet");
+        let mut own = here.sealer.seal(unix_now(), b"[]").unwrap();
+        assert_eq!(here.take(one, &mut own).err(), Some(None));
+        assert_eq!(here.targets(), []);
+        // Nobody has told the first one of the second.
+        let mut greeting = there.sealer.seal(unix_now(), b"[]").unwrap();
+        assert!(here.take(two, &mut greeting).is_ok());
+        assert_eq!(here.targets(), [two]);
+        let run = here.runs.get_mut(&Instance(2)).unwrap();
+        run.heard = Instant::now().checked_sub(THERE).unwrap();
+        assert_eq!(here.targets(), [], "it has been silent for too long");
+    }
 }

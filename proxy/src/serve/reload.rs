@@ -93,6 +93,8 @@ impl Reloader {
     fn take_over(&mut self) -> Result<(), Error> {
         let loaded = self.source.load()?;
         if loaded.digest == self.loaded.digest && !self.state.is_outdated() {
+            // Where the others are is not in the digest: they come and go without another configuration.
+            self.tell_group(&loaded);
             return Ok(());
         }
         // Whoever is told that this configuration runs sends requests to where it listens.
@@ -107,16 +109,20 @@ impl Reloader {
         if bound(&loaded) != bound(&self.loaded) {
             tracing::warn!("server.peers.listen is taken over at the next start");
         }
-        self.group.send_if_modified(|peers| {
-            let changed = *peers != loaded.config.peers;
-            peers.clone_from(&loaded.config.peers);
-            changed
-        });
+        self.tell_group(&loaded);
         self.mailbox
             .put(Message::Reconfigure(Box::new(running(&loaded, provider))));
         tracing::info!(config_digest = %loaded.digest, "another configuration runs");
         self.state.took_over(&loaded);
         self.loaded = loaded;
         Ok(())
+    }
+
+    fn tell_group(&self, loaded: &Loaded) {
+        self.group.send_if_modified(|peers| {
+            let changed = *peers != loaded.config.peers;
+            peers.clone_from(&loaded.config.peers);
+            changed
+        });
     }
 }

@@ -44,11 +44,10 @@ fn free_port() -> u16 {
         .port()
 }
 
+/// `addresses` is the line that says where the others are.
 fn lab(provider: &str, port: u16, addresses: &str, key: &str) -> Lab {
     let lab = Lab::new(provider);
-    let peers = format!(
-        "\n[server.peers]\nlisten = \"127.0.0.1:{port}\"\naddresses = [{addresses}]\nkey_file = \"peers\"\n"
-    );
+    let peers = format!("\n[server.peers]\nlisten = \"127.0.0.1:{port}\"\n{addresses}\nkey_file = \"key\"\n");
     let text = lab.read("config.toml").replace(
         "timeout_seconds = 20\nretries = 1",
         &format!("timeout_seconds = {}\nretries = 10", TIMEOUT.as_secs()),
@@ -57,7 +56,7 @@ fn lab(provider: &str, port: u16, addresses: &str, key: &str) -> Lab {
         "config.toml",
         &text.replace("\n[[clients]]", &format!("{peers}\n[[clients]]")),
     );
-    lab.write("peers", key);
+    lab.write("key", key);
     lab.write("ikey", "DISIMULATOR000000001\n");
     lab.write("skey", "simulatorsimulatorsimulatorsimulator0000\n");
     lab.write("token", "00aBcToken\n");
@@ -68,6 +67,7 @@ impl Pair {
     fn start(provider: &str, approved: Arc<AtomicBool>, keys: [&str; 2]) -> Self {
         let ports = [free_port(), free_port()];
         let addresses = ports.map(|port| format!("\"localhost:{port}\"")).join(", ");
+        let addresses = format!("addresses = [{addresses}]");
         let labs: Vec<_> = ports
             .iter()
             .zip(keys)
@@ -274,4 +274,66 @@ fn the_first_proxy_accepts_with_the_others_word_and_a_stranger_is_not_heard() {
     strangers.approve();
     let login = Login::new("jane", "Directory-Passw0rd!").send(strangers.proxies[0].radius);
     assert_eq!(login.answer(), Answer::Accept);
+}
+
+#[test]
+fn proxies_learn_of_each_other_from_a_file_while_they_run() {
+    let runtime = runtime();
+    let (duo, approved) = duo(&runtime);
+    let provider = duo.config("factors = [\"push\"]");
+    let ports = [free_port(), free_port(), free_port()];
+    let labs: Vec<_> = ports
+        .iter()
+        .map(|port| lab(&provider, *port, "addresses_file = \"peers\"", KEY))
+        .collect();
+    let list = |of: &[u16]| {
+        of.iter()
+            .map(|port| format!("127.0.0.1:{port}\n"))
+            .collect::<String>()
+    };
+    let mut proxies: Vec<_> = labs[..2].iter().map(Proxy::start).collect();
+    let digests = || {
+        proxies
+            .iter()
+            .map(|p| p.get("/config-digest").1)
+            .collect::<Vec<_>>()
+    };
+    let before = digests();
+    // Without the file each is alone, and serves.
+    approved.store(true, Ordering::SeqCst);
+    let alone = Login::new("joe", "Directory-Passw0rd!").send(proxies[0].radius);
+    assert_eq!(alone.answer(), Answer::Accept);
+    assert!(proxies[0].metric("radius_proxy_peers") < 1.0);
+    approved.store(false, Ordering::SeqCst);
+
+    for lab in &labs[..2] {
+        lab.write("peers", &list(&ports[..2]));
+    }
+    for proxy in &proxies {
+        eventually("the other proxy is heard", || {
+            (proxy.metric("radius_proxy_peers") > 0.0).then_some(())
+        });
+    }
+    assert_eq!(digests(), before, "it is the same configuration still");
+
+    // The first one is replaced. Its successor begins with the list of before and has the next push.
+    proxies[0].signal("KILL");
+    proxies[0].wait();
+    labs[2].write("peers", &list(&ports[..2]));
+    proxies.push(Proxy::start(&labs[2]));
+    for lab in &labs[1..] {
+        lab.write("peers", &list(&ports[1..]));
+    }
+    let mut pair = Pair {
+        labs: labs.into_iter().skip(1).rev().collect(),
+        proxies: proxies.into_iter().skip(1).rev().collect(),
+        approved,
+    };
+    let (_first, sent) = pair.pending();
+    pair.proxies[0].signal("KILL");
+    pair.proxies[0].wait();
+    let second = pair.next_try(sent);
+    pair.approve();
+    assert_eq!(second.answer(), Answer::Accept);
+    assert_eq!(duo.count("auth"), 2, "one push for each login");
 }

@@ -29,7 +29,6 @@ fn rendered(spec: &RadiusProxySpec, sources: &Sources) -> Result<Rendered, Confi
     render(&Ingredients {
         spec,
         name: "mfa",
-        namespace: "auth",
         directory_clients: &["10.0.0.10".parse().unwrap()].into(),
         sources,
         pair: Some(&Pair {
@@ -55,8 +54,8 @@ fn what_is_rendered_is_what_the_proxy_reads() {
     assert_eq!(file.server.listen, ["[::]:1812"]);
     let peers = file.server.peers.as_ref().unwrap();
     assert_eq!(
-        (peers.listen.as_str(), peers.addresses.as_slice()),
-        ("[::]:1814", ["mfa.auth.svc:1814".to_owned()].as_slice())
+        (peers.listen.as_str(), peers.addresses_file.as_deref()),
+        ("[::]:1814", Some("/etc/radius-proxy/config/peers"))
     );
     assert_eq!(rendered.radius[PEER_KEY].expose().len(), 64);
     assert_eq!(file.server.application.as_deref(), Some("DUO (d-1234567890)"));

@@ -1,7 +1,7 @@
 //! The pods: restricted Pod Security, a read-only root, spread over zones and nodes.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    Capabilities, ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
     ObjectFieldSelector, PodReadinessGate, PodSecurityContext, PodSpec, Probe, ProjectedVolumeSource,
     SeccompProfile, SecretProjection, SecretVolumeSource, SecurityContext, Toleration,
     TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
@@ -228,19 +228,35 @@ fn volumes(owner: &Owner<'_>) -> Vec<Volume> {
         ..Volume::default()
     };
     vec![
-        Volume {
-            name: "config".to_owned(),
-            config_map: Some(ConfigMapVolumeSource {
-                name: owner.names.config_map(),
-                ..ConfigMapVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
+        configuration(owner),
         secret("radius", owner.names.radius_secret()),
         secret("provider", owner.names.provider_secret()),
         secret("seeds", owner.names.seeds_secret()),
         seeds_by_label(owner),
     ]
+}
+
+/// The configuration file, and the pods' addresses when there are some.
+fn configuration(owner: &Owner<'_>) -> Volume {
+    let map = |name: String, optional: Option<bool>| VolumeProjection {
+        config_map: Some(ConfigMapProjection {
+            name,
+            optional,
+            ..ConfigMapProjection::default()
+        }),
+        ..VolumeProjection::default()
+    };
+    Volume {
+        name: "config".to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(0o444),
+            sources: Some(vec![
+                map(owner.names.config_map(), None),
+                map(owner.names.peers(), Some(true)),
+            ]),
+        }),
+        ..Volume::default()
+    }
 }
 
 /// All shards that there can be, so that it takes no other pod when there are more of them.

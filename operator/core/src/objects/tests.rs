@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
-use crate::input::Settings;
+use crate::input::{PodState, Settings};
 use crate::names::ClusterName;
 use crate::plan::Object;
 
@@ -216,4 +216,49 @@ fn a_load_balancer_gets_what_the_aws_controller_needs_and_what_the_spec_says() {
         "8080"
     );
     assert_eq!(service["spec"]["externalTrafficPolicy"], "Local");
+}
+
+#[test]
+fn the_pods_are_told_where_all_of_them_are_that_may_speak() {
+    let proxy = proxy();
+    let owner = Owner::new(&proxy);
+    let pod = |name: &str, ips: &[&str]| PodState {
+        name: name.to_owned(),
+        ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        ..PodState::default()
+    };
+    let terminating = PodState {
+        deleted: Some(jiff::Timestamp::UNIX_EPOCH),
+        ..pod("mfa-1", &["10.0.0.9"])
+    };
+    let ended = PodState {
+        ended: true,
+        ..pod("mfa-3", &["10.0.0.3"])
+    };
+    let pods = [
+        pod("mfa-0", &["10.0.0.10", "fd00::a"]),
+        terminating,
+        pod("mfa-2", &[]),
+        ended,
+        pod("stranger-0", &["10.0.0.4"]),
+        pod("mfa-4", &["fd00::b"]),
+    ];
+    let addresses = peer_addresses(&owner, &pods);
+    assert_eq!(addresses, "10.0.0.9:1814\n10.0.0.10:1814\n[fd00::b]:1814\n");
+    let map = serde_json::to_value(peers(&owner, &addresses)).unwrap();
+    assert_eq!(map["metadata"]["name"], "mfa-radius-peers");
+    assert_eq!(map["data"], json!({"peers": addresses}));
+    let reversed: Vec<PodState> = pods.iter().rev().cloned().collect();
+    assert_eq!(
+        peers_digest(&addresses),
+        peers_digest(&peer_addresses(&owner, &reversed))
+    );
+    assert_ne!(peers_digest(&addresses), peers_digest(""));
+
+    let volume = &template()["spec"]["volumes"][0];
+    assert_eq!(
+        volume["projected"]["sources"],
+        json!([{"configMap": {"name": "mfa-radius-config"}},
+            {"configMap": {"name": "mfa-radius-peers", "optional": true}}])
+    );
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use proxy_config::ConfigDigest;
 
 use super::accept::Judgement;
 use super::build::Round;
@@ -28,12 +27,21 @@ const SOON: Duration = Duration::from_secs(15);
 /// While AWS works on a write.
 const WORKING: Duration = Duration::from_secs(3);
 
+/// What the pods are told to read, by digests.
+pub(super) struct Told {
+    /// The configuration.
+    pub(super) config: Option<String>,
+    /// Each other's addresses.
+    pub(super) peers: Option<String>,
+}
+
 impl Round<'_> {
     /// Everything there should be; secrets before the configuration that names them, the network policy and the
     /// configuration before the pods.
     pub(super) fn objects(
         &self,
         fresh: Option<&Rendered>,
+        peers: &str,
         template: &Template,
         upgrade: &Upgrade,
     ) -> Vec<Object> {
@@ -66,6 +74,7 @@ impl Round<'_> {
                 &fresh.text,
             ))));
         }
+        objects.push(Object::ConfigMap(Box::new(objects::peers(owner, peers))));
         objects.push(Object::NetworkPolicy(Box::new(objects::network_policy(
             owner,
             &self.clients,
@@ -110,7 +119,7 @@ impl Round<'_> {
     pub(super) fn pod_patches(
         &self,
         proxies: &[Proxy<'_>],
-        digest: Option<&ConfigDigest>,
+        told: &Told,
         template: &Template,
         upgrade: &Upgrade,
     ) -> Vec<PodPatch> {
@@ -120,9 +129,10 @@ impl Round<'_> {
             .filter(|proxy| proxy.pod.deleted.is_none())
             .filter_map(|proxy| {
                 let gate: Option<GateChange> = gate::change(proxy, self.input, self.directory, ours);
-                let config_digest = digest
-                    .map(ToString::to_string)
-                    .filter(|digest| proxy.pod.config_digest.as_ref() != Some(digest));
+                let news =
+                    |told: &Option<String>, knows: &Option<String>| told.clone().filter(|_| told != knows);
+                let config_digest = news(&told.config, &proxy.pod.config_digest);
+                let peers_digest = news(&told.peers, &proxy.pod.peers_digest);
                 let uid = &proxy.pod.uid;
                 let revision = upgrade.revision.clone().unwrap_or_default();
                 let image = upgrade.images.iter().find(|(each, _)| each == uid);
@@ -132,12 +142,16 @@ impl Round<'_> {
                     marker: marker.clone(),
                 });
                 let revision = upgrade.labels.contains(uid).then_some(revision);
-                let something =
-                    gate.is_some() || config_digest.is_some() || image.is_some() || revision.is_some();
+                let something = gate.is_some()
+                    || config_digest.is_some()
+                    || peers_digest.is_some()
+                    || image.is_some()
+                    || revision.is_some();
                 something.then(|| PodPatch {
                     name: proxy.pod.name.clone(),
                     uid: uid.clone(),
                     config_digest,
+                    peers_digest,
                     image,
                     revision,
                     gate,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use proxy_config::{ConfigDigest, DigestKey, Secret};
 
 use super::accept::{Judgement, judge};
+use super::actions::Told;
 use super::desired::{client_addresses, digest_key, kept_pair};
 use super::upgrade::upgrade;
 use super::{FinalizerChange, Plan, deletion, status};
@@ -15,7 +16,7 @@ use crate::conditions::{Draft, Reason, Truth, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
 use crate::input::{Directory, Input};
 use crate::names::FINALIZER;
-use crate::objects::{Owner, Template};
+use crate::objects::{self, Owner, Template};
 use crate::registration::decide::{Case, Verdict, decide};
 use crate::registration::ledger::Ledger;
 use crate::registration::servers::{Proxy, Servers, compare, proxies};
@@ -136,18 +137,26 @@ impl<'a> Round<'a> {
         status.surge.clone_from(&upgrade.surge);
         self.ledger.clone().write_into(&mut status);
         let (requeue_after, describe_after) = self.times(&judgement, &verdict, upgrade.again);
+        let apply = apply && !taken;
+        let peers = objects::peer_addresses(&self.owner, &self.input.pods);
+        // Who is told to read them anew finds them there.
+        let peers_digest = apply.then(|| objects::peers_digest(&peers));
+        let told = Told {
+            config: digest.as_ref().map(ToString::to_string),
+            peers: peers_digest,
+        };
         Plan {
             finalizer: if self.has_directory() && judgement.may_write && !has_finalizer(self.input) {
                 FinalizerChange::Add
             } else {
                 FinalizerChange::Keep
             },
-            apply: if apply && !taken {
-                self.objects(fresh.as_ref(), &template, &upgrade)
+            apply: if apply {
+                self.objects(fresh.as_ref(), &peers, &template, &upgrade)
             } else {
                 Vec::new()
             },
-            pods: self.pod_patches(&proxies, digest.as_ref(), &template, &upgrade),
+            pods: self.pod_patches(&proxies, &told, &template, &upgrade),
             tags: self.tags(&judgement, verdict.write.is_some()),
             events: self.events(&drafts, &verdict, words),
             write: verdict.write,

@@ -90,7 +90,6 @@ impl Round<'_> {
         let rendered = config::render(&Ingredients {
             spec: &self.input.proxy.spec,
             name: self.owner.names.workload(),
-            namespace: self.input.proxy.metadata.namespace.as_deref().unwrap_or_default(),
             directory_clients: &self.clients,
             sources,
             pair: pair.as_ref(),

@@ -284,3 +284,40 @@ fn an_upstream_server_at_a_link_local_address_is_a_problem() {
         assert!(problems[0].contains("link-local"), "{problems:?}");
     }
 }
+
+#[test]
+fn the_other_proxies_are_in_the_configuration_in_a_file_or_nowhere_yet() {
+    let with = |addresses: &str| {
+        let peers = format!("[server.peers]\nlisten = \"[::]:1814\"\nkey_file = \"key\"\n{addresses}\n");
+        ConfigFile::parse(&DUO.replace("[provider.duo]", &format!("{peers}[provider.duo]"))).unwrap()
+    };
+    let check = |file: &ConfigFile, others: Option<&[u8]>| {
+        let mut contents = contents();
+        let key = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
+        contents.insert("key".to_owned(), key);
+        contents.extend(others.map(|text| ("others".to_owned(), Secret::new(text.to_vec()))));
+        Config::check(file, &contents).map(|config| config.peers.unwrap().addresses)
+    };
+    let file = with("addresses_file = \"others\"");
+    assert_eq!(check(&file, None), Ok(Vec::new()), "it is alone");
+    assert_eq!(check(&file, Some(b"\n")), Ok(Vec::new()));
+    let two = [("10.0.0.1".to_owned(), 1814), ("fd00::1".to_owned(), 1815)];
+    assert_eq!(
+        check(&file, Some(b"10.0.0.1:1814\r\n\n[fd00::1]:1815")),
+        Ok(two.to_vec())
+    );
+    let both = with("addresses = [\"10.0.0.1:1814\"]\naddresses_file = \"others\"");
+    assert_eq!(check(&both, Some(b"[fd00::1]:1815")), Ok(two.to_vec()));
+    assert!(!file.is_digested("others") && file.is_digested("key"));
+
+    let told = |file: &ConfigFile, others: &[u8]| check(file, Some(others)).unwrap_err().0[0].to_string();
+    assert!(told(&with(""), b"").contains("names 0 addresses; it must be 1 to 16"));
+    let text = told(&file, b"10.0.0.1:1814\n10.0.0.2");
+    assert!(
+        text.contains("line 2 of \"others\"") && text.contains("\"10.0.0.2\""),
+        "{text}"
+    );
+    assert!(told(&file, b"\xff").contains("is not UTF-8"));
+    let many = "10.0.0.1:1814\n".repeat(MAX_PEERS_IN_FILE + 1);
+    assert!(told(&file, many.as_bytes()).contains("has 65 addresses; it may have 64"));
+}

@@ -60,7 +60,7 @@ fn happening() -> impl Strategy<Value = Happening> {
             Just(Answer::Lost),
             Just(Answer::Fails),
         ].prop_map(H::Answer),
-        5 => (0_usize..26).prop_map(H::Crash),
+        5 => (0_usize..28).prop_map(H::Crash),
         2 => prop_oneof![Just(5_u64), Just(300_u64)].prop_map(H::CrashAfterWrite),
         1 => (11_u8..14).prop_map(H::DomainController),
         1 => any::<bool>().prop_map(H::Blind),
@@ -146,7 +146,7 @@ proptest! {
         servers.sort();
         let mut addresses: Vec<String> = world.pods.iter().map(|pod| pod.state.ips[0].to_string()).collect();
         addresses.sort();
-        prop_assert_eq!(servers, addresses);
+        prop_assert_eq!(&servers, &addresses);
         prop_assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
 
         // At rest nothing is written.
@@ -155,6 +155,11 @@ proptest! {
         world.run_for(Duration::from_secs(3600));
         prop_assert_eq!(world.aws.writes.len(), writes);
         prop_assert_eq!(world.status(), status);
+        for pod in &world.pods {
+            let mut known: Vec<&str> = pod.peers().lines().map(|line| line.trim_end_matches(":1814")).collect();
+            known.sort_unstable();
+            prop_assert_eq!(&known, &addresses, "{}", pod.state.name);
+        }
         // A crash after a write of nothing but a secret to a single server cannot be told from one before it.
         let one = |write: &super::world::Written| write.servers.len() == 1;
         prop_assert!(world.aws.writes.iter().all(|w| !w.needless || one(w)), "{:#?}", world.aws.writes);

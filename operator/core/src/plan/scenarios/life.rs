@@ -49,6 +49,51 @@ fn a_lost_pod_is_replaced_with_one_write() {
 }
 
 #[test]
+fn pods_learn_of_each_other_and_registration_does_not_care() {
+    let mut world = ready();
+    let digest = world.status().config_digest;
+    let set = world.objects[&("StatefulSet".to_owned(), "mfa".to_owned())].clone();
+    world.kill_pod(0);
+    world.run_until(|w| writes(w) == 2);
+    let old = "10.88.0.1:1814\n10.88.0.2:1814\n";
+    let late = world.pods.iter().find(|pod| pod.state.name == "mfa-1").unwrap();
+    assert_eq!(
+        late.peers(),
+        old,
+        "its kubelet takes its time, and nobody waits for it"
+    );
+    world.run_for(Duration::from_secs(60));
+    for pod in &world.pods {
+        assert_eq!(
+            pod.peers(),
+            "10.88.0.2:1814\n10.88.0.3:1814\n",
+            "{}",
+            pod.state.name
+        );
+    }
+    assert_eq!(
+        (world.status().config_digest, world.status().configured_replicas),
+        (digest, 2)
+    );
+    assert_eq!(world.objects[&("StatefulSet".to_owned(), "mfa".to_owned())], set);
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(writes(&world), 2);
+    assert!(world.is_ready());
+}
+
+#[test]
+fn pods_learn_of_each_other_also_while_no_configuration_can_be_made() {
+    let mut world = ready();
+    world.secrets.remove("duo");
+    world.kill_pod(0);
+    world.run_for(Duration::from_secs(120));
+    assert_eq!(world.condition("SecretsReady").0, "False");
+    for pod in &world.pods {
+        assert_eq!(pod.peers(), "10.88.0.2:1814\n10.88.0.3:1814\n");
+    }
+}
+
+#[test]
 fn a_container_that_restarts_keeps_its_place_and_costs_no_write() {
     let mut world = ready();
     world.pods[0].sound = false;

@@ -59,6 +59,12 @@ impl Pod {
         Duration::from_secs(if self.state.name.ends_with("-0") { 1 } else { 45 })
     }
 
+    /// Where it believes the others to be.
+    pub(super) fn peers(&self) -> &str {
+        let file = self.mounted.get("/etc/radius-proxy/config/peers");
+        file.map_or("", |file| file.expose_str().unwrap())
+    }
+
     fn mount(&mut self, mounted: &Mounted) {
         if *mounted != self.mounted {
             self.mounted.clone_from(mounted);
@@ -546,8 +552,15 @@ impl World {
             pod.state.revision = Some(revision.clone());
             pod.state.in_place = None;
         }
-        if let Some(digest) = &patch.config_digest {
-            pod.state.config_digest = Some(digest.clone());
+        for (new, old) in [
+            (&patch.config_digest, &mut pod.state.config_digest),
+            (&patch.peers_digest, &mut pod.state.peers_digest),
+        ] {
+            if new.is_some() {
+                old.clone_from(new);
+            }
+        }
+        if patch.config_digest.is_some() || patch.peers_digest.is_some() {
             let at = self.now.saturating_add(pod.syncs_in()).unwrap();
             pod.sync_at = Some(pod.sync_at.map_or(at, |before| before.min(at)));
         }
@@ -644,7 +657,7 @@ fn digest_of(mounted: &Mounted) -> ConfigDigest {
                     .strip_prefix(folder.as_str())
                     .is_some_and(|r| r.starts_with('/')),
             };
-            if is && *path != key_path {
+            if is && file.is_digested(path) {
                 parts.push((path, content.expose()));
             }
         }

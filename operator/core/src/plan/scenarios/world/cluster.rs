@@ -182,7 +182,7 @@ impl World {
         let mut mounted = Mounted::new();
         for ((kind, name), object) in &self.objects {
             let folder = match name.as_str() {
-                "mfa-radius-config" => "config",
+                "mfa-radius-config" | "mfa-radius-peers" => "config",
                 "mfa-radius-secrets" => "radius",
                 "mfa-radius-provider" => "provider",
                 "mfa-radius-seeds" => "seeds",
