@@ -125,6 +125,9 @@ async fn execute(
     memory.newest = Some(proxy.clone());
     memory.describe_after = Some(plan.describe_after);
     ctx.metrics.proxy.show(key, &plan.status, now);
+    ctx.metrics
+        .proxy
+        .radius_failed(key, input.proxy.status.as_ref(), &plan.status);
     let way = way(ctx, input);
     if let (false, Some(way)) = (plan.tags.is_empty(), &way) {
         memory.tag_failure = add_tags(ctx, key, way, &plan.tags).await;
@@ -216,7 +219,7 @@ async fn send(ctx: &Context, key: &ProxyKey, way: &DirectoryAccess, write: &Dire
         })
     } else {
         let sent = ctx.directories.write(way, &write.call, left.min(WRITING)).await;
-        ctx.metrics.proxy.wrote(key, write, Timestamp::now());
+        ctx.metrics.proxy.wrote(key, write);
         sent
     };
     ctx.directories.refresh(key);

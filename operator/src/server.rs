@@ -80,6 +80,8 @@ async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
         .queue_length
         .set(count(pages.queue.lock().waiting(Instant::now())));
     pages.metrics.resources.set(count(pages.cluster.proxies_seen()));
+    let exists = |key: &_| pages.cluster.proxy(key).is_some();
+    pages.metrics.proxy.forget_unless(exists);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], pages.metrics.encode())
 }

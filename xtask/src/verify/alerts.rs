@@ -9,9 +9,13 @@ use anyhow::{Context as _, Result, ensure};
 use crate::generate::CHART;
 
 /// A program: what all of its metrics begin with, where they are registered, and the prefix of a part of them.
-const PROGRAMS: [(&str, &str, &str); 2] = [
-    ("radius_mfa_operator_", "operator/src/metrics.rs", "proxy_"),
-    ("radius_proxy_", "proxy/src/metrics.rs", ""),
+const PROGRAMS: [(&str, &[&str], &str); 2] = [
+    (
+        "radius_mfa_operator_",
+        &["operator/src/metrics.rs", "operator/src/metrics/of_proxy.rs"],
+        "proxy_",
+    ),
+    ("radius_proxy_", &["proxy/src/metrics.rs"], ""),
 ];
 
 /// Every metric in the alerts is registered; how many there are.
@@ -23,8 +27,11 @@ pub(super) fn verify(root: &Path) -> Result<usize> {
         |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     let rules = read(&root.join(CHART).join("templates/prometheusrule.yaml"))?;
     let mut seen = 0;
-    for (prefix, source, part) in PROGRAMS {
-        let source = read(&root.join(source))?;
+    for (prefix, sources, part) in PROGRAMS {
+        let mut source = String::new();
+        for path in sources {
+            source.push_str(&read(&root.join(path))?);
+        }
         let names = names(&rules, prefix);
         let unknown: Vec<&str> = names
             .iter()

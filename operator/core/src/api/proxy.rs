@@ -48,6 +48,34 @@ use super::{DirectorySpec, ProviderSpec, RadiusProxyStatus, SchedulingSpec};
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         priority = "1"
     ),
+    printcolumn(
+        name = "Serving",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        description = "Pods whose containers are ready",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Last Write",
+        type_ = "date",
+        json_path = ".status.lastWrite.time",
+        description = "How long ago AWS was written to last",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Why",
+        type_ = "string",
+        json_path = ".status.lastWrite.reason",
+        description = "Why AWS was written to last",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Next",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "What is the matter, and what to do or wait for",
+        priority = "1"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: the names of pods are made of it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message(Message::Expression("'metadata.name is made into the name of a Service: it must have lower-case letters, digits and hyphens only, begin with a letter and not end with a hyphen, unlike ' + self.metadata.name".to_owned()))

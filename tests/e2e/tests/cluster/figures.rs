@@ -27,7 +27,7 @@ fn the_programs_are_small() {
         .collect();
     pods.extend(["workspaces-0", "vpn-0"].map(|p| (NAMESPACE, p.to_owned(), 12.0)));
     for (namespace, pod, bound) in pods {
-        let bytes = resident(namespace, &pod);
+        let bytes = world.metric(namespace, &pod, "process_resident_memory_bytes", &[]);
         let mib = bytes / 1024.0 / 1024.0;
         println!("{pod}: {mib:.1} MiB resident");
         assert!(bytes > 0.0, "{pod} does not say how much memory it has");
@@ -36,34 +36,4 @@ fn the_programs_are_small() {
             "{pod} has {mib:.1} MiB, far above its aim of {bound} MiB"
         );
     }
-}
-
-/// The resident memory of a pod in bytes, as its kubelet has it.
-fn resident(namespace: &str, pod: &str) -> f64 {
-    e2e::until(
-        "the kubelet to know the pod's memory",
-        crate::world::PATIENCE,
-        || {
-            let kubectl = &world().kubectl;
-            let node = kubectl.get(&["-n", namespace, "pod", pod])?["spec"]["nodeName"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            let text = kubectl.run(&[
-                "get",
-                "--raw",
-                &format!("/api/v1/nodes/{node}/proxy/stats/summary"),
-            ])?;
-            let summary: serde_json::Value = serde_json::from_str(&text)?;
-            let pods = summary["pods"].as_array().cloned().unwrap_or_default();
-            let found = pods
-                .iter()
-                .find(|p| p["podRef"]["name"] == pod && p["podRef"]["namespace"] == namespace);
-            let bytes = found
-                .and_then(|p| p["containers"][0]["memory"]["rssBytes"].as_f64())
-                .filter(|b| *b > 0.0);
-            Ok(bytes.ok_or_else(|| format!("no figure for {pod} on {node}")))
-        },
-    )
-    .unwrap()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::World;
+use super::{THEIR_SECRET, World};
 use crate::api::RegisteredSettings;
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use crate::input::{Directory, DirectoryKind, NetworkType, RadiusStatus};
@@ -56,6 +56,29 @@ pub(in crate::plan::scenarios) struct Aws {
 }
 
 impl World {
+    /// RADIUS is on, by somebody else's doing.
+    pub(in crate::plan::scenarios) fn somebody_elses(&mut self) {
+        self.aws.status = Some(RadiusStatus::Completed);
+        self.aws.secret = THEIR_SECRET.to_vec();
+        self.aws.settings = Some(RegisteredSettings {
+            servers: vec!["10.7.7.7".to_owned()],
+            port: 1812,
+            timeout_seconds: 20,
+            retries: 4,
+            protocol: "PAP".to_owned(),
+            display_label: "MFA".to_owned(),
+            use_same_username: true,
+            ..RegisteredSettings::default()
+        });
+    }
+
+    /// Somebody does it in the console.
+    pub(in crate::plan::scenarios) fn switch_off(&mut self) {
+        self.aws.status = None;
+        self.aws.settings = None;
+        self.aws.done_at = None;
+    }
+
     pub(super) fn describe(&mut self) {
         if self.aws.blind.is_some() {
             return;

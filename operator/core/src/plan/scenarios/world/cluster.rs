@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use proxy_config::Secret;
+use proxy_config::file::{ConfigFile, NamedFile};
+use proxy_config::{ConfigDigest, DigestKey, Secret};
 use serde_json::Value;
 
-use super::{BOOT, Mounted, Pod, World, decode, digest_of};
+use super::{BOOT, Mounted, Pod, World};
 use crate::input::PodState;
 
 /// What a kubelet that nobody touches takes to sync the volumes.
@@ -203,4 +204,33 @@ impl World {
 
 fn ordinal(pod: &Pod) -> usize {
     pod.state.name.trim_start_matches("mfa-").parse().unwrap()
+}
+
+pub(super) fn decode(value: &Value) -> Vec<u8> {
+    serde_json::from_value::<k8s_openapi::ByteString>(value.clone())
+        .unwrap()
+        .0
+}
+
+/// The digest as a proxy computes it over what it has mounted.
+pub(super) fn digest_of(mounted: &Mounted) -> ConfigDigest {
+    let text = mounted.get("/etc/radius-proxy/config/radius-proxy.toml").unwrap();
+    let file = ConfigFile::parse(text.expose_str().unwrap()).unwrap();
+    let key_path = file.server.digest_key_file.clone().unwrap();
+    let key = DigestKey::new(mounted[&key_path].trim_end().expose().to_vec());
+    let mut parts: Vec<(&str, &[u8])> = vec![("", text.expose())];
+    for named in file.named_files() {
+        for (path, content) in mounted {
+            let is = match &named {
+                NamedFile::File(file) => file == path,
+                NamedFile::Folder(folder) => path
+                    .strip_prefix(folder.as_str())
+                    .is_some_and(|r| r.starts_with('/')),
+            };
+            if is && file.is_digested(path) {
+                parts.push((path, content.expose()));
+            }
+        }
+    }
+    ConfigDigest::compute(&key, parts)
 }

@@ -1,0 +1,60 @@
+//! What holds at any moment, whatever the scene.
+
+use proxy_config::Secret;
+
+use super::{THEIR_SECRET, World};
+
+impl World {
+    /// No more registered servers are down than the scene allows; those of the list before count until every domain
+    /// controller has the present one.
+    pub(super) fn check_that_servers_answer(&self) {
+        let (Some(most), Some(settings)) = (self.most_down, &self.aws.settings) else {
+            return;
+        };
+        let old = self.aws.old_until.is_none_or(|until| self.now < until);
+        let lists = [
+            Some(&settings.servers),
+            self.aws.old_servers.as_ref().filter(|_| old),
+        ];
+        for list in lists.into_iter().flatten() {
+            let answers = |address: &&String| {
+                self.pods.iter().any(|pod| {
+                    pod.state.containers_ready
+                        && pod.state.deleted.is_none()
+                        && pod.state.ips[0].to_string() == **address
+                })
+            };
+            let down = list.iter().filter(|address| !answers(address)).count();
+            assert!(down <= most, "{down} of {list:?} are down: {:#?}", self.status());
+        }
+    }
+
+    /// Rule 9: whichever secret a domain controller may hold, each registered proxy that answers accepts it.
+    pub(super) fn check_that_logins_work(&self) {
+        if self.aws.writes.is_empty() {
+            return;
+        }
+        let Some(settings) = &self.aws.settings else {
+            return;
+        };
+        for pod in self.pods.iter().filter(|pod| pod.state.containers_ready) {
+            let address = pod.state.ips[0].to_string();
+            if !settings.servers.contains(&address) {
+                continue;
+            }
+            let accepted: Vec<&[u8]> = ["directory", "directory-previous"]
+                .iter()
+                .filter_map(|key| pod.mounted.get(&format!("/etc/radius-proxy/radius/{key}")))
+                .map(Secret::expose)
+                .collect();
+            let held = std::iter::once(&self.aws.secret).chain(&self.aws.old_secret);
+            for secret in held.filter(|secret| *secret != THEIR_SECRET) {
+                assert!(
+                    accepted.contains(&secret.as_slice()),
+                    "{} refuses what AWS holds",
+                    pod.state.name
+                );
+            }
+        }
+    }
+}

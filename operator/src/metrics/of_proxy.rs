@@ -1,0 +1,436 @@
+//! What Prometheus sees of each RadiusProxy. The series of one go with it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use operator_core::api::{ConditionType, RadiusProxyStatus};
+use operator_core::aws::{AwsErrorClass, AwsOperation};
+use operator_core::input::RadiusStatus;
+use operator_core::plan::{DirectoryWrite, WriteReason};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::error::Error;
+use crate::key::ProxyKey;
+
+/// Metrics of each RadiusProxy.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ProxyMetrics {
+    /// Those that have series, whether this replica leads or has led.
+    known: Arc<Mutex<BTreeSet<ProxyKey>>>,
+    registered_servers: Family<ProxyLabels, Gauge>,
+    wanted_servers: Family<ProxyLabels, Gauge>,
+    condition: Family<ConditionLabels, Gauge>,
+    radius_status: Family<StatusLabels, Gauge>,
+    writes: Family<WriteLabels, Counter>,
+    failures: Family<FailureLabels, Counter>,
+    last_success: Family<ProxyLabels, Gauge<f64, AtomicU64>>,
+    last_write: Family<ProxyLabels, Gauge<f64, AtomicU64>>,
+}
+
+/// A RadiusProxy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ProxyLabels {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// One of its conditions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ConditionLabels {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    condition: &'static str,
+}
+
+/// One of the states that AWS can report.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StatusLabels {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) status: &'static str,
+}
+
+/// A write to AWS.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct WriteLabels {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) operation: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+/// A failure of AWS or of the Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct FailureLabels {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) class: &'static str,
+}
+
+impl ProxyMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("proxy");
+        registry.register(
+            "registered_servers",
+            "Servers that AWS has registered and that are alive",
+            self.registered_servers.clone(),
+        );
+        registry.register(
+            "wanted_servers",
+            "Servers that should be registered",
+            self.wanted_servers.clone(),
+        );
+        registry.register(
+            "condition",
+            "1 when the condition is True, 0 when not",
+            self.condition.clone(),
+        );
+        registry.register(
+            "radius_status",
+            "1 for the state that AWS reports, 0 for the others",
+            self.radius_status.clone(),
+        );
+        registry.register(
+            "aws_writes",
+            "Writes to AWS by operation and reason",
+            self.writes.clone(),
+        );
+        registry.register("failures", "Failures by class", self.failures.clone());
+        registry.register(
+            "last_success_timestamp_seconds",
+            "When the last piece of work ended well, with AWS as it should be",
+            self.last_success.clone(),
+        );
+        registry.register(
+            "last_write_timestamp_seconds",
+            "When AWS was written to last, by the status",
+            self.last_write.clone(),
+        );
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeSet<ProxyKey>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on there are series of it.
+    fn know(&self, key: &ProxyKey) {
+        let mut known = self.known();
+        if !known.contains(key) {
+            known.insert(key.clone());
+        }
+    }
+
+    /// Counts a failure.
+    pub(crate) fn failed(&self, key: &ProxyKey, class: &'static str) {
+        self.know(key);
+        self.failures.get_or_create(&failure_of(key, class)).inc();
+    }
+
+    /// Counts a write to AWS.
+    pub(crate) fn wrote(&self, key: &ProxyKey, write: &DirectoryWrite) {
+        self.know(key);
+        let labels = write_of(key, write.call.operation(), write.reason);
+        self.writes.get_or_create(&labels).inc();
+    }
+
+    /// Shows a status, after a piece of work that ended well.
+    pub(crate) fn show(&self, key: &ProxyKey, status: &RadiusProxyStatus, now: Timestamp) {
+        self.know(key);
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        // A pod with an address of each family is one server.
+        let alive: BTreeSet<&str> = status
+            .registered_servers
+            .iter()
+            .filter(|server| server.ready)
+            .map(|server| server.pod.as_deref().unwrap_or(&server.address))
+            .collect();
+        self.registered_servers
+            .get_or_create(&of(key))
+            .set(count(alive.len()));
+        let wanted = status
+            .servers
+            .as_deref()
+            .and_then(|text| text.rsplit('/').next()?.trim().parse().ok());
+        self.wanted_servers
+            .get_or_create(&of(key))
+            .set(wanted.unwrap_or(0));
+        for condition in CONDITIONS {
+            let is_true = status
+                .conditions
+                .iter()
+                .any(|each| each.type_ == condition.as_str() && each.status == "True");
+            self.condition
+                .get_or_create(&condition_of(key, condition))
+                .set(i64::from(is_true));
+            if is_true && condition == ConditionType::Ready {
+                self.last_success.get_or_create(&of(key)).set(seconds_of(now));
+            }
+        }
+        let reported = status
+            .directory
+            .as_ref()
+            .and_then(|directory| directory.radius_status.as_deref());
+        for state in STATES {
+            self.radius_status
+                .get_or_create(&state_of(key, state))
+                .set(i64::from(reported == Some(state)));
+        }
+        // From the status, so that a new leader shows what another one wrote.
+        if let Some(last) = &status.last_write {
+            let time = self.last_write.get_or_create(&of(key));
+            time.set(seconds_of(last.time.0));
+        }
+        if status.directory.is_some() {
+            // A counter that begins at its first count shows no increase then, and alerts look for one.
+            self.writes.get_or_create(&repair_of(key)).inc_by(0);
+            self.failures
+                .get_or_create(&failure_of(key, RADIUS_FAILED))
+                .inc_by(0);
+        }
+    }
+
+    /// Counts that AWS reports Failed, when that is news since the status `before`.
+    pub(crate) fn radius_failed(
+        &self,
+        key: &ProxyKey,
+        before: Option<&RadiusProxyStatus>,
+        status: &RadiusProxyStatus,
+    ) {
+        let failed = |status: &RadiusProxyStatus| {
+            let trouble = status.trouble.clone()?;
+            (trouble.kind == RadiusStatus::Failed.as_str()).then_some(trouble.time)
+        };
+        let now = failed(status);
+        if now.is_some() && now != before.and_then(failed) {
+            self.failed(key, RADIUS_FAILED);
+        }
+    }
+
+    /// This replica leads no more: what it shows of the resources grows old. The counters stay.
+    pub(crate) fn stand_down(&self) {
+        self.registered_servers.clear();
+        self.wanted_servers.clear();
+        self.condition.clear();
+        self.radius_status.clear();
+        self.last_success.clear();
+        self.last_write.clear();
+    }
+
+    /// Removes the series of those that `exists` does not know: a replica that leads no more works on no deletion.
+    pub(crate) fn forget_unless(&self, exists: impl Fn(&ProxyKey) -> bool) {
+        let gone: Vec<ProxyKey> = self.known().iter().filter(|key| !exists(key)).cloned().collect();
+        for key in gone {
+            self.forget(&key);
+        }
+    }
+
+    /// Removes what is shown of a RadiusProxy that is gone.
+    pub(crate) fn forget(&self, key: &ProxyKey) {
+        self.known().remove(key);
+        let labels = of(key);
+        self.registered_servers.remove(&labels);
+        self.wanted_servers.remove(&labels);
+        self.last_success.remove(&labels);
+        self.last_write.remove(&labels);
+        for condition in CONDITIONS {
+            self.condition.remove(&condition_of(key, condition));
+        }
+        for state in STATES {
+            self.radius_status.remove(&state_of(key, state));
+        }
+        for reason in REASONS {
+            for operation in WRITES {
+                self.writes.remove(&write_of(key, operation, reason));
+            }
+        }
+        for class in classes() {
+            self.failures.remove(&failure_of(key, class));
+        }
+    }
+}
+
+/// The states of RADIUS settings at AWS, as a status shows them.
+const STATES: [&str; 4] = ["NotConfigured", "Creating", "Completed", "Failed"];
+
+const CONDITIONS: [ConditionType; 5] = [
+    ConditionType::Accepted,
+    ConditionType::SecretsReady,
+    ConditionType::Available,
+    ConditionType::Registered,
+    ConditionType::Ready,
+];
+
+const WRITES: [AwsOperation; 3] = [
+    AwsOperation::EnableRadius,
+    AwsOperation::UpdateRadius,
+    AwsOperation::DisableRadius,
+];
+
+const REASONS: [WriteReason; 8] = [
+    WriteReason::FirstRegistration,
+    WriteReason::Adoption,
+    WriteReason::Servers,
+    WriteReason::Settings,
+    WriteReason::Secret,
+    WriteReason::Drift,
+    WriteReason::Retry,
+    WriteReason::Deletion,
+];
+
+/// The class of a directory that reports Failed, which is no error of a call.
+const RADIUS_FAILED: &str = "radius_failed";
+
+/// Every class of [`ProxyMetrics::failed`]: AWS's, and the operator's own.
+fn classes() -> impl Iterator<Item = &'static str> {
+    let of_aws = AwsErrorClass::ALL.into_iter().map(AwsErrorClass::as_str);
+    of_aws.chain([RADIUS_FAILED]).chain(Error::CLASSES)
+}
+
+fn of(key: &ProxyKey) -> ProxyLabels {
+    ProxyLabels {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    }
+}
+
+fn condition_of(key: &ProxyKey, condition: ConditionType) -> ConditionLabels {
+    ConditionLabels {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        condition: condition.as_str(),
+    }
+}
+
+fn state_of(key: &ProxyKey, status: &'static str) -> StatusLabels {
+    StatusLabels {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        status,
+    }
+}
+
+fn write_of(key: &ProxyKey, operation: AwsOperation, reason: WriteReason) -> WriteLabels {
+    WriteLabels {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        operation: operation.as_str(),
+        reason: reason.as_str(),
+    }
+}
+
+/// The repair of what somebody else changed.
+fn repair_of(key: &ProxyKey) -> WriteLabels {
+    write_of(key, AwsOperation::UpdateRadius, WriteReason::Drift)
+}
+
+fn failure_of(key: &ProxyKey, class: &'static str) -> FailureLabels {
+    FailureLabels {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        class,
+    }
+}
+
+fn seconds_of(time: Timestamp) -> f64 {
+    time.as_duration().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use operator_core::api::{LastWrite, Trouble};
+    use prometheus_client::encoding::text;
+
+    use super::*;
+
+    /// The samples, without the help of each metric.
+    fn samples(metrics: &ProxyMetrics) -> Vec<String> {
+        let (mut registry, mut out) = (Registry::default(), String::new());
+        metrics.register(&mut registry);
+        text::encode(&mut out, &registry).unwrap();
+        let samples = out.lines().filter(|line| !line.starts_with('#'));
+        samples.map(str::to_owned).collect()
+    }
+
+    fn full(key: &ProxyKey) -> ProxyMetrics {
+        let metrics = ProxyMetrics::default();
+        metrics.show(key, &RadiusProxyStatus::default(), Timestamp::UNIX_EPOCH);
+        for class in classes() {
+            metrics.failed(key, class);
+        }
+        metrics
+    }
+
+    #[test]
+    fn what_is_shown_of_a_radius_proxy_goes_with_it() {
+        let key = ProxyKey::new("mfa", "workspaces");
+        let metrics = full(&key);
+        let first = "proxy_condition{namespace=\"mfa\",name=\"workspaces\"";
+        assert!(samples(&metrics).iter().any(|line| line.starts_with(first)));
+        metrics.forget(&key);
+        assert_eq!(samples(&metrics), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_replica_that_no_longer_leads_forgets_what_was_deleted_since() {
+        let key = ProxyKey::new("mfa", "workspaces");
+        let metrics = full(&key);
+        metrics.stand_down();
+        metrics.forget_unless(|_| true);
+        assert!(
+            samples(&metrics)
+                .iter()
+                .any(|line| line.contains("failures_total"))
+        );
+        metrics.forget_unless(|_| false);
+        assert_eq!(samples(&metrics), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_last_write_is_shown_by_a_leader_that_did_not_send_it() {
+        let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
+        let status = RadiusProxyStatus {
+            last_write: Some(LastWrite {
+                operation: "UpdateRadius".to_owned(),
+                reason: "servers changed".to_owned(),
+                time: Time(Timestamp::from_second(1_760_000_000).unwrap()),
+                request_id: None,
+            }),
+            ..RadiusProxyStatus::default()
+        };
+        metrics.show(&key, &status, Timestamp::UNIX_EPOCH);
+        let wanted = "proxy_last_write_timestamp_seconds{namespace=\"mfa\",name=\"workspaces\"} 1760000000";
+        assert!(samples(&metrics).iter().any(|line| line.starts_with(wanted)));
+    }
+
+    #[test]
+    fn each_time_that_aws_reports_failed_is_counted_once() {
+        let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
+        let failed = |second| RadiusProxyStatus {
+            trouble: Some(Trouble {
+                kind: "Failed".to_owned(),
+                operation: None,
+                message: String::new(),
+                count: 1,
+                time: Time(Timestamp::from_second(second).unwrap()),
+                tried: String::new(),
+            }),
+            ..RadiusProxyStatus::default()
+        };
+        metrics.radius_failed(&key, None, &failed(1));
+        metrics.radius_failed(&key, Some(&failed(1)), &failed(1));
+        metrics.radius_failed(&key, Some(&failed(1)), &failed(400));
+        metrics.radius_failed(&key, Some(&failed(400)), &RadiusProxyStatus::default());
+        let counter = metrics
+            .failures
+            .get_or_create(&failure_of(&key, RADIUS_FAILED))
+            .get();
+        assert_eq!(counter, 2);
+    }
+}
