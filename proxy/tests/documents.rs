@@ -18,10 +18,13 @@ fn check(name: &str, text: &str) {
         .named_files()
         .into_iter()
         .filter_map(|named| match named {
-            NamedFile::File(path) => Some((
-                path,
-                Secret::new(b"something that is secret and long enough".to_vec()),
-            )),
+            NamedFile::File(path) => {
+                let text: &[u8] = match path.as_str() {
+                    "peers" => b"proxy-2.example.com:1814",
+                    _ => b"something that is secret and long enough",
+                };
+                Some((path, Secret::new(text.to_vec())))
+            }
             NamedFile::Folder(_) => None,
         })
         .collect();
