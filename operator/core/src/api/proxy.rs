@@ -103,7 +103,7 @@ pub struct RadiusProxySpec {
     /// The UDP port of the proxies, 1025 to 65535. It cannot be changed: make another RadiusProxy instead.
     #[serde(default = "default_port")]
     #[schemars(range(min = 1025, max = 65535))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.port is ' + string(oldSelf) + ' and cannot be changed to ' + string(self) + ': a directory has one port for all its servers, so no server would answer while they change; make another RadiusProxy, as the page about moving a directory says'".to_owned())))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Message("spec.port cannot be changed: a directory has one port for all its servers, so no server would answer while they change; make another RadiusProxy, as the page about moving a directory says".to_owned())))]
     pub port: u32,
 
     /// Which addresses are registered.
