@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::watch;
 
 use crate::provider::fault::{FaultClass, Step};
 
@@ -109,6 +110,7 @@ impl MetricConstructor<Histogram> for Buckets {
 pub struct ProviderMetrics {
     calls: Family<CallLabels, Counter>,
     latency: Family<StepLabels, Histogram, Buckets>,
+    refused: watch::Sender<bool>,
 }
 
 impl Default for ProviderMetrics {
@@ -116,13 +118,38 @@ impl Default for ProviderMetrics {
         Self {
             calls: Family::default(),
             latency: Family::new_with_constructor(Buckets(&CALL_BUCKETS)),
+            refused: watch::Sender::new(false),
         }
     }
 }
 
 impl ProviderMetrics {
+    /// Whether the provider refused the proxy's own credentials when they were last used.
+    #[must_use]
+    pub fn watch_refused(&self) -> watch::Receiver<bool> {
+        self.refused.subscribe()
+    }
+
+    /// Other credentials may be in force: nothing is known of them.
+    pub fn forget_refused(&self) {
+        self.set_refused(false);
+    }
+
+    fn set_refused(&self, refused: bool) {
+        self.refused
+            .send_if_modified(|before| std::mem::replace(before, refused) != refused);
+    }
+
     /// A call has ended; `class` is `None` when it succeeded.
     pub fn called(&self, provider: &'static str, step: Step, class: Option<FaultClass>, took: Duration) {
+        match (step, class) {
+            // The store's credentials are not the provider's.
+            (Step::Store, _) => {}
+            (_, Some(FaultClass::Credentials)) => self.set_refused(true),
+            // A call outside a login may need no credentials (the time), so it proves nothing.
+            (Step::Preauth | Step::Auth | Step::Status, None) => self.set_refused(false),
+            _ => {}
+        }
         let class = class.map_or("ok", FaultClass::name);
         let step = step.name();
         self.calls

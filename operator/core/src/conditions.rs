@@ -117,6 +117,8 @@ reasons! {
     SecretReserved => Warning,
     /// Lines of the TOTP seeds are malformed.
     TotpSeedsMalformed => Warning,
+    /// The provider refuses the credentials that it is given.
+    ProviderCredentialsRefused => Warning,
     /// Users have two TOTP seeds.
     TotpUserTwice => Warning,
     /// All proxies serve.

@@ -204,6 +204,23 @@ pub struct Report {
     pub digest: ConfigDigest,
     /// The proxy's version.
     pub version: Option<String>,
+    /// What somebody has to mend.
+    pub problem: Option<ReportedProblem>,
+}
+
+/// What a proxy says of itself, of a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportedProblem {
+    /// The provider refuses the proxy's own credentials.
+    ProviderCredentials,
+}
+
+impl ReportedProblem {
+    /// From the annotation's word; a word of a newer proxy is none.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        (word == "provider_credentials").then_some(Self::ProviderCredentials)
+    }
 }
 
 /// What is known of the directory.

@@ -29,6 +29,8 @@ pub const REVISION_LABEL: &str = "controller-revision-hash";
 pub const REPORT_DIGEST_ANNOTATION: &str = "radius-mfa.dev/config-digest";
 /// Annotation of a pod's Lease, written by the pod: the proxy's version.
 pub const REPORT_VERSION_ANNOTATION: &str = "radius-mfa.dev/version";
+/// Annotation of a pod's Lease, written by the pod while there is one: what somebody has to mend, in one word.
+pub const REPORT_PROBLEM_ANNOTATION: &str = "radius-mfa.dev/problem";
 /// Annotation of a pod's Lease, written by the pod: its uid. The Lease's `spec.holderIdentity` says the same.
 pub const REPORT_POD_UID_ANNOTATION: &str = "radius-mfa.dev/pod-uid";
 /// Annotation of a RadiusProxy, written by a person, value `true`: let the RadiusProxy go without a word to AWS.

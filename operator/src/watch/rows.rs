@@ -7,12 +7,12 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use operator_core::input::{PodState, Report, StatefulSetState};
+use operator_core::input::{PodState, Report, ReportedProblem, StatefulSetState};
 use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, PEERS_DIGEST_ANNOTATION,
     POD_TEMPLATE_ANNOTATION, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
-    REPORT_POD_UID_ANNOTATION, REPORT_VERSION_ANNOTATION, REVISION_LABEL, TEMPLATE_ANNOTATION,
-    WRITTEN_BY_LABEL,
+    REPORT_POD_UID_ANNOTATION, REPORT_PROBLEM_ANNOTATION, REPORT_VERSION_ANNOTATION, REVISION_LABEL,
+    TEMPLATE_ANNOTATION, WRITTEN_BY_LABEL,
 };
 use proxy_config::ConfigDigest;
 
@@ -134,6 +134,7 @@ pub(crate) fn report(lease: &Lease) -> Detail {
     let report = annotation(REPORT_DIGEST_ANNOTATION).map(|digest| Report {
         digest: ConfigDigest::from_reported(&digest),
         version: annotation(REPORT_VERSION_ANNOTATION),
+        problem: annotation(REPORT_PROBLEM_ANNOTATION).and_then(|word| ReportedProblem::from_word(&word)),
     });
     Detail::Report(uid.filter(|uid| !uid.is_empty()).zip(report))
 }
@@ -364,7 +365,8 @@ mod tests {
             Detail::Report(None)
         );
         let Detail::Report(Some((uid, read))) = report(&lease(json!({
-            "radius-mfa.dev/config-digest": "d", "radius-mfa.dev/pod-uid": "u", "radius-mfa.dev/version": "1"})))
+            "radius-mfa.dev/config-digest": "d", "radius-mfa.dev/pod-uid": "u", "radius-mfa.dev/version": "1",
+            "radius-mfa.dev/problem": "provider_credentials"})))
         else {
             panic!("no report");
         };
@@ -372,6 +374,7 @@ mod tests {
             (uid.as_str(), read.digest.as_str(), read.version.as_deref()),
             ("u", "d", Some("1"))
         );
+        assert_eq!(read.problem, Some(ReportedProblem::ProviderCredentials));
     }
 
     #[test]

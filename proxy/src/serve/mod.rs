@@ -156,8 +156,11 @@ async fn supervise(
     if let Some(listener) = admin {
         tokio::spawn(admin::serve(listener, Arc::clone(state)));
     }
-    if let Some(report) = report::Report::from_environment() {
-        tokio::spawn(report.run(state.watch_digest()));
+    let report = report::Report::from_environment();
+    let reports = report.is_some();
+    if let Some(report) = report {
+        tokio::spawn(report.run(state.watch_digest(), state.metrics.provider.watch_refused()));
+        reloader.rehearse();
     }
     let mut look = tokio::time::interval(reload::LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -181,8 +184,11 @@ async fn supervise(
             }
             _ = look.tick(), if !is_ending => {
                 if reloader.has_changed() {
-                    let before = reloader.records().clone();
+                    let (before, ran) = (reloader.records().clone(), reloader.digest().clone());
                     reloader = reloader.reload().await;
+                    if reports && *reloader.digest() != ran {
+                        reloader.rehearse();
+                    }
                     if *reloader.records() != before {
                         writer.reopen(reloader.records());
                     }

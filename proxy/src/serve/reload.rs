@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_config::{Peers, RecordSink};
+use proxy_config::{ConfigDigest, Peers, Provider as Kind, RecordSink};
 use tokio::sync::watch;
 
 use super::mailbox::{Mailbox, Message};
@@ -52,6 +52,24 @@ impl Reloader {
     /// Where records go.
     pub(super) fn records(&self) -> &RecordSink {
         &self.loaded.records
+    }
+
+    /// Uses the provider's credentials once, in the background and without a login, so that refused ones are reported
+    /// before somebody stands at the door.
+    pub(super) fn rehearse(&self) {
+        self.shared.metrics.forget_refused();
+        if !matches!(self.loaded.config.provider, Kind::Duo(_) | Kind::Okta(_)) {
+            return;
+        }
+        // It was built a moment ago from the same; the connections are shared.
+        if let Ok(provider) = provider::build(&self.loaded.config, &self.shared) {
+            tokio::spawn(async move { provider.rehearse().await });
+        }
+    }
+
+    /// The configuration that runs.
+    pub(super) fn digest(&self) -> &ConfigDigest {
+        &self.loaded.digest
     }
 
     /// Whether a file looks different than when it was last read.

@@ -16,6 +16,10 @@ use crate::provider::fault::{Fault, FaultClass};
 const DIGEST: &str = "radius-mfa.dev/config-digest";
 /// Annotation: the program's version.
 const VERSION: &str = "radius-mfa.dev/version";
+/// Annotation: what an administrator has to mend, of a closed set of words; absent when there is nothing.
+const PROBLEM: &str = "radius-mfa.dev/problem";
+/// The provider refuses the proxy's own credentials.
+const PROVIDER_CREDENTIALS: &str = "provider_credentials";
 /// Annotation: which pod of that name it was.
 const POD_UID: &str = "radius-mfa.dev/pod-uid";
 const AGAIN_EVERY: Duration = Duration::from_secs(600);
@@ -49,12 +53,18 @@ impl Report {
         })
     }
 
-    /// Reports each digest, again every ten minutes, and tries until it succeeds.
-    pub(super) async fn run(self, mut digests: watch::Receiver<ConfigDigest>) {
+    /// Reports each digest, and whether the provider refuses the proxy's credentials, again every ten minutes, and
+    /// tries until it succeeds.
+    pub(super) async fn run(
+        self,
+        mut digests: watch::Receiver<ConfigDigest>,
+        mut refused: watch::Receiver<bool>,
+    ) {
         let mut back_off = FIRST_BACK_OFF;
         loop {
             let digest = digests.borrow_and_update().clone();
-            let wait = match self.send(&digest).await {
+            let is_refused = *refused.borrow_and_update();
+            let wait = match self.send(&digest, is_refused).await {
                 Ok(()) => {
                     tracing::debug!(pod = %self.pod, config_digest = %digest, "reported");
                     back_off = FIRST_BACK_OFF;
@@ -70,12 +80,13 @@ impl Report {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 changed = digests.changed() => if changed.is_err() { return },
+                changed = refused.changed() => if changed.is_err() { return },
             }
         }
     }
 
-    async fn send(&self, digest: &ConfigDigest) -> Result<(), Fault> {
-        let patch = patch(digest, self.holder.as_deref(), SystemTime::now());
+    async fn send(&self, digest: &ConfigDigest, is_refused: bool) -> Result<(), Fault> {
+        let patch = patch(digest, is_refused, self.holder.as_deref(), SystemTime::now());
         let group = ["apis", "coordination.k8s.io", "v1"];
         match self
             .api
@@ -91,11 +102,14 @@ impl Report {
     }
 }
 
-fn patch(digest: &ConfigDigest, holder: Option<&str>, now: SystemTime) -> String {
+fn patch(digest: &ConfigDigest, is_refused: bool, holder: Option<&str>, now: SystemTime) -> String {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let time = jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or_default();
     let renewed = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
-    let mut annotations = json!({DIGEST: digest.as_str(), VERSION: env!("CARGO_PKG_VERSION")});
+    // Null takes an annotation away (RFC 7396).
+    let problem = is_refused.then_some(PROVIDER_CREDENTIALS);
+    let mut annotations =
+        json!({DIGEST: digest.as_str(), VERSION: env!("CARGO_PKG_VERSION"), PROBLEM: problem});
     let mut spec = json!({"renewTime": renewed});
     if let (Some(holder), Some(annotations), Some(spec)) =
         (holder, annotations.as_object_mut(), spec.as_object_mut())
@@ -114,7 +128,8 @@ mod tests {
     fn a_patch_says_what_runs_who_runs_it_and_when() {
         let digest = ConfigDigest::from_reported("abc");
         let time = UNIX_EPOCH + Duration::from_secs(1_709_210_096);
-        let patch: serde_json::Value = serde_json::from_str(&patch(&digest, Some("uid-1"), time)).unwrap();
+        let patch: serde_json::Value =
+            serde_json::from_str(&patch(&digest, false, Some("uid-1"), time)).unwrap();
         assert_eq!(
             patch["metadata"]["annotations"]["radius-mfa.dev/config-digest"],
             "abc"
@@ -125,5 +140,17 @@ mod tests {
         );
         assert_eq!(patch["spec"]["holderIdentity"], "uid-1");
         assert_eq!(patch["spec"]["renewTime"], "2024-02-29T12:34:56.000000Z");
+    }
+
+    #[test]
+    fn refused_credentials_are_a_word_that_goes_away_with_them() {
+        let digest = ConfigDigest::from_reported("abc");
+        let problem = |is_refused| {
+            let patch: serde_json::Value =
+                serde_json::from_str(&patch(&digest, is_refused, None, UNIX_EPOCH)).unwrap();
+            patch["metadata"]["annotations"].get(PROBLEM).cloned()
+        };
+        assert_eq!(problem(true), Some(json!("provider_credentials")));
+        assert_eq!(problem(false), Some(serde_json::Value::Null));
     }
 }

@@ -14,7 +14,7 @@ use super::{FinalizerChange, Plan, deletion, status};
 use crate::api::{ConditionType, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
-use crate::input::{Directory, Input};
+use crate::input::{Directory, Input, ReportedProblem};
 use crate::names::FINALIZER;
 use crate::objects::{self, Owner, Template};
 use crate::registration::decide::{Case, Verdict, decide};
@@ -251,6 +251,17 @@ impl<'a> Round<'a> {
                 };
                 (Truth::False, reason, told)
             }
+            Ok(_) if !self.refused_by_provider().is_empty() => (
+                Truth::False,
+                Reason::ProviderCredentialsRefused,
+                format!(
+                    "the provider refuses the credentials in Secret {}, as {} say: logins that need it are refused. Compare \
+                     its keys with the application's page at the provider, and mend the Secret: the proxies take it over \
+                     by themselves",
+                    self.provider_secret().unwrap_or("of the provider"),
+                    self.refused_by_provider().join(", "),
+                ),
+            ),
             Ok(_) => (
                 Truth::True,
                 Reason::SecretsReady,
@@ -271,6 +282,23 @@ impl<'a> Round<'a> {
         };
         drafts.push(ready(&drafts, told));
         drafts
+    }
+
+    /// The pods whose provider does not take their credentials.
+    fn refused_by_provider(&self) -> Vec<&str> {
+        let refused = |uid: &String| {
+            let report = self.input.reports.get(uid);
+            report.is_some_and(|report| report.problem == Some(ReportedProblem::ProviderCredentials))
+        };
+        let pods = self.input.pods.iter().filter(|pod| refused(&pod.uid));
+        pods.map(|pod| pod.name.as_str()).collect()
+    }
+
+    fn provider_secret(&self) -> Option<&str> {
+        let provider = &self.input.proxy.spec.provider;
+        let duo = provider.duo.as_ref().map(|duo| &duo.credentials_secret_ref);
+        let okta = provider.okta.as_ref().map(|okta| &okta.credentials_secret_ref);
+        duo.or(okta).map(|secret| secret.name.as_str())
     }
 
     fn stamped(&self, drafts: &[Draft]) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {

@@ -255,6 +255,15 @@ fn wrong_duo_keys_refuse_logins_with_a_reason_and_heal() {
             .unwrap();
     };
     keys("wrongwrongwrongwrongwrongwrongwrongwrong");
+    // Before anybody logs in.
+    let message = world.reason(
+        e2e::NAMESPACE,
+        "workspaces",
+        "SecretsReady",
+        "False",
+        "ProviderCredentialsRefused",
+    );
+    assert!(message.contains("Secret duo"), "{message}");
     e2e::until(
         "logins to be refused for the keys",
         crate::world::PATIENCE,

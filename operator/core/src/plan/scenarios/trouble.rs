@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::world::{Answer, World, data};
 use crate::api::{AdoptionPolicy, DriftPolicy};
 use crate::aws::AwsErrorClass;
-use crate::input::{DirectoryKind, RadiusStatus, Rival};
+use crate::input::{DirectoryKind, RadiusStatus, ReportedProblem, Rival};
 
 fn ready() -> World {
     let mut world = World::new();
@@ -413,4 +413,27 @@ fn what_works_less_well_than_people_may_think_is_a_warning() {
         message.contains("replicas is 1") && message.contains("fail-over is off"),
         "{message}"
     );
+}
+
+#[test]
+fn credentials_that_the_provider_refuses_are_told_with_their_secret_and_stop_nothing() {
+    let mut world = ready();
+    let writes = world.aws.writes.len();
+    world.reported_problem = Some(ReportedProblem::ProviderCredentials);
+    world.wake();
+    world.run_for(Duration::from_secs(5));
+    let (status, reason, message) = world.condition("SecretsReady");
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "ProviderCredentialsRefused")
+    );
+    assert!(
+        message.contains("Secret duo") && message.contains("mfa-0"),
+        "{message}"
+    );
+    assert_eq!(world.condition("Registered").0, "True");
+    world.reported_problem = None;
+    world.wake();
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes.len(), writes);
 }

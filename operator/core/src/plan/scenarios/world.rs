@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proxy_config::{ConfigDigest, Secret};
 
 use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxyStatus};
-use crate::input::{Directory, PodState, Settings, WriteOutcome};
+use crate::input::{Directory, PodState, ReportedProblem, Settings, WriteOutcome};
 use crate::names::ClusterName;
 
 mod aws;
@@ -93,6 +93,8 @@ pub(super) struct World {
     /// How many registered servers may be down at any time.
     pub(super) most_down: Option<usize>,
     in_place_refused: Option<String>,
+    /// What every pod reports beside its configuration.
+    pub(super) reported_problem: Option<ReportedProblem>,
     // The operator's memory, lost in a crash.
     described: Option<Directory>,
     outcome: Option<WriteOutcome>,
@@ -171,6 +173,7 @@ impl World {
             refuses_patches: false,
             most_down: None,
             in_place_refused: None,
+            reported_problem: None,
             settings: Settings::new(cluster, "proxy:1".to_owned()),
             described: None,
             outcome: None,

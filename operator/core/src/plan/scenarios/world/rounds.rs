@@ -68,6 +68,7 @@ impl World {
                     let report = Report {
                         digest: pod.digest.clone(),
                         version: None,
+                        problem: self.reported_problem,
                     };
                     (pod.state.uid.clone(), report)
                 })
