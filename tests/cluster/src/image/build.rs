@@ -14,9 +14,8 @@ use crate::progress::{Progress, step};
 const USER: u32 = 65532;
 /// What the images' programs are built for.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// How: static, since there is nothing else in the image; without tables for unwinding, since a panic ends the program
-/// and its names are stripped, and with equal functions folded into one by the toolchain's own linker: two megabytes less.
-pub const FLAGS: &str = "-C target-feature=+crt-static -C force-unwind-tables=no -C link-arg=-Wl,--icf=safe";
+/// How: static, since there is nothing else in the image.
+pub const FLAGS: &str = "-C target-feature=+crt-static";
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// An image of this project.

@@ -1,8 +1,8 @@
 //! The chart: installed in the world's making, upgraded here.
 
-use e2e::{MICROSOFT_DIRECTORY, OPERATOR_NAMESPACE};
+use e2e::{MICROSOFT_DIRECTORY, OPERATOR_NAMESPACE, until};
 
-use crate::world::world;
+use crate::world::{PATIENCE, world};
 
 #[test]
 fn an_upgrade_of_the_release_changes_nothing_for_the_proxies() {
@@ -42,17 +42,24 @@ fn an_upgrade_of_the_release_changes_nothing_for_the_proxies() {
 #[test]
 fn the_operator_is_two_pods_and_one_leader() {
     let world = world();
-    let pods = world
-        .kubectl
-        .get(&[
-            "-n",
-            OPERATOR_NAMESPACE,
-            "pods",
-            "-l",
-            "app.kubernetes.io/name=radius-mfa-operator",
-        ])
-        .unwrap();
-    assert_eq!(pods["items"].as_array().unwrap().len(), 2);
+    let args = [
+        "-n",
+        OPERATOR_NAMESPACE,
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=radius-mfa-operator",
+    ];
+    // Those of an upgrade a moment ago may still be ending.
+    let pods = until("two operators to be there and no third", PATIENCE, || {
+        let pods = world.kubectl.get(&args)?;
+        let count = pods["items"].as_array().map_or(0, Vec::len);
+        Ok(if count == 2 {
+            Ok(pods)
+        } else {
+            Err(format!("{count} pods"))
+        })
+    })
+    .unwrap();
     let leases = world.kubectl.get(&["-n", OPERATOR_NAMESPACE, "leases"]).unwrap();
     let holder = leases["items"][0]["spec"]["holderIdentity"].as_str().unwrap();
     assert!(
