@@ -1,11 +1,11 @@
 //! Parts fail while people log in, and nobody notices. Each failure leaves a row of figures in `target/e2e/failures.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use e2e::{MICROSOFT_DIRECTORY, NAMESPACE, OPERATOR_NAMESPACE, until};
+use e2e::{MICROSOFT_DIRECTORY, NAMESPACE, OPERATOR_NAMESPACE, Report, until};
 use serde_json::{Value, json};
 
 use crate::bad_input::Faults;
@@ -50,9 +50,28 @@ fn machine(args: &[&str]) {
     assert!(status.success(), "cluster {}: {status}", args.join(" "));
 }
 
+/// As [`nobody_notices`] for a machine that dies without a word. A push whose approval it may have used in its last moment
+/// is not accepted a second time by another pod (one approval, at most one accepted login): such a login, at most one
+/// at each domain controller, is refused and counted as failed.
+fn nearly_nobody_notices(name: &str, writes: usize, fail: impl FnOnce(&World)) {
+    let reports = let_fail(name, writes, fail);
+    for (controller, report) in &reports {
+        println!(
+            "{controller}: tried {}, accepted {}",
+            report.tried, report.accepted
+        );
+        assert_eq!(report.failures.len(), 0, "{:?}", report.failures);
+        assert!(report.rejections.len() <= 1, "{:?}", report.rejections);
+    }
+}
+
 /// Lets a part fail by `fail`, which ends when it is repaired, with logins going on; then waits until the full set is
 /// registered again. Nobody may notice, and AWS is written to at most `writes` times.
 fn nobody_notices(name: &str, writes: usize, fail: impl FnOnce(&World)) {
+    assert_nobody_noticed(&let_fail(name, writes, fail));
+}
+
+fn let_fail(name: &str, writes: usize, fail: impl FnOnce(&World)) -> BTreeMap<&'static str, Report> {
     let world = world();
     world.both_ready().unwrap();
     let directory = world.simulators.directory();
@@ -64,7 +83,7 @@ fn nobody_notices(name: &str, writes: usize, fail: impl FnOnce(&World)) {
         begun.elapsed()
     });
     let written = directory.settings_writes(before, MICROSOFT_DIRECTORY).unwrap();
-    let sum = |of: fn(&e2e::Report) -> u64| reports.values().map(of).sum::<u64>();
+    let sum = |of: fn(&Report) -> u64| reports.values().map(of).sum::<u64>();
     let slowest = reports
         .values()
         .filter_map(|r| r.slowest_ms)
@@ -83,9 +102,9 @@ fn nobody_notices(name: &str, writes: usize, fail: impl FnOnce(&World)) {
         written.len(),
         took.as_secs_f64(),
     ));
-    assert_nobody_noticed(&reports);
     assert!(written.len() <= writes, "{written:?}");
     world.both_ready().unwrap();
+    reports
 }
 
 /// Waits until what AWS has registered, and says is Completed, is the addresses of two pods that are ready.
@@ -214,7 +233,7 @@ fn a_node_and_with_it_a_zone_is_lost_and_said_to_be_out_of_service() {
     world.both_ready().unwrap();
     let (_, node) = expendable(world);
     let taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute";
-    nobody_notices("node and zone lost, tainted out-of-service", 1, |world| {
+    nearly_nobody_notices("node and zone lost, tainted out-of-service", 1, |world| {
         let stopped = Stopped::now(&node);
         world.kubectl.run(&["taint", "node", &node, taint]).unwrap();
         full_set(world);
@@ -232,7 +251,7 @@ fn a_node_and_with_it_a_zone_is_lost_and_nobody_says_so() {
     let world = world();
     world.both_ready().unwrap();
     let (pod, node) = expendable(world);
-    nobody_notices("node and zone lost, nothing done by hand", 1, |world| {
+    nearly_nobody_notices("node and zone lost, nothing done by hand", 1, |world| {
         let stopped = Stopped::now(&node);
         until("the pod to be on another node", Duration::from_secs(480), || {
             let now = world.kubectl.get(&["-n", NAMESPACE, "pod", &pod])?;
