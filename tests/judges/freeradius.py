@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import socket
 import subprocess
 
@@ -25,9 +26,16 @@ SIGNED_ANSWERS = """
 
 
 def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    """A port that is free for UDP and TCP, from below those that the system gives out by itself: nobody takes it meanwhile by chance."""
+    for port in random.sample(range(10_000, 30_000), 100):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            try:
+                udp.bind(("127.0.0.1", port))
+                tcp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("a hundred ports in a row are taken")
 
 
 def config(folder: pathlib.Path, port: int, demand: bool, parts: str, sections: str):

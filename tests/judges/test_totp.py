@@ -2,6 +2,7 @@
 
 import csv
 import os
+import pathlib
 import re
 import subprocess
 
@@ -28,6 +29,11 @@ if not FREERADIUS or not STORE:
     pytest.skip("no radclient or no valkey-server or redis-server here, and they cannot be installed", allow_module_level=True)
 
 
+def ready(process, log):
+    assert process.poll() is None, log.read_text()
+    return "Ready to accept connections" in log.read_text()
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     port = free_port()
@@ -35,7 +41,7 @@ def store(tmp_path_factory):
     command = [STORE, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--requirepass", STORE_PASSWORD]
     process = subprocess.Popen(command, stdout=log, stderr=log, cwd=os.path.dirname(log.name))
     try:
-        until(lambda: "Ready to accept connections" in open(log.name).read())
+        until(lambda: ready(process, pathlib.Path(log.name)))
         yield port
     finally:
         process.kill()

@@ -12,17 +12,19 @@
 mod duo;
 #[path = "../okta/stub.rs"]
 mod okta;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/tls.rs"]
 mod tls;
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ports::free_port;
 use support::{Answer, Lab, Login, Proxy, eventually};
 
 /// What the client waits before it tries the next server.
@@ -34,14 +36,6 @@ struct Pair {
     labs: Vec<Lab>,
     proxies: Vec<Proxy>,
     approved: Arc<AtomicBool>,
-}
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// `addresses` is the line that says where the others are.

@@ -10,6 +10,8 @@
 mod api_server;
 mod kubernetes;
 mod pod;
+#[path = "../support/ports.rs"]
+mod ports;
 mod redis;
 #[path = "../support/tls.rs"]
 mod tls;

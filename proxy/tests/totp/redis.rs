@@ -1,7 +1,7 @@
 //! A real server of Redis' protocol as the store: Valkey or Redis, as Debian packages them.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use proxy_core::factor::{Basis, RefusalReason};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::pod::{Pod, START, code_at, config, race, told};
+use crate::ports::free_port;
 
 const PROGRAMS: [&str; 2] = ["valkey-server", "redis-server"];
 
@@ -46,11 +47,7 @@ impl Server {
             certificates(folder.path());
         }
         for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port();
+            let port = free_port();
             if let Some(child) = spawn(folder.path(), port, tls) {
                 return Self {
                     child,

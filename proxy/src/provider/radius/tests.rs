@@ -178,11 +178,7 @@ async fn where_nothing_listens_the_next_server_is_asked_at_once() {
     let mut setting = Setting::new(&[&gone, &stub]);
     // The test would not end before the first server's share of the budget is over, if silence were waited for.
     setting.config.timeout = Duration::from_secs(60);
-    let free = std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    setting.config.servers[0].port = free.port();
+    setting.config.servers[0].port = 1;
     let provider = setting.build();
     let mut long = request(pap("x"));
     (long.answer_within, long.of_use) = (Duration::from_secs(3600), Duration::from_secs(3600));
