@@ -56,6 +56,8 @@ pub(crate) struct Pushes {
     /// Those that a login of the user can go on with.
     users: HashMap<UserName, PushId>,
     wakes: BTreeSet<(Duration, PushId)>,
+    /// The other proxies that are there.
+    here: BTreeSet<Instance>,
     leaving: bool,
 }
 
@@ -66,6 +68,7 @@ impl Pushes {
             all: Bounded::new(PUSHES),
             users: HashMap::new(),
             wakes: BTreeSet::new(),
+            here: BTreeSet::new(),
             leaving: false,
         }
     }
@@ -193,11 +196,7 @@ impl Pushes {
                 None
             }
             Body::Seen if id.origin == me => {
-                self.change(id, |push| {
-                    if push.says(What::Announce) && push.right.members() < MEMBERS {
-                        push.right.seen_by(from);
-                    }
-                });
+                self.take_seen(now, from, id, out);
                 None
             }
             Body::Arm(members) => {
@@ -225,6 +224,11 @@ impl Pushes {
             }
             Body::Seen => None,
         }
+    }
+
+    /// These other proxies are there, as far as one knows.
+    pub(crate) fn here(&mut self, here: BTreeSet<Instance>) {
+        self.here = here;
     }
 
     /// A run of a proxy is over for certain. Where nobody can have followed our push yet, its word is not needed any
@@ -301,6 +305,20 @@ impl Pushes {
         let user = push.user.clone();
         self.insert(id, push, evicted);
         self.users.insert(user, id);
+    }
+
+    fn take_seen(&mut self, now: Duration, from: Instance, id: PushId, out: &mut Outputs) {
+        let (me, here) = (self.me, std::mem::take(&mut self.here));
+        self.change(id, |push| {
+            if push.says(What::Announce) && push.right.members() < MEMBERS {
+                push.right.seen_by(from);
+                // A push that dies with its proxy before the list is out can be followed by nobody.
+                if push.right.is_seen_by(&here) {
+                    push.arm(now, id, me, out);
+                }
+            }
+        });
+        self.here = here;
     }
 
     fn take_claim(

@@ -132,6 +132,7 @@ impl Net {
             resolved: BTreeSet::new(),
             own: BTreeSet::new(),
             runs: HashMap::new(),
+            told: BTreeSet::new(),
             second: (Instant::now(), 0),
         };
         let (found, mut addresses) = watch::channel(BTreeSet::new());
@@ -167,7 +168,10 @@ impl Net {
                         group.opener.rekey(peers.key);
                     }
                 }
-                _ = greet.tick() => self.greet(&mut group).await,
+                _ = greet.tick() => {
+                    self.tell_who_is_here(&mut group, heard.as_ref());
+                    self.greet(&mut group).await;
+                }
             }
         }
     }
@@ -177,6 +181,9 @@ impl Net {
             Ok(Taken { from, gone, messages }) => {
                 if let Some(gone) = gone {
                     heard.gone(gone);
+                }
+                if !group.told.contains(&from) || gone.is_some() {
+                    self.tell_who_is_here(group, heard);
                 }
                 self.metrics
                     .peer_received
@@ -195,13 +202,19 @@ impl Net {
         }
     }
 
-    /// Everybody sees which run this is, and who has begun anew.
-    async fn greet(&self, group: &mut Group) {
-        let now = Instant::now();
-        let there = group.runs.values().filter(|run| run.is_there(now));
+    fn tell_who_is_here(&self, group: &mut Group, heard: &dyn Heard) {
+        let here = group.here();
         self.metrics
             .peers
-            .set(i64::try_from(there.count()).unwrap_or(i64::MAX));
+            .set(i64::try_from(here.len()).unwrap_or(i64::MAX));
+        if here != group.told {
+            group.told.clone_from(&here);
+            heard.here(here);
+        }
+    }
+
+    /// Everybody sees which run this is, and who has begun anew.
+    async fn greet(&self, group: &mut Group) {
         for to in group.targets() {
             self.send_one(group, to, b"[]").await;
         }
@@ -264,6 +277,8 @@ struct Group {
     resolved: BTreeSet<SocketAddr>,
     own: BTreeSet<SocketAddr>,
     runs: HashMap<Instance, Run>,
+    /// Of whom the engine was told that they are there.
+    told: BTreeSet<Instance>,
     /// When this second began, and how many datagrams came in it.
     second: (Instant, u32),
 }
@@ -289,6 +304,13 @@ struct Taken {
 }
 
 impl Group {
+    /// Who was heard lately.
+    fn here(&self) -> BTreeSet<Instance> {
+        let now = Instant::now();
+        let there = self.runs.iter().filter(|(_, run)| run.is_there(now));
+        there.map(|(instance, _)| *instance).collect()
+    }
+
     fn targets(&self) -> Vec<SocketAddr> {
         let now = Instant::now();
         let heard = self.runs.values().filter(|run| run.is_there(now));
@@ -399,6 +421,7 @@ mod tests {
             resolved: BTreeSet::new(),
             own: BTreeSet::new(),
             runs: HashMap::new(),
+            told: BTreeSet::new(),
             second: (Instant::now(), 0),
         }
     }

@@ -172,6 +172,7 @@ impl EngineLoop {
             Message::PeerGone(instance) => {
                 self.parts.engine.peer_gone(now, instance, &mut self.outputs);
             }
+            Message::PeersHere(instances) => self.parts.engine.peers_here(instances),
             Message::Reconfigure(next) => {
                 // What came from a client that is gone is counted before its series end.
                 self.counts.publish(&mut self.parts.engine);

@@ -1,5 +1,6 @@
 //! What other threads tell the one that owns sockets and engine.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub(crate) enum Message {
     Peer(Instance, PeerMessage),
     /// A run of another proxy is over.
     PeerGone(Instance),
+    PeersHere(BTreeSet<Instance>),
     /// Another configuration.
     Reconfigure(Box<Reconfigured>),
     /// Start nothing new; end when nothing is pending.
@@ -123,6 +125,9 @@ pub(crate) trait Heard: Send + Sync {
 
     /// A run of another proxy is over: another one speaks from its address.
     fn gone(&self, instance: Instance);
+
+    /// These have been heard lately. Told when they change, before the messages of who is new.
+    fn here(&self, instances: BTreeSet<Instance>);
 }
 
 impl Heard for Mailbox {
@@ -132,6 +137,10 @@ impl Heard for Mailbox {
 
     fn gone(&self, instance: Instance) {
         self.put(Message::PeerGone(instance));
+    }
+
+    fn here(&self, instances: BTreeSet<Instance>) {
+        self.put(Message::PeersHere(instances));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Logins over several proxies: a push that one has started, another goes on with.
 
+use std::collections::BTreeSet;
+
 use super::classify::Given;
 use super::end::{End, Outcome};
 use super::{Arrival, Engine};
@@ -64,6 +66,11 @@ impl Engine {
         if let Some(step) = step {
             self.take_step(now, step, out);
         }
+    }
+
+    /// These other proxies have been heard lately: nobody else is waited for before a push can be followed.
+    pub fn peers_here(&mut self, here: BTreeSet<Instance>) {
+        self.pushes.here(here);
     }
 
     /// Another proxy's run is over for certain: another one has its address.

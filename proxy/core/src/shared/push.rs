@@ -10,7 +10,8 @@ use crate::outputs::Outputs;
 use crate::peers::{Announcement, Body, Instance, PushHandle, PushId};
 use crate::random::TextDigest;
 
-/// An announcement is sent twice, so long apart; as long again after the second, who has seen it is counted.
+/// An announcement is sent twice, so long apart; as long again after the second, who has seen it is counted, unless
+/// everybody has seen it sooner.
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(100);
 /// The first repetition of anything else. It doubles up to a second.
 const REPEAT: Duration = Duration::from_millis(50);
@@ -243,8 +244,8 @@ impl Push {
                 repeat.tries += 1;
                 repeat.at = now + ANNOUNCE_AGAIN;
                 self.repeat = Some(repeat);
-            } else if let Some(others) = self.right.arm_seen(me) {
-                self.say(now, id, What::Arm, others, 0, out);
+            } else {
+                self.arm(now, id, me, out);
             }
             return;
         }
@@ -261,6 +262,13 @@ impl Push {
         repeat.tries = repeat.tries.saturating_add(1);
         repeat.at = now + pause.min(LONGEST_REPEAT);
         self.repeat = Some(repeat);
+    }
+
+    /// The members are those who have seen the announcement by now; they are told so.
+    pub(super) fn arm(&mut self, now: Duration, id: PushId, me: Instance, out: &mut Outputs) {
+        if let Some(others) = self.right.arm_seen(me) {
+            self.say(now, id, What::Arm, others, 0, out);
+        }
     }
 
     pub(super) fn body(&self, now: Duration, what: What, round: u32) -> Body {

@@ -1,5 +1,6 @@
 //! The right to use a push's approval, as one member knows it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::peers::{Instance, Vote};
@@ -65,6 +66,11 @@ impl Right {
         if !self.armed && !self.members.contains(&member) {
             self.members.push(member);
         }
+    }
+
+    /// At the origin: whether all of these have seen the announcement. `false` where nobody is known.
+    pub(super) fn is_seen_by(&self, all: &BTreeSet<Instance>) -> bool {
+        !all.is_empty() && all.iter().all(|member| self.members.contains(member))
     }
 
     /// At the origin: makes those who have seen the announcement members. `None` when nobody has.

@@ -177,16 +177,18 @@ impl Duo {
     /// Follows a transaction to its end. A call that fails is made again while there is time: the push is on a phone,
     /// and its owner is about to answer it.
     async fn follow(&self, factor: Factor, txid: &str, deadline: Instant) -> Verdict {
-        let mut refusals = 0;
+        let (mut refusals, mut told) = (0, false);
         loop {
             let asked = Instant::now();
             let fault = match self.api.status(txid, deadline).await {
                 Ok(outcome) if outcome.result == "waiting" => {
                     refusals = 0;
-                    // Whatever answers at once must not make this a loop without a pause.
-                    if asked.elapsed() < WAITING_AT_LEAST {
+                    // The first answer comes at once and tells of the push; the next one waits for its end. Whatever
+                    // goes on answering at once must not make this a loop without a pause.
+                    if told && asked.elapsed() < WAITING_AT_LEAST {
                         tokio::time::sleep(WAITING_AT_LEAST).await;
                     }
+                    told = true;
                     continue;
                 }
                 Ok(outcome) => return self.end(factor, &outcome),

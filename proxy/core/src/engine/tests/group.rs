@@ -256,6 +256,17 @@ impl Group {
         self.with(node, |engine, now, out| engine.peer_gone(now, instance, out));
     }
 
+    /// Each node has heard these others lately.
+    pub(super) fn hear(&mut self, heard: &[usize]) {
+        let runs: Vec<_> = self.nodes.iter().map(|node| node.engine.instance()).collect();
+        for (node, member) in self.nodes.iter_mut().enumerate() {
+            let others = heard.iter().filter(|other| **other != node);
+            member
+                .engine
+                .peers_here(others.map(|other| runs[*other]).collect());
+        }
+    }
+
     pub(super) fn drain(&mut self, node: usize) {
         self.with(node, |engine, _, out| engine.drain(out));
     }

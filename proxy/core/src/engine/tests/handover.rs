@@ -47,6 +47,45 @@ fn a_push_survives_the_death_of_its_proxy() {
 }
 
 #[test]
+fn a_push_can_be_followed_as_soon_as_everybody_who_is_there_has_seen_it() {
+    for size in [2, 3] {
+        let mut group = Group::new(size);
+        group.hear(&(0..size).collect::<Vec<_>>());
+        group.packet(0, "jane", "pw", DC);
+        // No time passes: the proxy dies as soon as its announcement is answered.
+        group.settle(&[]);
+        group.crash(0);
+        until(&mut group, 20_000, &[0]);
+        group.packet(1, "jane", "pw", DC);
+        group.approve_at(1);
+        group.settle(&[0]);
+        assert_eq!(
+            outcomes(&mut group),
+            ["0 pushes", "1 follows", "1 accepts followed"],
+            "{size}"
+        );
+    }
+}
+
+#[test]
+fn who_is_there_and_silent_is_waited_for_and_then_left_out() {
+    let mut group = Group::new(3);
+    group.hear(&[0, 1, 2]);
+    group.packet(0, "jane", "pw", DC);
+    group.settle(&[2]);
+    group.crash(0);
+    until(&mut group, 20_000, &[0]);
+    group.packet(1, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["0 pushes", "1 push_pending"]);
+    let mut group = Group::new(3);
+    group.hear(&[0, 1, 2]);
+    group.packet(0, "jane", "pw", DC);
+    until(&mut group, 1000, &[2]);
+    group.approve_at(0);
+    assert_eq!(outcomes(&mut group), ["0 pushes", "0 accepts"]);
+}
+
+#[test]
 fn the_accept_goes_to_where_the_client_is_and_the_first_proxy_falls_silent() {
     for size in [2, 3] {
         let mut group = started(size);
@@ -271,6 +310,8 @@ enum Step {
         told: bool,
     },
     Drain(u8),
+    /// Those whose bit is set were heard lately.
+    Hear(u8),
 }
 
 fn step(group: &mut Group, step: &Step) {
@@ -331,6 +372,10 @@ fn step(group: &mut Group, step: &Step) {
             if node % 8 == 0 {
                 group.drain(usize::from(node / 8) % group.len());
             }
+        }
+        Step::Hear(heard) => {
+            let heard: Vec<_> = (0..group.len()).filter(|node| heard >> node & 1 == 1).collect();
+            group.hear(&heard);
         }
     }
     group.check();
