@@ -213,8 +213,8 @@ async fn send(ctx: &Context, key: &ProxyKey, way: &DirectoryAccess, write: &Dire
     let result = if left < SPARE {
         Err(AwsFailure {
             operation,
-            class: AwsErrorClass::Throttled,
-            message: "not sent: the leader's lease was about to end".to_owned(),
+            class: AwsErrorClass::NotSent,
+            message: "the leader's lease was about to end".to_owned(),
             request_id: None,
         })
     } else {

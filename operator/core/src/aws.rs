@@ -109,6 +109,8 @@ pub enum AwsErrorClass {
     Refused,
     /// ServiceException and other 5xx answers: it may have been done all the same.
     Service,
+    /// The operator did not send it: its leader's lease was about to end.
+    NotSent,
     /// No answer: time-out, connection refused, no DNS. It may have been done all the same.
     Unreachable,
 }
@@ -134,12 +136,13 @@ impl AwsErrorClass {
             Self::Unsupported => "unsupported",
             Self::Refused => "refused",
             Self::Service => "service",
+            Self::NotSent => "not_sent",
             Self::Unreachable => "unreachable",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoCredentials,
         Self::InvalidCredentials,
         Self::AccessDenied,
@@ -150,6 +153,7 @@ impl AwsErrorClass {
         Self::Unsupported,
         Self::Refused,
         Self::Service,
+        Self::NotSent,
         Self::Unreachable,
     ];
 

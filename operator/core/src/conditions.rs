@@ -95,6 +95,8 @@ reasons! {
     AwsAccessDenied => Warning,
     /// AWS answers that it is asked too often.
     AwsThrottled => Warning,
+    /// A write was not sent, since the leader's lease was about to end; it is sent later.
+    LeaseEnding => Passing,
     /// AWS cannot be reached, or answers with errors of its own.
     AwsUnreachable => Warning,
     /// AWS refuses the call.

@@ -39,6 +39,9 @@ pub const ABANDON_ANNOTATION: &str = "radius-mfa.dev/abandon-directory";
 pub const OWNER_TAG: &str = "radius-mfa.dev/owner";
 /// Tag of a directory: the uid of that RadiusProxy.
 pub const OWNER_UID_TAG: &str = "radius-mfa.dev/owner-uid";
+/// Tag of a directory: digests of the settings that the owner applied last, and of those before them when it was about
+/// to write; separated by a space. The shared secret is in none of them.
+pub const APPLIED_TAG: &str = "radius-mfa.dev/applied";
 /// Label of everything that belongs to a RadiusProxy, with its name; part of the pods' selector.
 pub const PROXY_LABEL: &str = "radius-mfa.dev/proxy";
 /// The value of `app.kubernetes.io/name` of everything that is made for a RadiusProxy.

@@ -50,11 +50,21 @@ pub(crate) fn wanted_settings(directory: &DirectorySpec, port: u32) -> Registere
     }
 }
 
+/// What the tag on the directory says of settings: a cluster that is built anew has no key of the old one, so the digest
+/// has none. It covers nothing but what everybody sees who may describe the directory.
+pub(crate) fn tag_digest(settings: &RegisteredSettings) -> String {
+    let mut digest = fingerprint(&DigestKey::new(b"applied".to_vec()), settings, "");
+    digest.truncate(32);
+    digest
+}
+
 /// A keyed digest of what is sent, to know the same again. The order of servers does not count.
 pub(crate) fn fingerprint(key: &DigestKey, settings: &RegisteredSettings, secret_digest: &str) -> String {
     let mut sorted = settings.clone();
-    sorted.servers.sort();
-    sorted.servers_ipv6.sort();
+    for list in [&mut sorted.servers, &mut sorted.servers_ipv6] {
+        list.sort();
+        list.dedup();
+    }
     let json = serde_json::to_vec(&sorted).unwrap_or_default();
     ConfigDigest::compute(
         key,

@@ -1,6 +1,7 @@
 //! Clients of AWS, one for each region and role, with credentials of their own.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -24,8 +25,10 @@ const BEFORE_EXPIRY: Duration = Duration::from_secs(300);
 const WITHOUT_EXPIRY: Duration = Duration::from_secs(60);
 /// How long credentials may take: the instance metadata service is asked last, and may be unreachable from a pod.
 const CREDENTIALS_DEADLINE: Duration = Duration::from_secs(8);
-/// Sessions that are kept. Each RadiusProxy with a role has one; the least used go first.
+/// Sessions that are kept. Each RadiusProxy with a role has one; what was not used for longest goes first.
 const MOST_SESSIONS: usize = 4096;
+/// Regions whose configuration is kept; there are fewer.
+const MOST_REGIONS: usize = 256;
 
 /// A region, and the ARN of a role.
 type RegionAndRole = (String, Option<String>);
@@ -34,7 +37,7 @@ type RegionAndRole = (String, Option<String>);
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub(super) calls_per_second: u32,
-    kept: Mutex<HashMap<Account, Arc<Session>>>,
+    kept: Mutex<Recent<Account, Arc<Session>>>,
     paces: Mutex<HashMap<RegionAndRole, Arc<Pace>>>,
     /// One configuration for each region, with the operator's own credentials.
     bases: tokio::sync::Mutex<HashMap<String, SdkConfig>>,
@@ -98,7 +101,7 @@ impl Sessions {
     pub(super) fn new(calls_per_second: u32) -> Self {
         Self {
             calls_per_second,
-            kept: Mutex::default(),
+            kept: Mutex::new(Recent::new(MOST_SESSIONS)),
             paces: Mutex::default(),
             bases: tokio::sync::Mutex::default(),
             http: Mutex::default(),
@@ -109,17 +112,18 @@ impl Sessions {
 
     /// The session for an account.
     pub(super) async fn of(&self, account: &Account) -> Arc<Session> {
-        if let Some(session) = lock(&self.kept).get(account) {
+        if let Some(session) = lock(&self.kept).used(account) {
             return Arc::clone(session);
         }
+        // Two that open the same at once share what the first one keeps. Dropping one costs a new AssumeRole and nothing
+        // else: whoever uses it has a clone of the Arc for the time of a call.
         let session = Arc::new(self.open(account).await);
         let mut kept = lock(&self.kept);
-        if kept.len() >= MOST_SESSIONS {
-            // Whoever is still used keeps a clone of the Arc only for the time of a call: dropping costs a new
-            // AssumeRole and nothing else.
-            kept.clear();
+        if let Some(first) = kept.used(account) {
+            return Arc::clone(first);
         }
-        Arc::clone(kept.entry(account.clone()).or_insert(session))
+        kept.keep(account.clone(), Arc::clone(&session));
+        session
     }
 
     async fn open(&self, account: &Account) -> Session {
@@ -157,6 +161,10 @@ impl Sessions {
             account.role.as_ref().map(|role| role.arn.clone()),
         );
         let mut paces = lock(&self.paces);
+        if paces.len() >= MOST_SESSIONS && !paces.contains_key(&key) {
+            // Those of sessions that were dropped.
+            paces.retain(|_, pace| Arc::strong_count(pace) > 1);
+        }
         Arc::clone(
             paces
                 .entry(key)
@@ -188,8 +196,48 @@ impl Sessions {
         let base = loader.load().await;
         // One pool of connections, and one copy of the trusted certificates, for all regions.
         *lock(&self.http) = base.http_client();
+        if bases.len() >= MOST_REGIONS {
+            bases.clear();
+        }
         bases.insert(region.to_owned(), base.clone());
         base
+    }
+}
+
+/// A map of bounded size that forgets what was not used for longest.
+#[derive(Debug)]
+struct Recent<K, V> {
+    most: usize,
+    /// Counts uses.
+    clock: u64,
+    entries: HashMap<K, (u64, V)>,
+}
+
+impl<K: Clone + Eq + Hash, V> Recent<K, V> {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            clock: 0,
+            entries: HashMap::new(),
+        }
+    }
+
+    fn used(&mut self, key: &K) -> Option<&V> {
+        let (used, value) = self.entries.get_mut(key)?;
+        self.clock += 1;
+        *used = self.clock;
+        Some(value)
+    }
+
+    fn keep(&mut self, key: K, value: V) {
+        if self.entries.len() >= self.most {
+            let oldest = self.entries.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.entries.remove(&oldest);
+            }
+        }
+        self.clock += 1;
+        self.entries.insert(key, (self.clock, value));
     }
 }
 
@@ -277,5 +325,20 @@ mod tests {
     fn a_session_name_is_what_sts_takes() {
         assert_eq!(session_name("prod/mfa/workspaces"), "rmfa.prod.mfa.workspaces");
         assert_eq!(session_name(&"x/".repeat(60)).len(), 64);
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let mut recent = Recent::new(2);
+        recent.keep("a", 1);
+        recent.keep("b", 2);
+        assert_eq!(recent.used(&"a"), Some(&1));
+        recent.keep("c", 3);
+        assert_eq!(recent.used(&"b"), None);
+        assert_eq!(
+            (recent.used(&"a").copied(), recent.used(&"c").copied()),
+            (Some(1), Some(3))
+        );
+        assert_eq!(recent.entries.len(), 2);
     }
 }

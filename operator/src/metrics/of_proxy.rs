@@ -27,6 +27,7 @@ pub(crate) struct ProxyMetrics {
     wanted_servers: Family<ProxyLabels, Gauge>,
     condition: Family<ConditionLabels, Gauge>,
     radius_status: Family<StatusLabels, Gauge>,
+    switched_off: Family<ProxyLabels, Gauge>,
     writes: Family<WriteLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
     last_success: Family<ProxyLabels, Gauge<f64, AtomicU64>>,
@@ -95,6 +96,11 @@ impl ProxyMetrics {
             "radius_status",
             "1 for the state that AWS reports, 0 for the others",
             self.radius_status.clone(),
+        );
+        registry.register(
+            "switched_off",
+            "1 while RADIUS is off by somebody else's doing: logins need no second factor",
+            self.switched_off.clone(),
         );
         registry.register(
             "aws_writes",
@@ -181,6 +187,8 @@ impl ProxyMetrics {
                 .get_or_create(&state_of(key, state))
                 .set(i64::from(reported == Some(state)));
         }
+        let off = status.drift.as_ref().is_some_and(|drift| drift.disabled);
+        self.switched_off.get_or_create(&of(key)).set(i64::from(off));
         // From the status, so that a new leader shows what another one wrote.
         if let Some(last) = &status.last_write {
             let time = self.last_write.get_or_create(&of(key));
@@ -218,6 +226,7 @@ impl ProxyMetrics {
         self.wanted_servers.clear();
         self.condition.clear();
         self.radius_status.clear();
+        self.switched_off.clear();
         self.last_success.clear();
         self.last_write.clear();
     }
@@ -236,6 +245,7 @@ impl ProxyMetrics {
         let labels = of(key);
         self.registered_servers.remove(&labels);
         self.wanted_servers.remove(&labels);
+        self.switched_off.remove(&labels);
         self.last_success.remove(&labels);
         self.last_write.remove(&labels);
         for condition in CONDITIONS {
@@ -344,7 +354,7 @@ fn seconds_of(time: Timestamp) -> f64 {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use operator_core::api::{LastWrite, Trouble};
+    use operator_core::api::{Drift, LastWrite, Trouble};
     use prometheus_client::encoding::text;
 
     use super::*;
@@ -407,6 +417,25 @@ mod tests {
         metrics.show(&key, &status, Timestamp::UNIX_EPOCH);
         let wanted = "proxy_last_write_timestamp_seconds{namespace=\"mfa\",name=\"workspaces\"} 1760000000";
         assert!(samples(&metrics).iter().any(|line| line.starts_with(wanted)));
+    }
+
+    #[test]
+    fn radius_that_somebody_switched_off_is_shown_until_it_is_on_again() {
+        let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
+        let drifted = |disabled| RadiusProxyStatus {
+            drift: Some(Drift {
+                disabled,
+                ..Drift::default()
+            }),
+            ..RadiusProxyStatus::default()
+        };
+        let shown = |status: &RadiusProxyStatus| {
+            metrics.show(&key, status, Timestamp::UNIX_EPOCH);
+            metrics.switched_off.get_or_create(&of(&key)).get()
+        };
+        assert_eq!(shown(&drifted(true)), 1);
+        assert_eq!(shown(&drifted(false)), 0);
+        assert_eq!(shown(&RadiusProxyStatus::default()), 0);
     }
 
     #[test]

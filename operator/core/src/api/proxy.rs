@@ -215,6 +215,7 @@ fn default_secret_key() -> String {
 #[x_kube(validation = Rule::new("self.source != 'Static' || size(self.static) > 0").message("spec.addresses.static must have at least one address with source: Static"))]
 #[x_kube(validation = Rule::new("self.source == 'Static' || size(self.static) == 0").message(Message::Expression("'spec.addresses.static goes with source: Static, not with source: ' + self.source".to_owned())))]
 #[x_kube(validation = Rule::new("self.source == 'LoadBalancer' || !has(self.loadBalancer)").message(Message::Expression("'spec.addresses.loadBalancer goes with source: LoadBalancer, not with source: ' + self.source".to_owned())))]
+#[x_kube(validation = Rule::new("(has(self.loadBalancer) && has(self.loadBalancer.class) ? self.loadBalancer.class : '') == (has(oldSelf.loadBalancer) && has(oldSelf.loadBalancer.class) ? oldSelf.loadBalancer.class : '')").message("spec.addresses.loadBalancer.class cannot be changed: Kubernetes takes no other class for a Service of type LoadBalancer that exists; make another RadiusProxy"))]
 pub struct AddressesSpec {
     /// PodIP: the pods' own addresses, where the directory can reach them (the usual case with the AWS VPC CNI). HostIP:
     /// the nodes' addresses, through a host port. LoadBalancer: a Service of that type. Static: the list in `static`.
@@ -264,7 +265,7 @@ pub struct LoadBalancerSpec {
         "additionalProperties" = {"type": "string", "maxLength": 4096}
     ))]
     pub annotations: BTreeMap<String, String>,
-    /// Its class.
+    /// Its class. It cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub class: Option<String>,

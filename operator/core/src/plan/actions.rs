@@ -12,11 +12,11 @@ use crate::api::{AddressSource, AppliedSettings};
 use crate::conditions::Draft;
 use crate::config::Rendered;
 use crate::input::{PodState, RadiusStatus};
-use crate::names::{OWNER_TAG, OWNER_UID_TAG, USED_CODES_MAPS};
+use crate::names::{APPLIED_TAG, OWNER_TAG, OWNER_UID_TAG, USED_CODES_MAPS};
 use crate::objects::{self, Template};
 use crate::registration::decide::{FRESH, Verdict};
 use crate::registration::servers::Proxy;
-use crate::registration::{gate, words};
+use crate::registration::{gate, tag_digest, words};
 use crate::rotation::{self, Pair};
 use crate::time;
 
@@ -170,28 +170,39 @@ impl Round<'_> {
             meta.namespace.as_deref().unwrap_or_default(),
             meta.name.as_deref().unwrap_or_default(),
         );
-        let wanted = [
-            (OWNER_TAG.to_owned(), owner),
-            (OWNER_UID_TAG.to_owned(), meta.uid.clone().unwrap_or_default()),
-        ];
-        let missing = match &directory.tags {
-            Some(tags) => wanted.iter().any(|(key, value)| tags.get(key) != Some(value)),
-            None => true,
-        };
+        let uid = meta.uid.clone().unwrap_or_default();
+        let digests = self.tag_digests();
+        let has = |key, value: &String| directory.tags.as_ref().is_some_and(|t| t.get(key) == Some(value));
+        let kept_by = directory.tags.as_ref().map(|tags| tags.get(OWNER_TAG));
+        let told = digests.first().is_none_or(|newest| {
+            let applied = directory.tags.as_ref().and_then(|tags| tags.get(APPLIED_TAG));
+            applied.is_some_and(|applied| applied.split(' ').any(|known| known == newest))
+        });
+        let missing = !(has(OWNER_TAG, &owner) && has(OWNER_UID_TAG, &uid) && told);
         // Beside a write always; else only to repair what is seen to be wrong, and not again and again.
         let repair = self.ledger.applied.is_some()
             && self.ledger.pending.is_none()
-            && directory
-                .tags
-                .as_ref()
-                .is_some_and(|tags| !tags.contains_key(OWNER_TAG))
+            && kept_by.is_some_and(|tag| tag.is_none_or(|tag| *tag == owner && !told))
             && self.input.tag_failure.is_none()
             && !self.input.proxy.spec.suspend;
         if missing && (writes || repair) {
-            wanted.to_vec()
+            vec![
+                (OWNER_TAG.to_owned(), owner),
+                (OWNER_UID_TAG.to_owned(), uid),
+                (APPLIED_TAG.to_owned(), digests.join(" ")),
+            ]
         } else {
             Vec::new()
         }
+    }
+
+    /// What AWS has by our doing. Nobody knows of a write that is about to be sent whether it arrives: both count.
+    fn tag_digests(&self) -> Vec<String> {
+        let pending = self.ledger.pending.as_ref().and_then(|p| p.settings.as_ref());
+        let applied = self.ledger.applied.as_ref().map(|applied| &applied.settings);
+        let mut digests: Vec<String> = pending.into_iter().chain(applied).map(tag_digest).collect();
+        digests.dedup();
+        digests
     }
 
     pub(super) fn events(&self, drafts: &[Draft], verdict: &Verdict, upgrade: Option<&str>) -> Vec<Event> {

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use super::decide::{Case, Verdict};
 use super::ledger::{FAILED, Ledger};
 use super::servers::Proxy;
-use super::{fingerprint, same, words};
+use super::{fingerprint, same, tag_digest, words};
 use crate::api::{AdoptionPolicy, DriftPolicy, RegisteredSettings};
 use crate::conditions::{Reason, Truth};
 use crate::input::RadiusStatus;
-use crate::names::OWNER_TAG;
+use crate::names::{APPLIED_TAG, OWNER_TAG};
 use crate::rotation::secret_digest;
 use crate::time;
 
@@ -91,15 +91,14 @@ impl Case<'_> {
             );
             return Some(Verdict::hold(Reason::DirectoryTaken, message));
         }
-        let tagged = self
-            .directory
-            .tags
-            .as_ref()
-            .is_some_and(|tags| tags.get(OWNER_TAG).is_some_and(|owner| owner == self.owner));
-        if ledger.applied.is_some() || tagged {
+        if ledger.applied.is_some() {
             return None;
         }
-        let blind = match &self.directory.tags {
+        let tags = self.directory.tags.as_ref();
+        if tags.is_some_and(|tags| tags.get(OWNER_TAG).is_some_and(|owner| owner == self.owner)) {
+            return self.changed_since_tagged();
+        }
+        let blind = match tags {
             None => " (its tags cannot be read: allow ds:ListTagsForResource)",
             Some(_) => "",
         };
@@ -107,6 +106,20 @@ impl Case<'_> {
             "the directory has RADIUS settings that this RadiusProxy did not make{blind}; they stay. Set \
              spec.directory.adoptionPolicy: Adopt to replace them with one write"
         );
+        Some(Verdict::hold(Reason::SettingsOfOthers, message))
+    }
+
+    /// This RadiusProxy lost its memory with its cluster, and the directory's tags still name it: it takes the directory
+    /// back, unless the settings are others than those it applied.
+    fn changed_since_tagged(&self) -> Option<Verdict> {
+        let applied = self.directory.tags.as_ref()?.get(APPLIED_TAG)?;
+        let described = self.directory.radius_settings.clone().unwrap_or_default();
+        let digest = tag_digest(&described);
+        if applied.split(' ').any(|known| known == digest) {
+            return None;
+        }
+        let message = "the directory's tags name this RadiusProxy, but its RADIUS settings are not those that it applied: somebody \
+                       changed them since; they stay. Set spec.directory.adoptionPolicy: Adopt to replace them with one write";
         Some(Verdict::hold(Reason::SettingsOfOthers, message))
     }
 

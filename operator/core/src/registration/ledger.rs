@@ -321,6 +321,7 @@ fn delays(trouble: &Trouble) -> (Duration, Duration) {
         return (seconds(60), seconds(60));
     };
     match class {
+        AwsErrorClass::NotSent => (seconds(5), seconds(5)),
         AwsErrorClass::Throttled => (doubling(5, 300), doubling(5, 300)),
         AwsErrorClass::NoCredentials
         | AwsErrorClass::InvalidCredentials

@@ -45,6 +45,12 @@ fn aws(
     message: &str,
     spec: &DirectorySpec,
 ) -> (Reason, String) {
+    if class == AwsErrorClass::NotSent {
+        let message = "The write was not sent: the leader's lease was about to end, and two leaders must not write at once. It \
+                       is sent when this replica has renewed the lease, or another one leads. Where that stays, see whether the \
+                       API server is slow, and the operator short of processor time.";
+        return (Reason::LeaseEnding, message.to_owned());
+    }
     let action = operation.map_or("the call", AwsOperation::iam_action);
     let (id, region) = (&spec.id, &spec.region);
     let (reason, next) = match class {
@@ -81,7 +87,7 @@ fn aws(
             Reason::AwsRefused,
             "AWS refuses the settings; compare spec.directory with the directory's own page in the console".to_owned(),
         ),
-        AwsErrorClass::Service => (
+        AwsErrorClass::NotSent | AwsErrorClass::Service => (
             Reason::AwsUnreachable,
             "AWS answers with an error of its own; the call is repeated later".to_owned(),
         ),

@@ -217,6 +217,53 @@ fn tags_give_a_rebuilt_cluster_its_directory_back_and_keep_others_out() {
 }
 
 #[test]
+fn a_rebuilt_cluster_takes_back_what_it_applied_and_not_what_somebody_made_of_it() {
+    let mut world = ready();
+    world.kill_pod(0);
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.run_until(World::is_ready);
+    world.proxy.status = None;
+    world.run_for(Duration::from_secs(60));
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes.len(), 3);
+    world.proxy.status = None;
+    world.foreign_write("THEIRS");
+    world.run_for(Duration::from_secs(600));
+    let (_, reason, message) = world.condition("Registered");
+    assert_eq!(reason, "SettingsOfOthers");
+    assert!(message.contains("not those that it applied"), "{message}");
+    assert_eq!(world.aws.writes.len(), 3);
+    policy(&mut world, AdoptionPolicy::Adopt, DriftPolicy::Repair);
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes.len(), 4);
+}
+
+#[test]
+fn a_write_that_was_not_sent_is_not_blamed_on_aws_and_follows_soon() {
+    let mut world = World::new();
+    world.aws.answers.push_back(Answer::Error(AwsErrorClass::NotSent));
+    world.run_until(|w| w.condition("Registered").1 == "LeaseEnding");
+    let (_, _, message) = world.condition("Registered");
+    assert!(
+        message.contains("lease") && !message.contains("AWS says"),
+        "{message}"
+    );
+    let told = world.now;
+    world.run_until(World::is_ready);
+    assert!(world.now.duration_since(told).as_secs() < 60);
+}
+
+#[test]
+fn a_tag_that_an_older_version_left_out_is_added_without_a_write() {
+    let mut world = ready();
+    let applied = world.aws.tags.remove("radius-mfa.dev/applied");
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.aws.tags.get("radius-mfa.dev/applied"), applied.as_ref());
+    assert!(applied.is_some());
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
 fn a_change_from_outside_is_repaired_once_and_a_second_one_is_a_contest() {
     let mut world = ready();
     world.foreign_write("THEIRS");
