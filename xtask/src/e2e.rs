@@ -34,8 +34,8 @@ pub(crate) struct Arguments {
     /// write their table to docs/failures.md.
     #[arg(long, conflicts_with = "filter")]
     failures: bool,
-    /// Only tests whose names contain this.
-    filter: Option<String>,
+    /// Only tests whose names contain one of these.
+    filter: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -96,7 +96,7 @@ fn test(cluster: &Cluster, archives: &[Archive], arguments: &Arguments) -> Resul
         command.env("E2E_AWAY_SECONDS", "120");
     }
     command
-        .args(arguments.filter.iter())
+        .args(&arguments.filter)
         .args(["--test-threads=1", "--nocapture"]);
     command.current_dir(crate::repository());
     command

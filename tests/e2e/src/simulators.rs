@@ -241,6 +241,12 @@ impl DirectorySimulator<'_> {
         self.0
             .pod_put(&Self::ADMIN, &format!("/directories/{id}/radius"), body)
     }
+
+    /// RADIUS switched off by a foreign hand.
+    pub fn delete_radius(&self, id: &str) -> Result<()> {
+        self.0
+            .pod_delete(&Self::ADMIN, &format!("/directories/{id}/radius"))
+    }
 }
 
 /// The admin API of the simulated Duo.

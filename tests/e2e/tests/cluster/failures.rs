@@ -208,6 +208,114 @@ fn a_pod_is_killed_without_a_farewell() {
 }
 
 #[test]
+fn a_container_is_killed() {
+    let world = world();
+    let restarts = || -> anyhow::Result<(String, Value)> {
+        let pod = world.kubectl.get(&["-n", NAMESPACE, "pod", "workspaces-0"])?;
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        Ok((uid, pod["status"]["containerStatuses"][0]["restartCount"].clone()))
+    };
+    nobody_notices("container killed (SIGKILL)", 0, |_| {
+        let (uid, before) = restarts().unwrap();
+        kill_proxy_of(&uid);
+        until("the container to be started again", PATIENCE, || {
+            let (_, now) = restarts()?;
+            Ok(if now == before {
+                Err(format!("{now} restarts"))
+            } else {
+                Ok(())
+            })
+        })
+        .unwrap();
+    });
+}
+
+/// Kills the process of a pod's proxy: the nodes are on this machine, and so are their processes.
+fn kill_proxy_of(pod_uid: &str) {
+    let names = [
+        format!("pod{pod_uid}"),
+        format!("pod{}", pod_uid.replace('-', "_")),
+    ];
+    let mut found = 0;
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let text = |file| std::fs::read_to_string(process.path().join(file)).unwrap_or_default();
+        let groups = text("cgroup");
+        if text("comm").trim() == "radius-proxy" && names.iter().any(|name| groups.contains(name)) {
+            let pid = process.file_name();
+            assert!(
+                Command::new("kill")
+                    .arg("-KILL")
+                    .arg(pid)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1, "processes of the pod {pod_uid}");
+}
+
+#[test]
+fn duo_is_away() {
+    let reports = let_fail("Duo answers 503 to everything", 0, |world| {
+        let outcome = |wanted: &str| {
+            until(&format!("a login to end with {wanted}"), PATIENCE, || {
+                let login = world.login("dc-0", "nora", "push");
+                Ok(if login.outcome == wanted {
+                    Ok(login)
+                } else {
+                    Err(login.outcome)
+                })
+            })
+            .unwrap()
+        };
+        world
+            .simulators
+            .duo()
+            .put_user("nora", &json!({"answer": "approve"}))
+            .unwrap();
+        let faults = DuoAway::now(world);
+        let refused = outcome("reject");
+        assert!(
+            refused
+                .reply_message
+                .as_deref()
+                .is_some_and(|text| text.contains("cannot be checked now")),
+            "{refused:?}"
+        );
+        // The time it is away is the failure itself.
+        std::thread::sleep(away());
+        drop(faults);
+        outcome("accept");
+    });
+    // Refused, since nobody can be asked (failMode: secure), but answered: a directory's probe never fails.
+    for report in reports.values() {
+        assert_eq!(report.failures.len(), 0, "{:?}", report.failures);
+        assert!(!report.rejections.is_empty() && report.accepted > 0);
+    }
+}
+
+/// Duo answers 503; it is back when this goes, also when a test fails.
+struct DuoAway<'a>(&'a World);
+
+impl<'a> DuoAway<'a> {
+    fn now(world: &'a World) -> Self {
+        let faults = json!([{"operation": "*", "kind": "status", "status": 503}]);
+        world.simulators.duo().set_faults(&faults).unwrap();
+        Self(world)
+    }
+}
+
+impl Drop for DuoAway<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.simulators.duo().set_faults(&json!([])) {
+            eprintln!("Duo stays away: {error:#}");
+        }
+    }
+}
+
+#[test]
 fn a_node_is_drained() {
     let world = world();
     world.both_ready().unwrap();

@@ -1,0 +1,230 @@
+//! Whose a directory is: settings that others made, two resources for one directory, foreign hands, and a move.
+
+use e2e::{CONNECTOR_DIRECTORY, NAMESPACE, until};
+use serde_json::{Value, json};
+
+use crate::bad_input::{grant, totp_proxy};
+use crate::world::{PATIENCE, World, world};
+
+const REGION: &str = "eu-central-1";
+
+/// A directory of the test's own, with one RadiusProxy or two, and how many of AWS's settings the operator wrote.
+struct Scene {
+    world: &'static World,
+    directory: &'static str,
+    since: u64,
+}
+
+impl Scene {
+    fn new(directory: &'static str, name: &str, namespaces: &str) -> Self {
+        let world = world();
+        let spec = json!({"type": "MicrosoftAD", "name": "own.example.com",
+            "static_controllers": [{"address": "10.9.9.9"}]});
+        let simulator = world.simulators.directory();
+        simulator.put_directory(directory, &spec).unwrap();
+        world.kubectl.apply(&grant(name, namespaces, directory)).unwrap();
+        Self {
+            world,
+            directory,
+            since: simulator.last_write().unwrap(),
+        }
+    }
+
+    /// Somebody writes settings at the console.
+    fn by_hand(&self, label: &str) {
+        let settings = json!({"radius_servers": ["10.1.2.3"], "radius_servers_ipv6": [], "radius_port": 1812,
+            "radius_timeout": 20, "radius_retries": 2, "shared_secret": "made-by-hand-at-the-console",
+            "authentication_protocol": "PAP", "display_label": label, "use_same_username": true});
+        let simulator = self.world.simulators.directory();
+        simulator
+            .put_radius(self.directory, &json!({ "settings": settings }))
+            .unwrap();
+    }
+
+    /// The labels that the operator wrote, in order. What is done by hand is in the journal too, with labels of its own
+    /// or none.
+    fn written(&self) -> Vec<String> {
+        let simulator = self.world.simulators.directory();
+        let writes = simulator.settings_writes(self.since, self.directory).unwrap();
+        let label = |settings: &Value| settings["display_label"].as_str().unwrap_or_default().to_owned();
+        let labels = writes.iter().map(|write| label(&write.settings));
+        labels
+            .filter(|label| !label.is_empty() && !label.starts_with("HAND"))
+            .collect()
+    }
+
+    fn label(&self) -> String {
+        let state = self.world.simulators.directory().state(self.directory).unwrap();
+        let settings = &state["radius"][REGION]["settings"];
+        settings["display_label"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn patch(&self, namespace: &str, name: &str, spec: &Value) {
+        let patch = json!({ "spec": spec }).to_string();
+        let args = ["-n", namespace, "patch", "rp", name, "--type=merge", "-p", &patch];
+        self.world.kubectl.run(&args).unwrap();
+    }
+
+    fn ready(&self, namespace: &str, name: &str) {
+        let resource = format!("rp/{name}");
+        self.world
+            .kubectl
+            .wait_for_condition(namespace, &resource, "Ready", PATIENCE)
+            .unwrap();
+    }
+
+    fn until_label(&self, label: &str) {
+        until(&format!("the label {label:?}"), PATIENCE, || {
+            let now = self.label();
+            Ok(if now == label { Ok(()) } else { Err(now) })
+        })
+        .unwrap();
+    }
+
+    fn delete(&self, namespace: &str, name: &str) {
+        let args = ["-n", namespace, "delete", "rp", name, "--timeout=120s"];
+        self.world.kubectl.run(&args).unwrap();
+    }
+}
+
+#[test]
+fn settings_made_by_hand_are_left_until_adoption_is_written_and_then_cost_one_write() {
+    let scene = Scene::new("d-90670000f1", "adoption", NAMESPACE);
+    scene.by_hand("HAND");
+    let manifest = totp_proxy("adopting", NAMESPACE, scene.directory);
+    scene.world.kubectl.apply(&manifest).unwrap();
+    let told = scene
+        .world
+        .reason(NAMESPACE, "adopting", "Registered", "False", "SettingsOfOthers");
+    assert!(told.contains("adoptionPolicy"), "{told}");
+    assert_eq!((scene.label().as_str(), scene.written().len()), ("HAND", 0));
+    scene.patch(
+        NAMESPACE,
+        "adopting",
+        &json!({"directory": {"adoptionPolicy": "Adopt"}}),
+    );
+    scene.ready(NAMESPACE, "adopting");
+    assert_eq!(scene.written(), ["MFA"]);
+    scene.delete(NAMESPACE, "adopting");
+}
+
+#[test]
+fn a_foreign_change_is_repaired_once_a_second_one_is_a_contest_and_suspend_stops_every_write() {
+    let scene = Scene::new("d-90670000f2", "drift", NAMESPACE);
+    let (world, name) = (scene.world, "drifting");
+    world
+        .kubectl
+        .apply(&totp_proxy(name, NAMESPACE, scene.directory))
+        .unwrap();
+    scene.ready(NAMESPACE, name);
+    scene.by_hand("HAND 1");
+    scene.until_label("MFA");
+    scene.ready(NAMESPACE, name);
+    scene.by_hand("HAND 2");
+    let told = world.reason(NAMESPACE, name, "Registered", "False", "Contended");
+    assert!(told.contains("label"), "{told}");
+    assert_eq!(scene.written(), ["MFA", "MFA"]);
+    // A change of the spec is a person's word, and worth a write; suspended, it waits.
+    scene.patch(
+        NAMESPACE,
+        name,
+        &json!({"suspend": true, "directory": {"displayLabel": "NEW"}}),
+    );
+    world.reason(NAMESPACE, name, "Registered", "False", "Suspended");
+    assert_eq!(scene.label(), "HAND 2");
+    scene.patch(NAMESPACE, name, &json!({"suspend": false}));
+    scene.ready(NAMESPACE, name);
+    assert_eq!(scene.written(), ["MFA", "MFA", "NEW"]);
+    scene.delete(NAMESPACE, name);
+}
+
+#[test]
+fn radius_that_somebody_switches_off_stays_off_unless_the_policy_enforces_it() {
+    let scene = Scene::new("d-90670000f5", "switched", NAMESPACE);
+    let (world, name) = (scene.world, "switched");
+    world
+        .kubectl
+        .apply(&totp_proxy(name, NAMESPACE, scene.directory))
+        .unwrap();
+    scene.ready(NAMESPACE, name);
+    let simulator = world.simulators.directory();
+    simulator.delete_radius(scene.directory).unwrap();
+    world.reason(NAMESPACE, name, "Ready", "False", "SwitchedOff");
+    assert_eq!(scene.written(), ["MFA"]);
+    scene.patch(NAMESPACE, name, &json!({"directory": {"driftPolicy": "Enforce"}}));
+    scene.ready(NAMESPACE, name);
+    assert_eq!(scene.written(), ["MFA", "MFA"]);
+    scene.delete(NAMESPACE, name);
+}
+
+#[test]
+fn of_two_resources_for_one_directory_the_older_keeps_it_and_the_other_takes_over_when_it_goes() {
+    let moved = "moved";
+    let scene = Scene::new("d-90670000f3", "move", &format!("{NAMESPACE}, {moved}"));
+    let world = scene.world;
+    world.kubectl.ensure_namespace(moved).unwrap();
+    world
+        .kubectl
+        .apply(&totp_proxy("first", NAMESPACE, scene.directory))
+        .unwrap();
+    scene.ready(NAMESPACE, "first");
+    world
+        .kubectl
+        .apply(&totp_proxy("second", moved, scene.directory))
+        .unwrap();
+    let told = world.reason(moved, "second", "Accepted", "False", "DirectoryTaken");
+    assert!(told.contains("mfa/first"), "{told}");
+    assert_eq!(scene.written().len(), 1);
+    let simulator = world.simulators.directory();
+    let before = simulator.registered(scene.directory).unwrap();
+    scene.patch(
+        moved,
+        "second",
+        &json!({"directory": {"adoptionPolicy": "Adopt"}}),
+    );
+    // Its settings are retained, so the directory has servers until the other's are written.
+    scene.delete(NAMESPACE, "first");
+    scene.ready(moved, "second");
+    assert_eq!(scene.written().len(), 2);
+    assert_ne!(simulator.registered(scene.directory).unwrap(), before);
+    scene.delete(moved, "second");
+    world
+        .kubectl
+        .run(&["delete", "namespace", moved, "--wait=false"])
+        .unwrap();
+}
+
+#[test]
+fn a_grant_that_is_withdrawn_stops_writes_and_no_login() {
+    let scene = Scene::new("d-90670000f4", "withdrawn", NAMESPACE);
+    let (world, name) = (scene.world, "granted");
+    world
+        .kubectl
+        .apply(&totp_proxy(name, NAMESPACE, scene.directory))
+        .unwrap();
+    scene.ready(NAMESPACE, name);
+    world
+        .kubectl
+        .run(&["delete", "directorygrant", "withdrawn"])
+        .unwrap();
+    world.reason(NAMESPACE, name, "Accepted", "False", "NoGrant");
+    let pod = world.kubectl.get(&["-n", NAMESPACE, "pod", "granted-0"]).unwrap();
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert_eq!(scene.written().len(), 1);
+    world
+        .kubectl
+        .apply(&grant("withdrawn", NAMESPACE, scene.directory))
+        .unwrap();
+    scene.ready(NAMESPACE, name);
+    assert_eq!(scene.written().len(), 1);
+    scene.delete(NAMESPACE, name);
+    // Nobody else's directory was touched by all this.
+    assert!(
+        world
+            .simulators
+            .directory()
+            .settings_writes(scene.since, CONNECTOR_DIRECTORY)
+            .unwrap()
+            .is_empty()
+    );
+}
