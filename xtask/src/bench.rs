@@ -12,6 +12,9 @@ pub(crate) struct Arguments {
     /// Logins in each of the local runs.
     #[arg(long, default_value_t = 200_000)]
     logins: usize,
+    /// Which parts to run (local, duo, pending), with commas between them; all when it is left out.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -45,6 +48,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .arg("--summary")
         .arg(repository.join("target/bench/summary.json"));
     bench.args(["--logins", &arguments.logins.to_string()]);
+    if let Some(only) = &arguments.only {
+        bench.args(["--only", only]);
+    }
     if !bench.status()?.success() {
         bail!("the bench failed");
     }

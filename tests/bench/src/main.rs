@@ -56,6 +56,27 @@ pub(crate) struct Run {
     /// Logins that wait for a push at once.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) pending: usize,
+    /// Which parts to run, with commas between them; all when it is left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) only: Vec<Part>,
+}
+
+impl Run {
+    /// Whether a part was asked for.
+    pub(crate) fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
+/// What can be run by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Echo, FreeRADIUS and the proxy with TOTP, which are compared.
+    Local,
+    /// Pushes that are approved at once.
+    Duo,
+    /// Pushes that all wait at once.
+    Pending,
 }
 
 fn main() -> ExitCode {
