@@ -9,6 +9,8 @@
 
 #[path = "support/duo.rs"]
 mod duo;
+#[path = "support/request.rs"]
+mod request;
 mod support;
 #[path = "support/tls.rs"]
 mod tls;
@@ -23,12 +25,12 @@ use duo::{Duo, Reply, fail, ok};
 use proxy_config::file::ConfigFile;
 use proxy_config::{Config, Secret};
 use proxy_core::factor::{
-    Basis, Continues, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason,
-    UserName, Verdict,
+    Basis, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason, Verdict,
 };
 use proxy_core::peers::PushHandle;
 use radius_proxy::metrics::ProviderMetrics;
 use radius_proxy::provider::{self, Answer, Asking, Finding, Provider, Pushed, Shared};
+use request::request;
 use support::{Lab, Login, Proxy, eventually};
 
 const DEVICES: &str = r#"{"result":"auth","status_msg":"Account is active","devices":[
@@ -103,19 +105,11 @@ impl Asked {
 
     fn request(&self, credential: Credential) -> FactorRequest {
         FactorRequest {
-            login: LoginId(1),
-            user: UserName::normalise("LAB\\jane", &self.config.policy.user_names).unwrap(),
             user_as_sent: "LAB\\jane\u{202e}".to_owned(),
-            credential,
-            client: self.config.clients[0].name.clone(),
-            source: IpAddr::from([10, 0, 0, 7]),
             user_address: Some(IpAddr::from([203, 0, 113, 9])),
             answer_within: Duration::from_secs(30),
             of_use: Duration::from_secs(30),
-            proved: true,
-            continues: Continues::Untold,
-            may_push: true,
-            attributes: Vec::new(),
+            ..request(&self.config, "LAB\\jane", credential)
         }
     }
 

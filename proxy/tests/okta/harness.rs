@@ -1,6 +1,5 @@
 //! The provider under test, and logins that go well.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -8,13 +7,13 @@ use std::time::{Duration, SystemTime};
 use proxy_config::file::ConfigFile;
 use proxy_config::{Config, Secret};
 use proxy_core::factor::{
-    Basis, Continues, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason,
-    UserName, Verdict,
+    Basis, Credential, Factor, FactorRequest, Keyword, KeywordFactor, LoginId, RefusalReason, Verdict,
 };
 use proxy_core::peers::PushHandle;
 use radius_proxy::metrics::ProviderMetrics;
 use radius_proxy::provider::{self, Answer, Asking, Provider, Pushed, Shared};
 
+use crate::request::request;
 use crate::stub::{Call, Reply, ok};
 use crate::support;
 
@@ -121,21 +120,7 @@ impl Asked {
     }
 
     pub fn request(&self, credential: Credential) -> FactorRequest {
-        FactorRequest {
-            login: LoginId(1),
-            user: UserName::normalise("LAB\\jane", &self.config.policy.user_names).unwrap(),
-            user_as_sent: "LAB\\jane".to_owned(),
-            credential,
-            client: self.config.clients[0].name.clone(),
-            source: IpAddr::from([10, 0, 0, 7]),
-            user_address: None,
-            answer_within: Duration::from_secs(60),
-            of_use: Duration::from_secs(60),
-            proved: true,
-            continues: Continues::Untold,
-            may_push: true,
-            attributes: Vec::new(),
-        }
+        request(&self.config, "LAB\\jane", credential)
     }
 
     pub fn ask(&self, request: FactorRequest) -> provider::BoxFuture<Verdict> {

@@ -11,6 +11,8 @@ mod faults;
 mod harness;
 mod logins;
 mod oauth;
+#[path = "../support/request.rs"]
+mod request;
 mod stub;
 #[path = "../support/mod.rs"]
 mod support;

@@ -13,5 +13,7 @@ mod pod;
 #[path = "../support/ports.rs"]
 mod ports;
 mod redis;
+#[path = "../support/request.rs"]
+mod request;
 #[path = "../support/tls.rs"]
 mod tls;

@@ -1,18 +1,17 @@
 //! A proxy's provider, as one of several pods that share a store.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_config::file::ConfigFile;
 use proxy_config::{CodeStore, Config, Provider as ProviderConfig, Secret};
-use proxy_core::factor::{
-    Basis, Continues, Credential, FactorRequest, LoginId, RefusalReason, UserName, Verdict,
-};
+use proxy_core::factor::{Basis, Credential, LoginId, RefusalReason, Verdict};
 use radius_proxy::metrics::ProviderMetrics;
 use radius_proxy::provider::totp::store::{Store, Stores};
 use radius_proxy::provider::totp::{Algorithm, Code, Digits};
 use radius_proxy::provider::{self, Answer, Asking, Provider, Pushed, Shared};
+
+use crate::request::request;
 
 const SEED: &[u8] = b"12345678901234567890";
 const SEED_TEXT: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
@@ -107,21 +106,8 @@ impl Pod {
     /// A login of a user with a code, at a time in seconds since the epoch.
     pub async fn login(&self, user: usize, typed: Vec<u8>, now: u64) -> Verdict {
         let user = format!("user{user}");
-        let request = FactorRequest {
-            login: LoginId(1),
-            user: UserName::normalise(&user, &self.config.policy.user_names).unwrap(),
-            user_as_sent: user,
-            credential: Credential::Passcode(Secret::new(typed)),
-            client: self.config.clients[0].name.clone(),
-            source: IpAddr::from([10, 0, 0, 7]),
-            user_address: None,
-            answer_within: Duration::from_secs(60),
-            of_use: Duration::from_secs(60),
-            proved: true,
-            continues: Continues::Untold,
-            may_push: true,
-            attributes: Vec::new(),
-        };
+        let typed = Credential::Passcode(Secret::new(typed));
+        let request = request(&self.config, &user, typed);
         let now = UNIX_EPOCH + Duration::from_secs(now);
         match Arc::clone(&self.provider).ask(request, Asking::new(now, LoginId(1), Arc::new(Nobody))) {
             Answer::Now(verdict) => verdict,

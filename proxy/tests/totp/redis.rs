@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proxy_core::factor::{Basis, RefusalReason};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::pod::{Pod, START, code_at, config, race, told};
 use crate::ports::free_port;
+use crate::tls::certificates;
 
 const PROGRAMS: [&str; 2] = ["valkey-server", "redis-server"];
 
@@ -44,7 +44,7 @@ impl Server {
     fn start(tls: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if tls {
-            certificates(folder.path());
+            write_certificates(folder.path());
         }
         for _ in 0..10 {
             let port = free_port();
@@ -149,21 +149,12 @@ fn spawn(folder: &Path, port: u16, tls: bool) -> Option<Child> {
 }
 
 /// `ca.pem`, and `cert.pem` and `key.pem` of `localhost`.
-fn certificates(folder: &Path) {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
+fn write_certificates(folder: &Path) {
+    let made = certificates();
     for (name, text) in [
-        ("ca.pem", ca_certificate.pem()),
-        ("cert.pem", certificate.pem()),
-        ("key.pem", key.serialize_pem()),
+        ("ca.pem", made.ca),
+        ("cert.pem", made.certificate.pem()),
+        ("key.pem", made.key.serialize_pem()),
     ] {
         std::fs::write(folder.join(name), text).unwrap();
     }
@@ -194,7 +185,7 @@ async fn tls_and_the_password_are_checked() {
     assert_eq!(race(&pods, 10).await, vec![1; 10]);
     // Somebody else's certificate authority.
     let other = tempfile::tempdir().unwrap();
-    certificates(other.path());
+    write_certificates(other.path());
     let theirs = std::fs::read_to_string(other.path().join("ca.pem")).unwrap();
     let ours = std::fs::read_to_string(server.folder.path().join("ca.pem")).unwrap();
     let untrusted = Pod::new(&config(&server.used_codes("deny").replace(&ours, &theirs)));

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use e2e::{MICROSOFT_DIRECTORY, NAMESPACE, OPERATOR_NAMESPACE, Report, until};
+use e2e::{DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, OPERATOR_NAMESPACE, Report, until};
 use serde_json::{Value, json};
 
 use crate::bad_input::Faults;
@@ -127,9 +127,7 @@ fn full_set(world: &World) {
 
 /// The addresses of the pods of `workspaces` whose containers are ready.
 fn ready_addresses(world: &World) -> anyhow::Result<BTreeSet<String>> {
-    let pods = world
-        .kubectl
-        .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])?;
+    let pods = world.pods(DuoProxy::NAME)?;
     let ready = |pod: &&Value| {
         let conditions = pod["status"]["conditions"].as_array();
         let is = |c: &Value| c["type"] == "ContainersReady" && c["status"] == "True";

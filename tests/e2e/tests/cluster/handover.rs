@@ -1,6 +1,6 @@
 //! A push that waits for its user survives the pod that sent it.
 
-use e2e::{BackgroundLogins, MICROSOFT_DIRECTORY, NAMESPACE, Report, until};
+use e2e::{BackgroundLogins, DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, Report, until};
 use serde_json::json;
 
 use crate::world::{PATIENCE, World, world};
@@ -35,10 +35,7 @@ fn one_login_while(user: &str, lose: impl FnOnce(&World, &str)) -> (Report, u64)
         .registered(MICROSOFT_DIRECTORY)
         .unwrap()
         .remove(0);
-    let pods = world
-        .kubectl
-        .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])
-        .unwrap();
+    let pods = world.pods(DuoProxy::NAME).unwrap();
     let sender = pods["items"]
         .as_array()
         .unwrap()

@@ -100,12 +100,7 @@ fn every_login_is_one_record_with_who_from_where_and_why() {
 fn a_new_seed_is_live_without_a_restart() {
     let world = world();
     world.both_ready().unwrap();
-    let pods = || {
-        world
-            .kubectl
-            .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=vpn"])
-            .unwrap()
-    };
+    let pods = || world.pods(TotpProxy::NAME).unwrap();
     let uids = |list: &serde_json::Value| -> Vec<String> {
         list["items"]
             .as_array()
@@ -182,19 +177,7 @@ fn a_seed_in_a_secret_of_its_own_is_found_by_its_label() {
     world.kubectl.apply(&secret).unwrap();
     let select = |selector: &str| {
         let patch = format!(r#"{{"spec":{{"provider":{{"totp":{{"seedsSelector":{selector}}}}}}}}}"#);
-        world
-            .kubectl
-            .run(&[
-                "-n",
-                NAMESPACE,
-                "patch",
-                "rp",
-                TotpProxy::NAME,
-                "--type=merge",
-                "-p",
-                &patch,
-            ])
-            .unwrap();
+        world.patch(TotpProxy::NAME, &patch).unwrap();
     };
     select(r#"{"matchLabels":{"e2e":"totp"}}"#);
     let seed = e2e::Seed::from_uri(uri).unwrap();

@@ -11,10 +11,7 @@ use crate::world::{PATIENCE, World, world};
 fn what_is_registered_is_the_pods_and_the_settings_that_were_asked_for() {
     let world = world();
     world.both_ready().unwrap();
-    let pods = world
-        .kubectl
-        .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])
-        .unwrap();
+    let pods = world.pods(DuoProxy::NAME).unwrap();
     let mut addresses: Vec<String> = pods["items"]
         .as_array()
         .unwrap()
@@ -102,10 +99,7 @@ fn the_shared_secret_is_changed_with_one_write_no_restart_and_no_login_lost() {
     let secret = "second-shared-secret-of-the-tests";
     let wanted = directory.digest(secret).unwrap();
     let pods = || {
-        let pods = world
-            .kubectl
-            .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])
-            .unwrap();
+        let pods = world.pods(DuoProxy::NAME).unwrap();
         let facts = |p: &serde_json::Value| {
             format!(
                 "{} {}",
@@ -205,19 +199,7 @@ fn nothing_is_written_while_nothing_changes() {
         .unwrap();
     // The new leader has looked at both once it has acted on a change that needs no write.
     let limits = r#"{"spec":{"policy":{"limits":{"pushesPerUserPerMinute":7}}}}"#;
-    world
-        .kubectl
-        .run(&[
-            "-n",
-            NAMESPACE,
-            "patch",
-            "rp",
-            "workspaces",
-            "--type=merge",
-            "-p",
-            limits,
-        ])
-        .unwrap();
+    world.patch(DuoProxy::NAME, limits).unwrap();
     world.both_ready().unwrap();
     let writes = directory.settings_writes(before, MICROSOFT_DIRECTORY).unwrap();
     assert!(writes.is_empty(), "{writes:?}");
@@ -296,27 +278,25 @@ fn a_deleted_resource_switches_radius_off_only_where_that_is_written() {
         directory.put_directory(id, &spec).unwrap();
         world
             .kubectl
-            .apply(&crate::bad_input::grant("deletion", "mfa", id))
+            .apply(&crate::bad_input::grant("deletion", NAMESPACE, id))
             .unwrap();
-        let manifest = crate::bad_input::totp_proxy("gone", "mfa", id).replace(
+        let manifest = crate::bad_input::totp_proxy("gone", NAMESPACE, id).replace(
             "    retries: 1\n",
             &format!("    retries: 1\n    deletionPolicy: {policy}\n    adoptionPolicy: Adopt\n"),
         );
         world.kubectl.apply(&manifest).unwrap();
         world
             .kubectl
-            .wait_for_condition("mfa", "rp/gone", "Ready", PATIENCE)
+            .wait_for_condition(NAMESPACE, "rp/gone", "Ready", PATIENCE)
             .unwrap();
         world
             .kubectl
-            .run(&["-n", "mfa", "delete", "rp", "gone", "--timeout=120s"])
+            .run(&["-n", NAMESPACE, "delete", "rp", "gone", "--timeout=120s"])
             .unwrap();
         let status = directory.radius_status(id).unwrap();
         assert_eq!(status.as_deref(), left, "{policy}");
         until("the pods to be gone", Duration::from_secs(120), || {
-            let pods = world
-                .kubectl
-                .get(&["-n", "mfa", "pods", "-l", "radius-mfa.dev/proxy=gone"])?;
+            let pods = world.pods("gone")?;
             let n = pods["items"].as_array().map_or(0, Vec::len);
             Ok(if n == 0 { Ok(()) } else { Err(format!("{n} pods")) })
         })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use e2e::{MICROSOFT_DIRECTORY, NAMESPACE, until};
+use e2e::{DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, until};
 use serde_json::Value;
 
 use crate::traffic::{assert_nobody_noticed, with_logins};
@@ -18,17 +18,7 @@ impl<'a> Patched<'a> {
     }
 
     fn patch(world: &World, patch: &str) -> anyhow::Result<()> {
-        let args = [
-            "-n",
-            NAMESPACE,
-            "patch",
-            "rp",
-            "workspaces",
-            "--type=merge",
-            "-p",
-            patch,
-        ];
-        world.kubectl.run(&args).map(drop)
+        world.patch(DuoProxy::NAME, patch)
     }
 }
 
@@ -65,9 +55,7 @@ fn over(world: &World, what: &str, is: impl Fn(&Value) -> bool) {
 }
 
 fn pods(world: &World) -> anyhow::Result<Vec<Value>> {
-    let list = world
-        .kubectl
-        .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=workspaces"])?;
+    let list = world.pods(DuoProxy::NAME)?;
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 

@@ -123,6 +123,18 @@ impl World {
         self.simulators.controller(controller).login(&request).unwrap()
     }
 
+    /// The pods of a RadiusProxy.
+    pub fn pods(&self, proxy: &str) -> Result<Value> {
+        let selector = format!("radius-mfa.dev/proxy={proxy}");
+        self.kubectl.get(&["-n", NAMESPACE, "pods", "-l", &selector])
+    }
+
+    /// Merges a patch into a RadiusProxy.
+    pub fn patch(&self, proxy: &str, patch: &str) -> Result<()> {
+        let args = ["-n", NAMESPACE, "patch", "rp", proxy, "--type=merge", "-p", patch];
+        self.kubectl.run(&args).map(drop)
+    }
+
     /// Everything that the pods of a RadiusProxy have logged.
     pub fn proxy_logs(&self, proxy: &str) -> String {
         let selector = format!("radius-mfa.dev/proxy={proxy}");
