@@ -1,11 +1,17 @@
 //! `radius-proxy check`: everything that `serve` would need, without serving.
 
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use proxy_config::RecordSink;
 
 use crate::error::Error;
-use crate::load::Source;
+use crate::load::{Loaded, Source};
 use crate::metrics::ProviderMetrics;
 use crate::provider::{self, Finding, Shared};
+use crate::udp::Sockets;
 
 /// Checks the configuration at `path` and reaches its provider (unless `offline`). What is right goes to standard
 /// output, each problem to one line of standard error.
@@ -18,6 +24,7 @@ pub fn check(path: PathBuf, offline: bool) -> Result<(), Error> {
     for finding in findings {
         match finding {
             Finding::Good(text) => println!("ok: {text}"),
+            Finding::Note(text) => println!("note: {text}"),
             Finding::Problem(text) => {
                 problems += 1;
                 eprintln!("problem: {text}");
@@ -49,6 +56,8 @@ fn findings(path: PathBuf, offline: bool) -> Result<Vec<Finding>, Error> {
         loaded.config.clients.len(),
         loaded.config.provider.name()
     ))];
+    findings.extend(places(&loaded));
+    findings.extend(records(&loaded.records));
     let shared = Shared::new(ProviderMetrics::default());
     match provider::build(&loaded.config, &shared) {
         Err(error) => findings.push(Finding::Problem(error.to_string())),
@@ -65,4 +74,142 @@ fn findings(path: PathBuf, offline: bool) -> Result<Vec<Finding>, Error> {
         }
     }
     Ok(findings)
+}
+
+/// Binds every address that `serve` would, all of them at once, and lets go of them.
+fn places(loaded: &Loaded) -> Vec<Finding> {
+    let (mut findings, mut sockets) = (Vec::new(), Vec::new());
+    for address in &loaded.config.listen {
+        let bound = Sockets::bind(&[*address]);
+        findings.push(place("UDP", *address, bound.as_ref().err()));
+        sockets.extend(bound);
+    }
+    if let Some(address) = loaded.config.admin {
+        let bound = TcpListener::bind(address).map_err(not_bound("TCP", address));
+        findings.push(place("TCP", address, bound.as_ref().err()));
+    }
+    if let Some(peers) = &loaded.config.peers {
+        let bound = UdpSocket::bind(peers.listen).map_err(not_bound("UDP", peers.listen));
+        findings.push(place("UDP", peers.listen, bound.as_ref().err()));
+    }
+    findings
+}
+
+fn not_bound(kind: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Bind {
+        kind,
+        address,
+        source,
+    }
+}
+
+fn place(kind: &str, address: SocketAddr, error: Option<&Error>) -> Finding {
+    match error {
+        None => Finding::Good(format!("listening: {kind} {address} is free")),
+        // The usual case of a file that is checked before the running proxy takes it over.
+        Some(Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse => Finding::Note(format!(
+            "listening: {kind} {address} is taken: by the proxy that serves already, or by a program that has to end \
+             before it can (`ss -lnp 'sport = :{}'` as root shows which)",
+            address.port()
+        )),
+        Some(error) => Finding::Problem(format!("listening: {error}")),
+    }
+}
+
+/// Opens the file of records as `serve` would, and leaves none behind.
+fn records(sink: &RecordSink) -> Option<Finding> {
+    let RecordSink::File(path) = sink else {
+        return None;
+    };
+    let was_there = Path::new(path).exists();
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    Some(match opened {
+        Ok(_) => {
+            if !was_there {
+                // Left behind it would only be empty.
+                let _ = fs::remove_file(path);
+            }
+            Finding::Good(format!("records: {path} can be written"))
+        }
+        Err(source) => Finding::Problem(
+            Error::OpenRecords {
+                path: path.clone(),
+                source,
+            }
+            .to_string(),
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::CONFIG;
+
+    fn findings_of(folder: &Path, server: &str) -> Vec<Finding> {
+        fs::create_dir_all(folder.join("seeds")).unwrap();
+        fs::write(
+            folder.join("seeds/users"),
+            "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n",
+        )
+        .unwrap();
+        fs::write(folder.join("secret"), "a shared secret").unwrap();
+        let path = folder.join("config.toml");
+        fs::write(&path, format!("[server]\n{server}\n{CONFIG}")).unwrap();
+        findings(path, true).unwrap()
+    }
+
+    fn told(findings: &[Finding]) -> Vec<String> {
+        findings.iter().map(|finding| format!("{finding:?}")).collect()
+    }
+
+    #[test]
+    fn addresses_and_the_file_of_records_are_tried_and_left_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = "listen = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nrecords = \"records.json\"";
+        let told = told(&findings_of(folder.path(), server));
+        assert!(told.iter().all(|each| each.starts_with("Good")), "{told:?}");
+        assert!(
+            told.iter().any(|each| each.contains("UDP 127.0.0.1:0 is free")),
+            "{told:?}"
+        );
+        assert!(
+            told.iter().any(|each| each.contains("TCP 127.0.0.1:0 is free")),
+            "{told:?}"
+        );
+        assert!(
+            told.iter()
+                .any(|each| each.contains("records.json can be written")),
+            "{told:?}"
+        );
+        assert!(!folder.path().join("records.json").exists());
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_a_note_since_the_proxy_itself_may_have_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let told = told(&findings_of(folder.path(), &format!("listen = [\"{address}\"]")));
+        let note = format!("UDP {address} is taken");
+        assert!(
+            told.iter()
+                .any(|each| each.starts_with("Note") && each.contains(&note)),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn an_address_of_another_host_and_a_folder_that_is_not_there_are_problems() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = "listen = [\"192.0.2.1:1812\"]\nrecords = \"nowhere/records.json\"";
+        let told = told(&findings_of(folder.path(), server));
+        for part in ["does not have that address", "the folder must exist"] {
+            assert!(
+                told.iter()
+                    .any(|each| each.starts_with("Problem") && each.contains(part)),
+                "{told:?}"
+            );
+        }
+    }
 }

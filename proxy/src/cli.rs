@@ -25,11 +25,16 @@ pub enum Command {
     /// Serve RADIUS until SIGTERM. SIGHUP reloads the configuration and opens the file of login records anew.
     Serve(ConfigArgs),
     /// Check a configuration and reach its provider, without serving. Exit code 1 when there is a problem.
+    ///
+    /// Read and checked are the file and every file that it names. Then each address is bound and let go again (one that
+    /// is taken is only noted: the proxy may be serving already), the file of records is opened, and the provider is
+    /// reached: Duo and Okta with their credentials and the difference of the clocks, upstream RADIUS servers by
+    /// Status-Server, for TOTP the store of used codes. Nobody is logged in, and no push is sent.
     Check {
         /// Which configuration.
         #[command(flatten)]
         config: ConfigArgs,
-        /// Do not reach the provider.
+        /// Do not reach the provider; everything else is checked.
         #[arg(long)]
         offline: bool,
     },
@@ -92,7 +97,7 @@ pub struct EnrolArgs {
     /// So many scratch codes for each user, for when the authenticator is away: each works once.
     #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=20))]
     pub scratch: u8,
-    /// When to draw the QR code: auto is for one user and a terminal.
+    /// When to draw the QR code: auto is for one user and a terminal, which may be that of standard error.
     #[arg(long, value_enum, default_value_t)]
     pub qr: Qr,
 }

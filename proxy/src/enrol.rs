@@ -50,7 +50,7 @@ pub fn enrol(args: &EnrolArgs) -> Result<(), Error> {
         .map(|user| Enrolled::new(user, args))
         .collect::<Result<Vec<_>, _>>()?;
     let Some(name) = &args.secret_name else {
-        return show(&mut io::stdout(), io::stdout().is_terminal(), args.qr, &enrolled);
+        return print(&enrolled, args.qr);
     };
     let manifest = manifest::write(name, args, &enrolled)?;
     io::stdout().write_all(manifest.expose()).map_err(Error::Write)?;
@@ -59,6 +59,54 @@ pub fn enrol(args: &EnrolArgs) -> Result<(), Error> {
         show(&mut io::stderr(), io::stderr().is_terminal(), args.qr, &enrolled)?;
     }
     Ok(())
+}
+
+/// The lines go to standard output, and so does the picture where that is a terminal. Where it goes to a file, the picture
+/// goes to standard error: the user has to scan it all the same, and no file wants it.
+fn print(enrolled: &[Enrolled], qr: Qr) -> Result<(), Error> {
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let out_is_terminal = out.is_terminal();
+    let picture = place(qr, enrolled.len(), out_is_terminal, err.is_terminal());
+    let on_output = if picture == Picture::OnOutput {
+        Qr::Always
+    } else {
+        Qr::Never
+    };
+    show(&mut out, out_is_terminal, on_output, enrolled)?;
+    match (picture, enrolled) {
+        (Picture::OnError, [each]) => draw_for(each, &mut err, true),
+        (Picture::Untold, _) => {
+            let told = "No QR code was drawn, since there is no terminal to scan it from: --qr always draws it here.";
+            writeln!(err, "{told}").map_err(Error::Write)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a QR code is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Picture {
+    OnOutput,
+    OnError,
+    /// Nowhere, and nobody asked for that.
+    Untold,
+    Nowhere,
+}
+
+const fn place(qr: Qr, users: usize, out_is_terminal: bool, err_is_terminal: bool) -> Picture {
+    match qr {
+        Qr::Always => Picture::OnOutput,
+        Qr::Auto if users == 1 && out_is_terminal => Picture::OnOutput,
+        Qr::Auto if users == 1 && err_is_terminal => Picture::OnError,
+        Qr::Auto if users == 1 => Picture::Untold,
+        Qr::Auto | Qr::Never => Picture::Nowhere,
+    }
+}
+
+fn draw_for(each: &Enrolled, out: &mut impl Write, is_terminal: bool) -> Result<(), Error> {
+    let colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
+    let picture = draw(text(&each.uri), colour)?;
+    writeln!(out, "\n{}\n{picture}", each.user).map_err(Error::Write)
 }
 
 fn users(args: &EnrolArgs) -> Result<Vec<String>, Error> {
@@ -154,14 +202,12 @@ fn show(out: &mut impl Write, is_terminal: bool, qr: Qr, enrolled: &[Enrolled]) 
         Qr::Never => false,
         Qr::Auto => is_terminal && enrolled.len() == 1,
     };
-    let colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
     for each in enrolled {
         for line in each.lines() {
             writeln!(out, "{line}").map_err(Error::Write)?;
         }
         if draws {
-            let picture = draw(text(&each.uri), colour)?;
-            writeln!(out, "\n{}\n{picture}", each.user).map_err(Error::Write)?;
+            draw_for(each, out, is_terminal)?;
         }
     }
     out.flush().map_err(Error::Write)
@@ -229,6 +275,16 @@ mod tests {
         assert_eq!(codes.len(), 3);
         assert!(codes.iter().all(|code| code.len() == 10));
         assert!(scratch_line("jane", 0).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_picture_goes_where_somebody_can_scan_it_and_never_into_a_file_unasked() {
+        assert_eq!(place(Qr::Auto, 1, true, true), Picture::OnOutput);
+        assert_eq!(place(Qr::Auto, 1, false, true), Picture::OnError);
+        assert_eq!(place(Qr::Auto, 1, false, false), Picture::Untold);
+        assert_eq!(place(Qr::Auto, 2, true, true), Picture::Nowhere);
+        assert_eq!(place(Qr::Never, 1, true, true), Picture::Nowhere);
+        assert_eq!(place(Qr::Always, 2, false, false), Picture::OnOutput);
     }
 
     #[test]

@@ -104,9 +104,9 @@ impl ApiServer {
         let transport = self
             .transports
             .obtain(None, Some(&ca))
-            .map_err(|error| before_sending(FaultClass::Tls, error.to_string()))?;
+            .map_err(|error| Fault::before_sending(FaultClass::Tls, error.to_string()))?;
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.trim_end()))
-            .map_err(|_| before_sending(FaultClass::Credentials, "the token is no header value"))?;
+            .map_err(|_| Fault::before_sending(FaultClass::Credentials, "the token is no header value"))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
         transport.call(request, limit).await
@@ -114,26 +114,17 @@ impl ApiServer {
 
     fn credential(&self, name: &str) -> Result<String, Fault> {
         std::fs::read_to_string(self.folder.join(name))
-            .map_err(|error| before_sending(FaultClass::Credentials, format!("{name}: {error}")))
+            .map_err(|error| Fault::before_sending(FaultClass::Credentials, format!("{name}: {error}")))
     }
 
     fn url(&self, group: &[&str], resource: &str, name: &str) -> Result<Url, Fault> {
         let mut url = self.origin.clone();
         url.path_segments_mut()
-            .map_err(|()| before_sending(FaultClass::Connect, "the API server's address has no path"))?
+            .map_err(|()| Fault::before_sending(FaultClass::Connect, "the API server's address has no path"))?
             .pop_if_empty()
             .extend(group)
             .extend(["namespaces", &self.namespace, resource, name]);
         Ok(url)
-    }
-}
-
-fn before_sending(class: FaultClass, detail: impl Into<String>) -> Fault {
-    Fault {
-        class,
-        detail: detail.into(),
-        retry_after: None,
-        may_have_arrived: false,
     }
 }
 

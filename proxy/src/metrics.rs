@@ -428,4 +428,21 @@ mod tests {
             .find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
         assert!(resident.unwrap().parse::<u64>().unwrap() > 1 << 20);
     }
+
+    #[test]
+    fn every_series_is_in_the_documentation() {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/standalone.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let text = Metrics::default().encode();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let missing: Vec<String> = types
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, kind)| match kind {
+                "counter" => format!("`{name}_total`"),
+                _ => format!("`{name}`"),
+            })
+            .filter(|name| !page.contains(name.as_str()))
+            .collect();
+        assert_eq!(missing, Vec::<String>::new());
+    }
 }

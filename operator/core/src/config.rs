@@ -369,7 +369,7 @@ fn duo(raw: &DuoSpec) -> file::Duo {
         } else {
             file::SignatureVersion::V5
         },
-        http_proxy: raw.http_proxy.clone(),
+        http_proxy: raw.http_proxy.clone().map(Into::into),
         ca_bundle: raw.ca_bundle.clone(),
     }
 }
@@ -396,7 +396,7 @@ fn okta(raw: &OktaSpec) -> file::Okta {
         factors: raw.factors.iter().map(factor).collect(),
         login_suffix: raw.login_suffix.clone(),
         fail_mode: fail_mode(raw.fail_mode),
-        http_proxy: raw.http_proxy.clone(),
+        http_proxy: raw.http_proxy.clone().map(Into::into),
         ca_bundle: raw.ca_bundle.clone(),
     }
 }

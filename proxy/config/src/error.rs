@@ -12,6 +12,21 @@ pub struct ParseError {
 }
 
 impl ParseError {
+    /// Whether the parser's own words are about the number of providers. Another mistake that comes before, such as a
+    /// misspelt table, says more.
+    pub(crate) fn is_about_the_number_of_providers(&self) -> bool {
+        ["missing field `provider`", "exactly 1 element"]
+            .iter()
+            .any(|words| self.message.contains(words))
+    }
+
+    pub(crate) const fn without_place(message: String) -> Self {
+        Self {
+            place: String::new(),
+            message,
+        }
+    }
+
     pub(crate) fn new(text: &str, error: &toml::de::Error) -> Self {
         let before = error.span().and_then(|span| text.get(..span.start));
         Self {

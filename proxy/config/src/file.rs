@@ -9,8 +9,8 @@ use crate::ParseError;
 mod provider;
 
 pub use provider::{
-    Duo, DuoFactor, FailMode, KubernetesStore, Okta, OktaCredentials, OktaFactor, Provider, RedisStore,
-    SignatureVersion, StoreOutage, Totp, Upstream, UpstreamServer, UsedCodes,
+    Duo, DuoFactor, FailMode, KubernetesStore, Okta, OktaCredentials, OktaFactor, Provider, ProxyUrl,
+    RedisStore, SignatureVersion, StoreOutage, Totp, Upstream, UpstreamServer, UsedCodes,
 };
 
 /// The whole file.
@@ -35,7 +35,11 @@ impl ConfigFile {
     /// # Errors
     /// Not TOML, an unknown key, a missing one, or a value of the wrong type; with line and column.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        toml::from_str(text).map_err(|error| ParseError::new(text, &error))
+        let file = toml::from_str(text).map_err(|error| ParseError::new(text, &error));
+        file.map_err(|error| {
+            let told = error.is_about_the_number_of_providers();
+            told.then(|| wrong_providers(text)).flatten().unwrap_or(error)
+        })
     }
 
     /// Every path that the file names, in the order of the file. A path of [`NamedFile::Folder`] stands for every
@@ -65,6 +69,34 @@ impl ConfigFile {
             .as_ref()
             .and_then(|p| p.addresses_file.as_deref());
         ![self.server.digest_key_file.as_deref(), addresses].contains(&Some(path))
+    }
+}
+
+/// What to do when a file has another number of providers than one: the parser only says that it wanted one of something.
+fn wrong_providers(text: &str) -> Option<ParseError> {
+    let file: toml::Table = toml::from_str(text).ok()?;
+    let named = match file.get("provider") {
+        Some(provider) => provider.as_table()?,
+        None => &toml::Table::new(),
+    };
+    if named.keys().any(|name| !Provider::NAMES.contains(&name.as_str())) {
+        // Of a name that is none the parser tells which there are.
+        return None;
+    }
+    let all = Provider::NAMES.map(|name| format!("[provider.{name}]"));
+    match named.keys().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => Some(ParseError::without_place(format!(
+            "no provider is named, so nobody could be asked for the second factor: add one of {}",
+            all.join(", ")
+        ))),
+        [_] => None,
+        several => Some(ParseError::without_place(format!(
+            "{} providers are named ({}), and a proxy asks one: keep the one that is meant and delete the tables of the \
+             other{}. For two of them run two proxies",
+            several.len(),
+            several.join(", "),
+            if several.len() > 2 { "s" } else { "" },
+        ))),
     }
 }
 

@@ -119,6 +119,8 @@ pub struct Fault {
     pub detail: String,
     /// How long the provider wants to be left alone.
     pub retry_after: Option<Duration>,
+    /// The provider's own number for it, where it has one.
+    pub code: Option<u32>,
     /// Whether the provider may have acted on the call: one that failed before it was sent may be made again.
     pub may_have_arrived: bool,
 }
@@ -131,7 +133,17 @@ impl Fault {
             class,
             detail: detail.into(),
             retry_after: None,
+            code: None,
             may_have_arrived: true,
+        }
+    }
+
+    /// A failure before anything was sent.
+    #[must_use]
+    pub fn before_sending(class: FaultClass, detail: impl Into<String>) -> Self {
+        Self {
+            may_have_arrived: false,
+            ..Self::after_sending(class, detail)
         }
     }
 }

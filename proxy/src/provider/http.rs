@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hyper::body::Bytes;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::MutexGuard;
+use zeroize::Zeroizing;
 
 use proxy_config::is_link_local;
 
@@ -181,6 +183,11 @@ impl Drop for Place {
     }
 }
 
+/// A request's body that is overwritten when nobody needs it any more: it may hold a passcode.
+pub(crate) fn wiped(body: Zeroizing<Vec<u8>>) -> reqwest::Body {
+    Bytes::from_owner(body).into()
+}
+
 /// What a server answered.
 #[derive(Debug)]
 pub struct Answer {
@@ -225,12 +232,9 @@ impl Transport {
         opener: Option<Box<reqwest::Request>>,
         timeout: Duration,
     ) -> Result<Answer, Fault> {
-        let place = self.place().map_err(|error| Fault {
-            class: FaultClass::Connect,
-            detail: error.to_string(),
-            retry_after: None,
-            may_have_arrived: false,
-        })?;
+        let place = self
+            .place()
+            .map_err(|error| Fault::before_sending(FaultClass::Connect, error.to_string()))?;
         let lane = &place.0;
         let call = async {
             let mut opening = lane.open_alone().await;
@@ -335,15 +339,12 @@ fn classify(error: &reqwest::Error) -> Fault {
     } else {
         FaultClass::Connect
     });
+    if detail.is_empty() {
+        "the call failed".clone_into(&mut detail);
+    }
     Fault {
-        class,
-        detail: if detail.is_empty() {
-            "the call failed".to_owned()
-        } else {
-            detail
-        },
-        retry_after: None,
         may_have_arrived: !error.is_connect(),
+        ..Fault::after_sending(class, detail)
     }
 }
 

@@ -21,6 +21,9 @@ pub mod http;
 pub mod okta;
 pub mod radius;
 pub mod totp;
+pub mod warnings;
+
+mod back_off;
 
 /// What is boxed wherever a provider has to wait.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -125,6 +128,8 @@ pub enum Answer {
 pub enum Finding {
     /// Something that works.
     Good(String),
+    /// Something that may be as it should, and may not.
+    Note(String),
     /// Something that does not, with what to do.
     Problem(String),
 }
@@ -143,6 +148,8 @@ pub struct Shared {
     pub code_stores: totp::store::Stores,
     /// Who typed wrong TOTP codes.
     pub failures: Arc<totp::Failures>,
+    /// Which failed calls are in the log already.
+    pub warnings: Arc<warnings::Warnings>,
 }
 
 impl Shared {
@@ -156,6 +163,7 @@ impl Shared {
             used_codes: Arc::default(),
             code_stores: totp::store::Stores::default(),
             failures: Arc::default(),
+            warnings: Arc::default(),
         }
     }
 }
@@ -196,4 +204,69 @@ pub fn refused(factor: Option<Factor>, reason: RefusalReason, message: impl Into
         reason,
         message: Some(message.into()),
     })
+}
+
+/// A limit or a cool-down keeps pushes back; a typed passcode would work.
+fn no_push_now(factor: Factor) -> Verdict {
+    let message = "No push can be sent now. Type a passcode, or try again in a minute.";
+    refused(Some(factor), RefusalReason::Throttled, message)
+}
+
+/// The password method gives no text that could be sent to the provider of that name.
+fn no_passcode(provider: &str) -> Verdict {
+    let message =
+        format!("This password method cannot carry a passcode to {provider}. Type push, or use PAP.");
+    refused(None, RefusalReason::MethodCannotCarry, message)
+}
+
+/// A provider's clock, in the words of a finding.
+#[derive(Debug, Clone, Copy)]
+struct TheirClock {
+    provider: &'static str,
+    whose: &'static str,
+    refuses: &'static str,
+}
+
+/// What is said of this host's clock: `difference` is the provider's minus ours in seconds. Logins correct for it, but
+/// everything else on the host does not.
+fn clock_finding(their: TheirClock, difference: i64) -> Finding {
+    let TheirClock {
+        provider,
+        whose,
+        refuses,
+    } = their;
+    let seconds = difference.unsigned_abs();
+    let which = if difference < 0 { "ahead of" } else { "behind" };
+    match seconds {
+        0..=4 => Finding::Good(format!(
+            "{provider}: this host's clock is right ({seconds} s {which} {whose})"
+        )),
+        5..=299 => Finding::Good(format!(
+            "{provider}: this host's clock is {seconds} s {which} {whose}; set it by NTP before it reaches 300 s"
+        )),
+        _ => Finding::Problem(format!(
+            "{provider}: this host's clock is {seconds} s {which} {whose}, and {refuses}. Set it by NTP (chrony, \
+             systemd-timesyncd); logins correct for it meanwhile"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_told_before_it_matters() {
+        let their = TheirClock {
+            provider: "duo",
+            whose: "Duo's",
+            refuses: "Duo refuses more than 300 s",
+        };
+        let clock = |difference| clock_finding(their, difference);
+        assert!(matches!(clock(-3), Finding::Good(_)));
+        assert!(matches!(clock(120), Finding::Good(text) if text.contains("120 s behind")));
+        assert!(
+            matches!(clock(-301), Finding::Problem(text) if text.contains("301 s ahead of") && text.contains("NTP"))
+        );
+    }
 }

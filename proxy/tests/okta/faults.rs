@@ -100,7 +100,7 @@ async fn a_rehearsal_and_the_check_command_say_what_is_wrong() {
     let okta = Okta::start(except("user", fail(404, "E0000007"))).await;
     let asked = Asked::new(&okta.config(TOKEN, ""));
     assert!(
-        matches!(&Arc::clone(&asked.provider).rehearse().await[..], [Finding::Good(text)] if text.contains("credentials are right"))
+        matches!(&Arc::clone(&asked.provider).rehearse().await[..], [Finding::Good(text), Finding::Good(clock)] if text.contains("credentials are right") && clock.contains("this host's clock is"))
     );
     okta.answers(except("user", fail(401, "E0000011")));
     assert!(

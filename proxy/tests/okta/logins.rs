@@ -1,8 +1,9 @@
 //! Conversations in which Okta says something about the user.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use proxy_core::factor::{Basis, Credential, Factor, RefusalReason};
+use proxy_core::factor::{Basis, Credential, Factor, RefusalReason, Verdict};
 
 use crate::harness::{
     Asked, SUCCESS, TOKEN, approved, code, except, reason, sms, transaction, waiting, well,
@@ -190,4 +191,27 @@ async fn who_is_not_known_locked_or_somebody_else_is_refused_in_the_first_step()
         reason(asked.login(Credential::Default).await),
         RefusalReason::NotEnrolled
     );
+}
+
+#[tokio::test]
+async fn what_is_said_to_a_typed_code_does_not_tell_who_is_at_okta() {
+    let suspended = r#"{"id":"00u1","status":"SUSPENDED","profile":{"login":"jane@example.com"}}"#;
+    let only_push = r#"[{"id":"psh1","factorType":"push","provider":"OKTA","status":"ACTIVE"}]"#;
+    let mut told = BTreeSet::new();
+    for (operation, reply) in [
+        ("user", fail(404, "E0000007")),
+        ("user", ok(suspended)),
+        ("factors", ok("[]")),
+        ("factors", ok(only_push)),
+        ("verify", fail(403, "E0000068")),
+        ("verify", fail(403, "E0000069")),
+    ] {
+        let okta = Okta::start(except(operation, reply)).await;
+        let asked = Asked::new(&okta.config(TOKEN, ""));
+        match asked.login(code("123456")).await {
+            Verdict::Refused(refusal) => told.insert(refusal.message),
+            Verdict::Approved(_) => panic!("approved"),
+        };
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
 }

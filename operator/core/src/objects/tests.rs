@@ -208,7 +208,7 @@ fn a_load_balancer_gets_what_the_aws_controller_needs_and_what_the_spec_says() {
     let service = serde_json::to_value(load_balancer(&Owner::new(&proxy))).unwrap();
     assert_eq!(
         service["metadata"]["ownerReferences"][0]["uid"],
-        proxy.metadata.uid.clone().unwrap()
+        proxy.metadata.uid.unwrap()
     );
     let annotations = &service["metadata"]["annotations"];
     assert_eq!(

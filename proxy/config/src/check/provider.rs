@@ -1,6 +1,6 @@
 //! `[provider.*]` checked.
 
-use crate::file;
+use crate::file::{self, ProxyUrl};
 use crate::model::{ApiHost, Duo, Okta, OktaCredentials, Provider, Upstream, UpstreamServer};
 
 use super::{Check, DEFAULT_PROVIDER_HOST_SUFFIXES};
@@ -42,7 +42,7 @@ impl Check<'_> {
             factors: raw.factors.clone(),
             fail_mode: raw.fail_mode,
             signature_version: raw.signature_version,
-            http_proxy: self.http_proxy("provider.duo.http_proxy", raw.http_proxy.as_deref()),
+            http_proxy: self.http_proxy("provider.duo.http_proxy", raw.http_proxy.as_ref()),
             ca_bundle: self.ca_bundle("provider.duo.ca_bundle", raw.ca_bundle.as_deref()),
         })
     }
@@ -87,7 +87,7 @@ impl Check<'_> {
             factors: raw.factors.clone(),
             login_suffix: raw.login_suffix.clone(),
             fail_mode: raw.fail_mode,
-            http_proxy: self.http_proxy("provider.okta.http_proxy", raw.http_proxy.as_deref()),
+            http_proxy: self.http_proxy("provider.okta.http_proxy", raw.http_proxy.as_ref()),
             ca_bundle: self.ca_bundle("provider.okta.ca_bundle", raw.ca_bundle.as_deref()),
         })
     }
@@ -161,8 +161,8 @@ impl Check<'_> {
         });
         if !allowed {
             let message = format!(
-                "is {text:?}; the host must be one of, or end in: {}. More are allowed by server.provider_host_suffixes \
-                 (in Kubernetes: the operator's --provider-host-suffixes)",
+                "is {text:?}; the host must be one of, or end in: {}. server.provider_host_suffixes sets others instead of \
+                 these (in Kubernetes: proxy.providerHostSuffixes in the chart's values)",
                 suffixes.join(", ")
             );
             self.problem(field, message);
@@ -176,21 +176,13 @@ impl Check<'_> {
         })
     }
 
-    fn http_proxy(&mut self, field: &str, text: Option<&str>) -> Option<String> {
-        let text = text?;
-        let url = url::Url::parse(text).ok();
-        let named = url.filter(|url| url.scheme() == "http" && url.has_host());
+    fn http_proxy(&mut self, field: &str, written: Option<&ProxyUrl>) -> Option<String> {
+        let written = written?;
         // The value is not repeated: it may hold a password that was meant for the proxy.
-        match named {
-            None => self.problem(field, "is no address of a proxy; write http://host:port"),
-            Some(url) if !url.username().is_empty() || url.password().is_some() => self.problem(
-                field,
-                "holds a name or password, and this file is no place for one; write http://host:port, and let the proxy \
-                 know this host by its address",
-            ),
-            Some(_) => {}
+        if let Some(problem) = written.problem() {
+            self.problem(field, problem);
         }
-        Some(text.to_owned())
+        Some(written.as_str().to_owned())
     }
 
     fn ca_bundle(&mut self, field: &str, text: Option<&str>) -> Option<String> {

@@ -258,6 +258,8 @@ fn what_was_written_into_http_proxy_is_refused_with_credentials_and_never_repeat
         "hunter2",
     ] {
         let line = format!("[provider.duo]\nhttp_proxy = \"{value}\"");
+        let file = ConfigFile::parse(&DUO.replace("[provider.duo]", &line)).unwrap();
+        assert!(!format!("{file:?}").contains("hunter2"));
         let problems = problems_of(&DUO.replace("[provider.duo]", &line));
         assert!(problems[0].starts_with("provider.duo.http_proxy"), "{problems:?}");
         assert!(!problems.concat().contains("hunter2"));
@@ -320,4 +322,44 @@ fn the_other_proxies_are_in_the_configuration_in_a_file_or_nowhere_yet() {
     assert!(told(&file, b"\xff").contains("is not UTF-8"));
     let many = "10.0.0.1:1814\n".repeat(MAX_PEERS_IN_FILE + 1);
     assert!(told(&file, many.as_bytes()).contains("has 65 addresses; it may have 64"));
+}
+
+#[test]
+fn a_proxy_without_a_password_is_shown() {
+    let line = "[provider.duo]\nhttp_proxy = \"http://proxy.example:3128\"";
+    let file = ConfigFile::parse(&DUO.replace("[provider.duo]", line)).unwrap();
+    assert!(format!("{file:?}").contains("http://proxy.example:3128"));
+}
+
+#[test]
+fn no_provider_and_two_of_them_are_told_in_words_that_say_what_to_do() {
+    let start = DUO.find("[provider.duo]").unwrap();
+    let end = DUO.find("[[clients]]").unwrap();
+    let none = [&DUO[..start], &DUO[end..]].concat();
+    let two = [
+        &DUO[..end],
+        "[provider.totp]\nseed_folders = [\"s\"]\n",
+        &DUO[end..],
+    ]
+    .concat();
+    let told = |text: &str| ConfigFile::parse(text).unwrap_err().to_string();
+    assert!(
+        told(&none).contains("no provider is named")
+            && told(&none).contains("[provider.duo], [provider.okta]")
+    );
+    assert!(
+        told(&two).contains("2 providers are named (duo, totp)"),
+        "{}",
+        told(&two)
+    );
+    let empty = none.replace("[[clients]]", "[provider]\n[[clients]]");
+    assert!(told(&empty).contains("no provider is named"), "{}", told(&empty));
+    let misspelt = DUO.replace("[provider.duo]", "[provider.dou]");
+    assert!(
+        told(&misspelt).contains("dou") && told(&misspelt).contains("duo"),
+        "{}",
+        told(&misspelt)
+    );
+    let other = DUO.replace("retries = 4", "retries = \"4\"");
+    assert!(told(&other).contains("line "), "{}", told(&other));
 }

@@ -1,5 +1,7 @@
 //! `[provider.*]`
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::NamedFile;
@@ -23,6 +25,9 @@ pub enum Provider {
 }
 
 impl Provider {
+    /// The names of their tables.
+    pub(super) const NAMES: [&str; 4] = ["duo", "okta", "totp", "radius"];
+
     pub(super) fn named_files(&self) -> Vec<NamedFile> {
         match self {
             Self::Duo(duo) => [&duo.integration_key_file, &duo.secret_key_file]
@@ -40,6 +45,48 @@ impl Provider {
                 .iter()
                 .map(|s| NamedFile::File(s.secret_file.clone()))
                 .collect(),
+        }
+    }
+}
+
+/// The address of an HTTP proxy as it was written. It is no place for a password; where somebody wrote one nevertheless, no
+/// debugging output shows it before [`crate::Config::check`] refuses it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProxyUrl(String);
+
+impl ProxyUrl {
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is an `http://host:port` that holds neither a name nor a password.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        let url = url::Url::parse(&self.0).ok();
+        match url.filter(|url| url.scheme() == "http" && url.has_host()) {
+            None => Some("is no address of a proxy; write http://host:port"),
+            Some(url) if !url.username().is_empty() || url.password().is_some() => Some(
+                "holds a name or password, and this file is no place for one; write http://host:port, and let the proxy \
+                 know this host by its address",
+            ),
+            Some(_) => None,
+        }
+    }
+}
+
+impl From<String> for ProxyUrl {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problem() {
+            None => fmt::Debug::fmt(&self.0, f),
+            Some(_) => f.write_str("[redacted]"),
         }
     }
 }
@@ -76,7 +123,7 @@ pub struct Duo {
     pub signature_version: SignatureVersion,
     /// `http://host:port` of a proxy that the calls go through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http_proxy: Option<String>,
+    pub http_proxy: Option<ProxyUrl>,
     /// PEM certificates that are trusted instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
@@ -153,7 +200,7 @@ pub struct Okta {
     pub fail_mode: FailMode,
     /// `http://host:port` of a proxy that the calls go through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http_proxy: Option<String>,
+    pub http_proxy: Option<ProxyUrl>,
     /// PEM certificates that are trusted instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,

@@ -13,11 +13,9 @@ use serde::de::DeserializeOwned;
 use super::choose::Device;
 use super::sign::{Parameters, Unsigned, authorization};
 use crate::metrics::ProviderMetrics;
+use crate::provider::back_off::BackOff;
 use crate::provider::fault::{Fault, FaultClass, Step};
-use crate::provider::http::{Answer, Transport};
-
-/// The first wait after a 429, unless Retry-After says more; it doubles.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+use crate::provider::http::{Answer, Transport, wiped};
 
 /// One application at Duo.
 pub(super) struct Api {
@@ -216,7 +214,7 @@ impl Api {
         parameters: &Parameters<'_>,
         deadline: Instant,
     ) -> Result<T, Fault> {
-        let mut back_off = FIRST_BACK_OFF;
+        let mut back_off = BackOff::new();
         let mut clock_set = false;
         let mut repeated = false;
         loop {
@@ -224,9 +222,8 @@ impl Api {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
-            let left = deadline.saturating_duration_since(Instant::now());
             match fault.class {
-                FaultClass::Credentials if fault.detail.starts_with(BAD_TIME) && !clock_set => {
+                FaultClass::Credentials if fault.code == Some(BAD_TIME) && !clock_set => {
                     clock_set = true;
                     let Ok(difference) = self.clock_difference(deadline).await else {
                         return Err(fault);
@@ -238,13 +235,9 @@ impl Api {
                     self.clock_offset.store(difference, Ordering::Relaxed);
                 }
                 FaultClass::Throttled => {
-                    // A Retry-After of 0 is no leave to ask without a pause.
-                    let wait = fault.retry_after.unwrap_or_default().max(jittered(back_off));
-                    if wait >= left {
+                    if !back_off.wait(&fault, deadline).await {
                         return Err(fault);
                     }
-                    tokio::time::sleep(wait).await;
-                    back_off = back_off.saturating_mul(2);
                 }
                 FaultClass::Connect if !repeated && (endpoint.repeatable || !fault.may_have_arrived) => {
                     repeated = true;
@@ -283,11 +276,9 @@ impl Api {
     }
 
     fn request(&self, endpoint: &Endpoint, parameters: &Parameters<'_>) -> Result<Box<Request>, Fault> {
-        let unusable = |what: &str| Fault {
-            class: FaultClass::ClientError,
-            detail: format!("the request cannot be made: {what}"),
-            retry_after: None,
-            may_have_arrived: false,
+        let unusable = |what: &str| {
+            let detail = format!("the request cannot be made: {what}");
+            Fault::before_sending(FaultClass::ClientError, detail)
         };
         let time = unix_now().saturating_add(self.clock_offset.load(Ordering::Relaxed));
         let date = rfc_2822(time).ok_or_else(|| unusable("date"))?;
@@ -302,7 +293,7 @@ impl Api {
         let mut url = Url::parse(&self.host.origin()).map_err(|_| unusable("host"))?;
         url.set_path(endpoint.path);
         if !signed.query.is_empty() {
-            url.set_query(Some(&signed.query));
+            url.set_query(Some(signed.query.as_str()));
         }
         let method = if endpoint.method == "POST" {
             Method::POST
@@ -320,14 +311,14 @@ impl Api {
         }
         if !signed.body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(signed.content_type));
-            *request.body_mut() = Some(signed.body.into());
+            *request.body_mut() = Some(wiped(signed.body));
         }
         Ok(request)
     }
 }
 
-/// How the detail of a refused timestamp begins: missing, or more than 300 s off.
-const BAD_TIME: &str = "40105";
+/// A timestamp that Duo refuses: it is more than 300 s off.
+const BAD_TIME: u32 = 40105;
 
 /// Takes Duo's envelope off, or classes the failure by its code.
 fn understand<T: DeserializeOwned>(answer: &Answer) -> Result<T, Fault> {
@@ -351,6 +342,7 @@ fn understand<T: DeserializeOwned>(answer: &Answer) -> Result<T, Fault> {
         400..=499 => FaultClass::ClientError,
         _ => FaultClass::ServerError,
     };
+    let code = envelope.as_ref().and_then(|envelope| envelope.code);
     let detail = match envelope {
         Some(Envelope {
             code: Some(code),
@@ -369,6 +361,7 @@ fn understand<T: DeserializeOwned>(answer: &Answer) -> Result<T, Fault> {
     };
     Err(Fault {
         retry_after,
+        code,
         ..Fault::after_sending(class, detail)
     })
 }
@@ -382,15 +375,6 @@ fn unix_now() -> i64 {
 fn rfc_2822(unix: i64) -> Option<String> {
     let time = jiff::Timestamp::from_second(unix).ok()?;
     Some(time.strftime("%a, %d %b %Y %H:%M:%S -0000").to_string())
-}
-
-/// 0.5 to 1.5 of a wait, so that many logins do not come back at once.
-fn jittered(wait: Duration) -> Duration {
-    let mut byte = [128_u8];
-    // Without randomness the wait is simply not jittered.
-    let _ = getrandom::fill(&mut byte);
-    let [byte] = byte;
-    wait.mul_f32(0.5 + f32::from(byte) / 255.0)
 }
 
 #[cfg(test)]
@@ -455,6 +439,7 @@ mod tests {
         .unwrap_err();
         assert_eq!(fault.retry_after, Some(Duration::from_secs(7)));
         assert_eq!(fault.detail, "42901 Too manyrequests");
+        assert_eq!(fault.code, Some(42901));
     }
 
     #[test]

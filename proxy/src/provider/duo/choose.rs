@@ -4,7 +4,7 @@ use proxy_config::{DuoFactor, Secret};
 use proxy_core::factor::{Credential, Factor, Keyword, KeywordFactor, RefusalReason, Verdict};
 use serde::Deserialize;
 
-use crate::provider::refused;
+use crate::provider::{no_passcode, no_push_now, refused};
 
 /// A device of the user, as preauth lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -73,22 +73,14 @@ pub(super) fn choose(
         Credential::Keyword(keyword) => by_keyword(*keyword, devices, preference),
         Credential::Default => by_preference(devices, preference),
         Credential::Response(_) | Credential::Forward(_) | Credential::Follow(_) => {
-            return Err(refused(
-                None,
-                RefusalReason::MethodCannotCarry,
-                "This password method cannot carry a passcode to Duo. Type push, or use PAP.",
-            ));
+            return Err(no_passcode("Duo"));
         }
     };
     let choice = choice.ok_or_else(|| unavailable(credential))?;
     if may_push {
         Ok(choice)
     } else {
-        Err(refused(
-            Some(choice.factor()),
-            RefusalReason::Throttled,
-            "No push can be sent now. Type a passcode, or try again in a minute.",
-        ))
+        Err(no_push_now(choice.factor()))
     }
 }
 

@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 use proxy_config::{DuoFactor, FailMode};
 use proxy_core::factor::{Approval, Basis, Credential, Factor, FactorRequest, RefusalReason, Verdict};
 use proxy_core::record::is_unsafe_to_show;
+use zeroize::Zeroizing;
 
 use super::fault::{self, Fault, FaultClass, Step};
-use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused, strange_handle};
+use super::warnings::Warnings;
+use super::{
+    Answer, Asking, BoxFuture, Finding, Provider, Shared, TheirClock, clock_finding, refused, strange_handle,
+};
 use crate::error::Error;
 
 mod api;
@@ -31,12 +35,19 @@ const STATUS_REFUSALS: u32 = 3;
 /// Duo takes less than 20,000 bytes.
 const PUSHINFO_VALUE: usize = 200;
 
+const DUO_CLOCK: TheirClock = TheirClock {
+    provider: "duo",
+    whose: "Duo's",
+    refuses: "Duo refuses more than 300 s",
+};
+
 /// The provider of `[provider.duo]`.
 pub struct Duo {
     api: Api,
     factors: Vec<DuoFactor>,
     fail_mode: FailMode,
     application: Option<String>,
+    warnings: Arc<Warnings>,
 }
 
 /// How far a login has come without waiting for its user.
@@ -78,6 +89,7 @@ impl Duo {
             factors: config.factors.clone(),
             fail_mode: config.fail_mode,
             application,
+            warnings: Arc::clone(&shared.warnings),
         })
     }
 
@@ -240,18 +252,12 @@ impl Duo {
     }
 
     fn failed(&self, step: Step, fault: &Fault) -> Verdict {
-        tracing::warn!(
-            provider = "duo",
-            step = step.name(),
-            class = fault.class.name(),
-            detail = %fault.detail,
-            "a call failed"
-        );
+        self.warnings.failed("duo", step, fault);
         fault::verdict(step, fault.class, self.fail_mode)
     }
 
     /// What the phone shows beside the user's name, form-encoded.
-    fn pushinfo(&self, request: &FactorRequest) -> String {
+    fn pushinfo(&self, request: &FactorRequest) -> Zeroizing<String> {
         let address = request.user_address.unwrap_or(request.source).to_string();
         let application = self.application.as_deref().map(shown);
         let client = shown(request.client.as_str());
@@ -308,7 +314,7 @@ impl Provider for Duo {
                         "duo: {} is reached",
                         self.api.host.origin()
                     )));
-                    findings.push(clock(difference));
+                    findings.push(clock_finding(DUO_CLOCK, difference));
                     self.api.clock_offset.store(difference, Ordering::Relaxed);
                 }
                 Err(fault) => {
@@ -322,24 +328,6 @@ impl Provider for Duo {
             });
             findings
         })
-    }
-}
-
-/// Duo refuses requests that are 300 s off; they are corrected, but everything else on the host is not.
-fn clock(difference: i64) -> Finding {
-    let seconds = difference.unsigned_abs();
-    let which = if difference < 0 { "ahead of" } else { "behind" };
-    match seconds {
-        0..=4 => Finding::Good(format!(
-            "duo: this host's clock is right ({seconds} s {which} Duo's)"
-        )),
-        5..=299 => Finding::Good(format!(
-            "duo: this host's clock is {seconds} s {which} Duo's; set it by NTP before it reaches 300 s"
-        )),
-        _ => Finding::Problem(format!(
-            "duo: this host's clock is {seconds} s {which} Duo's, and Duo refuses more than 300 s. Set it by NTP \
-             (chrony, systemd-timesyncd); logins correct for it meanwhile"
-        )),
     }
 }
 
@@ -391,14 +379,5 @@ mod tests {
         ] {
             assert_eq!(parse_handle(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn a_clock_that_is_off_is_told_before_it_matters() {
-        assert!(matches!(clock(-3), Finding::Good(_)));
-        assert!(matches!(clock(120), Finding::Good(text) if text.contains("120 s behind")));
-        assert!(
-            matches!(clock(-301), Finding::Problem(text) if text.contains("301 s ahead of") && text.contains("NTP"))
-        );
     }
 }

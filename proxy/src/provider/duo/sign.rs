@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use proxy_config::{Secret, SignatureVersion};
 use sha2::{Digest as _, Sha512};
+use zeroize::Zeroizing;
 
 /// A call's parameters, sorted by name as both versions want them.
 pub(super) type Parameters<'a> = BTreeMap<&'static str, &'a str>;
@@ -33,13 +34,12 @@ pub(super) struct Unsigned<'a> {
     pub parameters: &'a Parameters<'a>,
 }
 
-/// A request as it is sent.
-#[derive(Debug)]
+/// A request as it is sent. It may hold a passcode, and is overwritten when it is dropped.
 pub(super) struct Signed {
     /// Goes after `?`; may be empty.
-    pub query: String,
+    pub query: Zeroizing<String>,
     /// The body of a POST.
-    pub body: String,
+    pub body: Zeroizing<Vec<u8>>,
     /// Its Content-Type.
     pub content_type: &'static str,
     /// The hexadecimal signature.
@@ -50,52 +50,60 @@ impl Unsigned<'_> {
     /// Signs with the secret key.
     #[must_use]
     pub(super) fn sign(&self, version: SignatureVersion, secret_key: &Secret) -> Signed {
-        let encoded = encode(self.parameters);
         let is_post = self.method == "POST";
-        let (body, content_type, canonical) = match version {
+        let (mut query, mut body) = (Zeroizing::default(), Zeroizing::default());
+        match (is_post, version) {
+            (false, _) => query = encode(self.parameters),
+            (true, SignatureVersion::V2) => {
+                body = Zeroizing::new(std::mem::take(&mut *encode(self.parameters)).into_bytes());
+            }
+            (true, SignatureVersion::V5) => body = json(self.parameters),
+        }
+        let lines = [self.date, self.method, self.host, self.path]
+            .map(str::as_bytes)
+            .into_iter();
+        let (content_type, signature) = match version {
             SignatureVersion::V2 => {
-                let canonical = [self.date, self.method, self.host, self.path, encoded.as_str()].join("\n");
-                let body = if is_post { encoded.clone() } else { String::new() };
-                (body, "application/x-www-form-urlencoded", canonical)
+                // Wherever they are sent, the parameters are signed.
+                let parameters = if is_post {
+                    body.as_slice()
+                } else {
+                    query.as_bytes()
+                };
+                (
+                    "application/x-www-form-urlencoded",
+                    mac(secret_key, lines.chain([parameters])),
+                )
             }
             SignatureVersion::V5 => {
-                let body = if is_post {
-                    json(self.parameters)
-                } else {
-                    String::new()
-                };
-                let query = if is_post { "" } else { encoded.as_str() };
-                let body_hash = hex::encode(Sha512::digest(body.as_bytes()));
+                let body_hash = hex::encode(Sha512::digest(&*body));
                 // Of the X-Duo-* headers; none is sent.
                 let header_hash = hex::encode(Sha512::digest(b""));
-                let lines = [
-                    self.date,
-                    self.method,
-                    self.host,
-                    self.path,
-                    query,
-                    &body_hash,
-                    &header_hash,
-                ];
-                let canonical = lines.join("\n");
-                (body, "application/json", canonical)
+                let rest = [query.as_bytes(), body_hash.as_bytes(), header_hash.as_bytes()];
+                ("application/json", mac(secret_key, lines.chain(rest)))
             }
         };
         Signed {
-            query: if is_post { String::new() } else { encoded },
+            query,
             body,
             content_type,
-            signature: mac(secret_key, &canonical),
+            signature,
         }
     }
 }
 
-fn mac(secret_key: &Secret, canonical: &str) -> String {
+/// Of the lines with a line feed between them: they are never put together, since one can hold a passcode.
+fn mac<'a>(secret_key: &Secret, lines: impl Iterator<Item = &'a [u8]>) -> String {
     // HMAC takes a key of any length (RFC 2104 section 2); an impossible error is a signature that Duo refuses.
     Hmac::<Sha512>::new_from_slice(secret_key.expose()).map_or_else(
         |_| String::new(),
         |mut mac| {
-            mac.update(canonical.as_bytes());
+            for (index, line) in lines.enumerate() {
+                if index > 0 {
+                    mac.update(b"\n");
+                }
+                mac.update(line);
+            }
             hex::encode(mac.finalize().into_bytes())
         },
     )
@@ -112,8 +120,8 @@ pub(super) fn authorization(integration_key: &Secret, signature: &str) -> Secret
 
 /// `a=1&b=2`, sorted and percent-encoded.
 #[must_use]
-pub(super) fn encode(parameters: &Parameters<'_>) -> String {
-    let mut text = String::new();
+pub(super) fn encode(parameters: &Parameters<'_>) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(room(parameters)));
     for (name, value) in parameters {
         if !text.is_empty() {
             text.push('&');
@@ -125,9 +133,18 @@ pub(super) fn encode(parameters: &Parameters<'_>) -> String {
     text
 }
 
-fn json(parameters: &Parameters<'_>) -> String {
+fn json(parameters: &Parameters<'_>) -> Zeroizing<Vec<u8>> {
+    let mut body = Zeroizing::new(Vec::with_capacity(room(parameters)));
     // A map of strings has no value that JSON cannot hold.
-    serde_json::to_string(parameters).unwrap_or_default()
+    let _ = serde_json::to_writer(&mut *body, parameters);
+    body
+}
+
+/// As much as both forms need at most, so that neither grows and leaves a copy behind: JSON writes a character of control
+/// in six bytes, quotes around each text, and braces.
+fn room(parameters: &Parameters<'_>) -> usize {
+    let each = |(name, value): (&&str, &&str)| 6 * (name.len() + value.len() + 1);
+    parameters.iter().map(each).sum::<usize>() + 2
 }
 
 #[cfg(test)]
@@ -152,7 +169,7 @@ mod tests {
             parameters: &parameters,
         }
         .sign(SignatureVersion::V2, &key());
-        assert_eq!(signed.body, "realname=First%20Last&username=root");
+        assert_eq!(signed.body.as_slice(), b"realname=First%20Last&username=root");
         assert_eq!(
             signed.signature,
             "1bffb8924348f7db7da9e7d7d749ded93aafd02d8e904960da7b96c57510220185a64a2827ee8f24ac5d30802a9ee97e59de44b304b18242f0d596d15a8122af"
@@ -176,10 +193,10 @@ mod tests {
         }
         .sign(SignatureVersion::V5, &key());
         assert_eq!(
-            signed.body,
-            r#"{"async":"1","device":"auto","factor":"push","username":"jane"}"#
+            signed.body.as_slice(),
+            br#"{"async":"1","device":"auto","factor":"push","username":"jane"}"#
         );
-        assert_eq!(signed.query, "");
+        assert_eq!(signed.query.as_str(), "");
         assert_eq!(
             signed.signature,
             "7ba62abc0628f869f3c6ccbcf722c5d78106da3b90d83b94e0bfaaf8c7252ae3ab20add087c6a520897f2046a5f5ceff0f415e2da1b5bc791a950c910bc888ac"
@@ -199,9 +216,21 @@ mod tests {
             }
             .sign(version, &key());
             assert_eq!(
-                (signed.query.as_str(), signed.body.as_str()),
-                ("txid=a%2Fb%20c~", "")
+                (signed.query.as_str(), signed.body.as_slice()),
+                ("txid=a%2Fb%20c~", b"".as_slice())
             );
+        }
+    }
+
+    #[test]
+    fn no_text_outgrows_its_room_and_leaves_a_copy_behind() {
+        let parameters = Parameters::from([("passcode", "\u{1}\u{1}123456é\""), ("username", "")]);
+        for written in [
+            (encode(&parameters).capacity(), encode(&parameters).len()),
+            (json(&parameters).capacity(), json(&parameters).len()),
+        ] {
+            assert!(written.1 <= room(&parameters), "{written:?}");
+            assert_eq!(written.0, room(&parameters));
         }
     }
 

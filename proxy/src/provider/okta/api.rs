@@ -1,5 +1,6 @@
 //! Okta's Users and Factors API, as much of it as a login needs.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use proxy_config::Secret;
@@ -7,17 +8,17 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request, Url};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use zeroize::Zeroizing;
 
 use super::choose::Enrolled;
 use super::meaning::{Meaning, meaning};
-use super::rate::Limit;
+use super::rate::{self, Limit};
 use super::token::{Credentials, Token, unix_now};
 use super::{Link, unusable};
+use crate::provider::back_off::BackOff;
 use crate::provider::fault::{Fault, FaultClass, Step};
-use crate::provider::http::Answer;
+use crate::provider::http::{Answer, wiped};
 
-/// The first wait after a 429 that says no time; it doubles.
-const BACK_OFF: Duration = Duration::from_secs(1);
 /// A login name that no organisation has (RFC 2606).
 const NOBODY: &str = "radius-proxy-check@example.invalid";
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,6 +27,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Api {
     pub(super) link: Link,
     pub(super) credentials: Credentials,
+    /// Okta's clock minus ours in seconds, when a check was answered last.
+    pub(super) clock: Mutex<Option<i64>>,
 }
 
 /// Why a call gave nothing.
@@ -91,7 +94,7 @@ struct Call {
     step: Step,
     method: Method,
     url: Url,
-    body: Option<Vec<u8>>,
+    body: Option<Zeroizing<Vec<u8>>>,
     /// Whether a lost answer may be asked for again: false for what starts a push or counts a wrong code.
     repeatable: bool,
 }
@@ -117,12 +120,15 @@ impl Api {
         Ok(self.call(&call, deadline).await?.0)
     }
 
-    /// Proves that Okta is reached and the credentials are right, by a user whom nobody has.
-    pub(super) async fn check(&self, deadline: Instant) -> Result<(), Problem> {
+    /// Proves that Okta is reached and the credentials are right, by a user whom nobody has. Gives Okta's clock minus
+    /// ours, in seconds, where the answer tells it.
+    pub(super) async fn check(&self, deadline: Instant) -> Result<Option<i64>, Problem> {
         let call = self.get(Step::Check, &["users", NOBODY])?;
         let found: Result<(IgnoredAny, Limit), Problem> = self.call(&call, deadline).await;
         match found {
-            Ok(_) | Err(Problem::Said(Meaning::NotFound, _)) => Ok(()),
+            Ok(_) | Err(Problem::Said(Meaning::NotFound, _)) => {
+                Ok(*self.clock.lock().unwrap_or_else(PoisonError::into_inner))
+            }
             Err(problem) => Err(problem),
         }
     }
@@ -142,7 +148,7 @@ impl Api {
         };
         let call = Call {
             method: Method::POST,
-            body: Some(body),
+            body: Some(Zeroizing::new(body)),
             repeatable: false,
             ..self.get(Step::Auth, &["users", user, "factors", factor, "verify"])?
         };
@@ -217,7 +223,7 @@ impl Api {
     /// A call with what can be put right: a rate limit, an access token that was withdrawn, a connection that was not
     /// made or (where that starts nothing twice) an answer that was lost.
     async fn call<T: DeserializeOwned>(&self, call: &Call, deadline: Instant) -> Result<(T, Limit), Problem> {
-        let (mut renewed, mut repeated, mut back_off) = (false, false, BACK_OFF);
+        let (mut renewed, mut repeated, mut back_off) = (false, false, BackOff::new());
         loop {
             let (problem, token) = match self.once(call, deadline).await {
                 Ok(answer) => return Ok(answer),
@@ -228,13 +234,9 @@ impl Api {
             };
             match fault.class {
                 FaultClass::Throttled => {
-                    // A Retry-After of 0 is no leave to ask without a pause.
-                    let wait = fault.retry_after.unwrap_or_default().max(back_off);
-                    if wait >= deadline.saturating_duration_since(Instant::now()) {
+                    if !back_off.wait(fault, deadline).await {
                         return Err(problem);
                     }
-                    tokio::time::sleep(wait).await;
-                    back_off = back_off.saturating_mul(2);
                 }
                 FaultClass::Credentials if !renewed && self.credentials.forget(token.as_ref()) => {
                     renewed = true;
@@ -260,6 +262,10 @@ impl Api {
         let begun = Instant::now();
         let timeout = deadline.saturating_duration_since(begun);
         let result = self.link.transport.call(request, timeout).await;
+        if let (Step::Check, Ok(answer)) = (call.step, &result) {
+            let difference = rate::date(&answer.headers).map(|date| date.saturating_sub(unix_now()));
+            *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = difference;
+        }
         let result = result
             .map_err(failed)
             .and_then(|answer| understand(&answer, unix_now()));
@@ -284,7 +290,7 @@ impl Api {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(body) = &call.body {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            *request.body_mut() = Some(body.clone().into());
+            *request.body_mut() = Some(wiped(body.clone()));
         }
         let token = self.credentials.sign(&self.link, &mut request, deadline).await?;
         Ok((request, token))

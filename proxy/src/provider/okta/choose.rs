@@ -4,7 +4,8 @@ use proxy_config::{OktaFactor, Secret};
 use proxy_core::factor::{Credential, Factor, Keyword, KeywordFactor, RefusalReason, Verdict};
 use serde::Deserialize;
 
-use crate::provider::refused;
+use super::WRONG;
+use crate::provider::{no_passcode, no_push_now, refused};
 
 /// Factors that one passcode is tried on at most: each wrong try counts towards the user's lock-out at Okta.
 const CODE_TRIES: usize = 3;
@@ -83,30 +84,21 @@ pub(super) fn choose(
         .filter(|factor| factor.status == "ACTIVE")
         .collect();
     if active.is_empty() {
-        let message = "You have no second factor at Okta. Set one up first.";
-        return Err(refused(None, RefusalReason::NotEnrolled, message));
+        return Err(refused(None, RefusalReason::NotEnrolled, WRONG));
     }
     let choice = match credential {
         Credential::Passcode(code) => return by_code(code, &active, preference, sent),
         Credential::Keyword(keyword) => by_keyword(*keyword, &active, preference),
         Credential::Default => by_preference(&active, preference),
         Credential::Response(_) | Credential::Forward(_) | Credential::Follow(_) => {
-            return Err(refused(
-                None,
-                RefusalReason::MethodCannotCarry,
-                "This password method cannot carry a passcode to Okta. Type push, or use PAP.",
-            ));
+            return Err(no_passcode("Okta"));
         }
     };
     let choice = choice.ok_or_else(|| unavailable(credential))?;
     if may_push {
         Ok(choice)
     } else {
-        Err(refused(
-            Some(choice.factor()),
-            RefusalReason::Throttled,
-            "No push can be sent now. Type a passcode, or try again in a minute.",
-        ))
+        Err(no_push_now(choice.factor()))
     }
 }
 
@@ -137,11 +129,10 @@ fn by_code(
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
     if ranked.is_empty() {
-        let message = "None of your factors at Okta takes such a code. Type push instead.";
         return Err(refused(
             Some(Factor::Passcode),
             RefusalReason::FactorUnavailable,
-            message,
+            WRONG,
         ));
     }
     let ids = ranked.into_iter().take(CODE_TRIES).map(|(_, id)| id.to_owned());

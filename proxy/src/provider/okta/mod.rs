@@ -1,6 +1,6 @@
 //! Okta's Factors API: the user, the factors, then a push, call, SMS or passcode, followed to its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proxy_config::{ApiHost, FailMode, OktaCredentials, OktaFactor, Secret};
@@ -17,7 +17,8 @@ use self::sent::Sent;
 use self::token::{App, Credentials};
 use super::fault::{self, Fault, FaultClass, Step};
 use super::http::Transport;
-use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
+use super::warnings::Warnings;
+use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, TheirClock, clock_finding, refused};
 use crate::error::Error;
 use crate::metrics::ProviderMetrics;
 
@@ -32,8 +33,15 @@ mod token;
 
 /// How long the first step may take at most: with `failMode: safe` the login must still be answered after it.
 const PREAUTH_TIMEOUT: Duration = Duration::from_secs(8);
-/// What the user is told whose name or passcode is wrong: not which, or names could be tried.
-const WRONG: &str = "The name or the passcode is wrong.";
+/// What the user is told whose name or passcode is wrong, who is locked, or who has no factor for what was typed: not
+/// which, or names could be tried. The record has the reason.
+const WRONG: &str = "The name or the passcode is wrong, or Okta has no second factor for it. Ask your administrator if \
+                     this goes on.";
+const OKTA_CLOCK: TheirClock = TheirClock {
+    provider: "okta",
+    whose: "Okta's",
+    refuses: "Okta refuses a service app whose clock is minutes off",
+};
 
 /// What every call goes through.
 struct Link {
@@ -49,6 +57,7 @@ pub struct Okta {
     login_suffix: Option<String>,
     fail_mode: FailMode,
     sent: Sent,
+    warnings: Arc<Warnings>,
 }
 
 impl Okta {
@@ -82,11 +91,13 @@ impl Okta {
                     metrics: shared.metrics.clone(),
                 },
                 credentials,
+                clock: Mutex::default(),
             }),
             factors: config.factors.clone(),
             login_suffix: config.login_suffix.clone(),
             fail_mode: config.fail_mode,
             sent: Sent::default(),
+            warnings: Arc::clone(&shared.warnings),
         })
     }
 
@@ -147,18 +158,15 @@ impl Okta {
         let found = self.api.user(&login, deadline).await;
         let found = found.map_err(|problem| self.failed(Step::Preauth, None, problem))?;
         if !is_same_login(&found.profile.login, &login) {
-            tracing::warn!(
-                provider = "okta",
-                "Okta has answered with a user of another login name"
-            );
+            self.warnings
+                .odd("okta", "Okta has answered with a user of another login name");
             return Err(unknown());
         }
         if matches!(
             found.status.as_str(),
             "SUSPENDED" | "DEPROVISIONED" | "LOCKED_OUT"
         ) {
-            let message = "Your account at Okta is locked or switched off. Ask your administrator.";
-            return Err(refused(None, RefusalReason::LockedOut, message));
+            return Err(refused(None, RefusalReason::LockedOut, WRONG));
         }
         let factors = self.api.factors(&found.id, deadline).await;
         let factors = factors.map_err(|problem| self.failed(Step::Preauth, None, problem))?;
@@ -199,8 +207,7 @@ impl Okta {
         if wrong {
             refused(Some(factor), RefusalReason::WrongPasscode, WRONG)
         } else {
-            let message = "None of your factors at Okta takes a code now. Type push instead.";
-            refused(Some(factor), RefusalReason::FactorUnavailable, message)
+            refused(Some(factor), RefusalReason::FactorUnavailable, WRONG)
         }
     }
 
@@ -234,13 +241,7 @@ impl Okta {
     fn failed(&self, step: Step, factor: Option<Factor>, problem: Problem) -> Verdict {
         let (said, detail) = match problem {
             Problem::Fault(fault) => {
-                tracing::warn!(
-                    provider = "okta",
-                    step = step.name(),
-                    class = fault.class.name(),
-                    detail = %fault.detail,
-                    "a call failed"
-                );
+                self.warnings.failed("okta", step, &fault);
                 return fault::verdict(step, fault.class, self.fail_mode);
             }
             Problem::Said(said, detail) => (said, detail),
@@ -248,11 +249,8 @@ impl Okta {
         tracing::debug!(provider = "okta", step = step.name(), %detail, "Okta refuses a login");
         match said {
             Meaning::NotFound if step == Step::Preauth => unknown(),
-            Meaning::LockedOut => {
-                let message = "Your account or factor at Okta is locked. Ask your administrator.";
-                refused(factor, RefusalReason::LockedOut, message)
-            }
-            Meaning::WrongCode => refused(factor, RefusalReason::WrongPasscode, "The passcode is wrong."),
+            Meaning::LockedOut => refused(factor, RefusalReason::LockedOut, WRONG),
+            Meaning::WrongCode => refused(factor, RefusalReason::WrongPasscode, WRONG),
             Meaning::UsedCode => replayed(),
             Meaning::Denied => refused(factor, RefusalReason::Denied, "The login was denied."),
             Meaning::SentJustNow => {
@@ -315,12 +313,10 @@ fn is_same_login(found: &str, asked: &str) -> bool {
 
 /// A request that cannot even be made.
 fn unusable(what: &str) -> Fault {
-    Fault {
-        class: FaultClass::ClientError,
-        detail: format!("the request cannot be made: {what}"),
-        retry_after: None,
-        may_have_arrived: false,
-    }
+    Fault::before_sending(
+        FaultClass::ClientError,
+        format!("the request cannot be made: {what}"),
+    )
 }
 
 impl Provider for Okta {
@@ -333,9 +329,11 @@ impl Provider for Okta {
             let origin = self.api.link.host.origin();
             let deadline = Instant::now() + Duration::from_secs(15);
             match self.api.check(deadline).await {
-                Ok(()) => vec![Finding::Good(format!(
-                    "okta: {origin} is reached, and the credentials are right"
-                ))],
+                Ok(difference) => {
+                    let reached = format!("okta: {origin} is reached, and the credentials are right");
+                    let clock = difference.map(|difference| clock_finding(OKTA_CLOCK, difference));
+                    std::iter::once(Finding::Good(reached)).chain(clock).collect()
+                }
                 Err(Problem::Fault(fault)) => vec![Finding::Problem(problem(&origin, &fault))],
                 Err(Problem::Said(_, detail)) => vec![Finding::Problem(format!("okta: {origin}: {detail}"))],
             }

@@ -10,7 +10,7 @@ use super::health::Standing;
 use super::lane::{Heard, Kind, Seat};
 use super::packet::Question;
 use super::retransmit::Schedule;
-use super::server::{Server, flawed, random_byte, silence, unsent};
+use super::server::{Server, flawed, random_byte, silence};
 use crate::provider::fault::{Fault, FaultClass, Step};
 
 /// Answers that a login has not looked at yet; a server sends one, and some send it again.
@@ -102,7 +102,7 @@ pub(super) async fn ask(
             Ok(None) | Err(_) => break,
         }
     }
-    Err(worst.unwrap_or_else(|| unsent(FaultClass::Connect, "there is no server")))
+    Err(worst.unwrap_or_else(|| Fault::before_sending(FaultClass::Connect, "there is no server")))
 }
 
 /// The servers that are up in the order of the configuration, then those that are down, with one try each. One that is
@@ -136,7 +136,7 @@ async fn begin(
         .key()
         .access_request(seat.header, question)
         .ok_or_else(|| {
-            unsent(
+            Fault::before_sending(
                 FaultClass::ClientError,
                 "the attributes do not fit into one packet",
             )
@@ -228,7 +228,7 @@ async fn next(
     };
     match current.seat.send(&current.packet).await {
         Ok(()) => Ok(timeout),
-        Err(error) => Err(unsent(FaultClass::Connect, error.to_string())),
+        Err(error) => Err(Fault::before_sending(FaultClass::Connect, error.to_string())),
     }
 }
 
@@ -241,7 +241,7 @@ fn note(asked: &mut [Asked], tag: usize, flaw: Flaw) {
 fn answered(asked: &mut [Asked], tag: usize, answer: Answer) -> Result<(Arc<Server>, Answer), Fault> {
     let one = asked
         .get(tag)
-        .ok_or_else(|| unsent(FaultClass::Malformed, "an answer is of no request"))?;
+        .ok_or_else(|| Fault::before_sending(FaultClass::Malformed, "an answer is of no request"))?;
     let took = one.begun.elapsed();
     one.server.metrics.called("radius", Step::Auth, None, took);
     Ok((Arc::clone(&one.server), answer))

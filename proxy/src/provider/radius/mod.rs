@@ -22,6 +22,7 @@ use self::packet::Question;
 use self::server::{Pace, Place, Server};
 use super::fault::{self, Fault, FaultClass, Step};
 use super::http::Resolver;
+use super::warnings::Warnings;
 use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
 use crate::error::Error;
 use crate::metrics::ProviderMetrics;
@@ -80,6 +81,7 @@ pub struct Upstream {
     challenges: Arc<Challenges>,
     patience: Patience,
     returned: Vec<&'static Attribute>,
+    warnings: Arc<Warnings>,
 }
 
 /// Whose login it is, and by which password method.
@@ -124,6 +126,7 @@ impl Upstream {
         Ok(Self {
             servers,
             challenges: Arc::clone(&shared.upstreams.challenges),
+            warnings: Arc::clone(&shared.warnings),
             patience: Patience {
                 timeout: config.timeout,
                 tries: config.tries,
@@ -180,7 +183,11 @@ impl Upstream {
                 };
                 self.verdict(asker, server, &reply)
             }
-            Err(fault) => failed(&fault),
+            Err(fault) => {
+                self.warnings.failed("radius", Step::Auth, &fault);
+                // There is no first step that could fail open: the only question is the password.
+                fault::verdict(Step::Auth, fault.class, FailMode::Secure)
+            }
         }
     }
 
@@ -284,12 +291,6 @@ fn problem(name: &str, fault: &Fault) -> String {
         _ => "",
     };
     format!("radius: {name}: {fault}{advice}")
-}
-
-fn failed(fault: &Fault) -> Verdict {
-    tracing::warn!(provider = "radius", class = fault.class.name(), detail = %fault.detail, "no upstream server has answered");
-    // There is no first step that could fail open: the only question is the password.
-    fault::verdict(Step::Auth, fault.class, FailMode::Secure)
 }
 
 fn refusal(reason: RefusalReason, message: Option<String>) -> Verdict {

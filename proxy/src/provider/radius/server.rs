@@ -130,7 +130,7 @@ impl Server {
     pub(super) async fn seat(&self, kind: Kind, tag: usize, to: &mpsc::Sender<Heard>) -> Result<Seat, Fault> {
         let mut authenticator = [0; 16];
         getrandom::fill(&mut authenticator)
-            .map_err(|error| unsent(FaultClass::Connect, error.to_string()))?;
+            .map_err(|error| Fault::before_sending(FaultClass::Connect, error.to_string()))?;
         let address = self.address().await?;
         let mut lanes = self.lanes();
         // Where the server was before, only answers are waited for.
@@ -143,17 +143,19 @@ impl Server {
             return Ok(seat);
         }
         if lanes.open.len() >= MAX_LANES {
-            return Err(unsent(
+            return Err(Fault::before_sending(
                 FaultClass::Throttled,
                 "every identifier of every source port is in use",
             ));
         }
         let lane = Lane::open(address, Arc::clone(&self.peer))
             .map(Arc::new)
-            .map_err(|error| unsent(FaultClass::Connect, error.to_string()))?;
+            .map_err(|error| Fault::before_sending(FaultClass::Connect, error.to_string()))?;
         let seat = lane.seat(authenticator, kind, tag, to);
         lanes.open.push(lane);
-        seat.ok_or_else(|| unsent(FaultClass::Throttled, "a new source port has no identifier"))
+        seat.ok_or_else(|| {
+            Fault::before_sending(FaultClass::Throttled, "a new source port has no identifier")
+        })
     }
 
     /// Asks the server whether it is there: a Status-Server, and its retransmissions. It gives the answer's time, and
@@ -173,16 +175,15 @@ impl Server {
         self.peer.status_asked(begun);
         let (to, mut heard) = mpsc::channel(4);
         let seat = self.seat(Kind::Status, 0, &to).await?;
-        let packet = self
-            .peer
-            .key()
-            .status_server(seat.header)
-            .ok_or_else(|| unsent(FaultClass::ClientError, "Status-Server cannot be made"))?;
+        let packet =
+            self.peer.key().status_server(seat.header).ok_or_else(|| {
+                Fault::before_sending(FaultClass::ClientError, "Status-Server cannot be made")
+            })?;
         let mut flaw = None;
         for _ in 0..self.pace.status_tries {
             seat.send(&packet)
                 .await
-                .map_err(|error| unsent(FaultClass::Connect, error.to_string()))?;
+                .map_err(|error| Fault::before_sending(FaultClass::Connect, error.to_string()))?;
             match tokio::time::timeout(self.pace.status_timeout, heard.recv()).await {
                 Ok(Some(Heard { what: Ok(answer), .. })) => return Ok((begun.elapsed(), answer.signed)),
                 Ok(Some(Heard { what: Err(found), .. })) => {
@@ -212,12 +213,12 @@ impl Server {
         let found = tokio::time::timeout(LOOK_UP_TIMEOUT, self.resolver.addresses(&self.place.host))
             .await
             .map_err(|_| {
-                unsent(
+                Fault::before_sending(
                     FaultClass::Dns,
                     format!("{} was not resolved in time", self.place.host),
                 )
             })?
-            .map_err(|error| unsent(FaultClass::Dns, error.to_string()))?;
+            .map_err(|error| Fault::before_sending(FaultClass::Dns, error.to_string()))?;
         let mut lanes = self.lanes();
         let known = lanes.address.map(|(address, _)| address.ip());
         // A server with several addresses is asked at one, as long as it is there and has that address.
@@ -226,9 +227,9 @@ impl Server {
             Some(at) => at,
             None => 0,
         };
-        let ip = found
-            .get(next % found.len().max(1))
-            .ok_or_else(|| unsent(FaultClass::Dns, format!("{} has no address", self.place.host)))?;
+        let ip = found.get(next % found.len().max(1)).ok_or_else(|| {
+            Fault::before_sending(FaultClass::Dns, format!("{} has no address", self.place.host))
+        })?;
         let address = SocketAddr::new(*ip, self.place.port);
         lanes.address = Some((address, Instant::now()));
         Ok(address)
@@ -298,14 +299,6 @@ async fn watch(server: Weak<Server>, suspected: Arc<Notify>, mut up: watch::Rece
             // What comes of it is in the peer's health.
             let _ = server.status().await;
         }
-    }
-}
-
-/// A fault before anything was sent.
-pub(super) fn unsent(class: FaultClass, detail: impl Into<String>) -> Fault {
-    Fault {
-        may_have_arrived: false,
-        ..Fault::after_sending(class, detail)
     }
 }
 

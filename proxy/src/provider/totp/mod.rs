@@ -29,8 +29,9 @@ pub use scratch::ScratchCode;
 pub use seeds::{Seed, Seeds};
 pub use uri::{KeyUri, UriProblem};
 
-/// What the user is told whose name has no seed, or two, or whose code is wrong: not which, or names could be tried.
-const WRONG: &str = "The name or the code is wrong.";
+/// What the user is told whose name has no seed, or two, whose code is wrong, or who typed too many wrong ones: not which,
+/// or names could be tried. The record has the reason.
+const WRONG: &str = "The name or the code is wrong. After several tries, wait half a minute.";
 
 /// The provider of `[provider.totp]`.
 pub struct Totp {
@@ -186,12 +187,8 @@ impl Totp {
                 return Looked::Decided(refuse(reason, WRONG));
             }
         };
-        let wait = self.failures.wait(user, request.proved, now);
-        if wait > 0 {
-            return Looked::Decided(refuse(
-                RefusalReason::Throttled,
-                format!("Too many wrong codes. Try again in {wait} s."),
-            ));
+        if self.failures.wait(user, request.proved, now) > 0 {
+            return Looked::Decided(refuse(RefusalReason::Throttled, WRONG));
         }
         let key = self.used.key(user, seed);
         match self.find(key, seed, now, &is_typed) {

@@ -135,12 +135,7 @@ impl Store for ConfigMaps {
 }
 
 fn nothing_sent(detail: &str) -> Fault {
-    Fault {
-        class: FaultClass::Connect,
-        detail: detail.to_owned(),
-        retry_after: None,
-        may_have_arrived: false,
-    }
+    Fault::before_sending(FaultClass::Connect, detail)
 }
 
 /// Writes what comes in, a group at a time, until the store is gone.

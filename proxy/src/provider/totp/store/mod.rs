@@ -78,12 +78,10 @@ struct Nowhere;
 
 impl Nowhere {
     fn fault() -> Fault {
-        Fault {
-            class: FaultClass::Connect,
-            detail: "this is no pod: KUBERNETES_SERVICE_HOST or POD_NAMESPACE is not set".to_owned(),
-            retry_after: None,
-            may_have_arrived: false,
-        }
+        Fault::before_sending(
+            FaultClass::Connect,
+            "this is no pod: KUBERNETES_SERVICE_HOST or POD_NAMESPACE is not set",
+        )
     }
 }
 

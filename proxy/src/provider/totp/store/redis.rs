@@ -48,7 +48,7 @@ impl RedisServer {
         }
         let opened = tokio::time::timeout(LIMIT, self.open())
             .await
-            .map_err(|_| fault(FaultClass::Timeout, "no connection in time"))??;
+            .map_err(|_| Fault::before_sending(FaultClass::Timeout, "no connection in time"))??;
         *connection = Some(opened.clone());
         Ok((opened, false))
     }
@@ -61,13 +61,13 @@ impl RedisServer {
                 .resolver
                 .addresses(host)
                 .await
-                .map_err(|error| fault(FaultClass::Dns, &error.to_string()))?,
+                .map_err(|error| Fault::before_sending(FaultClass::Dns, error.to_string()))?,
         };
-        let mut last = fault(FaultClass::Dns, "the name has no address");
+        let mut last = Fault::before_sending(FaultClass::Dns, "the name has no address");
         for address in addresses {
             match TcpStream::connect((address, *port)).await {
                 Ok(stream) => return self.greet(stream).await,
-                Err(error) => last = fault(FaultClass::Connect, &error.to_string()),
+                Err(error) => last = Fault::before_sending(FaultClass::Connect, error.to_string()),
             }
         }
         Err(last)
@@ -80,7 +80,7 @@ impl RedisServer {
             return self.log_in(stream).await;
         }
         let name = ServerName::try_from(self.settings.host.clone()).map_err(|_| {
-            fault(
+            Fault::before_sending(
                 FaultClass::Tls,
                 "the host is no name that a certificate could have",
             )
@@ -89,7 +89,7 @@ impl RedisServer {
             .connector()?
             .connect(name, stream)
             .await
-            .map_err(|error| fault(FaultClass::Tls, &error.to_string()))?;
+            .map_err(|error| Fault::before_sending(FaultClass::Tls, error.to_string()))?;
         self.log_in(stream).await
     }
 
@@ -98,7 +98,7 @@ impl RedisServer {
             return Ok(connector);
         }
         let mut config = http::tls(self.settings.ca_bundle.as_deref())
-            .map_err(|error| fault(FaultClass::Tls, &error.to_string()))?;
+            .map_err(|error| Fault::before_sending(FaultClass::Tls, error.to_string()))?;
         config.alpn_protocols.clear();
         Ok(self.tls.get_or_init(|| TlsConnector::from(Arc::new(config))))
     }
@@ -112,9 +112,9 @@ impl RedisServer {
             info = info.set_username(username);
         }
         if let Some(password) = &self.settings.password {
-            let password = password
-                .expose_str()
-                .map_err(|_| fault(FaultClass::Credentials, "the password is not UTF-8 text"))?;
+            let password = password.expose_str().map_err(|_| {
+                Fault::before_sending(FaultClass::Credentials, "the password is not UTF-8 text")
+            })?;
             info = info.set_password(password);
         }
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
@@ -183,22 +183,13 @@ impl Store for RedisServer {
             let reached =
                 tokio::time::timeout(Duration::from_secs(10), self.command(&redis::cmd("PING"))).await;
             reached
-                .unwrap_or_else(|_| Err(fault(FaultClass::Timeout, "no answer in time")))
+                .unwrap_or_else(|_| Err(Fault::before_sending(FaultClass::Timeout, "no answer in time")))
                 .map(drop)
         })
     }
 
     fn name(&self) -> &'static str {
         "redis"
-    }
-}
-
-fn fault(class: FaultClass, detail: &str) -> Fault {
-    Fault {
-        class,
-        detail: detail.to_owned(),
-        retry_after: None,
-        may_have_arrived: false,
     }
 }
 
