@@ -67,13 +67,16 @@ pub(crate) fn definitions() -> Result<[Definition; 2]> {
 
 /// The file for `kubectl apply`.
 pub(super) fn manifest(definition: &Definition) -> Result<String> {
-    Ok(format!("# {NOTICE} {SOURCE}\n{}", yaml(&definition.object)?))
+    let mut object = definition.object.clone();
+    tell_defaults(&mut object);
+    Ok(format!("# {NOTICE} {SOURCE}\n{}", yaml(&object)?))
 }
 
 /// The chart's template: an ordinary one, so that `helm upgrade` brings new fields, and kept on uninstall unless
 /// `crds.keep` is false, since with a definition go all objects of it.
 pub(super) fn template(definition: &Definition) -> Result<String> {
     let mut object = definition.object.clone();
+    tell_defaults(&mut object);
     let name = object
         .pointer("/metadata/name")
         .and_then(Value::as_str)
@@ -180,6 +183,35 @@ fn mend(schema: &mut Value) {
     }
 }
 
+/// Puts defaults into descriptions, since `kubectl explain` shows no others. That of an object is told field by field.
+fn tell_defaults(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(tell_defaults),
+        Value::Object(fields) => {
+            let default = fields.get("default").and_then(default_words);
+            if let (Some(default), Some(Value::String(description))) =
+                (default, fields.get_mut("description"))
+            {
+                description.push_str(&format!(" Default: {default}."));
+            }
+            fields.values_mut().for_each(tell_defaults);
+        }
+        _ => {}
+    }
+}
+
+fn default_words(default: &Value) -> Option<String> {
+    match default {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(default.to_string()),
+        Value::Array(items) if !items.is_empty() => {
+            let words: Option<Vec<String>> = items.iter().map(default_words).collect();
+            Some(words?.join(", "))
+        }
+        _ => None,
+    }
+}
+
 /// Joins the lines of each paragraph; lists keep theirs.
 fn unwrapped(text: &str) -> String {
     let mut joined = String::with_capacity(text.len());
@@ -221,6 +253,29 @@ mod tests {
         assert_eq!(schema["properties"]["small"]["format"], "int32");
         assert_eq!(schema["properties"]["open"]["format"], "int64");
         assert_eq!(schema["properties"]["kept"]["format"], "date-time");
+    }
+
+    #[test]
+    fn a_description_ends_with_the_default_since_explain_shows_no_other() {
+        let mut schema = json!({"properties": {
+            "mode": {"description": "A mode.", "default": "secure"},
+            "list": {"description": "A list.", "default": ["push", "totp"]},
+            "none": {"description": "Nothing.", "default": []},
+            "whole": {"description": "An object.", "default": {"a": 1}},
+            "default": {"description": "A field of that name.", "type": "string"},
+        }});
+        tell_defaults(&mut schema);
+        let told = |name: &str| {
+            schema["properties"][name]["description"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(told("mode"), "A mode. Default: secure.");
+        assert_eq!(told("list"), "A list. Default: push, totp.");
+        assert_eq!(told("none"), "Nothing.");
+        assert_eq!(told("whole"), "An object.");
+        assert_eq!(told("default"), "A field of that name.");
     }
 
     #[test]

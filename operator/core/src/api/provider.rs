@@ -50,13 +50,16 @@ pub struct DuoSpec {
     pub api_host: String,
     /// A Secret with the keys `ikey` (integration key or client id) and `skey` (secret key).
     pub credentials_secret_ref: SecretRef,
-    /// Factors in order of preference; the first that one of the user's devices can do is used. `auto` lets Duo
-    /// choose.
+    /// Factors in order of preference, where the user types none; the first that one of the user's devices can do is used.
+    /// auto: Duo chooses. push: Duo Mobile. phone: a call. sms: codes are sent, and the user logs in again with one.
+    /// passcode: one that is typed; it starts nothing by itself.
     #[serde(default = "default_duo_factors")]
     #[schemars(length(min = 1, max = 5))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub factors: Vec<DuoFactor>,
-    /// What happens when Duo cannot be asked.
+    /// What happens to a login when Duo cannot be asked. secure: it is refused. safe: it is accepted without a second
+    /// factor when the first call (preauth) gets no answer or an error of Duo's own, and counted as `fail_open`; refused
+    /// keys, rate limits and untrusted certificates refuse all the same, and so does a push or passcode that fails.
     #[serde(default)]
     pub fail_mode: FailMode,
     /// How requests are signed: 5, or 2 for an old endpoint.
@@ -120,7 +123,8 @@ pub struct OktaSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub key_id: Option<String>,
-    /// Factors in order of preference.
+    /// Factors in order of preference, where the user types none; the first that the user has is used. push: Okta Verify.
+    /// totp: a time-based code. hardware: a token's code. sms, call: a code is sent, and the user logs in again with it.
     #[serde(default = "default_okta_factors")]
     #[schemars(length(min = 1, max = 5))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -129,7 +133,9 @@ pub struct OktaSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^@[^@\\s]+$"), length(max = 128))]
     pub login_suffix: Option<String>,
-    /// What happens when Okta cannot be asked for the user and the factors.
+    /// What happens to a login when Okta cannot be asked. secure: it is refused. safe: it is accepted without a second
+    /// factor when Okta gives no answer, or an error of its own, about the user and the factors, and counted as
+    /// `fail_open`; a push or passcode that fails is refused all the same.
     #[serde(default)]
     pub fail_mode: FailMode,
     /// An HTTP proxy for the calls, http://host:port.

@@ -43,6 +43,12 @@ use super::{DirectorySpec, ProviderSpec, RadiusProxyStatus, SchedulingSpec};
         description = "What AWS says of the directory's RADIUS settings"
     ),
     printcolumn(
+        name = "Suspend",
+        type_ = "boolean",
+        json_path = ".spec.suspend",
+        description = "Whether nothing is written to AWS, since the spec says so"
+    ),
+    printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
@@ -125,7 +131,8 @@ pub struct RadiusProxySpec {
     #[schemars(length(min = 1, max = 64))]
     pub application: Option<String>,
 
-    /// When true, nothing is written to AWS.
+    /// When true, nothing is written to AWS: no registration, no repair, no new shared secret. The proxies go on answering,
+    /// and a new image is still rolled out where that needs no new pods.
     #[serde(default)]
     pub suspend: bool,
 
@@ -296,7 +303,8 @@ pub struct ClientSpec {
     #[serde(default = "default_client_retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
-    /// Whether Message-Authenticator is demanded.
+    /// Whether Message-Authenticator is demanded (BlastRADIUS, CVE-2024-3596). auto: from the first request of the client
+    /// that has it. always: from every request. never: only checked where there is one.
     #[serde(default)]
     pub message_authenticator: MessageAuthenticatorPolicy,
     /// Whether CHAP and MS-CHAPv1 without Message-Authenticator may start a push.
