@@ -77,6 +77,20 @@ impl Install<'_> {
             .map(drop)
     }
 
+    /// What [`Self::run`] does, as a person would type it in the repository's folder.
+    #[must_use]
+    pub fn command_line(&self, simulators: &Simulators) -> String {
+        let mut lines = vec![format!(
+            "helm upgrade --install {RELEASE} charts/radius-mfa-operator --namespace {OPERATOR_NAMESPACE} --wait --timeout 3m"
+        )];
+        lines.extend(
+            self.values(simulators)
+                .iter()
+                .map(|value| format!("        --set '{value}'")),
+        );
+        lines.join(" \\\n")
+    }
+
     /// `helm upgrade --install`, waiting until the operator runs.
     pub fn run(&self, simulators: &Simulators, more: &[&str]) -> Result<String> {
         let mut command = self.kubectl.command(self.helm);

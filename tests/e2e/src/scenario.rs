@@ -2,8 +2,8 @@
 
 use crate::simulators::{CONNECTOR_DIRECTORY, MICROSOFT_DIRECTORY};
 
-/// Their namespace.
-pub const NAMESPACE: &str = "mfa";
+/// Their namespace: another than that of the examples, some of which have the same names.
+pub const NAMESPACE: &str = "mfa-demo";
 
 /// The RadiusProxy `workspaces`: Duo, for the AWS Managed Microsoft AD.
 #[derive(Debug, Clone)]

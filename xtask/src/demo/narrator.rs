@@ -138,6 +138,8 @@ impl Narrator {
             }
             if terminal {
                 print!("\r\x1b[K");
+                // What comes next may be an error, on the other stream.
+                let _ = std::io::stdout().flush();
             }
             worker.join()
         });

@@ -16,7 +16,7 @@ const DEMO: &str = "radius-mfa.dev/demo=true";
 /// Them: as kubectl names them with their kind, and alone.
 const NAMESPACES: [(&str, &str); 3] = [
     ("namespace/simulated-aws", SIMULATED),
-    ("namespace/mfa", NAMESPACE),
+    ("namespace/mfa-demo", NAMESPACE),
     ("namespace/radius-mfa-system", OPERATOR_NAMESPACE),
 ];
 /// The definitions, likewise.
@@ -34,6 +34,8 @@ pub(super) struct Place {
     pub(super) helm: PathBuf,
     pub(super) chart: PathBuf,
     pub(super) radius_proxy: PathBuf,
+    /// Where the demo writes what it applies, so that it can be read, changed and applied again.
+    pub(super) manifests: PathBuf,
     pub(super) images: Images,
     pub(super) without_dns: bool,
     local: bool,
@@ -42,7 +44,7 @@ pub(super) struct Place {
 impl Place {
     /// The local cluster, brought up when it is not there.
     pub(super) fn local(say: &mut Narrator, name: &Name, nodes: u8) -> Result<Self> {
-        say.command(&format!("cargo xtask cluster up --nodes {nodes}"));
+        say.command(&format!("cargo xtask cluster up --name {name} --nodes {nodes}"));
         tools::ensure(&[Tool::Helm], &Console::new())?;
         let cluster = Cluster::up(
             &Options {
@@ -53,8 +55,11 @@ impl Place {
         )?;
         let kubectl = Kubectl::new(&cluster.kubectl_path(), Some(cluster.kubeconfig()));
         say.command(&format!("export KUBECONFIG={}", cluster.kubeconfig().display()));
+        if let Some(path) = path_for(&[&cluster.kubectl_path(), &Tool::Helm.path()]) {
+            say.command(&path);
+        }
         say.kubectl(&kubectl, &["get", "nodes", "-L", "topology.kubernetes.io/zone"])?;
-        let archives = build_images(say)?;
+        let archives = build_images(say, Some(name))?;
         cluster.load_images(&archives, &Console::new())?;
         Ok(Self::new(
             kubectl,
@@ -75,7 +80,10 @@ impl Place {
         say.say(&format!("context {context}"));
         say.kubectl(&kubectl, &["get", "nodes", "-L", "topology.kubernetes.io/zone"])?;
         tools::ensure(&[Tool::Helm], &Console::new())?;
-        let archives = build_images(say)?;
+        if let Some(path) = path_for(&[&Tool::Helm.path()]) {
+            say.command(&path);
+        }
+        let archives = build_images(say, None)?;
         let registry = send_images(say, context, &archives)?;
         let images = images_of(&archives, registry.as_deref())?;
         Ok(Self::new(kubectl, Tool::Helm.path(), images, false))
@@ -89,6 +97,7 @@ impl Place {
             kubectl,
             helm,
             chart: repository.join("charts/radius-mfa-operator"),
+            manifests: target.join("demo"),
             radius_proxy: target.join("x86_64-unknown-linux-gnu/release/radius-proxy"),
             images,
             without_dns: local,
@@ -147,15 +156,27 @@ impl Place {
         if let Some(path) = self.kubectl.kubeconfig() {
             say.command(&format!("export KUBECONFIG={}", path.display()));
         }
+        if let (true, Some(path)) = (self.local, path_for(&[&Tool::Kubectl.path()])) {
+            say.command(&path);
+        }
         for command in [
             format!("kubectl -n {NAMESPACE} describe rp workspaces"),
             format!("kubectl -n {NAMESPACE} scale rp workspaces --replicas=3"),
-            format!("kubectl -n {NAMESPACE} logs -f -l radius-mfa.dev/proxy=workspaces"),
-            format!("kubectl -n {OPERATOR_NAMESPACE} logs -f deployment/{RELEASE}"),
+            format!("kubectl -n {NAMESPACE} get rp,pods -o wide"),
+            format!(
+                "kubectl -n {NAMESPACE} logs -l radius-mfa.dev/proxy=workspaces -c proxy --prefix --tail=20"
+            ),
+            format!(
+                "kubectl -n {OPERATOR_NAMESPACE} logs -l app.kubernetes.io/name=radius-mfa-operator --prefix --tail=20"
+            ),
             "kubectl explain radiusproxy.spec.directory".to_owned(),
         ] {
             say.command(&command);
         }
+        say.say(&format!(
+            "The manifests are in {}; the files in examples/ are for directories of your own.",
+            typed(&self.manifests)
+        ));
         say.say(if self.local {
             "make demo-down ends it."
         } else {
@@ -164,8 +185,33 @@ impl Place {
     }
 }
 
-fn build_images(say: &Narrator) -> Result<Vec<Archive>> {
-    say.command("cargo xtask images");
+/// What makes the programs at these paths those that are called by their names; `None` when they are that already.
+fn path_for(programs: &[&Path]) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let known: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let is_found = |name: &std::ffi::OsStr| known.iter().any(|folder| folder.join(name).is_file());
+    let mut folders: Vec<String> = programs
+        .iter()
+        .filter(|program| !program.file_name().is_some_and(is_found))
+        .filter_map(|program| Some(program.parent()?.display().to_string()))
+        .collect();
+    folders.dedup();
+    (!folders.is_empty()).then(|| format!("export PATH={}:$PATH", folders.join(":")))
+}
+
+/// A path as it is typed in the repository's folder.
+pub(super) fn typed(path: &Path) -> String {
+    let short = path.strip_prefix(crate::repository());
+    short.unwrap_or(path).display().to_string()
+}
+
+fn build_images(say: &mut Narrator, into: Option<&Name>) -> Result<Vec<Archive>> {
+    say.step(
+        "The images, built from these sources",
+        "Static programs and nothing else in them. The first build takes minutes.",
+    );
+    let load = into.map_or_else(String::new, |name| format!(" --load {name}"));
+    say.command(&format!("cargo xtask images{load}"));
     Ok(image::build(&crate::repository(), &Console::new())?)
 }
 

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::{
     BackgroundLogins, CONNECTOR_DIRECTORY, DuoProxy, Install, Login, LoginRequest, MICROSOFT_DIRECTORY,
-    NAMESPACE, OPERATOR_NAMESPACE, RELEASE, Report, SIMULATED, Seed, Simulators, TotpProxy, code_at,
-    fresh_code, until,
+    NAMESPACE, OPERATOR_NAMESPACE, Report, SIMULATED, Seed, Simulators, TotpProxy, code_at, fresh_code,
+    until,
 };
 
 use super::narrator::{Narrator, seconds};
-use super::place::Place;
+use super::place::{Place, typed};
 
-/// How many steps there are, the cluster among them.
-pub(super) const COUNT: usize = 11;
+/// How many steps there are, the cluster and the images among them.
+pub(super) const COUNT: usize = 12;
 /// The users of the logins that go on in the background: enough that nobody is throttled.
 const CROWD: u32 = 200;
 
@@ -76,12 +76,7 @@ impl<'a> Demo<'a> {
             without_dns: self.place.without_dns,
         };
         install.prepare()?;
-        self.say.command(&format!(
-            "helm upgrade --install {RELEASE} charts/radius-mfa-operator --namespace {OPERATOR_NAMESPACE} --wait \\"
-        ));
-        for value in install.values(&self.simulators) {
-            self.say.output(&format!("    --set '{value}' \\"));
-        }
+        self.say.command(&install.command_line(&self.simulators));
         self.say
             .waiting("helm", || install.run(&self.simulators, &[]).map(drop))?;
         self.say.kubectl(
@@ -97,7 +92,11 @@ impl<'a> Demo<'a> {
             "workspaces: Duo push for an AWS Managed Microsoft AD. vpn: authenticator app (TOTP) for an AD Connector.",
         );
         let enrol = ["totp", "enrol", "--user", "bob", "--issuer", "Demo"];
-        self.say.command(&format!("radius-proxy {}", enrol.join(" ")));
+        self.say.command(&format!(
+            "{} {}",
+            typed(&self.place.radius_proxy),
+            enrol.join(" ")
+        ));
         let output = std::process::Command::new(&self.place.radius_proxy)
             .args(enrol)
             .output()?;
@@ -122,16 +121,32 @@ impl<'a> Demo<'a> {
         };
         let manifest = duo.manifest();
         let shown = manifest.split("      caBundle").next().unwrap_or_default();
-        self.say.command("kubectl apply -f workspaces.yaml -f vpn.yaml");
-        self.say.output(shown);
-        let kubectl = &self.place.kubectl;
         let secrets = [
             DuoProxy::secrets("the first shared secret"),
             TotpProxy::secrets(&[("bob", &uri)]),
         ];
-        self.say.output(&kubectl.apply(&secrets.join("---\n"))?);
+        self.apply_file("secrets.yaml", &secrets.join("---\n"))?;
+        self.apply_file("workspaces.yaml", &manifest)?;
+        self.say.output(shown);
+        self.apply_file("vpn.yaml", &TotpProxy::manifest())
+    }
+
+    /// Writes a manifest to a file and applies that, so that what is shown can be typed again.
+    fn apply_file(&self, name: &str, manifest: &str) -> Result<()> {
+        let folder = &self.place.manifests;
+        let path = folder.join(name);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, manifest))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        let arguments = ["apply", "--server-side", "-f"];
         self.say
-            .output(&kubectl.apply(&[manifest, TotpProxy::manifest()].join("---\n"))?);
+            .command(&format!("kubectl {} {}", arguments.join(" "), typed(&path)));
+        let path = path.display().to_string();
+        let told = self
+            .place
+            .kubectl
+            .run(&[&arguments[..], &[path.as_str()]].concat())?;
+        self.say.output(&told);
         Ok(())
     }
 
@@ -235,7 +250,7 @@ impl<'a> Demo<'a> {
             Ok(found.ok_or_else(|| format!("{} lines without {wanted}", logs.lines().count())))
         })?;
         self.say.command(&format!(
-            "kubectl -n {NAMESPACE} logs -l {selector} | grep '{wanted}' | tail -1"
+            "kubectl -n {NAMESPACE} logs -l {selector} -c proxy --tail=-1 | grep '{wanted}' | tail -1"
         ));
         self.say.output(&line);
         Ok(())
@@ -425,7 +440,8 @@ impl<'a> Demo<'a> {
     fn secret_changed(&mut self) -> Result<()> {
         self.say.step(
             "The shared secret is changed while people log in",
-            "Only the Secret is changed. The proxies accept the old and the new one, then AWS is told, then the old one goes.",
+            "Only the Secret is changed. The proxies accept the old and the new one, then AWS is told. A minute after AWS has\n\
+             completed they drop the old one, which the demo does not wait for. No pod restarts.",
         );
         let before = self.simulators.directory().last_write()?;
         let changing = self.changing()?;
@@ -433,18 +449,21 @@ impl<'a> Demo<'a> {
         let wanted = self.simulators.directory().digest(secret)?;
         let ((), reports) = self.with_logins(|| {
             self.let_logins_go_on()?;
-            self.say.command(&format!(
-                "kubectl -n {NAMESPACE} create secret generic {} --from-literal=secret=… --dry-run=client -o yaml | \
-                 kubectl apply -f -",
-                DuoProxy::SHARED_SECRET
-            ));
-            self.say.output(&self.place.kubectl.apply(&DuoProxy::shared_secret(secret))?);
+            self.apply_file("new-secret.yaml", &DuoProxy::shared_secret(secret))?;
             until("AWS to hold the new secret", Duration::from_secs(120), || {
-                let writes = self.simulators.directory().settings_writes(before, MICROSOFT_DIRECTORY)?;
-                let holds = writes.last().and_then(|w| w.shared_secret_digest.as_deref()) == Some(wanted.as_str());
+                let writes = self
+                    .simulators
+                    .directory()
+                    .settings_writes(before, MICROSOFT_DIRECTORY)?;
+                let holds =
+                    writes.last().and_then(|w| w.shared_secret_digest.as_deref()) == Some(wanted.as_str());
                 let status = self.simulators.directory().radius_status(MICROSOFT_DIRECTORY)?;
                 let done = holds && status.as_deref() == Some("Completed");
-                Ok(if done { Ok(()) } else { Err(format!("{} writes, status {status:?}", writes.len())) })
+                Ok(if done {
+                    Ok(())
+                } else {
+                    Err(format!("{} writes, status {status:?}", writes.len()))
+                })
             })?;
             self.let_logins_go_on()
         })?;

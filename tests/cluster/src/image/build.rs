@@ -1,9 +1,13 @@
 //! The project's own images: static release programs, as a user without rights, with a bundle of certificate authorities.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
 
 use super::oci::{Archive, File, Image};
 use crate::error::{Error, last_lines};
@@ -16,6 +20,8 @@ const USER: u32 = 65532;
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// How: static, since there is nothing else in the image.
 pub const FLAGS: &str = "-C target-feature=+crt-static";
+/// The step that takes minutes.
+const BUILD: &str = "build programs";
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// An image of this project.
@@ -61,28 +67,28 @@ pub fn build(repository: &Path, progress: &dyn Progress) -> Result<Vec<Archive>,
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
     step(
         progress,
-        "build programs",
+        BUILD,
         |()| "static, release".to_owned(),
         || compile(repository, &target, progress),
     )?;
     let folder = target.join("images");
     fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-    let shown = |archives: &Vec<Archive>| {
-        let shown = archives
-            .iter()
-            .map(|archive| format!("{} {}", archive.reference, megabytes(archive.size)));
-        shown.collect::<Vec<_>>().join(", ")
-    };
-    step(progress, "write images", shown, || {
-        let mut archives = Vec::new();
-        for image in IMAGES {
-            archives.push(write(image, "dev", &target, &folder)?);
-        }
-        for image in IMAGES.into_iter().filter(|image| image.name == "proxy") {
-            archives.push(write(image, "dev2", &target, &folder)?);
-        }
-        Ok(archives)
-    })
+    let again = IMAGES.into_iter().filter(|image| image.name == "proxy");
+    let wanted = IMAGES
+        .map(|image| (image, "dev"))
+        .into_iter()
+        .chain(again.map(|image| (image, "dev2")));
+    let mut archives = Vec::new();
+    for (image, tag) in wanted {
+        let shown = |archive: &Archive| format!("{} {}", archive.reference, megabytes(archive.size));
+        archives.push(step(
+            progress,
+            &format!("image {}:{tag}", image.name),
+            shown,
+            || write(image, tag, &target, &folder),
+        )?);
+    }
+    Ok(archives)
 }
 
 /// A size for people.
@@ -101,32 +107,49 @@ fn compile(repository: &Path, target: &Path, progress: &dyn Progress) -> Result<
         command.args(["--package", image.package]);
     }
     command
-        .arg("--bins")
+        .args(["--bins", "--message-format=json-render-diagnostics"])
         .env("RUSTFLAGS", FLAGS)
         .env("CARGO_TARGET_DIR", target)
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    let total = crates_of(repository);
     let launch = |source| Error::Launch {
         program: "cargo".into(),
         source,
     };
     let mut child = command.spawn().map_err(launch)?;
-    let mut written = String::new();
-    let mut crates = 0_u32;
-    for line in child
+    let lines = |from: Option<Box<dyn Read + Send>>| {
+        let lines = from.into_iter().map(BufReader::new).flat_map(BufRead::lines);
+        lines.map_while(Result::ok)
+    };
+    let stdout = child
+        .stdout
+        .take()
+        .map(|out| Box::new(out) as Box<dyn Read + Send>);
+    let stderr = child
         .stderr
         .take()
-        .into_iter()
-        .flat_map(|stderr| BufReader::new(stderr).lines())
-        .map_while(Result::ok)
-    {
-        if let Some(name) = line.trim().strip_prefix("Compiling ") {
-            crates += 1;
-            progress.detail("build programs", &format!("crate {crates}: {name}"));
+        .map(|err| Box::new(err) as Box<dyn Read + Send>);
+    let counted = Counted::new(total);
+    let mut written = String::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for line in lines(stdout) {
+                if counted.finished(&line) {
+                    progress.detail(BUILD, &counted.words());
+                }
+            }
+        });
+        for line in lines(stderr) {
+            if let Some(name) = line.trim().strip_prefix("Compiling ") {
+                counted.begun(name);
+                progress.detail(BUILD, &counted.words());
+            }
+            written += &line;
+            written.push('\n');
         }
-        written += &line;
-        written.push('\n');
-    }
+    });
     if child.wait().map_err(launch)?.success() {
         return Ok(());
     }
@@ -135,6 +158,81 @@ fn compile(repository: &Path, target: &Path, progress: &dyn Progress) -> Result<
         status: "the first error is what to read".into(),
         output: format!("\n{}", last_lines(&written, 40)),
     })
+}
+
+/// How many crates the programs are made of; `None` when cargo cannot say.
+fn crates_of(repository: &Path) -> Option<usize> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args(["tree", "--locked", "--target", TARGET, "--edges", "normal,build"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(repository)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    for image in IMAGES {
+        command.args(["--package", image.package]);
+    }
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    Some(crates_in(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Different crates in what `cargo tree` prints: name and version are the first two words of a line.
+fn crates_in(tree: &str) -> usize {
+    let name_and_version = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.to_owned()))
+    };
+    tree.lines()
+        .filter_map(name_and_version)
+        .collect::<BTreeSet<_>>()
+        .len()
+}
+
+/// How far a build has come.
+struct Counted {
+    total: Option<usize>,
+    finished: Mutex<BTreeSet<String>>,
+    begun: Mutex<String>,
+}
+
+impl Counted {
+    fn new(total: Option<usize>) -> Self {
+        Self {
+            total,
+            finished: Mutex::default(),
+            begun: Mutex::default(),
+        }
+    }
+
+    /// A line of cargo's JSON: true when it says that one more crate is there, built now or before.
+    fn finished(&self, line: &str) -> bool {
+        let message: Value = serde_json::from_str(line).unwrap_or_default();
+        let text = |key| message.get(key).and_then(Value::as_str);
+        match text("package_id").filter(|_| text("reason") == Some("compiler-artifact")) {
+            Some(package) => lock(&self.finished).insert(package.to_owned()),
+            None => false,
+        }
+    }
+
+    /// A crate is being compiled.
+    fn begun(&self, name: &str) {
+        // Without the path of one of the project's own.
+        let name: Vec<&str> = name.split_whitespace().take(2).collect();
+        *lock(&self.begun) = name.join(" ");
+    }
+
+    fn words(&self) -> String {
+        let (done, begun) = (lock(&self.finished).len(), lock(&self.begun));
+        let of = self
+            .total
+            .map_or_else(String::new, |total| format!(" of {}", total.max(done)));
+        let gap = if begun.is_empty() { "" } else { ", " };
+        format!("{done}{of} crates{gap}{begun}")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn write(image: ProjectImage, tag: &str, target: &Path, folder: &Path) -> Result<Archive, Error> {
@@ -165,6 +263,25 @@ fn write(image: ProjectImage, tag: &str, target: &Path, folder: &Path) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_build_tells_how_many_crates_of_how_many_are_there() {
+        let tree = "simulators v0.1.0 (/work/tests/simulators)\nserde v1.0.1\nserde_derive v1.0.1 (proc-macro)\n\
+                    serde v1.0.1 (*)\n\nbytes v1.2.3\n";
+        assert_eq!(crates_in(tree), 4);
+        let counted = Counted::new(Some(4));
+        let artifact =
+            |id: &str| format!(r#"{{"reason":"compiler-artifact","package_id":"{id}","fresh":true}}"#);
+        assert!(counted.finished(&artifact("a")));
+        assert!(
+            !counted.finished(&artifact("a")),
+            "a build script and its crate are one"
+        );
+        assert!(!counted.finished(r#"{"reason":"build-script-executed","package_id":"b"}"#));
+        assert!(!counted.finished("no JSON"));
+        counted.begun("simulators v0.1.0 (/work/tests/simulators)");
+        assert_eq!(counted.words(), "1 of 4 crates, simulators v0.1.0");
+    }
 
     #[test]
     fn sizes_are_shown_with_one_decimal() {

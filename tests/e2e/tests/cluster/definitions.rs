@@ -13,7 +13,7 @@ fn every_example_is_accepted_by_the_api_server() {
         if path.extension() != Some(std::ffi::OsStr::new("yaml")) {
             continue;
         }
-        // In a namespace of their own: some bear the names of resources that the tests have in `mfa`.
+        // In a namespace of their own, that can go without a trace.
         let text = std::fs::read_to_string(&path)
             .unwrap()
             .replace("namespace: mfa", "namespace: examples");
