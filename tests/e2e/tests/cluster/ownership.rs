@@ -173,7 +173,7 @@ fn of_two_resources_for_one_directory_the_older_keeps_it_and_the_other_takes_ove
         .apply(&totp_proxy("second", moved, scene.directory))
         .unwrap();
     let told = world.reason(moved, "second", "Accepted", "False", "DirectoryTaken");
-    assert!(told.contains("mfa/first"), "{told}");
+    assert!(told.contains(&format!("{NAMESPACE}/first")), "{told}");
     assert_eq!(scene.written().len(), 1);
     let simulator = world.simulators.directory();
     let before = simulator.registered(scene.directory).unwrap();

@@ -162,10 +162,7 @@ fn a_code_works_once_by_a_store_of_redis_protocol_and_once_on_each_pod_without_i
         ))
         .unwrap();
     let restarts = || {
-        let list = world
-            .kubectl
-            .get(&["-n", NAMESPACE, "pods", "-l", "radius-mfa.dev/proxy=vpn"])
-            .unwrap();
+        let list = world.pods(TotpProxy::NAME).unwrap();
         let pods = list["items"].as_array().unwrap().clone();
         let told = |pod: &serde_json::Value| {
             format!(
