@@ -177,6 +177,14 @@ impl Logins {
         }
     }
 
+    /// The login wakes up by then, if not sooner.
+    pub(crate) fn wake_by(&mut self, id: LoginId, at: Duration) {
+        if let Some(login) = self.logins.get(&id) {
+            let wake = login.wake.min(at);
+            self.reschedule(id, wake);
+        }
+    }
+
     fn reschedule(&mut self, id: LoginId, wake: Duration) {
         if let Some(login) = self.logins.get_mut(&id) {
             self.wakes.remove(&(login.wake, id));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::classify::Given;
-use super::end::{End, Outcome};
+use super::end::Outcome;
 use super::{Arrival, Engine};
 use crate::Now;
 use crate::counters::Event;
@@ -18,6 +18,8 @@ use crate::shared::{Started, Step, Use};
 
 /// How much later than at the end of its tries a client's last try may come.
 const LATE_TRY: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long an approval waits for the word of the others at most: a container that is started anew speaks up sooner.
+const VOTES_WITHIN: std::time::Duration = std::time::Duration::from_secs(8);
 
 impl Engine {
     /// By which name the other proxies know this engine.
@@ -95,15 +97,25 @@ impl Engine {
             Use::Granted => Some(approval),
             Use::Wait => {
                 self.counters.happened(Event::Claimed);
-                if let Some(login) = self.logins.get_mut(id) {
-                    login.held = Some(Box::new(approval));
-                }
+                self.hold(now, id, approval);
                 None
             }
             Use::Refused => {
                 self.take_step(now, Step::Left(id), out);
                 None
             }
+        }
+    }
+
+    /// Keeps an approval until the others have said whose it is. They answer within milliseconds or are gone: who waits is
+    /// not left waiting for the rest of the budget.
+    fn hold(&mut self, now: Now, id: LoginId, approval: Approval) {
+        let Some(login) = self.logins.get_mut(id) else {
+            return;
+        };
+        login.held = Some(Box::new(approval));
+        if login.attempt.is_some() {
+            self.logins.wake_by(id, now.monotonic + VOTES_WITHIN);
         }
     }
 
@@ -235,19 +247,16 @@ impl Engine {
         self.pushes.adopt(now, id, login, out);
     }
 
-    /// The deadline of a login whose approval the other proxies have not let go: it is not used.
-    pub(super) fn end_held(&mut self, now: Now, id: LoginId, attempt: Box<Attempt>, out: &mut Outputs) {
-        let held = self.logins.get(id).is_some_and(|login| login.held.is_some());
-        let reason = if held {
-            RefusalReason::PeersSilent
-        } else {
-            RefusalReason::TimedOut
+    /// The other proxies have not let go of an approval in time. It is used by nobody here any more, and its user can
+    /// log in anew.
+    pub(super) fn give_up_held(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
+        let Some(mut login) = self.logins.remove(id) else {
+            return;
         };
-        let refusal = crate::factor::Refusal {
-            factor: None,
-            reason,
-            message: None,
-        };
-        self.end(now, attempt, End::Refused(refusal), out);
+        self.end_push(now, &login, out);
+        if let Some(attempt) = login.attempt.take() {
+            self.forget(now, &attempt, id);
+            self.refuse(now, attempt, RefusalReason::PeersSilent, out);
+        }
     }
 }

@@ -90,8 +90,12 @@ impl Engine {
 
     /// A login has come to its deadline: its client is answered, and a push lives on without one for a while.
     pub(super) fn wake(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
-        let waits = self.logins.get(id).is_some_and(|login| login.attempt.is_some());
-        if !waits {
+        let login = self.logins.get(id);
+        if login.is_some_and(|login| login.held.is_some() && login.attempt.is_some()) {
+            self.give_up_held(now, id, out);
+            return;
+        }
+        if login.is_none_or(|login| login.attempt.is_none()) {
             if let Some(login) = self.logins.remove(id) {
                 self.end_push(now, &login, out);
             }
@@ -100,7 +104,7 @@ impl Engine {
         }
         if let Some(attempt) = self.leave(now, id, out) {
             self.forget(now, &attempt, id);
-            self.end_held(now, id, attempt, out);
+            self.refuse(now, attempt, RefusalReason::TimedOut, out);
         }
     }
 
