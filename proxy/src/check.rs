@@ -1,8 +1,8 @@
 //! `radius-proxy check`: everything that `serve` would need, without serving.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use proxy_config::RecordSink;
@@ -85,22 +85,18 @@ fn places(loaded: &Loaded) -> Vec<Finding> {
         sockets.extend(bound);
     }
     if let Some(address) = loaded.config.admin {
-        let bound = TcpListener::bind(address).map_err(not_bound("TCP", address));
+        let bound = TcpListener::bind(address).map_err(|source| Error::Bind {
+            kind: "TCP",
+            address,
+            source,
+        });
         findings.push(place("TCP", address, bound.as_ref().err()));
     }
     if let Some(peers) = &loaded.config.peers {
-        let bound = UdpSocket::bind(peers.listen).map_err(not_bound("UDP", peers.listen));
+        let bound = Sockets::bind(&[peers.listen]);
         findings.push(place("UDP", peers.listen, bound.as_ref().err()));
     }
     findings
-}
-
-fn not_bound(kind: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Bind {
-        kind,
-        address,
-        source,
-    }
 }
 
 fn place(kind: &str, address: SocketAddr, error: Option<&Error>) -> Finding {
@@ -143,6 +139,8 @@ fn records(sink: &RecordSink) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
     use crate::testing::CONFIG;
 

@@ -76,7 +76,7 @@ fn print(enrolled: &[Enrolled], qr: Qr) -> Result<(), Error> {
     match (picture, enrolled) {
         (Picture::OnError, [each]) => draw_for(each, &mut err, true),
         (Picture::Untold, _) => {
-            let told = "No QR code was drawn, since there is no terminal to scan it from: --qr always draws it here.";
+            let told = "No QR code was drawn, since there is no terminal to scan it from; --qr always draws it on standard output.";
             writeln!(err, "{told}").map_err(Error::Write)
         }
         _ => Ok(()),
