@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use operator_core::access::{DirectoryAccess, access};
 use operator_core::api::RadiusProxy;
-use operator_core::aws::{AwsErrorClass, AwsFailure};
+use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use operator_core::conditions::Reason;
 use operator_core::input::{Input, WriteOutcome};
 use operator_core::plan::{DirectoryWrite, Event, FRESH, FinalizerChange, Plan, plan};
@@ -20,6 +20,8 @@ use crate::memory::Memory;
 /// Bounds of the parts of a piece of work.
 const PREPARING: Duration = Duration::from_secs(90);
 const EXECUTING: Duration = Duration::from_secs(90);
+/// A tag comes before a write, and must not keep it waiting: one that fails is made later.
+const TAGGING: Duration = Duration::from_secs(3);
 /// A write to AWS is given at most this, and less when the leader's lease ends sooner.
 const WRITING: Duration = Duration::from_secs(10);
 /// Kept between the end of a write and the end of the leader's lease.
@@ -188,7 +190,16 @@ async fn add_tags(
     way: &DirectoryAccess,
     tags: &[(String, String)],
 ) -> Option<AwsFailure> {
-    match ctx.directories.add_tags(key, way, tags).await {
+    let tagged = tokio::time::timeout(TAGGING, ctx.directories.add_tags(key, way, tags)).await;
+    let late = |_| {
+        Err(AwsFailure {
+            operation: AwsOperation::AddTagsToResource,
+            class: AwsErrorClass::Unreachable,
+            message: format!("no answer within {} s", TAGGING.as_secs()),
+            request_id: None,
+        })
+    };
+    match tagged.unwrap_or_else(late) {
         Ok(()) => {
             tracing::info!(directory = way.directory_id, "tagged the directory");
             ctx.directories.refresh(key);

@@ -34,7 +34,7 @@ pub(crate) struct Settings {
           value_parser = ["ClusterFirst", "ClusterFirstWithHostNet", "Default"])]
     pub(crate) pod_dns_policy: String,
 
-    /// Hosts that Duo and Okta may be called at, and whose sub-domains, separated by commas. They replace the default:
+    /// Hosts, with their sub-domains, that Duo and Okta may be called at, separated by commas. They replace the default:
     /// duosecurity.com, duofederal.com, okta.com, oktapreview.com, okta-emea.com, okta-gov.com.
     #[arg(long, env = "PROVIDER_HOST_SUFFIXES", value_delimiter = ',')]
     pub(crate) provider_host_suffixes: Vec<String>,

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use proxy_config::RecordSink;
 
@@ -117,16 +117,18 @@ fn records(sink: &RecordSink) -> Option<Finding> {
     let RecordSink::File(path) = sink else {
         return None;
     };
-    let was_there = Path::new(path).exists();
-    let opened = OpenOptions::new().create(true).append(true).open(path);
-    Some(match opened {
-        Ok(_) => {
-            if !was_there {
-                // Left behind it would only be empty.
-                let _ = fs::remove_file(path);
-            }
-            Finding::Good(format!("records: {path} can be written"))
+    let made = OpenOptions::new().create_new(true).append(true).open(path);
+    let opened = match made {
+        // Left behind it would only be empty.
+        Ok(_) => fs::remove_file(path),
+        // As `serve` opens it.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            OpenOptions::new().create(true).append(true).open(path).map(drop)
         }
+        Err(error) => Err(error),
+    };
+    Some(match opened {
+        Ok(()) => Finding::Good(format!("records: {path} can be written")),
         Err(source) => Finding::Problem(
             Error::OpenRecords {
                 path: path.clone(),
@@ -140,6 +142,8 @@ fn records(sink: &RecordSink) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
+
+    use std::path::Path;
 
     use super::*;
     use crate::testing::CONFIG;

@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_is_in_the_documentation() {
+    fn every_series_without_labels_is_in_the_documentation() {
         let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/standalone.md");
         let page = std::fs::read_to_string(page).unwrap();
         let text = Metrics::default().encode();

@@ -26,6 +26,7 @@ pub(crate) enum Message {
     Peer(Instance, PeerMessage),
     /// A run of another proxy is over.
     PeerGone(Instance),
+    /// The other proxies that were heard lately.
     PeersHere(BTreeSet<Instance>),
     /// Another configuration.
     Reconfigure(Box<Reconfigured>),

@@ -13,20 +13,10 @@ use super::narrator::{Narrator, passthrough};
 
 /// The label of the namespaces that a demo made.
 const DEMO: &str = "radius-mfa.dev/demo=true";
-/// Them: as kubectl names them with their kind, and alone.
-const NAMESPACES: [(&str, &str); 3] = [
-    ("namespace/simulated-aws", SIMULATED),
-    ("namespace/mfa-demo", NAMESPACE),
-    ("namespace/radius-mfa-system", OPERATOR_NAMESPACE),
-];
-/// The definitions, likewise.
-const CRDS: [(&str, &str); 2] = [
-    ("crd/radiusproxies.radius-mfa.dev", "radiusproxies.radius-mfa.dev"),
-    (
-        "crd/directorygrants.radius-mfa.dev",
-        "directorygrants.radius-mfa.dev",
-    ),
-];
+/// Them.
+const NAMESPACES: [&str; 3] = [SIMULATED, NAMESPACE, OPERATOR_NAMESPACE];
+/// The definitions.
+const CRDS: [&str; 2] = ["radiusproxies.radius-mfa.dev", "directorygrants.radius-mfa.dev"];
 
 /// A cluster with the images in it, and the programs to speak to it.
 pub(super) struct Place {
@@ -113,14 +103,11 @@ impl Place {
                 remove(&self.kubectl, &self.helm)
             })?;
         }
-        let foreign = self.kubectl.run(
-            &[
-                &["get", "--ignore-not-found", "-o", "name"][..],
-                &NAMESPACES.map(|name| name.0)[..],
-                &CRDS.map(|name| name.0)[..],
-            ]
-            .concat(),
-        )?;
+        let namespaces = NAMESPACES.map(|name| format!("namespace/{name}"));
+        let definitions = CRDS.map(|name| format!("crd/{name}"));
+        let mut get = vec!["get", "--ignore-not-found", "-o", "name"];
+        get.extend(namespaces.iter().chain(&definitions).map(String::as_str));
+        let foreign = self.kubectl.run(&get)?;
         let foreign: Vec<&str> = foreign.split_whitespace().collect();
         if !foreign.is_empty() {
             bail!(
@@ -129,7 +116,7 @@ impl Place {
                 foreign.join(", ")
             );
         }
-        for (_, name) in NAMESPACES {
+        for name in NAMESPACES {
             self.kubectl.ensure_namespace(name)?;
             self.kubectl.run(&["label", "namespace", name, DEMO])?;
         }
@@ -311,12 +298,11 @@ fn remove(kubectl: &Kubectl, helm: &Path) -> Result<()> {
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
-    let crds = CRDS.map(|(_, name)| name);
     kubectl.run(&[
         "delete",
         "crd",
-        crds[0],
-        crds[1],
+        CRDS[0],
+        CRDS[1],
         "--ignore-not-found",
         "--timeout=60s",
     ])?;

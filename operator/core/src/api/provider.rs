@@ -123,8 +123,9 @@ pub struct OktaSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub key_id: Option<String>,
-    /// Factors in order of preference, where the user types none; the first that the user has is used. push: Okta Verify.
-    /// totp: a time-based code. hardware: a token's code. sms, call: a code is sent, and the user logs in again with it.
+    /// Factors in order of preference, where the user types none: the first of push (Okta Verify), sms and call that the
+    /// user has is begun; after sms and call the user logs in again with the code. totp, hardware: a code that is typed;
+    /// they begin nothing by themselves.
     #[serde(default = "default_okta_factors")]
     #[schemars(length(min = 1, max = 5))]
     #[x_kube(merge_strategy = ListMerge::Set)]

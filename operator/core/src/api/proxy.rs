@@ -303,8 +303,8 @@ pub struct ClientSpec {
     #[serde(default = "default_client_retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
-    /// Whether Message-Authenticator is demanded (BlastRADIUS, CVE-2024-3596). auto: from the first request of the client
-    /// that has it. always: from every request. never: only checked where there is one.
+    /// Whether Message-Authenticator is demanded (BlastRADIUS, CVE-2024-3596). auto: from an address, once it has sent one
+    /// (until the proxy restarts). always: from every request. never: only checked where there is one.
     #[serde(default)]
     pub message_authenticator: MessageAuthenticatorPolicy,
     /// Whether CHAP and MS-CHAPv1 without Message-Authenticator may start a push.

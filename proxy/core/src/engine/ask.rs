@@ -195,7 +195,10 @@ impl Engine {
                 }
             }
             // Its first try was answered at the deadline; this is the next one, with a budget of its own.
-            None => self.logins.give_attempt(pending, attempt),
+            None => {
+                self.logins.give_attempt(pending, attempt);
+                self.hurry_if_held(now, pending);
+            }
         }
         self.duplicates.wait(key, authenticator, pending);
     }

@@ -1,6 +1,7 @@
 //! Logins over several proxies: a push that one has started, another goes on with.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::classify::Given;
 use super::end::Outcome;
@@ -17,9 +18,9 @@ use crate::record::Reason;
 use crate::shared::{Started, Step, Use};
 
 /// How much later than at the end of its tries a client's last try may come.
-const LATE_TRY: std::time::Duration = std::time::Duration::from_secs(2);
+const LATE_TRY: Duration = Duration::from_secs(2);
 /// How long an approval waits for the word of the others at most: a container that is started anew speaks up sooner.
-const VOTES_WITHIN: std::time::Duration = std::time::Duration::from_secs(8);
+const VOTES_WITHIN: Duration = Duration::from_secs(8);
 
 impl Engine {
     /// By which name the other proxies know this engine.
@@ -114,8 +115,14 @@ impl Engine {
             return;
         };
         login.held = Some(Box::new(approval));
-        if login.attempt.is_some() {
-            self.logins.wake_by(id, now.monotonic + VOTES_WITHIN);
+        self.hurry_if_held(now.monotonic, id);
+    }
+
+    /// Somebody waits for an approval that is here, and for the word of the others.
+    pub(super) fn hurry_if_held(&mut self, now: Duration, id: LoginId) {
+        let waits = |login: &Login| login.held.is_some() && login.attempt.is_some();
+        if self.logins.get(id).is_some_and(waits) {
+            self.logins.wake_by(id, now + VOTES_WITHIN);
         }
     }
 

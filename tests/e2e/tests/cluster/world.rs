@@ -220,12 +220,21 @@ pub fn project() -> PathBuf {
 
 /// A code of bob's that was not used in this run: each time step is used once, the next one being valid already.
 pub fn unused_code() -> String {
+    unused_code_from(|now| now.saturating_sub(1))
+}
+
+/// One of the next time step: it stays valid for a minute.
+pub fn code_ahead() -> String {
+    unused_code_from(|now| now + 1)
+}
+
+fn unused_code_from(earliest: impl Fn(u64) -> u64) -> String {
     static LAST: std::sync::Mutex<u64> = std::sync::Mutex::new(0);
     let seed = Seed::from_uri(BOB).unwrap();
     let mut last = LAST.lock().unwrap();
     let step = until("an unused time step", PATIENCE, || {
         let now = e2e::fresh_code(&seed)?.0;
-        let step = (*last + 1).max(now.saturating_sub(1));
+        let step = (*last + 1).max(earliest(now));
         Ok(if step <= now + 1 {
             Ok(step)
         } else {

@@ -142,6 +142,20 @@ fn of_two_proxies_the_one_that_loses_the_other_accepts_nothing_that_the_other_ma
 }
 
 #[test]
+fn a_late_approval_that_the_other_may_have_used_keeps_the_next_try_waiting_no_longer() {
+    let mut group = started(2);
+    // The budget of the client is over: it was refused, and the push lives on.
+    until(&mut group, 40_500, &[1]);
+    assert_eq!(std::mem::take(&mut group.outcomes), ["0 timed_out"]);
+    group.approve_at(0);
+    group.packet(0, "jane", "pw", DC);
+    until(&mut group, 48_000, &[1]);
+    assert!(group.outcomes.is_empty());
+    until(&mut group, 49_000, &[1]);
+    assert_eq!(group.outcomes, ["0 peers_silent"]);
+}
+
+#[test]
 fn of_three_proxies_one_can_be_lost() {
     let mut group = started(3);
     group.approve_at(0);
