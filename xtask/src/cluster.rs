@@ -13,7 +13,8 @@ pub(crate) enum Task {
     Up {
         #[command(flatten)]
         which: Which,
-        /// How many nodes, 1 to 9, each in its own zone in turn. Without it: as many as there are, else 3.
+        /// How many nodes, up to 9, each in its own zone in turn; 0 for a control plane without scheduler and nodes. Without
+        /// it: as many as there are, else 3.
         #[arg(long)]
         nodes: Option<u8>,
     },

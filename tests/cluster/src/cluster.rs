@@ -25,7 +25,8 @@ use crate::tools::{self, Tool, kubernetes_version};
 pub struct Options {
     /// Its name; clusters of different names stand side by side.
     pub name: Name,
-    /// How many nodes, 1 to [`MAX_NODES`].
+    /// How many nodes, up to [`MAX_NODES`]. Without any there are etcd, the API server and the controller manager alone,
+    /// and whoever uses the cluster plays scheduler and kubelets.
     pub nodes: u8,
 }
 
@@ -60,7 +61,7 @@ impl Cluster {
     /// [`Cluster::down`] or the next `up`.
     pub fn up(options: &Options, progress: &dyn Progress) -> Result<Self, Error> {
         sys::check()?;
-        if !(1..=MAX_NODES).contains(&options.nodes) {
+        if options.nodes > MAX_NODES {
             return Err(Error::NodeCount(options.nodes, MAX_NODES));
         }
         packages::ensure(packages::CLUSTER, progress)?;
@@ -268,26 +269,19 @@ impl Cluster {
             let results = std::iter::once(control_plane).chain(nodes).map(join);
             results.collect::<Result<Vec<_>, _>>()
         })?;
-        let title = format!(
-            "{} ready",
-            if self.nodes == 1 {
-                "1 node".into()
-            } else {
-                format!("{} nodes", self.nodes)
-            }
-        );
+        let title = match self.nodes {
+            0 => "control plane ready".to_owned(),
+            1 => "1 node ready".to_owned(),
+            nodes => format!("{nodes} nodes ready"),
+        };
         let total = |()| format!("all in {:.1} s", begun.elapsed().as_secs_f64());
         step(
             progress,
             &title,
             |()| total(()),
             || {
-                for component in [
-                    Component::ControllerManager,
-                    Component::Scheduler,
-                    Component::KubeProxy,
-                ] {
-                    self.launch_component(component)?;
+                for component in Component::of(self.nodes) {
+                    self.launch_component(*component)?;
                 }
                 (1..=self.nodes).try_for_each(|n| self.launch_kubelet(n).map(drop))?;
                 self.wait_until_usable()

@@ -13,8 +13,8 @@ pub enum Error {
     /// The name of a cluster is not one to build folders and links from.
     #[error("{0:?} is no name for a cluster: 1 to 12 of a-z, 0-9 and -, beginning with a letter")]
     Name(String),
-    /// More or fewer nodes than can be.
-    #[error("{0} nodes cannot be made: 1 to {1} can")]
+    /// More nodes than can be.
+    #[error("{0} nodes cannot be made: {1} are the most")]
     NodeCount(u8, u8),
     /// No such node in this cluster.
     #[error("the cluster has no node {0:?}")]

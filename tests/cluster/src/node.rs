@@ -14,7 +14,7 @@ use crate::layout::{containerd_part, kubelet_part};
 use crate::netns;
 use crate::network::node_name;
 use crate::packages;
-use crate::part::{self, Snapshotter};
+use crate::part::{self, Component, Snapshotter};
 use crate::progress::{Progress, step};
 use crate::state::State;
 use crate::sys;
@@ -183,6 +183,10 @@ impl Cluster {
                     fs::remove_dir_all(paths.root()).map_err(Error::file("remove", paths.root()))
                 },
             )?;
+        }
+        if keep == 0 {
+            self.stop_component(Component::Scheduler)?;
+            self.stop_component(Component::KubeProxy)?;
         }
         if let Some(mut state) = State::read(&self.layout)? {
             state.nodes = keep;

@@ -57,9 +57,10 @@ impl Cluster {
     /// Looks at every part and asks the API server about the nodes.
     #[must_use]
     pub fn status(&self) -> Status {
-        let mut names = Component::ALL
+        let mut names: Vec<String> = Component::of(self.nodes)
+            .iter()
             .map(|component| component.name().to_owned())
-            .to_vec();
+            .collect();
         names.extend(
             self.nodes()
                 .iter()
@@ -146,7 +147,9 @@ impl fmt::Display for Status {
                 None => writeln!(f, "{:<26}stopped", part.name)?,
             }
         }
-        writeln!(f, "\n{:<10}{:<10}{:<10}ADDRESS", "NODE", "READY", "ZONE")?;
+        if !self.nodes.is_empty() {
+            writeln!(f, "\n{:<10}{:<10}{:<10}ADDRESS", "NODE", "READY", "ZONE")?;
+        }
         for node in &self.nodes {
             let ready = node.ready.as_deref().unwrap_or("unknown");
             writeln!(f, "{:<10}{ready:<10}{:<10}{}", node.name, node.zone, node.address)?;

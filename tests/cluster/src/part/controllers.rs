@@ -22,6 +22,10 @@ pub(super) fn manager(network: Network, pki: &Pki) -> Plan {
             ("cluster-signing-key-file", shown(pki.key("ca"))),
             ("service-cluster-ip-range", network.service_cidr()),
             ("allocate-node-cidrs", "false".into()),
+            // The API server is this cluster's alone: thousands of pods need not be made at twenty calls a second.
+            ("kube-api-qps", "300".into()),
+            ("kube-api-burst", "600".into()),
+            ("concurrent-statefulset-syncs", "20".into()),
             ("profiling", "false".into()),
         ],
     )

@@ -41,6 +41,16 @@ impl Component {
         Self::KubeProxy,
     ];
 
+    /// Those that a cluster of so many nodes has: nobody schedules or routes where there are none.
+    pub(crate) fn of(nodes: u8) -> &'static [Self] {
+        const WITHOUT_NODES: [Component; 3] = [
+            Component::Etcd,
+            Component::ApiServer,
+            Component::ControllerManager,
+        ];
+        if nodes == 0 { &WITHOUT_NODES } else { &Self::ALL }
+    }
+
     /// The name, as in `status` and of the log.
     #[must_use]
     pub fn name(self) -> &'static str {
