@@ -49,5 +49,5 @@ images: ## Builds the three container images
 fuzz: ## The tests that try random input, at length (about twenty minutes)
 	@$(XTASK) fuzz
 
-bench: ## Figures: the proxy beside an echo and FreeRADIUS, to target/bench/summary.json
+bench: ## Figures: the proxy beside an echo and FreeRADIUS, the operator with 1,000 resources; to target/bench/summary.json
 	@$(XTASK) bench

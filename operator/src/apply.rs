@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use crate::context::Context;
 use crate::error::{Error, has_code};
 use crate::key::ProxyKey;
-use crate::memory::{Applied, Memory, digest};
+use crate::memory::{Applied, Memory, digest, lean};
 use crate::watch::rows;
 
 /// How long one call to the Kubernetes API may take. The client's own limit is that of a watch.
@@ -270,7 +270,7 @@ pub(crate) async fn status(
     // The status is the memory of what was sent to AWS. An older CRD drops fields that it does not know, and without
     // them the same write would be sent again and again.
     if encode(&written.status.clone().unwrap_or_default())? == encode(wanted)? {
-        Ok(written)
+        Ok(lean(written))
     } else {
         Err(Error::StatusNotKept)
     }
@@ -325,7 +325,7 @@ pub(crate) async fn finalizer(
     let params = by_us();
     let api: Api<RadiusProxy> = ctx.api(key);
     match api.patch(&key.name, &params, &Patch::Merge(change)).await {
-        Ok(changed) => Ok(Some(changed)),
+        Ok(changed) => Ok(Some(lean(changed))),
         Err(error) if has_code(&error, 404) => Ok(None),
         Err(error) => Err(Error::Finalizer(error)),
     }

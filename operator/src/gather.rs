@@ -18,7 +18,7 @@ use operator_core::names::ObjectNames;
 use crate::context::Context;
 use crate::error::Error;
 use crate::key::ProxyKey;
-use crate::memory::Memory;
+use crate::memory::{Memory, lean};
 use crate::watch::rows::{Detail, proxy_label};
 
 /// Secrets of one answer to a list.
@@ -47,6 +47,7 @@ pub(crate) async fn proxy(
         what: format!("RadiusProxy {key}"),
         source,
     })?;
+    let found = found.map(lean);
     memory.newest.clone_from(&found);
     Ok(found)
 }

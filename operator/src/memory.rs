@@ -48,6 +48,12 @@ pub(crate) fn digest(json: &serde_json::Value) -> u64 {
     hasher.finish()
 }
 
+/// A RadiusProxy without what only the API server needs: its managed fields are larger than all the rest of it.
+pub(crate) fn lean(mut proxy: RadiusProxy) -> RadiusProxy {
+    proxy.metadata.managed_fields = None;
+    proxy
+}
+
 impl Memory {
     /// Whether `seen` is as new as what this process knows. `None` when nothing is known, or versions cannot be
     /// compared: then the object is read live.

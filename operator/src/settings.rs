@@ -61,7 +61,7 @@ pub(crate) struct Settings {
     pub(crate) aws_calls_per_second: u32,
 
     /// RadiusProxy resources that are worked on at once.
-    #[arg(long, env = "CONCURRENCY", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, env = "CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) concurrency: u32,
 
     /// Whether replicas elect a leader, by a Lease in the operator's own namespace.

@@ -241,15 +241,12 @@ fn cluster_row(name: &str) -> RowKey {
     }
 }
 
+/// Compared with every other resource for each piece of work, so nothing is copied for it.
 fn same_directory(a: &RadiusProxy, b: &RadiusProxy) -> bool {
-    let of = |proxy: &RadiusProxy| {
-        proxy
-            .spec
-            .directory
-            .as_ref()
-            .map(|d| (d.id.clone(), d.region.clone()))
-    };
-    of(a).is_some_and(|directory| of(b) == Some(directory))
+    match (&a.spec.directory, &b.spec.directory) {
+        (Some(a), Some(b)) => a.id == b.id && a.region == b.region,
+        _ => false,
+    }
 }
 
 /// Whether nothing changed but the status, which is the operator's own.

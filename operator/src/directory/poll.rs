@@ -1,11 +1,11 @@
 //! The background: a group of directories that share region and role, and the task that asks about them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod ask;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use aws_sdk_directory::types::DirectoryDescription;
-use jiff::Timestamp;
 use operator_core::access::DirectoryAccess;
 use operator_core::aws::AwsFailure;
 use operator_core::input::{Directory, DirectoryObservation};
@@ -13,12 +13,12 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
-use super::calls::Calls;
-use super::round::{self, Known};
+use super::Surroundings;
+use super::round::{Due, Known};
 use super::schedule::Schedule;
-use super::session::{Account, Session, Sessions};
-use super::{Surroundings, convert};
+use super::session::{Account, Sessions};
 use crate::key::ProxyKey;
+use ask::{Detailed, ask};
 
 /// Those that ask at nearly the same time are answered together.
 const GATHERING: Duration = Duration::from_millis(30);
@@ -228,6 +228,22 @@ impl Group {
         self.lock().len()
     }
 
+    fn known(&self, watch: &WatchKey) -> Option<Known> {
+        self.lock().get(watch).map(|watched| watched.known.clone())
+    }
+
+    /// Whether a directory is due, beside those that nothing was told of yet.
+    fn is_awaited(&self, now: Instant, detailed: &[Detailed<'_>]) -> bool {
+        let own: BTreeSet<&WatchKey> = detailed
+            .iter()
+            .filter(|each| each.due == Due::First)
+            .map(|each| &each.asked.watch)
+            .collect();
+        self.lock()
+            .iter()
+            .any(|(watch, watched)| watched.schedule.due(now) <= now && !own.contains(watch))
+    }
+
     fn next_due(&self, now: Instant) -> Option<Instant> {
         self.lock()
             .values()
@@ -324,65 +340,4 @@ pub(super) async fn run(group: Arc<Group>, sessions: Arc<Sessions>, around: Surr
         }
         group.round_ended.notify_waiters();
     }
-}
-
-async fn ask(group: &Group, sessions: &Sessions, around: &Surroundings, batch: Vec<Asked>) {
-    let (sent, as_of) = (Instant::now(), Timestamp::now());
-    let mut ready: Vec<(Asked, Arc<Session>)> = Vec::new();
-    for asked in batch {
-        let session = sessions.of(&asked.account).await;
-        match session
-            .ready(operator_core::aws::AwsOperation::DescribeDirectories)
-            .await
-        {
-            Ok(()) => ready.push((asked, session)),
-            Err(failure) => group.tell(around, &asked.watch, sent, None, Err(failure)),
-        }
-    }
-    let Some((_, first)) = ready.first() else {
-        return;
-    };
-    let calls = Calls {
-        session: first,
-        metrics: &around.metrics,
-    };
-    let mut ids: Vec<String> = ready
-        .iter()
-        .map(|(asked, _)| asked.watch.directory.clone())
-        .collect();
-    ids.sort();
-    ids.dedup();
-    let failed: BTreeSet<&str> = ready
-        .iter()
-        .filter(|(asked, _)| asked.failed)
-        .map(|(asked, _)| asked.watch.directory.as_str())
-        .collect();
-    let answers = round::describe(calls, &ids, &|id| failed.contains(id)).await;
-    let interval = round::detail_interval(around.detail_interval, group.size(), sessions.calls_per_second);
-    for (asked, session) in &ready {
-        let calls = Calls {
-            session,
-            metrics: &around.metrics,
-        };
-        answer(group, around, calls, asked, &answers, (sent, as_of, interval)).await;
-    }
-}
-
-async fn answer(
-    group: &Group,
-    around: &Surroundings,
-    calls: Calls<'_>,
-    asked: &Asked,
-    answers: &HashMap<String, Result<DirectoryDescription, AwsFailure>>,
-    (sent, as_of, interval): (Instant, Timestamp, Duration),
-) {
-    let mut known = asked.known.clone();
-    let answer = match answers.get(&asked.watch.directory) {
-        None => return,
-        Some(Err(failure)) => Err(failure.clone()),
-        Some(Ok(description)) => round::details(calls, description, &mut known, Instant::now(), interval)
-            .await
-            .map(|()| convert::directory(description, &known.details, as_of)),
-    };
-    group.tell(around, &asked.watch, sent, Some(known), answer);
 }

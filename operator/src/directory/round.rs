@@ -34,7 +34,37 @@ pub(super) struct Known {
     print: Option<convert::Print>,
 }
 
+/// Whether details have to be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// What is known will do.
+    Nothing,
+    /// What is known will do until they are there.
+    Later,
+    /// Before anything is told: they are not known, or not those of what was described now.
+    First,
+}
+
 impl Known {
+    /// Whether details are due, now that the directory is described so.
+    pub(super) fn due(&self, description: &DirectoryDescription, now: Instant, interval: Duration) -> Due {
+        if !convert::has_details(description) || self.points_to_a_change(description) {
+            return Due::First;
+        }
+        let controllers =
+            convert::has_controllers(description) && self.controllers_due(description, now, interval);
+        if controllers || self.tags_due(description, now, interval) {
+            Due::Later
+        } else {
+            Due::Nothing
+        }
+    }
+
+    /// When the domain controllers were last asked for.
+    pub(super) const fn controllers_at(&self) -> Option<Instant> {
+        self.controllers_at
+    }
+
     /// Tags were written.
     pub(super) const fn forget_tags(&mut self) {
         self.tags_at = None;

@@ -14,6 +14,9 @@ use aws_sdk_directory::Client;
 use aws_sdk_directory::config::retry::RetryConfig;
 use aws_sdk_directory::config::timeout::TimeoutConfig;
 use aws_sdk_directory::config::{IdentityCache, SharedHttpClient};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
 use operator_core::access::{AssumedRole, DirectoryAccess};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 
@@ -41,7 +44,7 @@ pub(super) struct Sessions {
     paces: Mutex<HashMap<RegionAndRole, Arc<Pace>>>,
     /// One configuration for each region, with the operator's own credentials.
     bases: tokio::sync::Mutex<HashMap<String, SdkConfig>>,
-    http: Mutex<Option<SharedHttpClient>>,
+    http: SharedHttpClient,
     #[cfg(test)]
     pub(super) endpoint: Option<(String, Credentials)>,
 }
@@ -104,7 +107,7 @@ impl Sessions {
             kept: Mutex::new(Recent::new(MOST_SESSIONS)),
             paces: Mutex::default(),
             bases: tokio::sync::Mutex::default(),
-            http: Mutex::default(),
+            http: http_client(),
             #[cfg(test)]
             endpoint: None,
         }
@@ -182,20 +185,16 @@ impl Sessions {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(region.to_owned()))
             .retry_config(RetryConfig::standard().with_max_attempts(2))
-            .timeout_config(timeouts());
+            .timeout_config(timeouts())
+            .http_client(self.http.clone());
         if let Ok(name) = AppName::new("radius-mfa-operator") {
             loader = loader.app_name(name);
-        }
-        if let Some(http) = lock(&self.http).clone() {
-            loader = loader.http_client(http);
         }
         #[cfg(test)]
         if let Some((url, credentials)) = &self.endpoint {
             loader = loader.endpoint_url(url).credentials_provider(credentials.clone());
         }
         let base = loader.load().await;
-        // One pool of connections, and one copy of the trusted certificates, for all regions.
-        *lock(&self.http) = base.http_client();
         if bases.len() >= MOST_REGIONS {
             bases.clear();
         }
@@ -239,6 +238,22 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         self.clock += 1;
         self.entries.insert(key, (self.clock, value));
     }
+}
+
+/// The HTTP client that the SDK makes by itself, made once: else each of its clients, and so every role, would have a pool
+/// of connections and a copy of the trusted certificates (150 KB) of its own.
+fn http_client() -> SharedHttpClient {
+    // The only way to one that takes proxies from the environment, as the SDK's own does.
+    Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = ConnectorBuilder::default()
+            .tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc))
+            .proxy_config(ProxyConfig::from_env());
+        connector.set_connector_settings(settings.cloned());
+        if let Some(components) = components {
+            connector.set_sleep_impl(components.sleep_impl());
+        }
+        connector.build()
+    })
 }
 
 /// Read and operation time-outs are unset in the SDK: without them a silent connection would hold a call for ever.
@@ -320,6 +335,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn all_sessions_share_one_http_client() {
+        let sessions = Sessions::new(4);
+        for region in ["eu-central-1", "us-east-1"] {
+            assert!(sessions.base(region).await.http_client().is_some());
+        }
+    }
 
     #[test]
     fn a_session_name_is_what_sts_takes() {

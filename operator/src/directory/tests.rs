@@ -57,6 +57,13 @@ struct Scene {
 }
 
 async fn scene(answers: impl Fn(&str, &Value) -> Answer + Send + Sync + 'static) -> Scene {
+    paced_scene(50, answers).await
+}
+
+async fn paced_scene(
+    calls_per_second: u32,
+    answers: impl Fn(&str, &Value) -> Answer + Send + Sync + 'static,
+) -> Scene {
     let aws = Arc::new(Aws {
         calls: Mutex::default(),
         answers: Box::new(answers),
@@ -67,7 +74,7 @@ async fn scene(answers: impl Fn(&str, &Value) -> Answer + Send + Sync + 'static)
         .route("/", post(handle))
         .with_state(Arc::clone(&aws));
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let mut sessions = Sessions::new(50);
+    let mut sessions = Sessions::new(calls_per_second);
     sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
     let (leadership, lead) = Leadership::without_election();
     let queue = WorkQueue::new();
@@ -226,6 +233,32 @@ async fn a_refresh_is_answered_by_a_later_call_only() {
     assert_eq!(scene.aws.count("DescribeDirectories"), 2);
     // Nothing points to a change, so the rest is not asked for again.
     assert_eq!(scene.aws.count("DescribeDomainControllers"), 1);
+}
+
+#[tokio::test]
+async fn who_waits_for_one_directory_does_not_wait_for_the_details_of_all_the_others() {
+    let scene = paced_scene(4, well).await;
+    let first = "d-00000000aa";
+    described(scene.directories.observe(&key("a"), &way(first), LONG).await);
+    let others: Vec<String> = (0..20).map(|n| format!("d-00000000{n:02}")).collect();
+    let looks = futures::future::join_all(others.iter().map(|id| {
+        let directories = &scene.directories;
+        async move { directories.observe(&key(id), &way(id), LONG).await }
+    }));
+    let wait = async {
+        while scene.aws.count("DescribeDirectories") < 2 {
+            tokio::task::yield_now().await;
+        }
+        scene.directories.refresh(&key("a"));
+        described(scene.directories.observe(&key("a"), &way(first), LONG).await);
+        scene.aws.count("DescribeDomainControllers")
+    };
+    let (asked, answered) = tokio::join!(wait, looks);
+    assert!(asked < 20, "{asked} were asked for first");
+    // And nobody was forgotten.
+    for observation in answered {
+        described(observation);
+    }
 }
 
 #[tokio::test]

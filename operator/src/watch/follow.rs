@@ -25,6 +25,7 @@ use super::view::Scope;
 use super::{Change, Cluster, RowKey, View, cluster_row};
 use crate::error::words;
 use crate::health::{Beat, Health, Seen};
+use crate::memory::lean;
 use crate::metrics::{KindLabel, Metrics};
 
 /// How often a task without news shows that it is alive, and how long it may be silent.
@@ -247,8 +248,7 @@ fn proxies(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 
         config: watcher::Config::default(),
         scope: scope.clone(),
         row: Box::new(|proxy| {
-            let mut proxy = proxy.clone();
-            proxy.metadata.managed_fields = None;
+            let proxy = lean(proxy.clone());
             let key = super::row_key(&crate::key::ProxyKey::of(&proxy));
             Some((key, Arc::new(proxy)))
         }),

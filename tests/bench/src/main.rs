@@ -1,14 +1,16 @@
 //! Load, side by side in one run: a UDP echo with the proxy's own sockets (the machine's limit), FreeRADIUS, the proxy
-//! with TOTP, the proxy with Duo. `make bench` builds what it needs and runs it.
+//! with TOTP, the proxy with Duo. Then the operator at [`scale`]. `make bench` builds what it needs and runs it.
 //!
-//! Everything is on loopback and bounded in count and time.
+//! Everything is on this machine and bounded in count and time.
 
 mod echo;
 mod freeradius;
+mod http;
 mod load;
 mod process;
 mod request;
 mod run;
+mod scale;
 mod seeds;
 mod summary;
 
@@ -31,8 +33,8 @@ enum Task {
         #[arg(long)]
         listen: std::net::SocketAddr,
     },
-    /// Runs everything and writes the summary.
-    Run(Run),
+    /// Runs everything, or one part of it, and writes the summary.
+    Run(Box<Run>),
 }
 
 /// What to run, and how much of it.
@@ -41,6 +43,12 @@ pub(crate) struct Run {
     /// The proxy's program, a release build.
     #[arg(long)]
     pub(crate) proxy: PathBuf,
+    /// The operator's program, a release build.
+    #[arg(long)]
+    pub(crate) operator: PathBuf,
+    /// The folder of the CustomResourceDefinitions.
+    #[arg(long)]
+    pub(crate) crds: PathBuf,
     /// The simulators' program, a release build.
     #[arg(long)]
     pub(crate) simulators: PathBuf,
@@ -59,6 +67,8 @@ pub(crate) struct Run {
     /// Which parts to run, with commas between them; all when it is left out.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<Part>,
+    #[command(flatten)]
+    pub(crate) scale: scale::Scale,
 }
 
 impl Run {
@@ -77,12 +87,35 @@ pub(crate) enum Part {
     Duo,
     /// Pushes that all wait at once.
     Pending,
+    /// The operator with a thousand RadiusProxy resources.
+    Scale,
+}
+
+/// The proxy's figures are written before the operator's begin, which take longer.
+fn run(arguments: &Run) -> anyhow::Result<()> {
+    if [Part::Local, Part::Duo, Part::Pending]
+        .into_iter()
+        .any(|part| arguments.wants(part))
+    {
+        summary::write(&arguments.summary, &run::run(arguments)?)?;
+    }
+    if arguments.wants(Part::Scale) {
+        let programs = scale::Programs {
+            operator: &arguments.operator,
+            simulators: &arguments.simulators,
+            crds: &arguments.crds,
+        };
+        let logs = arguments.summary.with_file_name("scale");
+        let figures = scale::run(&arguments.scale, &programs, &logs)?;
+        summary::write(&arguments.summary, &figures)?;
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Echo { listen } => echo::run(listen),
-        Task::Run(arguments) => run::run(&arguments),
+        Task::Run(arguments) => run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

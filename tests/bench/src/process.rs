@@ -21,6 +21,8 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// Resident memory in bytes.
     pub(crate) resident: u64,
+    /// The most that was ever resident, in bytes.
+    pub(crate) peak: u64,
 }
 
 impl Server {
@@ -40,9 +42,7 @@ impl Server {
     pub(crate) fn wait(&mut self, mut ready: impl FnMut() -> bool) -> Result<()> {
         let begun = Instant::now();
         while !ready() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}: {}", self.name, self.tail());
-            }
+            self.check()?;
             if begun.elapsed() > Duration::from_secs(120) {
                 bail!("{} is not ready after 120 s: {}", self.name, self.tail());
             }
@@ -51,7 +51,16 @@ impl Server {
         Ok(())
     }
 
-    fn tail(&self) -> String {
+    /// Fails where it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{} ended with {status}: {}", self.name, self.tail()),
+            None => Ok(()),
+        }
+    }
+
+    /// The last lines that it wrote.
+    pub(crate) fn tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines
@@ -74,16 +83,17 @@ impl Server {
         // utime and stime, proc(5) fields 14 and 15, in hundredths of a second.
         let cpu = Duration::from_millis((field(11) + field(12)) * 10);
         let status = fs::read_to_string(format!("{folder}/status"))?;
-        let kib = status.lines().find_map(|l| {
-            l.strip_prefix("VmRSS:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .parse::<u64>()
-                .ok()
-        });
+        let bytes = |name: &str| {
+            let kib = status.lines().find_map(|line| {
+                let kib = line.strip_prefix(name)?.trim().strip_suffix(" kB")?;
+                kib.parse::<u64>().ok()
+            });
+            kib.unwrap_or(0) * 1024
+        };
         Ok(Usage {
             cpu,
-            resident: kib.unwrap_or(0) * 1024,
+            resident: bytes("VmRSS:"),
+            peak: bytes("VmHWM:"),
         })
     }
 }

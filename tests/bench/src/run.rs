@@ -1,4 +1,4 @@
-//! The runs, in order.
+//! The proxy under load: the runs, in order.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,19 +10,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::freeradius;
+use crate::http::put;
 use crate::load::{Load, Logins, Outcome, Shape};
 use crate::process::{Server, Usage};
 use crate::request::{Builder, SECRET};
 use crate::seeds::{InTurn, OnceEach, uris};
-use crate::summary::{self, Row, mib};
+use crate::summary::{Row, mib};
 use crate::{Part, Run};
 
 const IN_FLIGHT: usize = 256;
 /// Users' codes are good for a minute and a half; a run takes seconds.
 const WARM_UP: usize = 2_000;
 
-/// Runs everything.
-pub(crate) fn run(arguments: &Run) -> Result<()> {
+/// Runs all of them; the figures by name.
+pub(crate) fn run(arguments: &Run) -> Result<BTreeMap<String, f64>> {
     let folder = tempfile::tempdir()?;
     let mut numbers: BTreeMap<&str, f64> = BTreeMap::new();
     let bench = Bench {
@@ -39,7 +40,10 @@ pub(crate) fn run(arguments: &Run) -> Result<()> {
     if arguments.wants(Part::Pending) {
         bench.pending(&mut numbers)?;
     }
-    summary::write(&arguments.summary, &numbers)
+    Ok(numbers
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect())
 }
 
 struct Bench<'a> {
@@ -420,24 +424,4 @@ retries = 1
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
 fn as_f64(n: usize) -> f64 {
     n as f64
-}
-
-/// An HTTP/1.1 PUT of JSON to an admin port on loopback.
-fn put(to: SocketAddr, path: &str, body: &str) -> Result<()> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(to)?;
-    let length = body.len();
-    write!(
-        stream,
-        "PUT {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: \
-         close\r\n\r\n{body}"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(
-        answer.starts_with("HTTP/1.1 2"),
-        "PUT {path}: {}",
-        answer.lines().next().unwrap_or_default()
-    );
-    Ok(())
 }

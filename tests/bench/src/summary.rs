@@ -63,12 +63,12 @@ pub(crate) fn mib(bytes: u64) -> f64 {
 }
 
 /// Adds numbers to the file, keeping those that other benches wrote.
-pub(crate) fn write(path: &Path, numbers: &BTreeMap<&str, f64>) -> Result<()> {
+pub(crate) fn write(path: &Path, numbers: &BTreeMap<String, f64>) -> Result<()> {
     let mut all: BTreeMap<String, f64> = fs::read(path)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
-    all.extend(numbers.iter().map(|(name, value)| ((*name).to_owned(), *value)));
+    all.extend(numbers.iter().map(|(name, value)| (name.clone(), *value)));
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
