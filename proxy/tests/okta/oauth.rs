@@ -16,7 +16,7 @@ use crate::harness::{Asked, OAUTH, approved, code, except, granted, reason, well
 use crate::stub::{Call, Okta, Reply, fail, with};
 
 /// A service app's key: in PEM, and its public half.
-fn app_key() -> (String, Vec<u8>) {
+pub fn app_key() -> (String, Vec<u8>) {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
     let text = STANDARD.encode(der.as_ref());
