@@ -119,7 +119,8 @@ impl Image {
         let bytes = tar_of(&files).map_err(failed())?;
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if fs::read(path).ok().as_deref() != Some(bytes.as_slice()) {
-            let unfinished = path.with_extension("unfinished");
+            // Two builds at once do not disturb each other.
+            let unfinished = path.with_extension(format!("unfinished-{}", std::process::id()));
             fs::write(&unfinished, bytes).map_err(failed())?;
             fs::rename(&unfinished, path).map_err(failed())?;
         }
