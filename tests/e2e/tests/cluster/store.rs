@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use e2e::{NAMESPACE, TotpProxy, until};
 use serde_json::Value;
 
-use crate::world::{PATIENCE, World, code_ahead, unused_code, world};
+use crate::world::{PATIENCE, World, code_of_now, unused_code, world};
 
 const PASSWORD: &str = "password-of-the-store";
 const PROGRAMS: [&str; 4] = [
@@ -167,8 +167,8 @@ fn a_code_works_once_by_a_store_of_redis_protocol_and_once_on_each_pod_without_i
     let kept = UsedCodes::kept_at(world, &store.address);
     configured(world);
     assert_eq!(restarts(), before, "another store is no reason for a restart");
-    // Good for a minute yet: what refuses it is not the clock.
-    let code = code_ahead();
+    // Good for half a minute yet: what refuses it is not the clock.
+    let code = code_of_now();
     let login = world.login("connector-0", "bob", &code);
     assert_eq!(login.outcome, "accept", "{login:?}");
     assert_eq!(store.keys(), 1);
