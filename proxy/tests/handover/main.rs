@@ -113,6 +113,16 @@ impl Pair {
         login
     }
 
+    /// The first proxy is killed while its push is on the phone; how the login ends at the second.
+    fn outlive_the_first(&mut self) -> Answer {
+        let (_first, sent) = self.pending();
+        self.proxies[0].signal("KILL");
+        self.proxies[0].wait();
+        let second = self.next_try(sent);
+        self.approve();
+        second.answer()
+    }
+
     fn approve(&self) {
         self.approved.store(true, Ordering::SeqCst);
     }
@@ -178,12 +188,7 @@ fn a_duo_push_outlives_its_proxy_and_is_approved_once() {
     let runtime = runtime();
     let (duo, approved) = duo(&runtime);
     let mut pair = Pair::start(&duo.config("factors = [\"push\"]"), approved, [KEY, KEY]);
-    let (_first, sent) = pair.pending();
-    pair.proxies[0].signal("KILL");
-    pair.proxies[0].wait();
-    let second = pair.next_try(sent);
-    pair.approve();
-    assert_eq!(second.answer(), Answer::Accept);
+    assert_eq!(pair.outlive_the_first(), Answer::Accept);
     assert_eq!((duo.count("preauth"), duo.count("auth")), (1, 1), "one push");
     let record = pair.record(1);
     assert_eq!(
@@ -233,12 +238,7 @@ fn an_okta_push_outlives_its_proxy() {
         approved,
         [KEY, KEY],
     );
-    let (_first, sent) = pair.pending();
-    pair.proxies[0].signal("KILL");
-    pair.proxies[0].wait();
-    let second = pair.next_try(sent);
-    pair.approve();
-    assert_eq!(second.answer(), Answer::Accept);
+    assert_eq!(pair.outlive_the_first(), Answer::Accept);
     assert_eq!(okta.of("verify").len(), 1, "one push");
 }
 
@@ -323,11 +323,6 @@ fn proxies_learn_of_each_other_from_a_file_while_they_run() {
         proxies: proxies.into_iter().skip(1).rev().collect(),
         approved,
     };
-    let (_first, sent) = pair.pending();
-    pair.proxies[0].signal("KILL");
-    pair.proxies[0].wait();
-    let second = pair.next_try(sent);
-    pair.approve();
-    assert_eq!(second.answer(), Answer::Accept);
+    assert_eq!(pair.outlive_the_first(), Answer::Accept);
     assert_eq!(duo.count("auth"), 2, "one push for each login");
 }

@@ -10,10 +10,6 @@ use super::ledger::{FAILED, Ledger};
 use super::same_but_servers;
 use super::servers::Proxy;
 
-const NOT_SENT: &str = "The write was not sent: the leader's lease was about to end, and two leaders must not write at once. It is \
-     sent when this replica has renewed the lease, or another one leads. Where that stays, see whether the API server is slow, \
-     and the operator short of processor time.";
-
 /// Why AWS is written to.
 pub(crate) const fn why(reason: WriteReason) -> &'static str {
     match reason {
@@ -49,9 +45,6 @@ fn aws(
     message: &str,
     spec: &DirectorySpec,
 ) -> (Reason, String) {
-    if class == AwsErrorClass::NotSent {
-        return (Reason::LeaseEnding, NOT_SENT.to_owned());
-    }
     let action = operation.map_or("the call", AwsOperation::iam_action);
     let (id, region) = (&spec.id, &spec.region);
     let (reason, next) = match class {
@@ -88,7 +81,12 @@ fn aws(
             Reason::AwsRefused,
             "AWS refuses the settings; compare spec.directory with the directory's own page in the console".to_owned(),
         ),
-        AwsErrorClass::NotSent => (Reason::LeaseEnding, NOT_SENT.to_owned()),
+        AwsErrorClass::NotSent => {
+            let message = "The write was not sent: the leader's lease was about to end, and two leaders must not write at once. \
+                           It is sent when this replica has renewed the lease, or another one leads. Where that stays, see \
+                           whether the API server is slow, and the operator short of processor time.";
+            return (Reason::LeaseEnding, message.to_owned());
+        }
         AwsErrorClass::Service => (
             Reason::AwsUnreachable,
             "AWS answers with an error of its own; the call is repeated later".to_owned(),

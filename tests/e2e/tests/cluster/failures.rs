@@ -192,16 +192,7 @@ fn delete_pod(world: &World, pod: &str) {
 #[test]
 fn a_pod_is_killed_without_a_farewell() {
     nobody_notices("pod killed (`--force --grace-period=0`)", 1, |world| {
-        let args = [
-            "-n",
-            NAMESPACE,
-            "delete",
-            "pod",
-            "workspaces-1",
-            "--force",
-            "--grace-period=0",
-        ];
-        world.kubectl.run(&args).unwrap();
+        world.kill_pod("workspaces-1");
     });
 }
 

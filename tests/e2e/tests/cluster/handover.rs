@@ -57,18 +57,7 @@ fn one_login_while(user: &str, lose: impl FnOnce(&World, &str)) -> (Report, u64)
 
 #[test]
 fn a_push_is_followed_by_the_other_pod_when_its_own_is_killed() {
-    let (report, pushes) = one_login_while("patient", |world, pod| {
-        let args = [
-            "-n",
-            NAMESPACE,
-            "delete",
-            "pod",
-            pod,
-            "--force",
-            "--grace-period=0",
-        ];
-        world.kubectl.run(&args).unwrap();
-    });
+    let (report, pushes) = one_login_while("patient", World::kill_pod);
     assert_eq!((report.accepted, pushes), (1, 1), "{report:?}");
     assert_eq!(
         report.failed_over, 1,

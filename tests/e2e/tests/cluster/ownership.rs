@@ -61,8 +61,13 @@ impl Scene {
 
     fn patch(&self, namespace: &str, name: &str, spec: &Value) {
         let patch = json!({ "spec": spec }).to_string();
-        let args = ["-n", namespace, "patch", "rp", name, "--type=merge", "-p", &patch];
-        self.world.kubectl.run(&args).unwrap();
+        self.world.patch_in(namespace, name, &patch).unwrap();
+    }
+
+    /// Applies a RadiusProxy for the directory.
+    fn apply(&self, namespace: &str, name: &str) {
+        let manifest = totp_proxy(name, namespace, self.directory);
+        self.world.kubectl.apply(&manifest).unwrap();
     }
 
     fn ready(&self, namespace: &str, name: &str) {
@@ -91,8 +96,7 @@ impl Scene {
 fn settings_made_by_hand_are_left_until_adoption_is_written_and_then_cost_one_write() {
     let scene = Scene::new("d-90670000f1", "adoption", NAMESPACE);
     scene.by_hand("HAND");
-    let manifest = totp_proxy("adopting", NAMESPACE, scene.directory);
-    scene.world.kubectl.apply(&manifest).unwrap();
+    scene.apply(NAMESPACE, "adopting");
     let told = scene
         .world
         .reason(NAMESPACE, "adopting", "Registered", "False", "SettingsOfOthers");
@@ -112,10 +116,7 @@ fn settings_made_by_hand_are_left_until_adoption_is_written_and_then_cost_one_wr
 fn a_foreign_change_is_repaired_once_a_second_one_is_a_contest_and_suspend_stops_every_write() {
     let scene = Scene::new("d-90670000f2", "drift", NAMESPACE);
     let (world, name) = (scene.world, "drifting");
-    world
-        .kubectl
-        .apply(&totp_proxy(name, NAMESPACE, scene.directory))
-        .unwrap();
+    scene.apply(NAMESPACE, name);
     scene.ready(NAMESPACE, name);
     scene.by_hand("HAND 1");
     scene.until_label("MFA");
@@ -142,10 +143,7 @@ fn a_foreign_change_is_repaired_once_a_second_one_is_a_contest_and_suspend_stops
 fn radius_that_somebody_switches_off_stays_off_unless_the_policy_enforces_it() {
     let scene = Scene::new("d-90670000f5", "switched", NAMESPACE);
     let (world, name) = (scene.world, "switched");
-    world
-        .kubectl
-        .apply(&totp_proxy(name, NAMESPACE, scene.directory))
-        .unwrap();
+    scene.apply(NAMESPACE, name);
     scene.ready(NAMESPACE, name);
     let simulator = world.simulators.directory();
     simulator.delete_radius(scene.directory).unwrap();
@@ -163,15 +161,9 @@ fn of_two_resources_for_one_directory_the_older_keeps_it_and_the_other_takes_ove
     let scene = Scene::new("d-90670000f3", "move", &format!("{NAMESPACE}, {moved}"));
     let world = scene.world;
     world.kubectl.ensure_namespace(moved).unwrap();
-    world
-        .kubectl
-        .apply(&totp_proxy("first", NAMESPACE, scene.directory))
-        .unwrap();
+    scene.apply(NAMESPACE, "first");
     scene.ready(NAMESPACE, "first");
-    world
-        .kubectl
-        .apply(&totp_proxy("second", moved, scene.directory))
-        .unwrap();
+    scene.apply(moved, "second");
     let told = world.reason(moved, "second", "Accepted", "False", "DirectoryTaken");
     assert!(told.contains(&format!("{NAMESPACE}/first")), "{told}");
     assert_eq!(scene.written().len(), 1);
@@ -198,10 +190,7 @@ fn of_two_resources_for_one_directory_the_older_keeps_it_and_the_other_takes_ove
 fn a_grant_that_is_withdrawn_stops_writes_and_no_login() {
     let scene = Scene::new("d-90670000f4", "withdrawn", NAMESPACE);
     let (world, name) = (scene.world, "granted");
-    world
-        .kubectl
-        .apply(&totp_proxy(name, NAMESPACE, scene.directory))
-        .unwrap();
+    scene.apply(NAMESPACE, name);
     scene.ready(NAMESPACE, name);
     world
         .kubectl

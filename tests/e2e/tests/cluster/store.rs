@@ -187,18 +187,7 @@ fn a_code_works_once_by_a_store_of_redis_protocol_and_once_on_each_pod_without_i
         Ok(log.matches("\"reason\":\"passcode_replayed\"").count())
     };
     let before = replays().unwrap();
-    world
-        .kubectl
-        .run(&[
-            "-n",
-            NAMESPACE,
-            "delete",
-            "pod",
-            gone,
-            "--force",
-            "--grace-period=0",
-        ])
-        .unwrap();
+    world.kill_pod(gone);
     until("the other pod to refuse the code as replayed", PATIENCE, || {
         let login = world.login("connector-0", "bob", &code);
         assert_eq!(login.outcome, "reject", "{login:?}");

@@ -131,8 +131,27 @@ impl World {
 
     /// Merges a patch into a RadiusProxy.
     pub fn patch(&self, proxy: &str, patch: &str) -> Result<()> {
-        let args = ["-n", NAMESPACE, "patch", "rp", proxy, "--type=merge", "-p", patch];
+        self.patch_in(NAMESPACE, proxy, patch)
+    }
+
+    /// The same in another namespace.
+    pub fn patch_in(&self, namespace: &str, proxy: &str, patch: &str) -> Result<()> {
+        let args = ["-n", namespace, "patch", "rp", proxy, "--type=merge", "-p", patch];
         self.kubectl.run(&args).map(drop)
+    }
+
+    /// Deletes a pod without a farewell.
+    pub fn kill_pod(&self, pod: &str) {
+        let args = [
+            "-n",
+            NAMESPACE,
+            "delete",
+            "pod",
+            pod,
+            "--force",
+            "--grace-period=0",
+        ];
+        self.kubectl.run(&args).unwrap();
     }
 
     /// Everything that the pods of a RadiusProxy have logged.
