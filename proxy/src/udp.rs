@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use nix::cmsg_space;
 use nix::libc;
@@ -37,9 +38,13 @@ enum Local {
 /// Bound sockets.
 pub struct Sockets {
     sockets: Vec<Bound>,
-    /// A [`SocketId`] of the engine is an index here: socket and local address.
-    paths: Vec<(usize, Option<Local>)>,
+    /// A [`SocketId`] of the engine is an index here. It only grows, so that an answer finds its path whichever thread
+    /// sends it.
+    paths: RwLock<Vec<Path>>,
 }
+
+/// A socket, and the local address that a datagram came to.
+type Path = (usize, Option<Local>);
 
 struct Bound {
     socket: Socket,
@@ -57,7 +62,10 @@ impl Sockets {
             .map(|address| Bound::bind(*address))
             .collect::<Result<Vec<_>, _>>()?;
         let paths = (0..sockets.len()).map(|index| (index, None)).collect();
-        Ok(Self { sockets, paths })
+        Ok(Self {
+            sockets,
+            paths: RwLock::new(paths),
+        })
     }
 
     /// The addresses that are bound, with the ports that the system chose where 0 was asked for.
@@ -84,17 +92,31 @@ impl Sockets {
         self.sockets.len()
     }
 
-    fn path(&mut self, socket: usize, local: Option<Local>) -> SocketId {
-        let known = self.paths.iter().position(|path| *path == (socket, local));
-        let index = known.unwrap_or_else(|| {
-            if self.paths.len() >= MAX_PATHS {
-                return socket;
-            }
-            self.paths.push((socket, local));
-            self.paths.len() - 1
-        });
-        SocketId(u32::try_from(index).unwrap_or(0))
+    fn path(&self, path: Path) -> SocketId {
+        let known = place(&self.paths(), path);
+        SocketId(known.unwrap_or_else(|| self.new_path(path)))
     }
+
+    fn new_path(&self, path: Path) -> u32 {
+        let mut paths = self.paths.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = place(&paths, path) {
+            return place;
+        }
+        if paths.len() >= MAX_PATHS {
+            return u32::try_from(path.0).unwrap_or(0);
+        }
+        paths.push(path);
+        u32::try_from(paths.len() - 1).unwrap_or(0)
+    }
+
+    fn paths(&self) -> RwLockReadGuard<'_, Vec<Path>> {
+        self.paths.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn place(paths: &[Path], path: Path) -> Option<u32> {
+    let at = paths.iter().position(|known| *known == path)?;
+    u32::try_from(at).ok()
 }
 
 impl Bound {
@@ -171,63 +193,49 @@ impl Receiver {
         }
     }
 
-    /// Takes up to 64 datagrams from one socket and calls `each` for them. Returns how many there were: 0 when none
-    /// is waiting.
+    /// Takes up to 64 datagrams from one socket, for [`Receiver::arrived`]. Returns how many there are: 0 when none is
+    /// waiting.
     ///
     /// # Errors
     /// What the system reports of one earlier datagram; the next call goes on.
-    pub fn receive(
-        &mut self,
-        sockets: &mut Sockets,
-        index: usize,
-        mut each: impl FnMut(SocketAddr, SocketId, &[u8]),
-    ) -> io::Result<usize> {
+    pub fn receive(&mut self, sockets: &Sockets, index: usize) -> io::Result<usize> {
+        self.arrived.clear();
         let (Some(bound), Some(headers)) = (sockets.sockets.get(index), self.headers.get_mut(index)) else {
             return Ok(0);
         };
-        let mut locals: [Option<(SocketAddr, Option<Local>, usize)>; BATCH] = [None; BATCH];
-        {
-            let mut chunks = self.buffer.chunks_exact_mut(MAX_PACKET);
-            let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-                std::array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
-            let fd = bound.socket.as_raw_fd();
-            let results = match recvmmsg(fd, headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
-                Ok(results) => results,
-                Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(0),
-                Err(error) => return Err(error.into()),
-            };
-            for (message, place) in results.zip(&mut locals) {
-                let from = message.address.as_ref().and_then(to_std);
-                let local = message
-                    .cmsgs()
-                    .ok()
-                    .and_then(|mut cmsgs| cmsgs.find_map(|c| local_of(&c)));
-                *place = from.map(|from| (from, local, message.bytes));
-            }
-        }
-        self.arrived.clear();
-        for (chunk, place) in locals.into_iter().enumerate() {
-            let Some((from, local, length)) = place else {
+        let mut chunks = self.buffer.chunks_exact_mut(MAX_PACKET);
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+            std::array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
+        let fd = bound.socket.as_raw_fd();
+        let results = match recvmmsg(fd, headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
+            Ok(results) => results,
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        for (chunk, message) in results.enumerate() {
+            let Some(from) = message.address.as_ref().and_then(to_std) else {
                 continue;
             };
-            let path = sockets.path(index, local);
+            let cmsgs = message.cmsgs().ok();
+            let local = cmsgs.and_then(|mut cmsgs| cmsgs.find_map(|c| local_of(&c)));
             self.arrived.push(Arrived {
                 from,
-                path,
+                path: sockets.path((index, local)),
                 chunk,
-                length,
+                length: message.bytes,
             });
         }
-        for arrived in &self.arrived {
+        Ok(self.arrived.len())
+    }
+
+    /// The datagrams that were taken last, in their order: from where, by which path, and what.
+    pub fn arrived(&self) -> impl ExactSizeIterator<Item = (SocketAddr, SocketId, &[u8])> {
+        self.arrived.iter().map(|arrived| {
             let start = arrived.chunk * MAX_PACKET;
             let end = start + arrived.length.min(MAX_PACKET);
-            each(
-                arrived.from,
-                arrived.path,
-                self.buffer.get(start..end).unwrap_or_default(),
-            );
-        }
-        Ok(self.arrived.len())
+            let bytes = self.buffer.get(start..end).unwrap_or_default();
+            (arrived.from, arrived.path, bytes)
+        })
     }
 }
 
@@ -283,9 +291,9 @@ impl Sender {
     ) {
         let path = run
             .first()
-            .and_then(|first| sockets.paths.get(first.socket.0 as usize));
+            .and_then(|first| sockets.paths().get(first.socket.0 as usize).copied());
         let Some((bound, local)) =
-            path.and_then(|(index, local)| Some((sockets.sockets.get(*index)?, *local)))
+            path.and_then(|(index, local)| Some((sockets.sockets.get(index)?, local)))
         else {
             return;
         };
@@ -401,16 +409,14 @@ mod tests {
     use std::net::UdpSocket;
 
     /// Receives until `count` datagrams were seen.
-    fn receive(sockets: &mut Sockets, count: usize) -> Vec<(SocketAddr, SocketId, Vec<u8>)> {
+    fn receive(sockets: &Sockets, count: usize) -> Vec<(SocketAddr, SocketId, Vec<u8>)> {
         let mut receiver = Receiver::new(sockets);
         let mut seen = Vec::new();
         while seen.len() < count {
             for index in 0..sockets.len() {
-                receiver
-                    .receive(sockets, index, |from, path, bytes| {
-                        seen.push((from, path, bytes.to_vec()));
-                    })
-                    .unwrap();
+                receiver.receive(sockets, index).unwrap();
+                let arrived = receiver.arrived();
+                seen.extend(arrived.map(|(from, path, bytes)| (from, path, bytes.to_vec())));
             }
             std::thread::yield_now();
         }
@@ -419,7 +425,7 @@ mod tests {
 
     #[test]
     fn one_socket_takes_both_families_and_answers_from_the_address_it_was_asked_at() {
-        let mut sockets = Sockets::bind(&["[::]:0".parse().unwrap()]).unwrap();
+        let sockets = Sockets::bind(&["[::]:0".parse().unwrap()]).unwrap();
         let port = sockets.addresses()[0].port();
         let mut clients = vec![("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")];
         if UdpSocket::bind("[::1]:0").is_ok() {
@@ -430,7 +436,7 @@ mod tests {
             let asked: IpAddr = asked.parse().unwrap();
             let client = UdpSocket::bind((own, 0)).unwrap();
             client.send_to(b"question", (asked, port)).unwrap();
-            let (from, path, bytes) = receive(&mut sockets, 1).remove(0);
+            let (from, path, bytes) = receive(&sockets, 1).remove(0);
             assert_eq!(bytes, b"question");
             let answer = Datagram {
                 to: from,
@@ -447,13 +453,13 @@ mod tests {
 
     #[test]
     fn hundreds_of_datagrams_arrive_whole_and_in_order() {
-        let mut sockets = Sockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let sockets = Sockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let to = sockets.addresses()[0];
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         for number in 0..200_u16 {
             client.send_to(&vec![7; usize::from(number)], to).unwrap();
         }
-        let seen = receive(&mut sockets, 200);
+        let seen = receive(&sockets, 200);
         assert!(seen.iter().enumerate().all(|(n, (_, _, bytes))| bytes.len() == n));
         let answers = seen.iter().map(|(from, path, bytes)| Datagram {
             to: *from,

@@ -14,6 +14,7 @@ use crate::factor::{LoginId, Verdict};
 use crate::late::LateApprovals;
 use crate::limits::{Bucket, Rate, UserLimits};
 use crate::logins::Logins;
+use crate::opened::Opened;
 use crate::outputs::{DropNotice, Outputs, SocketId};
 use crate::packet::{Request, RequestKind};
 use crate::password::Candidates;
@@ -116,8 +117,16 @@ impl Engine {
         datagram: &[u8],
         out: &mut Outputs,
     ) {
+        let opened = self.settings.open(from, datagram);
+        self.take(now, socket, opened, out);
+    }
+
+    /// The same, of a datagram that is open already. It may have been opened with the settings of a moment ago: then it is
+    /// taken as one that came a moment ago.
+    pub fn take(&mut self, now: Now, socket: SocketId, opened: Opened<'_>, out: &mut Outputs) {
         self.counters.happened(Event::Received);
-        if let Err(reason) = self.take_datagram(now, from, socket, datagram, out) {
+        let from = opened.from;
+        if let Err(reason) = self.take_opened(now, socket, opened, out) {
             self.dropped(now, from, reason, out);
         }
     }
@@ -189,21 +198,22 @@ impl Engine {
         self.settings.checked()
     }
 
-    /// In order of cost: the client by its address, the packet's shape, the proof.
-    fn take_datagram(
+    fn take_opened(
         &mut self,
         now: Now,
-        from: SocketAddr,
         socket: SocketId,
-        datagram: &[u8],
+        opened: Opened<'_>,
         out: &mut Outputs,
     ) -> Result<(), DropReason> {
-        let source = from.ip().to_canonical();
-        let client = self.checked().clients.find(source);
-        let client = Arc::clone(client.ok_or(DropReason::UnknownClient)?);
-        self.requests.count(&client.name, RequestCode::of(datagram));
-        let request = Request::parse(datagram)?;
-        let request = verify::verify(request, &client, self.addresses.known(source))?;
+        let Opened {
+            from,
+            source,
+            asked,
+            request,
+        } = opened;
+        let (client, code) = asked.ok_or(DropReason::UnknownClient)?;
+        self.requests.count(&client.name, code);
+        let request = verify::verify(request?, &client, self.addresses.known(source))?;
         let now_secret = client.secrets.first();
         let previous = now_secret.is_some_and(|secret| !Arc::ptr_eq(secret, request.secret()));
         self.count_if(previous, Event::PreviousSecret);

@@ -1,7 +1,8 @@
 //! The RADIUS server without sockets, runtime or clock: bytes and time in, bytes and requests out.
 //!
 //! [`Settings::check`] makes of a checked configuration what the [`Engine`] works with. The caller owns the sockets,
-//! the clock and the providers: it hands every datagram to [`Engine::receive`], asks a provider for each
+//! the clock and the providers: it hands every datagram to [`Engine::receive`] (or, opened by whatever thread
+//! took it, to [`Engine::take`]), asks a provider for each
 //! [`factor::FactorRequest`] that comes out, hands its end to [`Engine::verdict`], and calls [`Engine::tick`] at
 //! [`Engine::next_deadline`]. Nothing here waits, and nothing here can grow without a bound.
 
@@ -18,6 +19,7 @@ mod late;
 mod limits;
 mod logins;
 mod message_authenticator;
+mod opened;
 pub mod outputs;
 mod packet;
 mod password;
@@ -35,5 +37,6 @@ mod user_name;
 mod verify;
 
 pub use engine::Engine;
+pub use opened::Opened;
 pub use settings::Settings;
 pub use time::Now;

@@ -12,7 +12,7 @@ use crate::message_authenticator::SecretKey;
 use crate::packet::{Request, RequestKind};
 use crate::password::pap;
 
-/// A packet that passed [`verify`]: nothing later takes one that did not.
+/// A packet that passed [`signature`] and [`verify`]: nothing later takes one that did not.
 pub(crate) struct Verified<P> {
     packet: P,
     proof: Proof,
@@ -51,35 +51,53 @@ impl<P> Verified<P> {
     }
 }
 
-/// Verifies a request of `client`, from an address of which `known` is known.
-///
-/// Which of two secrets: the one that Message-Authenticator proves; else the one under which the PAP padding and text
-/// are plausible; else the one last proved for the address.
-pub(crate) fn verify<'a>(
-    request: Request<'a>,
-    client: &Client,
-    known: Option<Known>,
-) -> Result<Verified<Request<'a>>, DropReason> {
+/// How far a request is verified by itself.
+pub(crate) enum Signed<'a> {
+    /// Its Message-Authenticator proves a secret.
+    Proved(Verified<Request<'a>>),
+    /// It has none: what it shows depends on what is known of its address.
+    Not(Request<'a>),
+}
+
+/// Verifies a request of `client`, as far as that goes without knowing its address: the Message-Authenticator tells which
+/// of two secrets it is.
+pub(crate) fn signature<'a>(request: Request<'a>, client: &Client) -> Result<Signed<'a>, DropReason> {
     let password = request.value(rfc2865::USER_PASSWORD_TYPE);
     if password.is_some_and(|value| !pap::is_possible(value)) {
         return Err(DropReason::BadAttribute);
     }
-    if let Some(offset) = request.message_authenticator {
-        let secret = client
-            .secrets
-            .iter()
-            .find(|secret| secret.proves(request.bytes(), offset))
-            .ok_or(DropReason::BadMessageAuthenticator)?;
-        return Ok(Verified {
-            pap: password.map(|value| pap::decrypt(value, secret, &request.authenticator)),
-            secret: Arc::clone(secret),
-            proof: Proof::MessageAuthenticator,
-            packet: request,
-        });
-    }
+    let Some(offset) = request.message_authenticator else {
+        return Ok(Signed::Not(request));
+    };
+    let secret = client
+        .secrets
+        .iter()
+        .find(|secret| secret.proves(request.bytes(), offset))
+        .ok_or(DropReason::BadMessageAuthenticator)?;
+    Ok(Signed::Proved(Verified {
+        pap: password.map(|value| pap::decrypt(value, secret, &request.authenticator)),
+        secret: Arc::clone(secret),
+        proof: Proof::MessageAuthenticator,
+        packet: request,
+    }))
+}
+
+/// Verifies the rest, from an address of which `known` is known.
+///
+/// Which of two secrets: the one under which the PAP padding and text are plausible; else the one last proved for the
+/// address.
+pub(crate) fn verify<'a>(
+    signed: Signed<'a>,
+    client: &Client,
+    known: Option<Known>,
+) -> Result<Verified<Request<'a>>, DropReason> {
+    let request = match signed {
+        Signed::Proved(verified) => return Ok(verified),
+        Signed::Not(request) => request,
+    };
     demand(&request, client, known)?;
     let last = last_proved(client, known).ok_or(DropReason::BadSecret)?;
-    let Some(password) = password else {
+    let Some(password) = request.value(rfc2865::USER_PASSWORD_TYPE) else {
         return Ok(Verified {
             secret: Arc::clone(last),
             proof: Proof::None,

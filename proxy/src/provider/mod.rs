@@ -30,8 +30,8 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Something that proves a second factor.
 pub trait Provider: Send + Sync + 'static {
-    /// Answers a login. It is called on the thread that owns the sockets: what has to wait, be it for a microsecond
-    /// of disk or network, goes into [`Answer::Later`].
+    /// Answers a login. All other logins wait meanwhile: what has to wait itself, be it for a microsecond of disk or
+    /// network, goes into [`Answer::Later`].
     fn ask(self: Arc<Self>, request: FactorRequest, asking: Asking) -> Answer;
 
     /// Tries what a login would need, without logging anybody in: for `radius-proxy check`.

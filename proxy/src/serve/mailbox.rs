@@ -1,8 +1,8 @@
-//! What other threads tell the one that owns sockets and engine.
+//! What other threads tell those that work with sockets and engine.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proxy_core::Settings;
@@ -49,11 +49,17 @@ const CAPACITY: usize = 3_100_000;
 /// So many messages may be unread when another proxy's are still taken.
 const PEER_CAPACITY: usize = 65_536;
 
-/// A bounded queue with a file descriptor that is readable while something is in it.
+/// A bounded queue with a file descriptor that is readable while something is in it, or somebody is to look up.
 pub(crate) struct Mailbox {
-    queue: Mutex<Vec<Message>>,
+    inside: Mutex<Inside>,
     bell: OwnedFd,
     metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Inside {
+    queue: Vec<Message>,
+    rings: bool,
 }
 
 impl Mailbox {
@@ -64,7 +70,7 @@ impl Mailbox {
                 source: error.into(),
             })?;
         Ok(Self {
-            queue: Mutex::new(Vec::new()),
+            inside: Mutex::default(),
             bell,
             metrics,
         })
@@ -73,7 +79,8 @@ impl Mailbox {
     /// Leaves a message. A provider's message that finds no room is lost and counted: its login ends by the engine's
     /// own deadline.
     pub(crate) fn put(&self, message: Message) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.lock();
+        let queue = &mut inside.queue;
         match message {
             Message::Verdict(..) | Message::Pushed(_) | Message::Announce(..) if queue.len() >= CAPACITY => {
                 self.metrics.lost_verdicts.inc();
@@ -85,23 +92,36 @@ impl Mailbox {
             }
             _ => {}
         }
-        // Under the lock, as the reading of the bell is: a ring that came after its message was taken would be left for
-        // ever, and a reading after a newer message would take that one's ring.
-        if queue.is_empty() {
+        queue.push(message);
+        self.ring_inside(&mut inside);
+    }
+
+    /// Wakes who waits at the bell, with nothing to say.
+    pub(crate) fn ring(&self) {
+        self.ring_inside(&mut self.lock());
+    }
+
+    /// Under the lock, as the reading of the bell is: a ring that came after its message was taken would be left for
+    /// ever, and a reading after a newer message would take that one's ring.
+    fn ring_inside(&self, inside: &mut Inside) {
+        if !std::mem::replace(&mut inside.rings, true) {
             // It fails only when the counter is full, and then the bell is ringing anyway.
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
-        queue.push(message);
     }
 
-    /// Takes all messages in order into `into`, which must be empty.
+    /// Takes all messages in order into `into`, which must be empty, and silences the bell.
     pub(crate) fn take(&self, into: &mut Vec<Message>) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if !queue.is_empty() {
-            std::mem::swap(&mut *queue, into);
+        let mut inside = self.lock();
+        if std::mem::take(&mut inside.rings) {
             let mut rings = [0_u8; 8];
             let _ = rustix::io::read(&self.bell, &mut rings);
+            std::mem::swap(&mut inside.queue, into);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn bell(&self) -> BorrowedFd<'_> {
@@ -173,6 +193,17 @@ mod tests {
             [Message::Drain, Message::Pushed(LoginId(7))]
         ));
         assert!(!rings(&mailbox));
+    }
+
+    #[test]
+    fn it_rings_without_a_message_until_somebody_looks() {
+        let mailbox = Mailbox::new(Arc::default()).unwrap();
+        mailbox.ring();
+        mailbox.ring();
+        assert!(rings(&mailbox));
+        let mut messages = Vec::new();
+        mailbox.take(&mut messages);
+        assert!(messages.is_empty() && !rings(&mailbox));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `radius-proxy serve`: puts the parts together, and ends them in order.
 //!
-//! One thread owns the sockets and the engine; a small runtime beside it has the providers' calls, the admin port, the
-//! watch over the configuration files and the report to Kubernetes. None of these can stop the first from answering.
+//! A few threads take datagrams and share the engine; a small runtime beside them has the providers' calls, the admin port,
+//! the watch over the configuration files and the report to Kubernetes. None of these can stop the first from answering.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use proxy_core::Engine;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
@@ -21,22 +21,23 @@ use crate::provider::{self, Provider, Shared};
 
 mod admin;
 mod counts;
-mod engine_loop;
+mod decider;
 mod mailbox;
 mod records;
 mod reload;
 mod report;
 mod state;
+mod workers;
 
 use crate::udp::Sockets;
-use engine_loop::{Clock, Parts};
+use decider::{Clock, Decider, Parts};
 pub(crate) use mailbox::Heard;
 use mailbox::{Mailbox, Message, Reconfigured};
 use records::RecordWriter;
 use reload::Reloader;
 use state::State;
 
-/// Threads for providers' calls; the engine has one of its own.
+/// Threads for providers' calls.
 const MAX_WORKERS: usize = 4;
 
 /// Serves the configuration at `path` until a signal ends it.
@@ -72,28 +73,34 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
 
     let state = Arc::new(State::new(Arc::clone(&metrics), &loaded));
     let (ended, engine_ended) = oneshot::channel();
-    let parts = Parts {
+    let decider = Decider::new(Parts {
         engine,
         peers,
         running: running(&loaded, provider),
-        sockets,
         mailbox: Arc::clone(&mailbox),
-        records,
-        metrics,
+        metrics: Arc::clone(&metrics),
         runtime: runtime.handle().clone(),
+    });
+    let serving = workers::Shared {
+        sockets,
+        decider: Mutex::new(decider),
+        mailbox: Arc::clone(&mailbox),
+        metrics,
+        records,
         clock: Clock::start(),
     };
-    // Signals before the thread: from here on, ending is orderly.
+    // Signals before the threads: from here on, ending is orderly.
     let signals = runtime.block_on(async { Signals::new() })?;
+    let threads = workers::count();
     let thread = std::thread::Builder::new()
-        .name("engine".to_owned())
+        .name("radius".to_owned())
         .spawn(move || {
-            engine_loop::run(parts);
+            workers::run(&serving, threads);
             // Nobody waits any more when the program is ending by itself.
             let _ = ended.send(());
         })
         .map_err(|source| Error::Start {
-            what: "the engine's thread",
+            what: "the thread that takes datagrams",
             source,
         })?;
     tracing::info!(
@@ -124,7 +131,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
         engine_ended,
     ));
     // It ends by itself only by a panic, which in the shipped program aborts everything; this is for the one that tests
-    // run. The engine has handed over its last records; it is gone, so that the writer sees the end of them.
+    // run. The last records have been left by then.
     let in_order = thread.join().is_ok();
     writer.finish();
     runtime.shutdown_background();
@@ -133,7 +140,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
         Ok(())
     } else {
         Err(Error::Start {
-            what: "the engine's thread",
+            what: "the thread that takes datagrams",
             source: std::io::Error::other("it ended by itself"),
         })
     }

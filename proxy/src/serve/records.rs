@@ -3,8 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,129 +13,142 @@ use proxy_core::record::LoginRecord;
 use crate::error::Error;
 use crate::metrics::Metrics;
 
-/// Records are handed over when there is so much of them,
-const HAND_OVER_BYTES: usize = 64 << 10;
+/// Records are written when there is so much of them,
+const WRITE_BYTES: usize = 64 << 10;
 /// or when the oldest has waited so long.
-pub(super) const HAND_OVER_AFTER: Duration = Duration::from_millis(100);
-/// Chunks on their way to the writer: with full ones, 4 MiB.
-const CHUNKS: usize = 64;
-/// What is kept while the writer is stuck and every chunk is on its way; after that records are lost, and counted.
+const WRITE_AFTER: Duration = Duration::from_millis(100);
+/// What is kept while the writer is stuck; after that records are lost, and counted.
 const MAX_WAITING: usize = 4 << 20;
-
 /// A writer that is stuck holds up the end of the program no longer.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-enum Order {
-    Write(Vec<u8>),
-    /// Go on with this sink, opened anew: its file may have been rotated away.
-    Open(RecordSink),
-}
-
 /// The end where records come in.
 pub(super) struct Records {
-    buffer: Vec<u8>,
-    since: Option<Instant>,
-    orders: SyncSender<Order>,
+    desk: Arc<Desk>,
     metrics: Arc<Metrics>,
 }
 
 /// The end that writes.
 pub(super) struct RecordWriter {
-    orders: SyncSender<Order>,
+    desk: Arc<Desk>,
     thread: JoinHandle<()>,
+}
+
+/// Between the two.
+#[derive(Default)]
+struct Desk {
+    waiting: Mutex<Waiting>,
+    /// Something waits where nothing did, or it cannot wait any longer.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    /// Go on with this sink, opened anew: its file may have been rotated away.
+    open: Option<RecordSink>,
+    ends: bool,
 }
 
 /// Opens a sink and starts its writer.
 pub(super) fn start(sink: &RecordSink, metrics: &Arc<Metrics>) -> Result<(Records, RecordWriter), Error> {
     let output = Output::open(sink)?;
-    let (orders, receiver) = sync_channel(CHUNKS);
-    let counted = Arc::clone(metrics);
+    let desk = Arc::new(Desk::default());
+    let (theirs, counted) = (Arc::clone(&desk), Arc::clone(metrics));
     let thread = std::thread::Builder::new()
         .name("records".to_owned())
         .stack_size(128 << 10)
-        .spawn(move || write_all(output, &receiver, &counted))
+        .spawn(move || write_all(output, &theirs, &counted))
         .map_err(|source| Error::Start {
             what: "the thread that writes login records",
             source,
         })?;
     let records = Records {
-        buffer: Vec::new(),
-        since: None,
-        orders: orders.clone(),
+        desk: Arc::clone(&desk),
         metrics: Arc::clone(metrics),
     };
-    Ok((records, RecordWriter { orders, thread }))
+    Ok((records, RecordWriter { desk, thread }))
 }
 
 impl Records {
-    pub(super) fn add(&mut self, record: &LoginRecord, now: Instant) {
-        if self.buffer.len() >= MAX_WAITING {
-            self.metrics.lost_records.inc();
+    /// Leaves them to the writer. `lines` is the caller's memory, used again and again.
+    pub(super) fn add(&self, records: &[LoginRecord], lines: &mut Vec<u8>) {
+        if records.is_empty() {
             return;
         }
-        let before = self.buffer.len();
-        if serde_json::to_writer(&mut self.buffer, record).is_err() {
-            self.buffer.truncate(before);
-            self.metrics.lost_records.inc();
+        let mut lost = 0;
+        lines.clear();
+        for record in records {
+            let before = lines.len();
+            if serde_json::to_writer(&mut *lines, record).is_ok() {
+                lines.push(b'\n');
+            } else {
+                lines.truncate(before);
+                lost += 1;
+            }
+        }
+        let mut waiting = self.desk.lock();
+        if waiting.lines.len() >= MAX_WAITING {
+            self.metrics.lost_records.inc_by(records.len() as u64);
             return;
         }
-        self.buffer.push(b'\n');
-        self.since.get_or_insert(now);
-    }
-
-    /// Hands over what is due, without waiting.
-    pub(super) fn hand_over_if_due(&mut self, now: Instant) {
-        let waited = self.since.map(|since| now.saturating_duration_since(since));
-        if waited.is_some_and(|waited| waited >= HAND_OVER_AFTER) || self.buffer.len() >= HAND_OVER_BYTES {
-            self.hand_over();
+        let before = waiting.lines.len();
+        waiting.lines.extend_from_slice(lines);
+        let after = waiting.lines.len();
+        drop(waiting);
+        if before == 0 || (before < WRITE_BYTES && after >= WRITE_BYTES) {
+            self.desk.changed.notify_one();
         }
-    }
-
-    pub(super) fn hand_over(&mut self) {
-        if self.buffer.is_empty() {
-            return;
-        }
-        match self
-            .orders
-            .try_send(Order::Write(std::mem::take(&mut self.buffer)))
-        {
-            Ok(()) => self.since = None,
-            Err(TrySendError::Full(Order::Write(buffer))) => self.buffer = buffer,
-            Err(_) => {}
-        }
-    }
-
-    /// Hands over what is left, and waits for room a little: the program is ending.
-    pub(super) fn finish(mut self) {
-        let until = Instant::now() + LAST_WAIT;
-        self.hand_over();
-        while !self.buffer.is_empty() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
-            self.hand_over();
-        }
-    }
-
-    /// Whether something waits to be handed over.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.since.is_some()
+        self.metrics.lost_records.inc_by(lost);
     }
 }
 
 impl RecordWriter {
     /// Opens a sink, and makes the writer go on with it.
     pub(super) fn reopen(&self, sink: &RecordSink) {
-        // A writer that is stuck gets the next SIGHUP.
-        let _ = self.orders.try_send(Order::Open(sink.clone()));
+        self.desk.lock().open = Some(sink.clone());
+        self.desk.changed.notify_one();
     }
 
-    /// Waits until everything handed over is written, but not for a disk or a pipe that is stuck. Call it when
-    /// [`Records`] is gone.
+    /// Waits until everything that was left is written, but not for a disk or a pipe that is stuck. Call it when nobody
+    /// adds any more.
     pub(super) fn finish(self) {
-        drop(self.orders);
+        self.desk.lock().ends = true;
+        self.desk.changed.notify_one();
         let until = Instant::now() + LAST_WAIT;
         while !self.thread.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to do, and a little longer for more of it.
+    fn take(&self, lines: &mut Vec<u8>) -> (Option<RecordSink>, bool) {
+        let poisoned = PoisonError::into_inner;
+        let nothing = |waiting: &mut Waiting| waiting.lines.is_empty() && waiting.is_quiet();
+        let few = |waiting: &mut Waiting| waiting.lines.len() < WRITE_BYTES && waiting.is_quiet();
+        let waiting = self.changed.wait_while(self.lock(), nothing);
+        let more = self
+            .changed
+            .wait_timeout_while(waiting.unwrap_or_else(poisoned), WRITE_AFTER, few);
+        let mut waiting = more.unwrap_or_else(|poison| poison.into_inner()).0;
+        lines.clear();
+        // What a stuck writer has made grow is given back.
+        lines.shrink_to(2 * WRITE_BYTES);
+        std::mem::swap(&mut waiting.lines, lines);
+        (waiting.open.take(), waiting.ends)
+    }
+}
+
+impl Waiting {
+    /// Lines are all there is to do.
+    fn is_quiet(&self) -> bool {
+        self.open.is_none() && !self.ends
     }
 }
 
@@ -173,24 +185,29 @@ impl Output {
     }
 }
 
-fn write_all(mut output: Output, orders: &Receiver<Order>, metrics: &Metrics) {
+fn write_all(mut output: Output, desk: &Desk, metrics: &Metrics) {
     let mut failing = false;
-    while let Ok(order) = orders.recv() {
-        match order {
-            Order::Write(bytes) => {
-                let result = output.write(&bytes);
-                if let Err(error) = &result {
-                    metrics.record_write_failures.inc();
-                    if !failing {
-                        tracing::error!(%error, "login records cannot be written; logins go on");
-                    }
+    let mut lines = Vec::new();
+    loop {
+        let (open, ends) = desk.take(&mut lines);
+        if !lines.is_empty() {
+            let result = output.write(&lines);
+            if let Err(error) = &result {
+                metrics.record_write_failures.inc();
+                if !failing {
+                    tracing::error!(%error, "login records cannot be written; logins go on");
                 }
-                failing = result.is_err();
             }
-            Order::Open(sink) => match Output::open(&sink) {
+            failing = result.is_err();
+        }
+        if let Some(sink) = open {
+            match Output::open(&sink) {
                 Ok(opened) => output = opened,
                 Err(error) => tracing::error!(%error, "login records go on to the file that is open"),
-            },
+            }
+        }
+        if ends {
+            return;
         }
     }
 }

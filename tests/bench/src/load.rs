@@ -6,8 +6,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::request::{Answer, Builder, check};
 
@@ -16,6 +16,10 @@ const PER_SOCKET: usize = 256;
 const BATCH: usize = 64;
 /// As a client's timeout: after that the same bytes are sent again.
 const RETRANSMIT: Duration = Duration::from_secs(2);
+/// Between two requests of a paced run there are some microseconds: it sleeps over several of them,
+const SHORTEST_SLEEP: Duration = Duration::from_micros(100);
+/// and looks around so often.
+const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 /// A run without a single answer for so long has failed.
 const DEAD: Duration = Duration::from_secs(20);
 
@@ -332,22 +336,23 @@ impl<'a, L: Logins> Load<'a, L> {
         }
     }
 
-    /// Waits for an answer, or for the next request's turn.
+    /// Waits for an answer, or for the next request's turn. A paced run sleeps a little at least: a generator that never
+    /// sleeps takes a processor from who answers, and is itself interrupted for milliseconds when its share is used up.
     fn wait(&self, now: Instant) {
-        let pending = self.due(now).saturating_duration_since(now).as_millis().min(20);
-        let paced = self.shape.rate.is_some() && self.sent < self.shape.count;
-        // Between two requests of a paced run a sleep would be longer than the pause.
-        let timeout = if paced && pending == 0 {
-            0_u8
-        } else {
-            u8::try_from(pending.max(1)).unwrap_or(20)
+        let longest = self
+            .due(now)
+            .saturating_duration_since(now)
+            .clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: longest.subsec_nanos().into(),
         };
         let mut fds: Vec<PollFd<'_>> = self
             .lanes
             .iter()
-            .map(|lane| PollFd::new(lane.socket.as_fd(), PollFlags::POLLIN))
+            .map(|lane| PollFd::from_borrowed_fd(lane.socket.as_fd(), PollFlags::IN))
             .collect();
         // Whatever it says, the loop looks at every socket.
-        let _ = poll(&mut fds, PollTimeout::from(timeout));
+        let _ = poll(&mut fds, Some(&timeout));
     }
 }
