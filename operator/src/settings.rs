@@ -47,7 +47,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "SETTLE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=600))]
     pub(crate) settle_seconds: u32,
 
-    /// How often AWS is asked about directories that are at rest, in seconds. While one is changing it is every 2.
+    /// How often AWS is asked about directories that are at rest, in seconds. While one is changing it is every 3.
     #[arg(long, env = "DESCRIBE_INTERVAL", default_value_t = 45, value_parser = clap::value_parser!(u32).range(5..=3600))]
     pub(crate) describe_interval: u32,
 

@@ -1,31 +1,42 @@
 //! UDP in batches: one system call takes up to 64 datagrams, one sends as many, and each answer leaves from the
 //! address that its request came to (a host may have several).
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use nix::cmsg_space;
 use nix::libc;
+use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg,
-    setsockopt,
-};
 pub use proxy_core::outputs::{Datagram, SocketId};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::Error;
 
+mod receive;
+mod send;
+
+pub use receive::Receiver;
+pub use send::Sender;
+
 /// Datagrams in one system call.
 const BATCH: usize = 64;
-/// A RADIUS packet is at most so long (RFC 2865 section 3); what follows is padding.
-const MAX_PACKET: usize = 4096;
 /// As much as the system lets us have: a burst waits here while the engine works.
 const SOCKET_BUFFER: usize = 8 << 20;
 /// Local addresses that are told apart; more of them are answered from the system's choice.
 const MAX_PATHS: usize = 1024;
+
+/// More threads than this would wait for the decisions of the others.
+const MAX_THREADS: usize = 4;
+
+/// How many threads sockets are worth: as many as there are processors for them.
+#[must_use]
+pub fn threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_THREADS)
+}
 
 /// The address of this host that a datagram came to, for its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,249 +169,6 @@ fn has_no_v6(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)
     )
-}
-
-/// Buffers for receiving, used again and again.
-pub struct Receiver {
-    buffer: Vec<u8>,
-    arrived: Vec<Arrived>,
-    /// One for each socket: the kernel writes back how much of a header it used, which is the same for every datagram
-    /// of a socket.
-    headers: Vec<MultiHeaders<SockaddrStorage>>,
-}
-
-struct Arrived {
-    from: SocketAddr,
-    path: SocketId,
-    /// Where its bytes are: not every datagram of a batch has a sender that counts.
-    chunk: usize,
-    length: usize,
-}
-
-impl Receiver {
-    /// For these sockets.
-    #[must_use]
-    pub fn new(sockets: &Sockets) -> Self {
-        let control = || Some(cmsg_space!(libc::in6_pktinfo));
-        Self {
-            buffer: vec![0; BATCH * MAX_PACKET],
-            arrived: Vec::with_capacity(BATCH),
-            headers: sockets
-                .sockets
-                .iter()
-                .map(|_| MultiHeaders::preallocate(BATCH, control()))
-                .collect(),
-        }
-    }
-
-    /// Takes up to 64 datagrams from one socket, for [`Receiver::arrived`]. Returns how many there are: 0 when none is
-    /// waiting.
-    ///
-    /// # Errors
-    /// What the system reports of one earlier datagram; the next call goes on.
-    pub fn receive(&mut self, sockets: &Sockets, index: usize) -> io::Result<usize> {
-        self.arrived.clear();
-        let (Some(bound), Some(headers)) = (sockets.sockets.get(index), self.headers.get_mut(index)) else {
-            return Ok(0);
-        };
-        let mut chunks = self.buffer.chunks_exact_mut(MAX_PACKET);
-        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-            std::array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
-        let fd = bound.socket.as_raw_fd();
-        let results = match recvmmsg(fd, headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
-            Ok(results) => results,
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(0),
-            Err(error) => return Err(error.into()),
-        };
-        for (chunk, message) in results.enumerate() {
-            let Some(from) = message.address.as_ref().and_then(to_std) else {
-                continue;
-            };
-            let cmsgs = message.cmsgs().ok();
-            let local = cmsgs.and_then(|mut cmsgs| cmsgs.find_map(|c| local_of(&c)));
-            self.arrived.push(Arrived {
-                from,
-                path: sockets.path((index, local)),
-                chunk,
-                length: message.bytes,
-            });
-        }
-        Ok(self.arrived.len())
-    }
-
-    /// The datagrams that were taken last, in their order: from where, by which path, and what.
-    pub fn arrived(&self) -> impl ExactSizeIterator<Item = (SocketAddr, SocketId, &[u8])> {
-        self.arrived.iter().map(|arrived| {
-            let start = arrived.chunk * MAX_PACKET;
-            let end = start + arrived.length.min(MAX_PACKET);
-            let bytes = self.buffer.get(start..end).unwrap_or_default();
-            (arrived.from, arrived.path, bytes)
-        })
-    }
-}
-
-/// Buffers for sending.
-pub struct Sender {
-    plain: MultiHeaders<SockaddrStorage>,
-    from_v4: MultiHeaders<SockaddrStorage>,
-    from_v6: MultiHeaders<SockaddrStorage>,
-}
-
-impl Default for Sender {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Sender {
-    /// With room for a batch.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            plain: MultiHeaders::preallocate(BATCH, None),
-            from_v4: MultiHeaders::preallocate(BATCH, Some(cmsg_space!(libc::in_pktinfo))),
-            from_v6: MultiHeaders::preallocate(BATCH, Some(cmsg_space!(libc::in6_pktinfo))),
-        }
-    }
-
-    /// Sends datagrams in order. `failed` is called for each that the system does not take; clients ask again.
-    pub fn send<'a>(
-        &mut self,
-        sockets: &Sockets,
-        datagrams: impl Iterator<Item = Datagram<'a>>,
-        mut failed: impl FnMut(SocketAddr, io::Error),
-    ) {
-        let mut run: Vec<Datagram<'a>> = Vec::with_capacity(BATCH);
-        for datagram in datagrams {
-            let breaks = run.first().is_some_and(|first| first.socket != datagram.socket);
-            if breaks || run.len() == BATCH {
-                self.send_run(sockets, &run, &mut failed);
-                run.clear();
-            }
-            run.push(datagram);
-        }
-        self.send_run(sockets, &run, &mut failed);
-    }
-
-    /// Sends datagrams of one path.
-    fn send_run(
-        &mut self,
-        sockets: &Sockets,
-        mut run: &[Datagram<'_>],
-        failed: &mut impl FnMut(SocketAddr, io::Error),
-    ) {
-        let path = run
-            .first()
-            .and_then(|first| sockets.paths().get(first.socket.0 as usize).copied());
-        let Some((bound, local)) =
-            path.and_then(|(index, local)| Some((sockets.sockets.get(index)?, local)))
-        else {
-            return;
-        };
-        let mut waited = false;
-        while let Some(first) = run.first() {
-            match self.send_some(bound, local, run) {
-                Ok(sent) => run = run.get(sent.max(1)..).unwrap_or_default(),
-                Err(nix::Error::EINTR) => {}
-                Err(nix::Error::EAGAIN) if !waited => {
-                    waited = true;
-                    wait_writable(bound.socket.as_fd());
-                }
-                Err(error) => {
-                    failed(first.to, error.into());
-                    run = run.get(1..).unwrap_or_default();
-                }
-            }
-        }
-    }
-
-    fn send_some(&mut self, bound: &Bound, local: Option<Local>, run: &[Datagram<'_>]) -> nix::Result<usize> {
-        let slices: Vec<[IoSlice<'_>; 1]> = run.iter().map(|d| [IoSlice::new(d.bytes)]).collect();
-        let addresses: Vec<Option<SockaddrStorage>> =
-            run.iter().map(|d| Some(to_nix(d.to, bound.is_v6))).collect();
-        let fd = bound.socket.as_raw_fd();
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let sent = match local {
-            None => {
-                let none: [ControlMessage<'_>; 0] = [];
-                sendmmsg(fd, &mut self.plain, slices.iter(), &addresses, none, flags)?.count()
-            }
-            Some(Local::V4(address)) => {
-                let info = libc::in_pktinfo {
-                    ipi_ifindex: 0,
-                    ipi_spec_dst: libc::in_addr {
-                        s_addr: u32::from_ne_bytes(address.octets()),
-                    },
-                    ipi_addr: libc::in_addr { s_addr: 0 },
-                };
-                let control = [ControlMessage::Ipv4PacketInfo(&info)];
-                sendmmsg(fd, &mut self.from_v4, slices.iter(), &addresses, control, flags)?.count()
-            }
-            Some(Local::V6(address, interface)) => {
-                let info = libc::in6_pktinfo {
-                    ipi6_addr: libc::in6_addr {
-                        s6_addr: address.octets(),
-                    },
-                    ipi6_ifindex: interface,
-                };
-                let control = [ControlMessage::Ipv6PacketInfo(&info)];
-                sendmmsg(fd, &mut self.from_v6, slices.iter(), &addresses, control, flags)?.count()
-            }
-        };
-        Ok(sent)
-    }
-}
-
-/// A full send buffer empties within microseconds; five milliseconds are an interface that is down.
-fn wait_writable(fd: BorrowedFd<'_>) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-    let longest = Timespec {
-        tv_sec: 0,
-        tv_nsec: 5_000_000,
-    };
-    // Whatever it says, the next try tells.
-    let _ = poll(&mut fds, Some(&longest));
-}
-
-fn local_of(message: &ControlMessageOwned) -> Option<Local> {
-    match message {
-        ControlMessageOwned::Ipv4PacketInfo(info) => {
-            Some(Local::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())))
-        }
-        ControlMessageOwned::Ipv6PacketInfo(info) => {
-            let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-            let interface = if address.is_unicast_link_local() {
-                info.ipi6_ifindex
-            } else {
-                0
-            };
-            Some(Local::V6(address, interface))
-        }
-        _ => None,
-    }
-}
-
-fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
-    if let Some(v4) = address.as_sockaddr_in() {
-        return Some(SocketAddr::V4(SocketAddrV4::new(v4.ip(), v4.port())));
-    }
-    address.as_sockaddr_in6().map(|v6| {
-        SocketAddr::V6(SocketAddrV6::new(
-            v6.ip(),
-            v6.port(),
-            v6.flowinfo(),
-            v6.scope_id(),
-        ))
-    })
-}
-
-fn to_nix(address: SocketAddr, is_v6: bool) -> SockaddrStorage {
-    let address = match address {
-        SocketAddr::V4(v4) if is_v6 => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
-        other => other,
-    };
-    SockaddrStorage::from(address)
 }
 
 #[cfg(test)]

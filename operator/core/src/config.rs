@@ -219,6 +219,7 @@ fn directory_client(from: &Ingredients<'_>) -> Option<file::Client> {
         message_authenticator: file::MessageAuthenticator::Auto,
         unproven_push: false,
         challenge: false,
+        requests_per_second: None,
         user_address_attribute: None,
         accept_attributes: Vec::new(),
     })
@@ -243,6 +244,7 @@ fn client(client: &ClientSpec) -> file::Client {
         },
         unproven_push: client.unproven_push,
         challenge: client.challenge,
+        requests_per_second: client.requests_per_second,
         user_address_attribute: client.user_address_attribute.clone(),
         accept_attributes: client
             .accept_attributes

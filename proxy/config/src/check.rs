@@ -310,6 +310,9 @@ impl Check<'_> {
         }
         let timeout = self.seconds(at("timeout_seconds"), raw.timeout_seconds, 1..=50);
         let retries = self.range(at("retries"), raw.retries, 0..=10);
+        let requests_per_second = raw
+            .requests_per_second
+            .map(|count| self.range(at("requests_per_second"), count, 1..=1_000_000));
         let mut secrets = secrets.into_iter();
         Some(Client {
             name: ClientName(raw.name.clone()),
@@ -322,6 +325,7 @@ impl Check<'_> {
             message_authenticator: raw.message_authenticator,
             unproven_push: raw.unproven_push,
             challenge: raw.challenge,
+            requests_per_second,
             user_address_attribute: raw.user_address_attribute.clone(),
             accept_attributes: raw
                 .accept_attributes

@@ -196,6 +196,9 @@ pub struct Client {
     /// Whether the client understands Access-Challenge. Never for a directory.
     #[serde(default)]
     pub challenge: bool,
+    /// New requests of one address of it within a second, 1 to 1,000,000; `[policy.limits]` says it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
     /// The attribute with the user's own address, `Calling-Station-Id` for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_address_attribute: Option<String>,
@@ -291,7 +294,7 @@ pub struct Limits {
     pub pushes_per_user_per_minute: u32,
     /// Logins of one user within a minute, pushes or not, 1 to 600.
     pub logins_per_user_per_minute: u32,
-    /// New requests of one client address within a second, 1 to 1,000,000.
+    /// New requests of one client address within a second, 1 to 1,000,000, where its client has no number of its own.
     pub requests_per_client_per_second: u32,
     /// Logins that wait for a provider at once, 1 to 1,000,000.
     pub pending: u32,

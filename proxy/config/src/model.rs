@@ -103,6 +103,8 @@ pub struct Client {
     pub unproven_push: bool,
     /// Whether Access-Challenge is understood; never with `directory`.
     pub challenge: bool,
+    /// New requests of one of its addresses within a second; the policy's number when absent.
+    pub requests_per_second: Option<u32>,
     /// The attribute with the user's own address.
     pub user_address_attribute: Option<String>,
     /// Attributes added to every Access-Accept: dictionary name and text.

@@ -103,9 +103,12 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
     }
 
     pub(crate) fn pop_oldest(&mut self) -> Option<(K, V)> {
-        let key = self.oldest()?.0.clone();
-        let value = self.remove(&key)?;
-        Some((key, value))
+        let at = self.oldest;
+        let entry = self.slots.get_mut(at as usize)?.entry.take()?;
+        self.index.remove(&entry.0);
+        self.unlink(at);
+        self.free.push(at);
+        Some(entry)
     }
 
     fn link(&mut self, at: u32) {

@@ -247,8 +247,9 @@ impl Engine {
 
     /// Notes what the request shows of its address, and takes one from the address's rate.
     fn within_rate(&mut self, arrival: &Arrival<'_>) -> bool {
+        let everyones = self.checked().config.policy.limits.requests_per_client_per_second;
         let rate = Rate {
-            count: self.checked().config.policy.limits.requests_per_client_per_second,
+            count: arrival.client.config.requests_per_second.unwrap_or(everyones),
             period: Duration::from_secs(1),
         };
         let (source, now) = (arrival.source, arrival.now.monotonic);

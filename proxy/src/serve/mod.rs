@@ -29,7 +29,7 @@ mod report;
 mod state;
 mod workers;
 
-use crate::udp::Sockets;
+use crate::udp::{self, Sockets};
 use decider::{Clock, Decider, Parts};
 pub(crate) use mailbox::Heard;
 use mailbox::{Mailbox, Message, Reconfigured};
@@ -91,7 +91,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     };
     // Signals before the threads: from here on, ending is orderly.
     let signals = runtime.block_on(async { Signals::new() })?;
-    let threads = workers::count();
+    let threads = udp::threads();
     let thread = std::thread::Builder::new()
         .name("radius".to_owned())
         .spawn(move || {

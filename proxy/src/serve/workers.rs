@@ -20,8 +20,6 @@ use super::records::Records;
 use crate::metrics::Metrics;
 use crate::udp::{Receiver, Sender, Sockets};
 
-/// More threads than this would wait for the decisions of the others.
-const MOST: usize = 4;
 /// When so many datagrams came at once, more are waiting.
 const MANY: usize = 16;
 /// How often it is told that answers could not be sent.
@@ -35,11 +33,6 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) records: Records,
     pub(super) clock: Clock,
-}
-
-/// As many as there are processors for them.
-pub(super) fn count() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(MOST)
 }
 
 /// Runs `count` of them, this thread among them, until it was told to drain and nothing is pending, or the time for that

@@ -313,6 +313,10 @@ pub struct ClientSpec {
     /// Whether it understands Access-Challenge.
     #[serde(default)]
     pub challenge: bool,
+    /// New requests of one of its addresses within a second; the number of spec.policy.limits when it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_second: Option<u32>,
     /// The attribute with the user's own address, such as Calling-Station-Id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]

@@ -11,8 +11,11 @@ use super::seeds::Seed;
 const MAX_DRIFT: i64 = 10;
 /// How long it is remembered how far a clock is off, in seconds after the last login.
 const DRIFT_KEPT: u64 = 90 * 86_400;
-/// The map is swept when it has doubled since the last sweep, and is at least so large.
-const SWEEP_FROM: usize = 1024;
+/// Parts of the map of used codes. A map that grows or is swept looks at each entry, and logins wait meanwhile: of
+/// hundreds of thousands that takes milliseconds, of a part no time.
+const PARTS: usize = 64;
+/// A part is swept when it has doubled since the last sweep, and is at least so large.
+const SWEEP_FROM: usize = 64;
 /// Wrong codes without a wait.
 const FREE_FAILURES: u32 = 5;
 /// The longest wait between two wrong codes, in seconds. A guesser gets 2,880 guesses a day at 3 codes in 1,000,000.
@@ -26,10 +29,18 @@ const MAX_FAILING: usize = 100_000;
 ///
 /// Held in memory, for one process, across reloads. Users and seeds appear only as a keyed hash. Only users who have a
 /// seed get in, so that it is bounded by their number.
-#[derive(Default)]
 pub struct UsedCodes {
-    inner: Mutex<Used>,
+    parts: [Mutex<Used>; PARTS],
     key: RandomState,
+}
+
+impl Default for UsedCodes {
+    fn default() -> Self {
+        Self {
+            parts: std::array::from_fn(|_| Mutex::default()),
+            key: RandomState::new(),
+        }
+    }
 }
 
 /// A user's seed in [`UsedCodes`].
@@ -89,7 +100,7 @@ impl UsedCodes {
     /// How many steps the user's clock was ahead (or behind, when negative) at the last login.
     #[must_use]
     pub fn drift(&self, key: UsedKey) -> i64 {
-        self.lock()
+        self.part(key)
             .by_seed
             .get(&key)
             .map_or(0, |last| i64::from(last.drift))
@@ -108,7 +119,7 @@ impl UsedCodes {
             forget_at: forget_at(step, seed, skew),
             drift: i8::try_from(drift).unwrap_or(0),
         };
-        let mut used = self.lock();
+        let mut used = self.part(key);
         match used.by_seed.entry(key) {
             Entry::Occupied(last) if step <= last.get().step => return false,
             Entry::Occupied(mut last) => *last.get_mut() = new,
@@ -123,7 +134,7 @@ impl UsedCodes {
     /// How many steps are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().by_seed.len()
+        self.parts.iter().map(|part| lock(part).by_seed.len()).sum()
     }
 
     /// Whether nothing is remembered.
@@ -132,9 +143,15 @@ impl UsedCodes {
         self.len() == 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Used> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn part(&self, key: UsedKey) -> MutexGuard<'_, Used> {
+        // Bits that neither choose a place in the part's own map nor tell keys apart there.
+        let part = usize::try_from(key.0 >> 40).unwrap_or_default() % PARTS;
+        lock(self.parts.get(part).unwrap_or(&self.parts[0]))
     }
+}
+
+fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Used {
@@ -183,7 +200,7 @@ impl Failures {
     /// How many seconds a user still has to wait before a code is looked at.
     #[must_use]
     pub fn wait(&self, user: &str, proved: bool, now: u64) -> u64 {
-        let failing = self.lock();
+        let failing = lock(&self.inner);
         if failing.by_user.is_empty() {
             return 0;
         }
@@ -195,7 +212,7 @@ impl Failures {
 
     /// A wrong code at `now`, in seconds since the epoch.
     pub fn wrong(&self, user: &str, proved: bool, now: u64) {
-        let mut failing = self.lock();
+        let mut failing = lock(&self.inner);
         let hash = failing.key.hash_one((user, proved));
         if failing.by_user.len() >= MAX_FAILING && !failing.by_user.contains_key(&hash) {
             failing
@@ -218,15 +235,11 @@ impl Failures {
 
     /// A right code.
     pub fn right(&self, user: &str, proved: bool) {
-        let mut failing = self.lock();
+        let mut failing = lock(&self.inner);
         if !failing.by_user.is_empty() {
             let hash = failing.key.hash_one((user, proved));
             failing.by_user.remove(&hash);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Failing> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -268,10 +281,10 @@ mod tests {
     fn what_can_no_longer_be_replayed_is_forgotten() {
         let used = UsedCodes::default();
         let one = seed(b"1234567890");
-        for user in 0..5_000_u64 {
+        for user in 0..50_000_u64 {
             assert!(used.take(used.key(&user.to_string(), &one), &one, user, user * 30, 1));
         }
-        assert!(used.len() < 2 * SWEEP_FROM, "{}", used.len());
+        assert!(used.len() < PARTS * 2 * SWEEP_FROM, "{}", used.len());
     }
 
     #[test]

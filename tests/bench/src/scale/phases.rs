@@ -110,7 +110,8 @@ impl<'a> Phases<'a> {
         let count = (world.proxies / 100).max(1);
         let pods: Vec<(PodKey, PodKey)> = (0..count)
             .map(|n| {
-                let n = n * (world.proxies / count);
+                // One step further each time, or all would be in one account.
+                let n = (n * (world.proxies / count + 1)) % world.proxies;
                 let (namespace, proxy) = (world.namespace(n), world.name(n));
                 let pod = format!("{proxy}-{}", n % world.replicas);
                 ((namespace.clone(), proxy), (namespace, pod))

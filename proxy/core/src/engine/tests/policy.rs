@@ -86,6 +86,16 @@ fn a_clients_limit_refuses_and_pushes_no_answer_out() {
 }
 
 #[test]
+fn a_client_can_have_a_limit_of_its_own() {
+    let limits = "[policy.limits]\nrequests_per_client_per_second = 1\n";
+    let mut world = World::new(config_with(&format!("{limits}{TOTP}"), "requests_per_second = 2"));
+    world.asked(&pap(1, "jane", "123456"));
+    world.asked(&pap(2, "joe", "123456"));
+    assert_eq!(world.answer(&pap(3, "ann", "123456")).code, 3);
+    assert_eq!(world.count(Event::ThrottledClient), 1);
+}
+
+#[test]
 fn beyond_its_limit_what_proves_nothing_is_dropped_and_a_directory_still_answered() {
     let limits = "[policy.limits]\nrequests_per_client_per_second = 1\n";
     for (client, answers) in [("", 0), ("directory = true", 1)] {
