@@ -35,13 +35,6 @@ pub const REPORT_PROBLEM_ANNOTATION: &str = "radius-mfa.dev/problem";
 pub const REPORT_POD_UID_ANNOTATION: &str = "radius-mfa.dev/pod-uid";
 /// Annotation of a RadiusProxy, written by a person, value `true`: let the RadiusProxy go without a word to AWS.
 pub const ABANDON_ANNOTATION: &str = "radius-mfa.dev/abandon-directory";
-/// Tag of a directory: `<cluster>/<namespace>/<name>` of the RadiusProxy that keeps its RADIUS settings.
-pub const OWNER_TAG: &str = "radius-mfa.dev/owner";
-/// Tag of a directory: the uid of that RadiusProxy.
-pub const OWNER_UID_TAG: &str = "radius-mfa.dev/owner-uid";
-/// Tag of a directory: digests of the settings that the owner applied last, and of those before them when it was about
-/// to write; separated by a space. The shared secret is in none of them.
-pub const APPLIED_TAG: &str = "radius-mfa.dev/applied";
 /// Label of everything that belongs to a RadiusProxy, with its name; part of the pods' selector.
 pub const PROXY_LABEL: &str = "radius-mfa.dev/proxy";
 /// The value of `app.kubernetes.io/name` of everything that is made for a RadiusProxy.
@@ -198,7 +191,7 @@ impl ClusterName {
         &self.0
     }
 
-    /// `<cluster>/<namespace>/<name>`: the value of the tag [`OWNER_TAG`] and of `sts:ExternalId`.
+    /// `<cluster>/<namespace>/<name>`: the value of the tag [`DirectoryTags::owner`] and of `sts:ExternalId`.
     #[must_use]
     pub fn owner(&self, namespace: &str, name: &str) -> String {
         format!("{}/{namespace}/{name}", self.0)
@@ -222,6 +215,32 @@ impl From<ClusterName> for String {
 impl fmt::Display for ClusterName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The keys of the tags on a directory. Each region has its own: RADIUS settings are regional and have an owner in each,
+/// and nothing public says whether the regions of one directory share their tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryTags {
+    /// `<cluster>/<namespace>/<name>` of the RadiusProxy that keeps the RADIUS settings.
+    pub owner: String,
+    /// The uid of that RadiusProxy.
+    pub owner_uid: String,
+    /// Digests of the settings that the owner applied last, and of those before them when it was about to write; separated
+    /// by a space. The shared secret is in none of them.
+    pub applied: String,
+}
+
+impl DirectoryTags {
+    /// The keys for a region.
+    #[must_use]
+    pub fn of(region: &str) -> Self {
+        let key = |what| format!("radius-mfa.dev/{what}/{region}");
+        Self {
+            owner: key("owner"),
+            owner_uid: key("owner-uid"),
+            applied: key("applied"),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::api::{AddressSource, AppliedSettings};
 use crate::conditions::Draft;
 use crate::config::Rendered;
 use crate::input::{PodState, RadiusStatus};
-use crate::names::{APPLIED_TAG, OWNER_TAG, OWNER_UID_TAG, USED_CODES_MAPS};
+use crate::names::{DirectoryTags, USED_CODES_MAPS};
 use crate::objects::{self, Template};
 use crate::registration::decide::{FRESH, Verdict};
 use crate::registration::servers::Proxy;
@@ -162,9 +162,11 @@ impl Round<'_> {
 
     /// Ownership, for whoever comes to the directory without this cluster.
     pub(super) fn tags(&self, judgement: &Judgement, writes: bool) -> Vec<(String, String)> {
-        let (Some(directory), true) = (self.directory, judgement.may_write) else {
+        let spec = self.input.proxy.spec.directory.as_ref();
+        let (Some(spec), Some(directory), true) = (spec, self.directory, judgement.may_write) else {
             return Vec::new();
         };
+        let keys = DirectoryTags::of(&spec.region);
         let meta = &self.input.proxy.metadata;
         let owner = self.input.settings.cluster.owner(
             meta.namespace.as_deref().unwrap_or_default(),
@@ -172,13 +174,14 @@ impl Round<'_> {
         );
         let uid = meta.uid.clone().unwrap_or_default();
         let digests = self.tag_digests();
-        let has = |key, value: &String| directory.tags.as_ref().is_some_and(|t| t.get(key) == Some(value));
-        let kept_by = directory.tags.as_ref().map(|tags| tags.get(OWNER_TAG));
+        let has =
+            |key: &str, value: &String| directory.tags.as_ref().is_some_and(|t| t.get(key) == Some(value));
+        let kept_by = directory.tags.as_ref().map(|tags| tags.get(&keys.owner));
         let told = digests.first().is_none_or(|newest| {
-            let applied = directory.tags.as_ref().and_then(|tags| tags.get(APPLIED_TAG));
+            let applied = directory.tags.as_ref().and_then(|tags| tags.get(&keys.applied));
             applied.is_some_and(|applied| applied.split(' ').any(|known| known == newest))
         });
-        let missing = !(has(OWNER_TAG, &owner) && has(OWNER_UID_TAG, &uid) && told);
+        let missing = !(has(&keys.owner, &owner) && has(&keys.owner_uid, &uid) && told);
         // Beside a write always; else only to repair what is seen to be wrong, and not again and again.
         let repair = self.ledger.applied.is_some()
             && self.ledger.pending.is_none()
@@ -187,9 +190,9 @@ impl Round<'_> {
             && !self.input.proxy.spec.suspend;
         if missing && (writes || repair) {
             vec![
-                (OWNER_TAG.to_owned(), owner),
-                (OWNER_UID_TAG.to_owned(), uid),
-                (APPLIED_TAG.to_owned(), digests.join(" ")),
+                (keys.owner, owner),
+                (keys.owner_uid, uid),
+                (keys.applied, digests.join(" ")),
             ]
         } else {
             Vec::new()

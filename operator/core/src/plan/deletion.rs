@@ -16,7 +16,7 @@ use crate::aws::{AwsErrorClass, AwsOperation};
 use crate::conditions::{Draft, Reason, Truth, stamp};
 use crate::config;
 use crate::input::{Directory, DirectoryObservation, Input, RadiusStatus};
-use crate::names::{ABANDON_ANNOTATION, OWNER_TAG};
+use crate::names::{ABANDON_ANNOTATION, DirectoryTags};
 use crate::registration::ledger::{DESCRIPTION_LAG, Ledger};
 use crate::registration::{same, words};
 use crate::time;
@@ -196,7 +196,7 @@ fn aws_step(
         let message = "AWS took DisableRadius; waiting for it to describe that".to_owned();
         return Step::Wait(Reason::Deregistering, message, None);
     }
-    if !is_ours(input, ledger, directory) {
+    if !is_ours(input, spec, ledger, directory) {
         return Step::Done {
             why: format!(
                 "the RADIUS settings of directory {} are somebody else's by now, so they stay",
@@ -224,7 +224,7 @@ fn aws_step(
 }
 
 /// Whether what AWS describes is what this RadiusProxy applied.
-fn is_ours(input: &Input, ledger: &Ledger, directory: &Directory) -> bool {
+fn is_ours(input: &Input, spec: &DirectorySpec, ledger: &Ledger, directory: &Directory) -> bool {
     let meta = &input.proxy.metadata;
     let owner = input.settings.cluster.owner(
         meta.namespace.as_deref().unwrap_or_default(),
@@ -233,7 +233,7 @@ fn is_ours(input: &Input, ledger: &Ledger, directory: &Directory) -> bool {
     let tagged_by_another = directory
         .tags
         .as_ref()
-        .and_then(|tags| tags.get(OWNER_TAG))
+        .and_then(|tags| tags.get(&DirectoryTags::of(&spec.region).owner))
         .is_some_and(|tag| *tag != owner);
     let applied = ledger.applied.as_ref().map(|a| &a.settings);
     let same = applied

@@ -1,6 +1,8 @@
 //! Sentences about the whole, tried in a small world.
 
+mod addresses;
 mod anything;
+mod drain;
 mod life;
 mod rotation;
 mod seeds;

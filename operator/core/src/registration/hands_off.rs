@@ -11,7 +11,7 @@ use super::{fingerprint, same, tag_digest, words};
 use crate::api::{AdoptionPolicy, DriftPolicy, RegisteredSettings};
 use crate::conditions::{Reason, Truth};
 use crate::input::RadiusStatus;
-use crate::names::{APPLIED_TAG, OWNER_TAG};
+use crate::names::DirectoryTags;
 use crate::rotation::secret_digest;
 use crate::time;
 
@@ -20,9 +20,13 @@ impl Case<'_> {
         self.spec.adoption_policy == AdoptionPolicy::Adopt
     }
 
+    fn tag(&self, key: &str) -> Option<&String> {
+        self.directory.tags.as_ref()?.get(key)
+    }
+
     /// The owner that the directory's tags name, when it is not this RadiusProxy.
     fn other_owner(&self) -> Option<&str> {
-        let owner = self.directory.tags.as_ref()?.get(OWNER_TAG)?;
+        let owner = self.tag(&DirectoryTags::of(&self.spec.region).owner)?;
         (owner != self.owner).then_some(owner.as_str())
     }
 
@@ -85,8 +89,9 @@ impl Case<'_> {
             return None;
         }
         if let Some(owner) = self.other_owner() {
+            let tag = DirectoryTags::of(&self.spec.region).owner;
             let message = format!(
-                "the directory's tag {OWNER_TAG} says that {owner} keeps its RADIUS settings. Delete that RadiusProxy, or set \
+                "the directory's tag {tag} says that {owner} keeps its RADIUS settings. Delete that RadiusProxy, or set \
                  spec.directory.adoptionPolicy: Adopt to take over with one write"
             );
             return Some(Verdict::hold(Reason::DirectoryTaken, message));
@@ -94,11 +99,11 @@ impl Case<'_> {
         if ledger.applied.is_some() {
             return None;
         }
-        let tags = self.directory.tags.as_ref();
-        if tags.is_some_and(|tags| tags.get(OWNER_TAG).is_some_and(|owner| owner == self.owner)) {
-            return self.changed_since_tagged();
+        let keys = DirectoryTags::of(&self.spec.region);
+        if self.tag(&keys.owner).is_some_and(|owner| owner == self.owner) {
+            return self.changed_since_tagged(&keys);
         }
-        let blind = match tags {
+        let blind = match &self.directory.tags {
             None => " (its tags cannot be read: allow ds:ListTagsForResource)",
             Some(_) => "",
         };
@@ -111,8 +116,8 @@ impl Case<'_> {
 
     /// This RadiusProxy lost its memory with its cluster, and the directory's tags still name it: it takes the directory
     /// back, unless the settings are others than those it applied.
-    fn changed_since_tagged(&self) -> Option<Verdict> {
-        let applied = self.directory.tags.as_ref()?.get(APPLIED_TAG)?;
+    fn changed_since_tagged(&self, keys: &DirectoryTags) -> Option<Verdict> {
+        let applied = self.tag(&keys.applied)?;
         let described = self.directory.radius_settings.clone().unwrap_or_default();
         let digest = tag_digest(&described);
         if applied.split(' ').any(|known| known == digest) {

@@ -22,7 +22,10 @@ fn two_pods_are_registered_with_one_write_and_become_ready() {
     assert_eq!(world.aws.writes[0].servers, ["10.88.0.1", "10.88.0.2"]);
     assert_eq!(world.status().servers.as_deref(), Some("2/2"));
     assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
-    assert_eq!(world.aws.tags["radius-mfa.dev/owner"], "test/auth/mfa");
+    assert_eq!(
+        world.aws.tags["radius-mfa.dev/owner/eu-central-1"],
+        "test/auth/mfa"
+    );
     assert_eq!(world.status().applied.unwrap().settings.display_label, "MFA");
 }
 

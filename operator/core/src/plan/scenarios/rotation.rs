@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Answer, World};
+use super::world::{Answer, World, data};
 use crate::aws::AwsErrorClass;
 
 fn ready() -> World {
@@ -33,6 +33,28 @@ fn a_new_secret_is_one_write_and_the_old_one_goes_after_a_grace() {
     assert_eq!(world.aws.writes.len(), 2);
     assert!(world.events.iter().any(|e| e == "SecretRotationStarted"));
     assert!(world.events.iter().any(|e| e == "SecretRotationCompleted"));
+}
+
+#[test]
+fn other_credentials_of_the_provider_are_no_write_and_no_restart_and_the_status_tells_when_all_run_them() {
+    let mut world = ready();
+    let containers = |world: &World| -> Vec<(String, Option<String>)> {
+        let of = |pod: &super::world::Pod| (pod.state.uid.clone(), pod.state.container.clone());
+        world.pods.iter().map(of).collect()
+    };
+    let (digest, before) = (world.status().config_digest, containers(&world));
+    let keys = data(&[("ikey", "DI2"), ("skey", "another key")]);
+    world.secrets.insert("duo".to_owned(), keys);
+    world.wake();
+    world.run_for(Duration::from_secs(4));
+    // One kubelet takes its time.
+    assert_ne!(world.status().config_digest, digest);
+    assert_eq!((world.status().configured_replicas, world.is_ready()), (1, false));
+    assert_eq!(world.condition("Registered").0, "True");
+    world.run_until(World::is_ready);
+    assert_eq!(world.status().configured_replicas, 2);
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!((world.aws.writes.len(), containers(&world)), (1, before));
 }
 
 #[test]

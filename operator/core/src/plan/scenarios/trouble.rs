@@ -73,17 +73,24 @@ fn the_older_of_two_keeps_the_directory() {
 fn a_directory_without_radius_or_of_another_account_is_refused() {
     for (kind, words) in [
         (DirectoryKind::SimpleAd, "SimpleAD, which has no RADIUS"),
-        (DirectoryKind::SharedMicrosoftAd, "belong to account its owner"),
+        (
+            DirectoryKind::SharedMicrosoftAd,
+            "belong to account 210987654321. Use the directory there",
+        ),
     ] {
         let mut world = World::new();
         world.aws.kind = Some(kind);
-        world.run_for(Duration::from_secs(60));
+        world.aws.owner_account = Some("210987654321".to_owned());
+        world.somebody_elses();
+        policy(&mut world, AdoptionPolicy::Adopt, DriftPolicy::Enforce);
+        world.run_for(Duration::from_secs(3600));
         let (truth, reason, message) = world.condition("Accepted");
         assert_eq!(
             (truth.as_str(), reason.as_str()),
             ("False", "DirectoryTypeUnsupported")
         );
         assert!(message.contains(words), "{message}");
+        assert!(world.aws.writes.is_empty() && world.aws.tags.is_empty() && world.pods.is_empty());
     }
 }
 
@@ -140,6 +147,62 @@ fn denied_access_names_the_action_and_is_tried_again() {
     assert!(world.condition("Registered").2.contains("ds:EnableRadius"));
     world.run_until(World::is_ready);
     assert_eq!(world.events.iter().filter(|e| *e == "AwsAccessDenied").count(), 1);
+}
+
+#[test]
+fn every_refusal_of_a_write_is_told_with_its_request_id_and_ends_in_one_write() {
+    for class in AwsErrorClass::ALL {
+        let mut world = ready();
+        let events = world.events.len();
+        world.aws.answers.extend([Answer::Error(class); 3]);
+        world.kill_pod(0);
+        world.run_until(|w| w.status().trouble.is_some());
+        let expected = match class {
+            AwsErrorClass::NoCredentials => "NoAwsCredentials",
+            AwsErrorClass::InvalidCredentials => "AwsCredentialsInvalid",
+            AwsErrorClass::AccessDenied => "AwsAccessDenied",
+            AwsErrorClass::Throttled => "AwsThrottled",
+            AwsErrorClass::NotFound => "DirectoryNotFound",
+            AwsErrorClass::NotSent => "LeaseEnding",
+            AwsErrorClass::Service | AwsErrorClass::Unreachable => "AwsUnreachable",
+            AwsErrorClass::AlreadyExists
+            | AwsErrorClass::InvalidParameter
+            | AwsErrorClass::Unsupported
+            | AwsErrorClass::Refused => "AwsRefused",
+        };
+        let (status, reason, message) = world.condition("Registered");
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", expected),
+            "{class:?}"
+        );
+        let has_id = message.contains("request id r-1");
+        assert!(has_id || class == AwsErrorClass::NotSent, "{class:?}: {message}");
+        world.run_until(World::is_ready);
+        // Nobody has to act on a lease that ends: the write follows by itself.
+        let once = usize::from(class != AwsErrorClass::NotSent);
+        let told = world.events.iter().skip(events).filter(|e| *e == expected);
+        assert_eq!(told.count(), once, "{class:?}: {:?}", world.events);
+        assert!(world.aws.answers.is_empty(), "{class:?}");
+        world.run_for(Duration::from_secs(3600));
+        assert_eq!(world.aws.writes.len(), 2, "{class:?}");
+        assert!(world.aws.writes.iter().all(|write| !write.needless), "{class:?}");
+    }
+}
+
+#[test]
+fn the_owner_of_another_region_stands_in_nobodys_way_and_keeps_its_tag() {
+    let mut world = World::new();
+    let other = (
+        "radius-mfa.dev/owner/us-east-1".to_owned(),
+        "test/auth/us".to_owned(),
+    );
+    world.aws.tags.extend([other.clone()]);
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.tags[&other.0], other.1);
+    world.kill_pod(0);
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.run_until(World::is_ready);
 }
 
 #[test]
@@ -200,18 +263,18 @@ fn settings_of_others_stay_until_the_policy_adopts_them() {
 fn tags_give_a_rebuilt_cluster_its_directory_back_and_keep_others_out() {
     let mut world = World::new();
     world.somebody_elses();
-    world
-        .aws
-        .tags
-        .insert("radius-mfa.dev/owner".to_owned(), "prod/a/b".to_owned());
+    world.aws.tags.insert(
+        "radius-mfa.dev/owner/eu-central-1".to_owned(),
+        "prod/a/b".to_owned(),
+    );
     world.run_for(Duration::from_secs(600));
     let (_, reason, message) = world.condition("Registered");
     assert_eq!(reason, "DirectoryTaken");
     assert!(message.contains("prod/a/b"));
-    world
-        .aws
-        .tags
-        .insert("radius-mfa.dev/owner".to_owned(), "test/auth/mfa".to_owned());
+    world.aws.tags.insert(
+        "radius-mfa.dev/owner/eu-central-1".to_owned(),
+        "test/auth/mfa".to_owned(),
+    );
     world.run_until(World::is_ready);
     assert_eq!(world.aws.writes.len(), 1);
 }
@@ -256,9 +319,12 @@ fn a_write_that_was_not_sent_is_not_blamed_on_aws_and_follows_soon() {
 #[test]
 fn a_tag_that_an_older_version_left_out_is_added_without_a_write() {
     let mut world = ready();
-    let applied = world.aws.tags.remove("radius-mfa.dev/applied");
+    let applied = world.aws.tags.remove("radius-mfa.dev/applied/eu-central-1");
     world.run_for(Duration::from_secs(3600));
-    assert_eq!(world.aws.tags.get("radius-mfa.dev/applied"), applied.as_ref());
+    assert_eq!(
+        world.aws.tags.get("radius-mfa.dev/applied/eu-central-1"),
+        applied.as_ref()
+    );
     assert!(applied.is_some());
     assert_eq!(world.aws.writes.len(), 1);
 }

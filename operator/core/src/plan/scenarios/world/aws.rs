@@ -23,6 +23,8 @@ pub(in crate::plan::scenarios) enum Answer {
     Lost,
     /// Done, and ends in Failed.
     Fails,
+    /// Done, and stays Creating.
+    Sticks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub(in crate::plan::scenarios) struct Aws {
     pub(in crate::plan::scenarios) tags: BTreeMap<String, String>,
     pub(in crate::plan::scenarios) clients: BTreeSet<IpAddr>,
     pub(in crate::plan::scenarios) kind: Option<DirectoryKind>,
+    pub(in crate::plan::scenarios) owner_account: Option<String>,
     pub(in crate::plan::scenarios) stage: Option<String>,
     pub(in crate::plan::scenarios) network: NetworkType,
     pub(super) done_at: Option<(Timestamp, RadiusStatus)>,
@@ -97,7 +100,7 @@ impl World {
                 settings
             }),
             client_addresses: self.aws.clients.clone(),
-            owner_account: None,
+            owner_account: self.aws.owner_account.clone(),
             tags: Some(self.aws.tags.clone()),
             as_of: self.now,
         });
@@ -128,7 +131,8 @@ impl World {
             }
             (DirectoryCall::Enable(settings) | DirectoryCall::Update(settings), _) => {
                 let servers = settings.shown.servers.clone();
-                assert!(!servers.is_empty(), "an empty list was written");
+                let some = !(servers.is_empty() && settings.shown.servers_ipv6.is_empty());
+                assert!(some, "an empty list was written");
                 let secret = settings.secret.expose().to_vec();
                 let equal = aws
                     .settings
@@ -152,7 +156,8 @@ impl World {
                 } else {
                     RadiusStatus::Completed
                 };
-                aws.done_at = Some((self.now.saturating_add(CREATING).unwrap(), end));
+                aws.done_at = (answer != Some(Answer::Sticks))
+                    .then(|| (self.now.saturating_add(CREATING).unwrap(), end));
             }
         }
         if answer == Some(Answer::Lost) {

@@ -139,6 +139,7 @@ impl World {
                 name,
                 uid,
                 ips: vec![address.into(), v6.into()],
+                host_ips: vec![Ipv4Addr::new(10, 10, 0, u8::try_from(ordinal).unwrap()).into()],
                 node: Some(format!("node-{ordinal}")),
                 node_ready: true,
                 image: template["spec"]["containers"][0]["image"]

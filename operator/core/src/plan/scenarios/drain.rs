@@ -1,0 +1,83 @@
+//! Nodes are drained: an eviction waits while the pod is the last one that AWS can reach, and for nothing else.
+
+use std::time::Duration;
+
+use super::world::{Answer, World, data};
+use crate::input::RadiusStatus;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn ready() -> World {
+    let mut world = World::new();
+    world.run_until(World::is_ready);
+    world
+}
+
+/// The one pod that was there before, and the one that came after it.
+fn old_and_new(world: &World) -> (usize, usize) {
+    let is_new = |pod: &super::world::Pod| pod.state.uid == "pod-3";
+    let new = world.pods.iter().position(is_new).unwrap();
+    (1 - new, new)
+}
+
+#[test]
+fn a_directory_that_never_completes_or_is_none_holds_up_no_drain() {
+    let mut never_completes = World::new();
+    never_completes.aws.answers.push_back(Answer::Sticks);
+    let mut fails = World::new();
+    fails.aws.answers.extend([Answer::Fails; 8]);
+    let mut suspended = World::new();
+    suspended.edit(|proxy| proxy.spec.suspend = true);
+    let mut without = World::with(&serde_json::json!({
+        "replicas": 2,
+        "clients": [{"name": "vpn", "networks": ["10.1.0.0/24"], "secretRef": {"name": super::world::SECRET}}],
+        "provider": {"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}},
+    }));
+    without
+        .secrets
+        .insert("duo".to_owned(), data(&[("ikey", "DI1"), ("skey", "k")]));
+    for mut world in [never_completes, fails, suspended, without] {
+        world.run_for(HOUR);
+        assert!(world.pods.len() == 2 && world.pods.iter().all(|pod| pod.state.containers_ready));
+        let told = world.condition("Registered");
+        assert!(world.may_be_evicted(0) && world.may_be_evicted(1), "{told:?}");
+    }
+}
+
+#[test]
+fn the_last_registered_pod_is_evicted_once_aws_has_its_like() {
+    let mut world = ready();
+    assert!(world.may_be_evicted(0) && world.may_be_evicted(1));
+    world.kill_pod(0);
+    world.run_until(|w| w.aws.writes.len() == 2);
+    let (old, new) = old_and_new(&world);
+    assert_eq!(world.aws.status, Some(RadiusStatus::Creating));
+    assert!(!world.may_be_evicted(old) && world.may_be_evicted(new));
+    world.run_until(World::is_ready);
+    assert!(world.may_be_evicted(old) && world.may_be_evicted(new));
+}
+
+#[test]
+fn what_was_registered_once_stays_protected_while_writes_are_suspended() {
+    let mut world = ready();
+    world.edit(|proxy| proxy.spec.suspend = true);
+    world.kill_pod(0);
+    world.run_for(HOUR);
+    let (old, new) = old_and_new(&world);
+    // Without it nobody could log in: AWS knows no other.
+    assert!(!world.may_be_evicted(old) && world.may_be_evicted(new));
+    world.edit(|proxy| proxy.spec.suspend = false);
+    world.run_until(World::is_ready);
+    assert!(world.may_be_evicted(old));
+}
+
+#[test]
+fn a_pod_that_aws_has_completed_stays_ready_whatever_aws_does_later() {
+    let mut world = ready();
+    world.aws.answers.extend([Answer::Fails; 8]);
+    world.edit(|proxy| "VPN".clone_into(&mut proxy.spec.directory.as_mut().unwrap().display_label));
+    world.run_for(HOUR);
+    assert_eq!(world.condition("Registered").1, "RadiusFailed");
+    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    assert!(world.may_be_evicted(0) && world.may_be_evicted(1));
+}
