@@ -35,6 +35,16 @@ enum Task {
     },
     /// Runs everything, or one part of it, and writes the summary.
     Run(Box<Run>),
+    /// Becomes a program that ends with the process that started this one.
+    #[command(hide = true)]
+    Leash {
+        /// That process's id.
+        #[arg(long)]
+        parent: i32,
+        /// The program and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
 }
 
 /// What to run, and how much of it.
@@ -116,6 +126,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Echo { listen } => echo::run(listen),
         Task::Run(arguments) => run(&arguments),
+        Task::Leash { parent, command } => process::become_leashed(parent, &command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

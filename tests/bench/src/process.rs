@@ -1,11 +1,15 @@
-//! The programs under load: started on loopback, watched, ended by their own id.
+//! The programs under load: started on loopback, watched, ended by their own id, and by the kernel when the bench is
+//! killed.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 /// A program under load.
 pub(crate) struct Server {
@@ -26,10 +30,11 @@ pub(crate) struct Usage {
 }
 
 impl Server {
-    /// Starts it with standard output and error in a file.
-    pub(crate) fn start(name: &'static str, mut command: Command, folder: &Path) -> Result<Self> {
+    /// Starts it with standard output and error in a file. It ends with the thread that calls this.
+    pub(crate) fn start(name: &'static str, command: &Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log)?;
+        let mut command = leashed(command)?;
         command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -96,6 +101,37 @@ impl Server {
             peak: bytes("VmHWM:"),
         })
     }
+}
+
+/// The same program by way of [`become_leashed`], under the same id: what the kernel does to a process when its parent dies
+/// can be set by that process alone.
+fn leashed(command: &Command) -> Result<Command> {
+    let mut leashed = Command::new(std::env::current_exe()?);
+    leashed.args(["leash", "--parent", &std::process::id().to_string(), "--"]);
+    leashed.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => leashed.env(name, value),
+            None => leashed.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        leashed.current_dir(folder);
+    }
+    Ok(leashed)
+}
+
+/// Becomes a program that the kernel kills when this process's parent dies (prctl(2), PR_SET_PDEATHSIG: it is kept over an
+/// exec).
+pub(crate) fn become_leashed(parent: i32, command: &[OsString]) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // A parent that died before that sends no signal any more.
+    if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
+        bail!("process {parent} has ended");
+    }
+    let (program, args) = command.split_first().context("no program")?;
+    let error = Command::new(program).args(args).exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
 impl Drop for Server {

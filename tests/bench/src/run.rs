@@ -120,7 +120,7 @@ impl Bench<'_> {
         let to = loopback(free_port()?);
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["echo", "--listen", &to.to_string()]);
-        let mut server = Server::start("echo", command, &self.folder)?;
+        let mut server = Server::start("echo", &command, &self.folder)?;
         server.wait(|| answers(to))?;
         let mut users = InTurn {
             users: self.arguments.logins,
@@ -150,7 +150,7 @@ impl Bench<'_> {
             .arg(&folder)
             .arg("-l")
             .arg(folder.join("radius.log"));
-        let mut server = Server::start("freeradius", command, &self.folder)?;
+        let mut server = Server::start("freeradius", &command, &self.folder)?;
         server.wait(|| answers(loopback(port)))?;
         let mut logins = InTurn {
             users,
@@ -206,7 +206,7 @@ retries = 1
             .arg("serve")
             .arg("--config")
             .arg(folder.join("radius-proxy.toml"));
-        Server::start(name, command, &self.folder)
+        Server::start(name, &command, &self.folder)
     }
 
     fn totp(&self) -> Result<(Row, f64)> {
@@ -264,7 +264,7 @@ retries = 1
             "localhost",
         ]);
         command.args(["--log", "warn"]).arg("--ca-out").arg(&ca);
-        let mut server = Server::start(if delay_ms == 0 { "duo" } else { "duo-slow" }, command, &folder)?;
+        let mut server = Server::start(if delay_ms == 0 { "duo" } else { "duo-slow" }, &command, &folder)?;
         let mut ready = serde_json::Value::Null;
         let log = folder.join(if delay_ms == 0 { "duo.log" } else { "duo-slow.log" });
         server.wait(|| {

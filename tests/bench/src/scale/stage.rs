@@ -154,7 +154,7 @@ fn simulated_aws(
         .arg(&config)
         .arg("--ready-file")
         .arg(&ready);
-    let mut server = Server::start("aws", command, logs)?;
+    let mut server = Server::start("aws", &command, logs)?;
     let mut found = None;
     server.wait(|| {
         found = addresses(&ready);
@@ -188,7 +188,7 @@ fn operator(mut command: Command, kubeconfig: &Path, aws: SocketAddr, logs: &Pat
             "default",
         ])
         .args(["--metrics-address", &METRICS.to_string()]);
-    let mut server = Server::start("operator", command, logs)?;
+    let mut server = Server::start("operator", &command, logs)?;
     server.wait(|| http::get(METRICS, "/readyz").is_ok())?;
     Ok(server)
 }
