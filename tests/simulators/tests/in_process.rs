@@ -102,10 +102,11 @@ async fn a_duo_serves_its_own_ca_and_hides_its_key() {
         duo.admin,
         "PUT",
         "/settings",
-        r#"{"skey":"(hidden)","retry_after":3}"#,
+        r#"{"skey":"(hidden)","retry_after":3,"applications":[{"ikey":"DI2","skey":"another-key"}]}"#,
     )
     .await;
     assert!(same.starts_with("HTTP/1.1 200"), "{same}");
+    assert!(!same.contains("another-key"), "{same}");
     duo.stop().await;
 }
 

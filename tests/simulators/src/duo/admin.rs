@@ -68,9 +68,7 @@ async fn settings(State(simulator): Shared) -> Json<Value> {
 async fn put_settings(State(simulator): Shared, Json(patch): Json<Value>) -> Answer {
     let mut current = simulator.settings.write().unwrap_or_else(PoisonError::into_inner);
     let mut merged: Settings = merge(&**current, patch)?;
-    if merged.skey.is_hidden() {
-        merged.skey = current.skey.clone();
-    }
+    merged.keep_hidden_keys(&current);
     *current = Arc::new(merged);
     Ok(Json(shown(&**current)))
 }

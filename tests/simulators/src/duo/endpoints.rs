@@ -186,6 +186,7 @@ impl Simulator {
             .is_some_and(|value| value == "1" || value == "true");
         let text = |parameter: &str| call.get(parameter).unwrap_or_default().to_owned();
         let about = About {
+            ikey: call.ikey.clone(),
             user: name.to_owned(),
             device: text("device"),
             factor: text("factor"),
@@ -226,6 +227,7 @@ impl Simulator {
         let transaction = self
             .transactions
             .find(txid)
+            .filter(|found| found.about.ikey == call.ikey)
             .ok_or_else(|| Failure::about(40002, "txid"))?;
         let until = Instant::now() + millis(settings.long_poll_ms);
         match transaction.news(until).await {
@@ -257,6 +259,7 @@ impl Simulator {
                 result: result.to_owned(),
                 status: status.to_owned(),
                 user_agent: call.user_agent.clone(),
+                ikey: call.ikey.clone(),
                 signature: call.signature,
             })
         });

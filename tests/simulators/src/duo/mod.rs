@@ -75,6 +75,8 @@ struct Call {
     body: Bytes,
     is_json: bool,
     user_agent: String,
+    /// The application that it is of; empty until its signature is verified.
+    ikey: String,
     signature: &'static str,
 }
 
@@ -98,6 +100,7 @@ struct Entry {
     result: String,
     status: String,
     user_agent: String,
+    ikey: String,
     signature: &'static str,
 }
 

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{
     Call, Simulator,
     failure::Failure,
-    signature::{self, Signed},
+    signature::{self, Proven, Signed},
 };
 use crate::{
     fault::{self, Course},
@@ -112,9 +112,10 @@ impl Simulator {
         }
         let mut call = call.clone();
         if call.endpoint != "ping" {
-            let signature = self.check_signature(&call, parts)?;
-            self.counters.signature(signature);
-            call.signature = signature;
+            let proven = self.check_signature(&call, parts)?;
+            self.counters.signature(proven.signature);
+            call.signature = proven.signature;
+            call.ikey = proven.ikey;
         }
         let value = match call.endpoint {
             "ping" | "check" => json!({"time": self.clock().as_second()}),
@@ -130,7 +131,7 @@ impl Simulator {
         ))
     }
 
-    fn check_signature(&self, call: &Call, parts: &Parts) -> Result<&'static str, Failure> {
+    fn check_signature(&self, call: &Call, parts: &Parts) -> Result<Proven, Failure> {
         let host = host(parts);
         let request = Signed {
             method: &parts.method,
@@ -143,9 +144,9 @@ impl Simulator {
             is_json: call.is_json,
         };
         let settings = self.settings();
-        let signature = signature::verify(request, &settings, self.clock())?;
+        let proven = signature::verify(request, &settings, self.clock())?;
         match settings.integration_permitted {
-            true => Ok(signature),
+            true => Ok(proven),
             false => Err(Failure::new(40301)),
         }
     }
@@ -212,6 +213,7 @@ fn read(endpoint: &'static str, parts: &Parts, body: Bytes) -> Result<Call, Fail
         body,
         is_json,
         user_agent,
+        ikey: String::new(),
         signature: "",
     })
 }

@@ -22,6 +22,8 @@ pub struct Settings {
     pub ikey: String,
     /// Secret key.
     pub skey: Secret,
+    /// More applications of the account.
+    pub applications: Vec<Application>,
     /// False: every signed call is 40301.
     pub integration_permitted: bool,
     /// Signature versions that are taken: `2`, `4`, `5`.
@@ -57,6 +59,7 @@ impl Default for Settings {
         Self {
             ikey: "DISIMULATOR000000001".to_owned(),
             skey: Secret::new("simulatorsimulatorsimulatorsimulator0000"),
+            applications: Vec::new(),
             integration_permitted: true,
             signatures: ["2", "4", "5"].map(str::to_owned).to_vec(),
             clock_skew_seconds: 300,
@@ -73,6 +76,42 @@ impl Default for Settings {
             tls: TlsFace::Ok,
         }
     }
+}
+
+impl Settings {
+    /// The secret key of the application that has this integration key.
+    pub(super) fn secret_key(&self, ikey: &str) -> Option<&Secret> {
+        if ikey == self.ikey {
+            return Some(&self.skey);
+        }
+        let other = self.applications.iter().find(|other| other.ikey == ikey)?;
+        Some(&other.skey)
+    }
+
+    /// Gives keys that were sent back as they were shown their texts of before.
+    pub(super) fn keep_hidden_keys(&mut self, before: &Self) {
+        if self.skey.is_hidden() {
+            self.skey = before.skey.clone();
+        }
+        for other in self
+            .applications
+            .iter_mut()
+            .filter(|other| other.skey.is_hidden())
+        {
+            other.skey = before.secret_key(&other.ikey).cloned().unwrap_or_default();
+        }
+    }
+}
+
+/// An application beside the first. Each has one pair of keys, and a reset ends its secret key at once: keys are replaced
+/// without a gap by a second application.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    /// Integration key.
+    pub ikey: String,
+    /// Secret key.
+    pub skey: Secret,
 }
 
 /// What preauth says of people that Duo does not know.

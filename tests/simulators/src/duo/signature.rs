@@ -32,16 +32,19 @@ pub(super) struct Signed<'a> {
     pub(super) is_json: bool,
 }
 
-/// Checks key, date and signature; says which kind of signature it was (`5-sha512`).
-pub(super) fn verify(
-    request: Signed<'_>,
-    settings: &Settings,
-    now: Timestamp,
-) -> Result<&'static str, Failure> {
+/// What a signature proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Proven {
+    /// The application that signed.
+    pub(super) ikey: String,
+    /// The kind of signature, such as `5-sha512`.
+    pub(super) signature: &'static str,
+}
+
+/// Checks key, date and signature.
+pub(super) fn verify(request: Signed<'_>, settings: &Settings, now: Timestamp) -> Result<Proven, Failure> {
     let (ikey, given) = credentials(request.headers)?;
-    if ikey != settings.ikey {
-        return Err(Failure::new(40102));
-    }
+    let skey = settings.secret_key(&ikey).ok_or(Failure::new(40102))?;
     let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
     let date = header("x-duo-date")
         .or_else(|| header("date"))
@@ -51,11 +54,15 @@ pub(super) fn verify(
         return Err(Failure::new(40105));
     }
     let accepted = |version: &str| settings.signatures.iter().any(|known| known == version);
-    let skey = settings.skey.expose();
+    let skey = skey.expose();
+    let proven = |signature| Proven {
+        ikey: ikey.clone(),
+        signature,
+    };
     let fits = |expected: Vec<u8>| bool::from(expected.ct_eq(&given));
     if given.len() == 20 {
         let fits = accepted("2") && fits(sha1_hmac(skey, &canonical(request, date, "2", false)));
-        return fits.then_some("2-sha1").ok_or(Failure::new(40103));
+        return fits.then(|| proven("2-sha1")).ok_or(Failure::new(40103));
     }
     // A JSON body is signed with 4 or 5 only, a form with 2 only; a GET can be any of them.
     let candidates: &[(&str, bool, &'static str)] = match (request.is_json, request.method) {
@@ -76,7 +83,7 @@ pub(super) fn verify(
         .iter()
         .filter(|(version, ..)| accepted(version))
         .find(|(version, dated, _)| fits(sha512_hmac(skey, &canonical(request, date, version, *dated))))
-        .map(|(.., name)| *name)
+        .map(|(.., name)| proven(name))
         .ok_or(Failure::new(40103))
 }
 
@@ -171,6 +178,7 @@ fn sha1_hmac(key: &str, text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::duo::settings::Application;
     use crate::secret::Secret;
     use http::HeaderValue;
 
@@ -191,6 +199,16 @@ mod tests {
         body: &str,
         signature: &str,
     ) -> Result<&'static str, Failure> {
+        check_with(&settings(), path, form, body, signature).map(|proven| proven.signature)
+    }
+
+    fn check_with(
+        settings: &Settings,
+        path: &str,
+        form: &[(&str, &str)],
+        body: &str,
+        signature: &str,
+    ) -> Result<Proven, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert("date", HeaderValue::from_static(DATE));
         let basic = format!("Basic {}", STANDARD.encode(format!("{IKEY}:{signature}")));
@@ -209,7 +227,7 @@ mod tests {
             body: body.as_bytes(),
             is_json: form.is_empty(),
         };
-        verify(request, &settings(), rfc2822::parse(DATE).unwrap().timestamp())
+        verify(request, settings, rfc2822::parse(DATE).unwrap().timestamp())
     }
 
     const FORM: [(&str, &str); 2] = [("username", "root"), ("realname", "First Last")];
@@ -243,5 +261,28 @@ mod tests {
             check("/auth/v2/auth", &[], &body.replace("jane", "john"), signature),
             Err(Failure::new(40103))
         );
+    }
+
+    #[test]
+    fn each_application_of_an_account_has_its_own_key() {
+        let body = r#"{"async":"1","device":"auto","factor":"push","username":"jane"}"#;
+        let signature = "7ba62abc0628f869f3c6ccbcf722c5d78106da3b90d83b94e0bfaaf8c7252ae3ab20add087c6a520897f2046a5f5ceff\
+                         0f415e2da1b5bc791a950c910bc888ac";
+        let known = settings();
+        let check = |settings: &Settings| check_with(settings, "/auth/v2/auth", &[], body, signature);
+        let others = |skey: Secret| Settings {
+            ikey: "DIOTHERAPPLICATION00".into(),
+            skey: Secret::new("x"),
+            applications: vec![Application {
+                ikey: IKEY.into(),
+                skey,
+            }],
+            ..Settings::default()
+        };
+        assert_eq!(check(&others(known.skey)).unwrap().ikey, IKEY);
+        assert_eq!(check(&others(Secret::new("x"))), Err(Failure::new(40103)));
+        let mut gone = others(Secret::new("x"));
+        gone.applications.clear();
+        assert_eq!(check(&gone), Err(Failure::new(40102)));
     }
 }

@@ -123,6 +123,8 @@ pub(super) struct Transaction {
 /// What the admin API tells of a transaction.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct About {
+    /// The application that began it.
+    pub(super) ikey: String,
     pub(super) user: String,
     pub(super) device: String,
     pub(super) factor: String,
