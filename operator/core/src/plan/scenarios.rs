@@ -4,6 +4,7 @@ mod addresses;
 mod anything;
 mod drain;
 mod life;
+mod ownership;
 mod rotation;
 mod seeds;
 mod trouble;

@@ -368,32 +368,6 @@ fn listed_addresses_that_the_directory_has_no_family_for_are_told() {
 }
 
 #[test]
-fn a_directory_moves_to_another_radius_proxy_without_a_hole() {
-    let mut world = World::new();
-    world.rivals = vec![crate::input::Rival {
-        namespace: "auth".to_owned(),
-        name: "old".to_owned(),
-        uid: "uid-0".to_owned(),
-        created: "2025-01-01T00:00:00Z".parse().unwrap(),
-        granted: true,
-        suspended: false,
-    }];
-    world.somebody_elses();
-    world.edit(|proxy| {
-        let directory = proxy.spec.directory.as_mut().unwrap();
-        directory.adoption_policy = crate::api::AdoptionPolicy::Adopt;
-    });
-    world.run_for(Duration::from_secs(300));
-    assert_eq!(world.condition("Accepted").1, "DirectoryTaken");
-    assert!(world.pods.len() == 2 && world.pods.iter().all(|pod| pod.state.containers_ready));
-    assert!(world.aws.writes.is_empty() && world.aws.tags.is_empty());
-    world.rivals[0].suspended = true;
-    world.wake();
-    world.run_until(World::is_ready);
-    assert_eq!(writes(&world), 1);
-}
-
-#[test]
 fn a_change_is_over_when_every_proxy_runs_it() {
     let mut world = ready();
     world.edit(|proxy| proxy.spec.policy.limits.pushes_per_user_per_minute = 7);
