@@ -22,13 +22,22 @@ impl DuoProxy {
     /// The Secret with the shared secret, key `secret`.
     pub const SHARED_SECRET: &str = "workspaces-radius";
 
+    /// The keys of the application at Duo: integration key and secret key.
+    pub const KEYS: (&str, &str) = ("DISIMULATOR000000001", "simulatorsimulatorsimulatorsimulator0000");
+
     /// The Secrets it needs.
     #[must_use]
     pub fn secrets(shared_secret: &str) -> String {
+        let (own, shared) = (Self::keys(Self::KEYS), Self::shared_secret(shared_secret));
+        format!("{own}---\n{shared}")
+    }
+
+    /// The Secret with an application's keys alone.
+    #[must_use]
+    pub fn keys((ikey, skey): (&str, &str)) -> String {
         format!(
             "apiVersion: v1\nkind: Secret\nmetadata: {{name: duo, namespace: {NAMESPACE}}}\nstringData:\n  \
-             ikey: DISIMULATOR000000001\n  skey: simulatorsimulatorsimulatorsimulator0000\n---\n{}",
-            Self::shared_secret(shared_secret)
+             ikey: {ikey}\n  skey: {skey}\n"
         )
     }
 
@@ -45,6 +54,17 @@ impl DuoProxy {
     /// The resource itself.
     #[must_use]
     pub fn manifest(&self) -> String {
+        let secret = format!("  sharedSecretRef:\n    name: {}\n", Self::SHARED_SECRET);
+        self.manifest_with(Self::NAME, MICROSOFT_DIRECTORY, &secret)
+    }
+
+    /// One like it for another directory; its shared secret is generated.
+    #[must_use]
+    pub fn manifest_for(&self, name: &str, directory: &str) -> String {
+        self.manifest_with(name, directory, "")
+    }
+
+    fn manifest_with(&self, name: &str, directory: &str, secret: &str) -> String {
         let ca_bundle: String = self
             .ca_bundle
             .lines()
@@ -59,7 +79,7 @@ metadata:
 spec:
   replicas: {replicas}
   directory:
-    id: {MICROSOFT_DIRECTORY}
+    id: {directory}
     region: eu-central-1
     protocol: PAP
     timeoutSeconds: 5
@@ -67,9 +87,7 @@ spec:
     displayLabel: DUO
     useSameUsername: true
     deletionPolicy: Disable
-  sharedSecretRef:
-    name: {secret}
-  provider:
+{secret}  provider:
     duo:
       apiHost: {api_host}
       credentialsSecretRef:
@@ -78,8 +96,6 @@ spec:
       failMode: secure
       caBundle: |
 {ca_bundle}",
-            name = Self::NAME,
-            secret = Self::SHARED_SECRET,
             replicas = self.replicas,
             api_host = self.api_host,
         )

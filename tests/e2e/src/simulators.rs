@@ -72,6 +72,40 @@ impl Simulators {
         })
     }
 
+    /// Two more domain controllers, `<name>-0` and `<name>-1`, of another directory than the two that there are.
+    pub fn add_domain_controllers(&self, name: &str, directory: &str) -> Result<()> {
+        let mut spec = self.kubectl.get(&["-n", SIMULATED, "statefulset", "dc"])?["spec"].take();
+        let labels = json!({ "app": name });
+        spec["replicas"] = json!(2);
+        spec["selector"]["matchLabels"] = labels.clone();
+        spec["template"]["metadata"] = json!({ "labels": labels });
+        let args = &mut spec["template"]["spec"]["containers"][0]["args"];
+        for arg in args.as_array_mut().context("controllers without arguments")? {
+            if arg.as_str().is_some_and(|arg| arg.starts_with("--directory-id=")) {
+                *arg = json!(format!("--directory-id={directory}"));
+            }
+        }
+        let metadata = json!({"name": name, "namespace": SIMULATED});
+        let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec});
+        self.kubectl.apply(&set.to_string())?;
+        let set = format!("statefulset/{name}");
+        let wait = ["-n", SIMULATED, "rollout", "status", &set, "--timeout=120s"];
+        self.kubectl.run(&wait).map(drop)
+    }
+
+    /// Ends those of [`Self::add_domain_controllers`].
+    pub fn remove_domain_controllers(&self, name: &str) -> Result<()> {
+        let delete = [
+            "-n",
+            SIMULATED,
+            "delete",
+            "statefulset",
+            name,
+            "--ignore-not-found",
+        ];
+        self.kubectl.run(&delete).map(drop)
+    }
+
     /// Where the AWS API is, for `AWS_ENDPOINT_URL`.
     #[must_use]
     pub fn aws_endpoint(&self) -> String {
@@ -236,6 +270,11 @@ impl DirectorySimulator<'_> {
         self.0.pod_put(&Self::ADMIN, &format!("/directories/{id}"), spec)
     }
 
+    /// Deletes a directory, as somebody would at AWS.
+    pub fn delete_directory(&self, id: &str) -> Result<()> {
+        self.0.pod_delete(&Self::ADMIN, &format!("/directories/{id}"))
+    }
+
     /// Settings made by a foreign hand.
     pub fn put_radius(&self, id: &str, body: &Value) -> Result<()> {
         self.0
@@ -299,6 +338,17 @@ impl DuoSimulator<'_> {
             .0
             .pod_get(&Self::ADMIN, &format!("/journal?since=0&user={user}"))?;
         Ok(answer["entries"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// preauth and auth calls of everybody, the last 10,000.
+    pub fn calls(&self) -> Result<Vec<Value>> {
+        let answer: Value = self.0.pod_get(&Self::ADMIN, "/journal")?;
+        Ok(answer["entries"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Merges settings.
+    pub fn set_settings(&self, settings: &Value) -> Result<()> {
+        self.0.pod_put(&Self::ADMIN, "/settings", settings)
     }
 
     /// Replaces the faults.

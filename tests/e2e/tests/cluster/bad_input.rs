@@ -40,7 +40,7 @@ impl<'a> Faults<'a> {
         set
     }
 
-    fn change(&self, faults: &Value) {
+    pub fn change(&self, faults: &Value) {
         self.0.simulators.directory().set_faults(faults).unwrap();
     }
 }
@@ -244,15 +244,10 @@ fn wrong_credentials_of_the_operator_are_told_and_heal() {
 fn wrong_duo_keys_refuse_logins_with_a_reason_and_heal() {
     let world = world();
     world.both_ready().unwrap();
+    let (ikey, right) = e2e::DuoProxy::KEYS;
     let keys = |skey: &str| {
-        world
-            .kubectl
-            .apply(&format!(
-                "apiVersion: v1\nkind: Secret\nmetadata: {{name: duo, namespace: {}}}\nstringData:\n  ikey: \
-                 DISIMULATOR000000001\n  skey: {skey}\n",
-                e2e::NAMESPACE
-            ))
-            .unwrap();
+        let secret = e2e::DuoProxy::keys((ikey, skey));
+        world.kubectl.apply(&secret).unwrap();
     };
     keys("wrongwrongwrongwrongwrongwrongwrongwrong");
     // Before anybody logs in.
@@ -279,7 +274,7 @@ fn wrong_duo_keys_refuse_logins_with_a_reason_and_heal() {
         },
     )
     .unwrap();
-    keys("simulatorsimulatorsimulatorsimulator0000");
+    keys(right);
     e2e::until("logins to work again", crate::world::PATIENCE, || {
         let login = world.login("dc-0", "user4", "push");
         Ok(if login.outcome == "accept" {

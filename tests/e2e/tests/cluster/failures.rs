@@ -1,6 +1,9 @@
 //! Parts fail while people log in, and nobody notices. Each failure leaves a row of figures in `target/e2e/failures.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod aws;
+mod replaced;
+
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -8,8 +11,7 @@ use std::time::{Duration, Instant};
 use e2e::{DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, OPERATOR_NAMESPACE, Report, until};
 use serde_json::{Value, json};
 
-use crate::bad_input::Faults;
-use crate::traffic::{assert_nobody_noticed, with_logins};
+use crate::traffic::{Reports, assert_nobody_noticed, with_logins};
 use crate::world::{PATIENCE, World, project, world};
 
 /// How long a part of the control plane is away. `make failures` has it for two minutes.
@@ -71,7 +73,7 @@ fn nobody_notices(name: &str, writes: usize, fail: impl FnOnce(&World)) {
     assert_nobody_noticed(&let_fail(name, writes, fail));
 }
 
-fn let_fail(name: &str, writes: usize, fail: impl FnOnce(&World)) -> BTreeMap<&'static str, Report> {
+fn let_fail(name: &str, writes: usize, fail: impl FnOnce(&World)) -> Reports {
     let world = world();
     world.both_ready().unwrap();
     let directory = world.simulators.directory();
@@ -83,25 +85,7 @@ fn let_fail(name: &str, writes: usize, fail: impl FnOnce(&World)) -> BTreeMap<&'
         begun.elapsed()
     });
     let written = directory.settings_writes(before, MICROSOFT_DIRECTORY).unwrap();
-    let sum = |of: fn(&Report) -> u64| reports.values().map(of).sum::<u64>();
-    let slowest = reports
-        .values()
-        .filter_map(|r| r.slowest_ms)
-        .max()
-        .unwrap_or_default();
-    let unanswered: usize = reports
-        .values()
-        .map(|r| r.failures.len() + r.rejections.len())
-        .sum();
-    tell(&format!(
-        "| {name} | {} | {unanswered} | {} | {} | {:.1} | {} | {:.0} |",
-        sum(|r| r.tried),
-        sum(|r| r.failed_over),
-        sum(|r| r.would_have_been_refused),
-        slowest as f64 / 1000.0,
-        written.len(),
-        took.as_secs_f64(),
-    ));
+    tell(name, &reports.values().collect::<Vec<_>>(), written.len(), took);
     assert!(written.len() <= writes, "{written:?}");
     world.both_ready().unwrap();
     reports
@@ -155,12 +139,35 @@ fn successor_serves(world: &World, before: &BTreeSet<String>) {
     .unwrap();
 }
 
-/// Adds a row to the table, and writes it anew: what ran before a failed test is there, too.
-fn tell(row: &str) {
+/// Adds a row to the table: what failed, how logins went meanwhile, how often AWS was written to, and how long it took
+/// until the full set was registered again.
+fn tell(name: &str, reports: &[&Report], writes: usize, took: Duration) {
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(|report| of(report)).sum::<u64>();
+    let slowest = reports
+        .iter()
+        .filter_map(|r| r.slowest_ms)
+        .max()
+        .unwrap_or_default();
+    let unanswered: usize = reports
+        .iter()
+        .map(|r| r.failures.len() + r.rejections.len())
+        .sum();
+    add_row(format!(
+        "| {name} | {} | {unanswered} | {} | {} | {:.1} | {writes} | {:.0} |",
+        sum(|r| r.tried),
+        sum(|r| r.failed_over),
+        sum(|r| r.would_have_been_refused),
+        slowest as f64 / 1000.0,
+        took.as_secs_f64(),
+    ));
+}
+
+/// Writes the table anew with one row more: what ran before a failed test is there, too.
+fn add_row(row: String) {
     static ROWS: Mutex<Vec<String>> = Mutex::new(Vec::new());
     println!("{row}");
     let mut rows = ROWS.lock().unwrap();
-    rows.push(row.to_owned());
+    rows.push(row);
     let folder = project().join("target/e2e");
     std::fs::create_dir_all(&folder).unwrap();
     let head = "| What fails | Logins | Failed | Failed over | While AWS was changing settings | Slowest (s) | Writes to AWS \
@@ -394,40 +401,4 @@ fn the_api_server_is_away() {
 #[test]
 fn etcd_is_restarted() {
     nobody_notices("etcd restarted", 0, |_| drop(Stopped::now("etcd")));
-}
-
-#[test]
-fn aws_answers_with_errors_while_a_pod_is_replaced() {
-    nobody_notices(
-        "AWS answers 500 to everything while a pod is replaced",
-        1,
-        |world| {
-            let fault = json!([{"operation": "*", "kind": "error", "code": "ServiceException"}]);
-            let faults = Faults::set(world, &fault);
-            let before = ready_addresses(world).unwrap();
-            delete_pod(world, "workspaces-1");
-            successor_serves(world, &before);
-            drop(faults);
-        },
-    );
-}
-
-#[test]
-fn aws_throttles_while_a_pod_is_replaced() {
-    nobody_notices("AWS throttles the write while a pod is replaced", 1, |world| {
-        let fault = json!([{"operation": "UpdateRadius", "kind": "error", "code": "ThrottlingException", "times": 2}]);
-        let _faults = Faults::set(world, &fault);
-        delete_pod(world, "workspaces-0");
-        full_set(world);
-    });
-}
-
-#[test]
-fn an_answer_of_aws_is_lost_while_a_pod_is_replaced() {
-    nobody_notices("AWS's answer to the write is lost", 1, |world| {
-        let fault = json!([{"operation": "UpdateRadius", "kind": "lost", "times": 1}]);
-        let _faults = Faults::set(world, &fault);
-        delete_pod(world, "workspaces-1");
-        full_set(world);
-    });
 }

@@ -22,6 +22,7 @@ mod logins;
 mod ownership;
 mod refused;
 mod registration;
+mod rotation;
 mod secrecy;
 mod store;
 mod traffic;

@@ -187,6 +187,67 @@ fn of_two_resources_for_one_directory_the_older_keeps_it_and_the_other_takes_ove
 }
 
 #[test]
+fn each_region_of_a_directory_has_a_radius_proxy_and_settings_of_its_own() {
+    let world = world();
+    let (id, regions) = ("d-90670000f6", [("here", REGION), ("there", "us-east-1")]);
+    let spec = json!({"type": "MicrosoftAD", "name": "own.example.com", "additional_regions": ["us-east-1"],
+        "static_controllers": [{"address": "10.9.9.9"}, {"address": "10.9.8.8", "region": "us-east-1"}]});
+    let simulator = world.simulators.directory();
+    simulator.put_directory(id, &spec).unwrap();
+    let since = simulator.last_write().unwrap();
+    let in_region = |manifest: String, region| {
+        manifest.replace(&format!("region: {REGION}"), &format!("region: {region}"))
+    };
+    for (name, region) in regions {
+        let manifests = [grant(name, NAMESPACE, id), totp_proxy(name, NAMESPACE, id)].join("---\n");
+        world.kubectl.apply(&in_region(manifests, region)).unwrap();
+        let resource = format!("rp/{name}");
+        world
+            .kubectl
+            .wait_for_condition(NAMESPACE, &resource, "Ready", PATIENCE)
+            .unwrap();
+    }
+    // The simulated directory's regions share their tags.
+    let state = simulator.state(id).unwrap();
+    for (name, region) in regions {
+        let owner = format!("demo/{NAMESPACE}/{name}");
+        assert_eq!(
+            state["tags"][format!("radius-mfa.dev/owner/{region}")],
+            owner.as_str()
+        );
+        let servers = &state["radius"][region]["settings"]["radius_servers"];
+        let pod = world
+            .kubectl
+            .get(&["-n", NAMESPACE, "pod", &format!("{name}-0")])
+            .unwrap();
+        assert_eq!(servers, &json!([pod["status"]["podIP"]]));
+    }
+    // A change in one is none of the other's.
+    let patch = json!({"spec": {"directory": {"displayLabel": "THERE"}}}).to_string();
+    world.patch_in(NAMESPACE, "there", &patch).unwrap();
+    for (name, _) in regions {
+        let resource = format!("rp/{name}");
+        world
+            .kubectl
+            .wait_for_condition(NAMESPACE, &resource, "Ready", PATIENCE)
+            .unwrap();
+    }
+    let state = simulator.state(id).unwrap();
+    let label = |region: &str| state["radius"][region]["settings"]["display_label"].clone();
+    assert_eq!(
+        (label(REGION), label("us-east-1")),
+        (json!("MFA"), json!("THERE"))
+    );
+    assert_eq!(simulator.settings_writes(since, id).unwrap().len(), 3);
+    for (name, _) in regions {
+        world
+            .kubectl
+            .run(&["-n", NAMESPACE, "delete", "rp", name, "--timeout=120s"])
+            .unwrap();
+    }
+}
+
+#[test]
 fn a_grant_that_is_withdrawn_stops_writes_and_no_login() {
     let scene = Scene::new("d-90670000f4", "withdrawn", NAMESPACE);
     let (world, name) = (scene.world, "granted");

@@ -91,57 +91,6 @@ fn a_pod_is_lost_and_its_successor_registered_with_one_write_and_no_login_lost()
 }
 
 #[test]
-fn the_shared_secret_is_changed_with_one_write_no_restart_and_no_login_lost() {
-    let world = world();
-    world.both_ready().unwrap();
-    let directory = world.simulators.directory();
-    let before = directory.last_write().unwrap();
-    let secret = "second-shared-secret-of-the-tests";
-    let wanted = directory.digest(secret).unwrap();
-    let pods = || {
-        let pods = world.pods(DuoProxy::NAME).unwrap();
-        let facts = |p: &serde_json::Value| {
-            format!(
-                "{} {}",
-                p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]
-            )
-        };
-        pods["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(facts)
-            .collect::<Vec<_>>()
-    };
-    let pods_before = pods();
-    let ((), reports) = with_logins(world, || {
-        world.kubectl.apply(&DuoProxy::shared_secret(secret)).unwrap();
-        until("AWS to hold the new secret", PATIENCE, || {
-            let writes = directory.settings_writes(before, MICROSOFT_DIRECTORY)?;
-            let holds = writes.last().and_then(|w| w.shared_secret_digest.clone()) == Some(wanted.clone());
-            let status = directory.radius_status(MICROSOFT_DIRECTORY)?;
-            let done = holds && status.as_deref() == Some("Completed");
-            Ok(if done {
-                Ok(())
-            } else {
-                Err(format!("{} writes, {status:?}", writes.len()))
-            })
-        })
-        .unwrap();
-    });
-    assert_nobody_noticed(&reports);
-    assert_eq!(
-        directory
-            .settings_writes(before, MICROSOFT_DIRECTORY)
-            .unwrap()
-            .len(),
-        1
-    );
-    assert_eq!(pods(), pods_before);
-    world.both_ready().unwrap();
-}
-
-#[test]
 fn nothing_is_written_while_nothing_changes() {
     let world = world();
     world.both_ready().unwrap();

@@ -6,10 +6,22 @@ use e2e::{BackgroundLogins, Report, until};
 
 use crate::world::{PATIENCE, World};
 
+/// How logins went, by domain controller.
+pub type Reports = BTreeMap<&'static str, Report>;
+
 /// Logins once a second from both domain controllers while `during` goes on.
-pub fn with_logins<T>(world: &World, during: impl FnOnce() -> T) -> (T, BTreeMap<&'static str, Report>) {
+pub fn with_logins<T>(world: &World, during: impl FnOnce() -> T) -> (T, Reports) {
+    with_logins_at(world, ["dc-0", "dc-1"], during)
+}
+
+/// The same from two others.
+pub fn with_logins_at<T>(
+    world: &World,
+    controllers: [&'static str; 2],
+    during: impl FnOnce() -> T,
+) -> (T, Reports) {
     let mut running = BTreeMap::new();
-    for (controller, users) in [("dc-0", 0..100), ("dc-1", 100..200)] {
+    for (controller, users) in controllers.into_iter().zip([0..100, 100..200]) {
         let logins = BackgroundLogins {
             usernames: users.map(|n| format!("user{n}")).collect(),
             password: "push".to_owned(),
@@ -55,7 +67,7 @@ pub fn with_logins<T>(world: &World, during: impl FnOnce() -> T) -> (T, BTreeMap
 }
 
 /// Every login was accepted.
-pub fn assert_nobody_noticed(reports: &BTreeMap<&'static str, Report>) {
+pub fn assert_nobody_noticed(reports: &Reports) {
     for (controller, report) in reports {
         println!(
             "{controller}: tried {}, accepted {}, failed over {}, slowest {:?} ms, while AWS was changing {}",

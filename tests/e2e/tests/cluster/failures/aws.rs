@@ -1,0 +1,109 @@
+//! AWS fails while a pod is replaced: what is registered goes on answering, and the one write comes when AWS takes it.
+
+use e2e::{DuoProxy, NAMESPACE};
+use serde_json::{Value, json};
+
+use super::{delete_pod, full_set, nobody_notices, ready_addresses, successor_serves};
+use crate::bad_input::Faults;
+use crate::world::World;
+
+/// Replaces a pod while AWS has that fault, which ends once the successor serves.
+fn until_the_successor_serves(world: &World, fault: &Value) {
+    let faults = Faults::set(world, fault);
+    let before = ready_addresses(world).unwrap();
+    delete_pod(world, "workspaces-1");
+    successor_serves(world, &before);
+    drop(faults);
+}
+
+/// Settings of the simulated AWS; undone when this goes, also when a test fails.
+struct Behaviour<'a>(&'a World, Value);
+
+impl<'a> Behaviour<'a> {
+    fn set(world: &'a World, settings: &Value, undo: Value) -> Self {
+        let set = Self(world, undo);
+        world.simulators.directory().set_settings(settings).unwrap();
+        set
+    }
+}
+
+impl Drop for Behaviour<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.simulators.directory().set_settings(&self.1) {
+            eprintln!("AWS stays as it was made for the test: {error:#}");
+        }
+    }
+}
+
+#[test]
+fn aws_answers_with_errors_while_a_pod_is_replaced() {
+    let fault = json!([{"operation": "*", "kind": "error", "code": "ServiceException"}]);
+    nobody_notices(
+        "AWS answers 500 to everything while a pod is replaced",
+        1,
+        |world| until_the_successor_serves(world, &fault),
+    );
+}
+
+#[test]
+fn aws_does_not_answer_while_a_pod_is_replaced() {
+    let fault = json!([{"operation": "*", "kind": "hang"}]);
+    nobody_notices("AWS does not answer while a pod is replaced", 1, |world| {
+        until_the_successor_serves(world, &fault);
+    });
+}
+
+#[test]
+fn aws_is_slow_while_a_pod_is_replaced() {
+    nobody_notices(
+        "AWS takes 5 s for each answer and 20 s for each change while a pod is replaced",
+        1,
+        |world| {
+            let fault = json!([{"operation": "*", "kind": "delay", "delay_ms": 5000}]);
+            let _faults = Faults::set(world, &fault);
+            let usual = json!({"probe": {"min_creating_ms": 500}});
+            let _behaviour = Behaviour::set(world, &json!({"probe": {"min_creating_ms": 20000}}), usual);
+            delete_pod(world, "workspaces-0");
+            full_set(world);
+        },
+    );
+}
+
+#[test]
+fn aws_throttles_while_a_pod_is_replaced() {
+    nobody_notices("AWS throttles the write while a pod is replaced", 1, |world| {
+        let fault = json!([{"operation": "UpdateRadius", "kind": "error", "code": "ThrottlingException", "times": 2}]);
+        let _faults = Faults::set(world, &fault);
+        delete_pod(world, "workspaces-0");
+        full_set(world);
+    });
+}
+
+#[test]
+fn an_answer_of_aws_is_lost_while_a_pod_is_replaced() {
+    nobody_notices("AWS's answer to the write is lost", 1, |world| {
+        let fault = json!([{"operation": "UpdateRadius", "kind": "lost", "times": 1}]);
+        let _faults = Faults::set(world, &fault);
+        delete_pod(world, "workspaces-1");
+        full_set(world);
+    });
+}
+
+#[test]
+#[ignore = "takes six minutes: `make failures` runs it"]
+fn aws_reports_failed_for_a_while() {
+    // Each try blocks logins, so the second one comes after five minutes: two writes, and no more.
+    nobody_notices(
+        "AWS reports Failed for the write after a pod's loss",
+        2,
+        |world| {
+            let usual = json!({"probe": {"mode": "controllers"}});
+            let behaviour = Behaviour::set(world, &json!({"probe": {"mode": "fail"}}), usual);
+            delete_pod(world, "workspaces-0");
+            let told = world.reason(NAMESPACE, DuoProxy::NAME, "Registered", "False", "RadiusFailed");
+            assert!(told.contains("The next try is at"), "{told}");
+            drop(behaviour);
+            full_set(world);
+        },
+    );
+}
