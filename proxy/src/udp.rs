@@ -20,8 +20,8 @@ mod send;
 pub use receive::Receiver;
 pub use send::Sender;
 
-/// Datagrams in one system call.
-const BATCH: usize = 64;
+/// Datagrams in one system call at most.
+pub const BATCH: usize = 64;
 /// As much as the system lets us have: a burst waits here while the engine works.
 const SOCKET_BUFFER: usize = 8 << 20;
 /// Local addresses that are told apart; more of them are answered from the system's choice.

@@ -10,8 +10,9 @@
 mod support;
 
 use std::net::UdpSocket;
+use std::time::Duration;
 
-use support::{Answer, Lab, Proxy, SECRET, SEED_TEXT, TOTP, code, config, eventually};
+use support::{Answer, Lab, Proxy, SECRET, SEED_TEXT, TOTP, code, config, eventually, status_server};
 
 #[test]
 fn a_code_is_accepted_once_and_nothing_typed_is_written_down() {
@@ -190,6 +191,44 @@ fn random_bytes_are_dropped_and_counted() {
             .sum::<f64>();
         (asked >= 1.0 && all == 7.0).then_some(())
     });
+}
+
+#[test]
+fn after_a_reload_every_thread_takes_the_new_secret_and_none_the_old_one() {
+    const BURST: usize = 300;
+    let lab = Lab::totp();
+    let proxy = Proxy::start(&lab);
+    let burst = |secret: &str| {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(proxy.radius).unwrap();
+        let request = status_server(secret);
+        for _ in 0..BURST {
+            client.send(&request).unwrap();
+        }
+        client
+    };
+    let all_answered = |client: &UdpSocket| {
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        for _ in 0..BURST {
+            client.recv(&mut [0; 64]).unwrap();
+        }
+    };
+    let dropped = || proxy.metric("radius_proxy_drops_total{reason=\"bad_message_authenticator\"}");
+    // So many at once bring in every thread; afterwards all but one of them rest with what they know.
+    all_answered(&burst(SECRET));
+    let (_, before) = proxy.get("/config-digest");
+    lab.write("secret", "another-shared-secret");
+    eventually("the new secret runs", || {
+        (proxy.get("/config-digest").1 != before).then_some(())
+    });
+    all_answered(&burst("another-shared-secret"));
+    assert_eq!(dropped(), 0.0);
+    let refused = burst(SECRET);
+    eventually("all under the old secret are dropped", || {
+        (dropped() == BURST as f64).then_some(())
+    });
+    refused.set_nonblocking(true).unwrap();
+    assert!(refused.recv(&mut [0; 64]).is_err());
 }
 
 #[test]

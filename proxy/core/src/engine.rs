@@ -121,8 +121,8 @@ impl Engine {
         self.take(now, socket, opened, out);
     }
 
-    /// The same, of a datagram that is open already. It may have been opened with the settings of a moment ago: then it is
-    /// taken as one that came a moment ago.
+    /// The same, of a datagram that is open already. It must have been opened with the settings that the engine has now
+    /// ([`Settings::is`]): a secret or client of older ones would be believed.
     pub fn take(&mut self, now: Now, socket: SocketId, opened: Opened<'_>, out: &mut Outputs) {
         self.counters.happened(Event::Received);
         let from = opened.from;

@@ -72,6 +72,12 @@ impl Settings {
         })))
     }
 
+    /// Whether both are the same, and not merely alike.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn checked(&self) -> &Checked {
         &self.0
     }

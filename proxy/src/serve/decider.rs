@@ -2,20 +2,23 @@
 //! and threads. What threads can do at once, they do before and after it ([`super::workers`]).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proxy_core::factor::{FactorRequest, LoginId, RefusalReason};
 use proxy_core::outputs::{Outputs, SocketId};
 use proxy_core::{Engine, Now, Opened, Settings};
+use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::counts::Counts;
+use super::lookout::{Lookout, Next};
 use super::mailbox::{Mailbox, Message, Reconfigured};
 use crate::metrics::Metrics;
 use crate::peers::Outgoing;
 use crate::provider::{Answer, Asking, BoxFuture, Pushed, Released, refused};
+use crate::udp::{BATCH, Receiver};
 
 /// Without anything to do, somebody wakes so often: for the metrics.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -26,6 +29,8 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 pub(super) struct Parts {
     pub(super) engine: Engine,
     pub(super) running: Reconfigured,
+    /// The settings of `running`.
+    pub(super) current: Current,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) runtime: Handle,
@@ -65,19 +70,39 @@ pub(super) struct Decider {
     last_published: Duration,
     /// Nothing has happened since.
     is_published: bool,
-    /// Until when the thread at the sockets waits, if nothing comes.
-    waits_until: Option<Duration>,
+    lookout: Lookout,
 }
 
-/// How a thread goes on after its turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// At once: there may be more.
-    Again,
-    /// When something comes, or after so long.
-    Wait(Duration),
-    /// It is over.
-    End,
+/// The configuration that datagrams are opened with, for all threads. A thread takes it for a batch and keeps none: what is
+/// dropped from it is dropped from memory.
+pub(super) type Current = Arc<RwLock<Settings>>;
+
+/// What a thread brings to its turn.
+pub(super) struct Brought<'a> {
+    /// Where the datagrams are.
+    pub(super) receiver: &'a Receiver,
+    /// The same, opened, and with which settings.
+    pub(super) opened: Opening<'a>,
+    /// It is the one that can wait for datagrams.
+    pub(super) at_sockets: bool,
+    /// It comes from waiting for them.
+    pub(super) has_waited: bool,
+}
+
+/// Datagrams of one batch, opened.
+pub(super) struct Opening<'a> {
+    settings: Settings,
+    datagrams: SmallVec<[(SocketId, Opened<'a>); BATCH]>,
+}
+
+impl<'a> Opening<'a> {
+    pub(super) fn of(receiver: &'a Receiver, settings: Settings) -> Self {
+        let datagrams = receiver
+            .arrived()
+            .map(|(from, path, bytes)| (path, settings.open(from, bytes)))
+            .collect();
+        Self { settings, datagrams }
+    }
 }
 
 impl Decider {
@@ -92,32 +117,31 @@ impl Decider {
             drain_until: None,
             last_published: Duration::ZERO,
             is_published: false,
-            waits_until: None,
+            lookout: Lookout::default(),
         }
-    }
-
-    /// The configuration that datagrams are to be opened with.
-    pub(super) fn settings(&self) -> &Settings {
-        &self.parts.running.settings
     }
 
     /// A thread's turn: decides about what it has brought, about messages and deadlines. What is to be sent and recorded
-    /// is left in `out`. `at_sockets` is the one thread that can wait for datagrams.
-    pub(super) fn turn<'a>(
-        &mut self,
-        clock: Clock,
-        at_sockets: bool,
-        arrived: impl ExactSizeIterator<Item = (SocketId, Opened<'a>)>,
-        out: &mut Outputs,
-    ) -> Next {
+    /// is left in `out`.
+    pub(super) fn turn(&mut self, clock: Clock, brought: Brought<'_>, out: &mut Outputs) -> Next {
+        let Brought {
+            receiver,
+            mut opened,
+            at_sockets,
+            has_waited,
+        } = brought;
         // Under the lock, so that time does not go back for the engine.
         let now = clock.now();
-        if at_sockets {
-            self.waits_until = None;
+        if has_waited {
+            self.lookout.came_back();
         }
-        let mut is_idle = arrived.len() == 0;
+        let mut is_idle = opened.datagrams.is_empty();
         is_idle &= !self.take_messages(now, out);
-        for (socket, opened) in arrived {
+        // A reload came between: whoever has no right any more by now, or has it only since, is looked at again.
+        if !opened.settings.is(&self.parts.running.settings) {
+            opened = Opening::of(receiver, self.parts.running.settings.clone());
+        }
+        for (socket, opened) in opened.datagrams {
             self.parts.engine.take(now, socket, opened, out);
         }
         let deadline = self.parts.engine.next_deadline();
@@ -150,19 +174,13 @@ impl Decider {
 
     fn next(&mut self, now: Now, may_wait: bool) -> Next {
         let until = self.wakes_at(now);
-        if self.is_drained(now) {
-            self.parts.mailbox.ring();
-            return Next::End;
-        }
-        if may_wait {
-            self.waits_until = Some(until);
-            return Next::Wait(until.saturating_sub(now.monotonic));
-        }
-        // Who waits did not know of this. Each turn looks again, since it may have silenced another's ring.
-        if self.waits_until.is_some_and(|waits_until| until < waits_until) {
+        let (next, rings) = self
+            .lookout
+            .after(now.monotonic, until, self.is_drained(now), may_wait);
+        if rings {
             self.parts.mailbox.ring();
         }
-        Next::Again
+        next
     }
 
     /// When there is something to do, whatever comes.
@@ -208,6 +226,9 @@ impl Decider {
                 self.counts.publish(&mut self.parts.engine);
                 self.counts.clients(&next.clients);
                 self.parts.engine.reconfigure(next.settings.clone());
+                let mut current = self.parts.current.write().unwrap_or_else(PoisonError::into_inner);
+                current.clone_from(&next.settings);
+                drop(current);
                 self.parts.running = *next;
             }
             Message::Drain => {

@@ -4,7 +4,7 @@
 //! the watch over the configuration files and the report to Kubernetes. None of these can stop the first from answering.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use proxy_core::Engine;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
@@ -22,15 +22,17 @@ use crate::provider::{self, Provider, Shared};
 mod admin;
 mod counts;
 mod decider;
+mod lookout;
 mod mailbox;
 mod records;
 mod reload;
 mod report;
 mod state;
+
 mod workers;
 
 use crate::udp::{self, Sockets};
-use decider::{Clock, Decider, Parts};
+use decider::{Clock, Current, Decider, Parts};
 pub(crate) use mailbox::Heard;
 use mailbox::{Mailbox, Message, Reconfigured};
 use records::RecordWriter;
@@ -38,7 +40,7 @@ use reload::Reloader;
 use state::State;
 
 /// Threads for providers' calls.
-const MAX_WORKERS: usize = 4;
+const MAX_PROVIDER_THREADS: usize = 4;
 
 /// Serves the configuration at `path` until a signal ends it.
 ///
@@ -73,9 +75,11 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
 
     let state = Arc::new(State::new(Arc::clone(&metrics), &loaded));
     let (ended, engine_ended) = oneshot::channel();
+    let current: Current = Arc::new(RwLock::new(loaded.settings.clone()));
     let decider = Decider::new(Parts {
         engine,
         peers,
+        current: Arc::clone(&current),
         running: running(&loaded, provider),
         mailbox: Arc::clone(&mailbox),
         metrics: Arc::clone(&metrics),
@@ -84,10 +88,12 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let serving = workers::Shared {
         sockets,
         decider: Mutex::new(decider),
+        current,
         mailbox: Arc::clone(&mailbox),
         metrics,
         records,
         clock: Clock::start(),
+        send_failure_told: Mutex::default(),
     };
     // Signals before the threads: from here on, ending is orderly.
     let signals = runtime.block_on(async { Signals::new() })?;
@@ -258,7 +264,7 @@ fn complain(provider: &dyn Provider) {
 fn runtime() -> Result<Runtime, Error> {
     let workers = std::thread::available_parallelism()
         .map_or(1, usize::from)
-        .min(MAX_WORKERS);
+        .min(MAX_PROVIDER_THREADS);
     Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(2)

@@ -17,8 +17,9 @@ use crate::metrics::Metrics;
 const WRITE_BYTES: usize = 64 << 10;
 /// or when the oldest has waited so long.
 const WRITE_AFTER: Duration = Duration::from_millis(100);
-/// What is kept while the writer is stuck; after that records are lost, and counted.
-const MAX_WAITING: usize = 4 << 20;
+/// What is kept while the writer is stuck: some twenty thousand, as many as wait for a provider by default and may end at
+/// once. After that records are lost, and counted.
+const MAX_WAITING: usize = 8 << 20;
 /// A writer that is stuck holds up the end of the program no longer.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -71,35 +72,46 @@ pub(super) fn start(sink: &RecordSink, metrics: &Arc<Metrics>) -> Result<(Record
 }
 
 impl Records {
-    /// Leaves them to the writer. `lines` is the caller's memory, used again and again.
+    /// Leaves them to the writer, in pieces. `lines` is the caller's memory, used again and again.
     pub(super) fn add(&self, records: &[LoginRecord], lines: &mut Vec<u8>) {
-        if records.is_empty() {
-            return;
-        }
-        let mut lost = 0;
-        lines.clear();
+        let (mut count, mut lost) = (0, 0);
         for record in records {
             let before = lines.len();
-            if serde_json::to_writer(&mut *lines, record).is_ok() {
-                lines.push(b'\n');
-            } else {
+            if serde_json::to_writer(&mut *lines, record).is_err() {
                 lines.truncate(before);
                 lost += 1;
+                continue;
+            }
+            lines.push(b'\n');
+            count += 1;
+            if lines.len() >= WRITE_BYTES {
+                lost += self.leave(lines, std::mem::take(&mut count));
             }
         }
-        let mut waiting = self.desk.lock();
-        if waiting.lines.len() >= MAX_WAITING {
-            self.metrics.lost_records.inc_by(records.len() as u64);
-            return;
+        lost += self.leave(lines, count);
+        if lost > 0 {
+            self.metrics.lost_records.inc_by(lost);
         }
+    }
+
+    /// Leaves `count` lines, and empties them. Returns how many are lost.
+    fn leave(&self, lines: &mut Vec<u8>, count: u64) -> u64 {
+        if lines.is_empty() {
+            return 0;
+        }
+        let mut waiting = self.desk.lock();
         let before = waiting.lines.len();
-        waiting.lines.extend_from_slice(lines);
+        let is_lost = before + lines.len() > MAX_WAITING;
+        if !is_lost {
+            waiting.lines.extend_from_slice(lines);
+        }
         let after = waiting.lines.len();
         drop(waiting);
-        if before == 0 || (before < WRITE_BYTES && after >= WRITE_BYTES) {
+        lines.clear();
+        if (before == 0 && after > 0) || (before < WRITE_BYTES && after >= WRITE_BYTES) {
             self.desk.changed.notify_one();
         }
-        self.metrics.lost_records.inc_by(lost);
+        if is_lost { count } else { 0 }
     }
 }
 
@@ -209,5 +221,101 @@ fn write_all(mut output: Output, desk: &Desk, metrics: &Metrics) {
         if ends {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use proxy_core::factor::Factor;
+    use proxy_core::record::{CredentialKind, LoginResult, Method};
+
+    use super::*;
+
+    fn record(user: &str) -> LoginRecord {
+        LoginRecord {
+            time: Duration::from_secs(1_700_000_000),
+            user: user.to_owned(),
+            client: "directory".into(),
+            source: SocketAddr::from(([192, 0, 2, 1], 1645)),
+            user_address: None,
+            method: Method::Pap,
+            credential: CredentialKind::Passcode,
+            factor: Factor::Passcode,
+            provider: "totp",
+            result: LoginResult::Accept,
+            reason: None,
+            basis: None,
+            duration: Duration::from_millis(3),
+            message_authenticator: true,
+            packets: 1,
+            followed: false,
+        }
+    }
+
+    /// With nobody who writes.
+    fn stuck() -> Records {
+        Records {
+            desk: Arc::default(),
+            metrics: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn what_several_threads_leave_is_written_line_by_line_and_whole_before_the_end() {
+        const EACH: usize = 5_000;
+        let folder = tempfile::tempdir().unwrap();
+        let sink = RecordSink::File(folder.path().join("records").display().to_string());
+        let (records, writer) = start(&sink, &Arc::default()).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let records = &records;
+                scope.spawn(move || {
+                    let mut lines = Vec::new();
+                    for batch in 0..EACH / 50 {
+                        let batch: Vec<_> = (0..50)
+                            .map(|n| record(&format!("{thread}-{batch}-{n}")))
+                            .collect();
+                        records.add(&batch, &mut lines);
+                    }
+                    assert!(lines.capacity() <= 2 * WRITE_BYTES);
+                });
+            }
+        });
+        writer.finish();
+        let text = std::fs::read_to_string(folder.path().join("records")).unwrap();
+        let users: std::collections::BTreeSet<String> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["user"].to_string())
+            .collect();
+        assert_eq!((text.lines().count(), users.len()), (3 * EACH, 3 * EACH));
+        assert_eq!(records.metrics.lost_records.get(), 0);
+    }
+
+    #[test]
+    fn beyond_the_bound_records_are_lost_and_counted_one_by_one() {
+        let records = stuck();
+        let mut lines = Vec::new();
+        let all: Vec<_> = (0..60_000).map(|n| record(&format!("user-{n:05}"))).collect();
+        records.add(&all, &mut lines);
+        let waiting = records.desk.lock();
+        assert!(waiting.lines.len() <= MAX_WAITING);
+        let kept = waiting.lines.iter().filter(|byte| **byte == b'\n').count();
+        assert!(kept > 20_000, "{kept}");
+        assert_eq!(records.metrics.lost_records.get(), 60_000 - kept as u64);
+    }
+
+    #[test]
+    fn what_was_left_before_another_sink_is_named_goes_to_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = |name: &str| RecordSink::File(folder.path().join(name).display().to_string());
+        let (records, writer) = start(&sink("one"), &Arc::default()).unwrap();
+        records.add(&[record("jane")], &mut Vec::new());
+        writer.reopen(&sink("two"));
+        writer.finish();
+        let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(text("one").contains("jane"));
+        assert_eq!(text("two"), "");
     }
 }

@@ -3,18 +3,18 @@
 //! a quiet proxy wakes one.
 //!
 //! What costs most is done at once: the kernel's part, hashes of requests, records. Decisions are made one after the other
-//! ([`Decider`]).
+//! ([`Decider`]). Two batches may be decided in the other order than they came, as the network may deliver them.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use proxy_core::Settings;
 use proxy_core::outputs::{DropNotice, Outputs};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::decider::{Clock, Decider, Next};
+use super::decider::{Brought, Clock, Current, Decider, Opening};
+use super::lookout::Next;
 use super::mailbox::Mailbox;
 use super::records::Records;
 use crate::metrics::Metrics;
@@ -29,10 +29,13 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     pub(super) sockets: Sockets,
     pub(super) decider: Mutex<Decider>,
+    pub(super) current: Current,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) records: Records,
     pub(super) clock: Clock,
+    /// When it was told last that an answer could not be sent.
+    pub(super) send_failure_told: Mutex<Duration>,
 }
 
 /// Runs `count` of them, this thread among them, until it was told to drain and nothing is pending, or the time for that
@@ -63,11 +66,22 @@ struct Worker<'a> {
     /// The socket that is looked at first.
     first: usize,
     receiver: Receiver,
-    settings: Settings,
+    has_waited: bool,
     outputs: Outputs,
     sender: Sender,
     lines: Vec<u8>,
-    told: Duration,
+}
+
+/// Ends the program when its thread panics, as a panic does in the shipped program: in one that tests run, the other threads
+/// would go on, and nobody would see it.
+struct EndsAll;
+
+impl Drop for EndsAll {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 impl<'a> Worker<'a> {
@@ -77,15 +91,15 @@ impl<'a> Worker<'a> {
             door,
             first: 0,
             receiver: Receiver::new(&shared.sockets),
-            settings: lock(&shared.decider).settings().clone(),
+            has_waited: false,
             outputs: Outputs::new(),
             sender: Sender::new(),
             lines: Vec::new(),
-            told: Duration::ZERO,
         }
     }
 
     fn run(mut self) {
+        let _ends_all = EndsAll;
         let door = self.door;
         let mut inside = None;
         loop {
@@ -120,24 +134,17 @@ impl<'a> Worker<'a> {
 
     /// Opens what came, has it decided, and sends and records what comes of it.
     fn turn(&mut self, at_sockets: bool) -> Next {
-        let Self {
-            shared,
-            receiver,
-            settings,
-            outputs,
-            ..
-        } = self;
-        let opened: Vec<_> = receiver
-            .arrived()
-            .map(|(from, path, bytes)| (path, settings.open(from, bytes)))
-            .collect();
-        // Who panics in the middle of a decision (in tests, where that aborts nothing) ends all of them.
-        let Ok(mut decider) = shared.decider.lock() else {
-            return Next::End;
+        let settings = {
+            let current = self.shared.current.read();
+            current.unwrap_or_else(PoisonError::into_inner).clone()
         };
-        let next = decider.turn(shared.clock, at_sockets, opened.into_iter(), outputs);
-        settings.clone_from(decider.settings());
-        drop(decider);
+        let brought = Brought {
+            receiver: &self.receiver,
+            opened: Opening::of(&self.receiver, settings),
+            at_sockets,
+            has_waited: std::mem::take(&mut self.has_waited),
+        };
+        let next = lock(&self.shared.decider).turn(self.shared.clock, brought, &mut self.outputs);
         self.send();
         self.shared.records.add(&self.outputs.records, &mut self.lines);
         for notice in &self.outputs.notices {
@@ -157,14 +164,16 @@ impl<'a> Worker<'a> {
         });
         let Some((to, error)) = first else { return };
         let now = self.shared.clock.now().monotonic;
-        if now.saturating_sub(self.told) >= TELL_EVERY {
-            self.told = now;
+        let mut told = lock(&self.shared.send_failure_told);
+        if now.saturating_sub(*told) >= TELL_EVERY {
+            *told = now;
             tracing::warn!(%to, %error, "an answer could not be sent");
         }
     }
 
     /// Waits for a datagram, a message or the next deadline.
-    fn wait(&self, longest: Duration) {
+    fn wait(&mut self, longest: Duration) {
+        self.has_waited = true;
         // Rounded up: waking just before a deadline would be waking twice.
         let longest = longest.saturating_add(Duration::from_micros(50));
         let timeout = Timespec {

@@ -8,6 +8,7 @@ use nix::cmsg_space;
 use nix::libc;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use smallvec::SmallVec;
 
 use super::{BATCH, Bound, Datagram, Local, Sockets};
 
@@ -42,7 +43,7 @@ impl Sender {
         datagrams: impl Iterator<Item = Datagram<'a>>,
         mut failed: impl FnMut(SocketAddr, io::Error),
     ) {
-        let mut run: Vec<Datagram<'a>> = Vec::with_capacity(BATCH);
+        let mut run: SmallVec<[Datagram<'a>; BATCH]> = SmallVec::new();
         for datagram in datagrams {
             let breaks = run.first().is_some_and(|first| first.socket != datagram.socket);
             if breaks || run.len() == BATCH {
@@ -86,8 +87,9 @@ impl Sender {
     }
 
     fn send_some(&mut self, bound: &Bound, local: Option<Local>, run: &[Datagram<'_>]) -> nix::Result<usize> {
-        let slices: Vec<[IoSlice<'_>; 1]> = run.iter().map(|d| [IoSlice::new(d.bytes)]).collect();
-        let addresses: Vec<Option<SockaddrStorage>> =
+        let slices: SmallVec<[[IoSlice<'_>; 1]; BATCH]> =
+            run.iter().map(|d| [IoSlice::new(d.bytes)]).collect();
+        let addresses: SmallVec<[Option<SockaddrStorage>; BATCH]> =
             run.iter().map(|d| Some(to_nix(d.to, bound.is_v6))).collect();
         let fd = bound.socket.as_raw_fd();
         let flags = MsgFlags::MSG_DONTWAIT;

@@ -1,9 +1,10 @@
 //! The limit of the machine: the proxy's own batched sockets with nothing between receiving and sending.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use radius_proxy::udp::{Datagram, Receiver, Sender, Sockets, threads};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -14,18 +15,26 @@ const LONGEST: Duration = Duration::from_secs(600);
 pub(crate) fn run(listen: SocketAddr) -> Result<()> {
     ensure!(listen.ip().is_loopback(), "{listen} is not on loopback");
     let sockets = Sockets::bind(&[listen])?;
+    // One is at the socket at a time, as in the proxy: all of them there would be woken by each datagram.
+    let door = Mutex::new(());
     std::thread::scope(|scope| {
-        for _ in 1..threads() {
-            scope.spawn(|| answer(&sockets));
-        }
-        answer(&sockets)
+        let others: Vec<_> = (1..threads())
+            .map(|_| scope.spawn(|| answer(&sockets, &door)))
+            .collect();
+        answer(&sockets, &door)?;
+        others.into_iter().try_for_each(|other| {
+            other
+                .join()
+                .unwrap_or_else(|_| bail!("a thread has ended by itself"))
+        })
     })
 }
 
-fn answer(sockets: &Sockets) -> Result<()> {
+fn answer(sockets: &Sockets, door: &Mutex<()>) -> Result<()> {
     let (mut receiver, mut sender) = (Receiver::new(sockets), Sender::new());
     let begun = std::time::Instant::now();
     while begun.elapsed() < LONGEST {
+        let inside = door.lock().unwrap_or_else(PoisonError::into_inner);
         if receiver.receive(sockets, 0)? == 0 {
             let mut fds: Vec<PollFd<'_>> = sockets
                 .fds()
@@ -39,6 +48,7 @@ fn answer(sockets: &Sockets) -> Result<()> {
             let _ = poll(&mut fds, Some(&longest));
             continue;
         }
+        drop(inside);
         let answers = receiver
             .arrived()
             .map(|(to, socket, bytes)| Datagram { to, socket, bytes });

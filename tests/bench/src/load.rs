@@ -336,13 +336,14 @@ impl<'a, L: Logins> Load<'a, L> {
         }
     }
 
-    /// Waits for an answer, or for the next request's turn. A paced run sleeps a little at least: a generator that never
+    /// Waits for an answer and, in a paced run, for the next request's turn. A paced run sleeps a little at least: a generator that never
     /// sleeps takes a processor from who answers, and is itself interrupted for milliseconds when its share is used up.
     fn wait(&self, now: Instant) {
-        let longest = self
-            .due(now)
-            .saturating_duration_since(now)
-            .clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        let turn = self.due(now).saturating_duration_since(now);
+        let longest = match self.shape.rate {
+            Some(_) if self.sent < self.shape.count => turn.clamp(SHORTEST_SLEEP, LONGEST_SLEEP),
+            _ => LONGEST_SLEEP,
+        };
         let timeout = Timespec {
             tv_sec: 0,
             tv_nsec: longest.subsec_nanos().into(),

@@ -422,7 +422,7 @@ pub struct LimitsSpec {
     #[serde(default = "default_logins")]
     #[schemars(range(min = 1, max = 600))]
     pub logins_per_user_per_minute: u32,
-    /// New requests of one client address within a second, 1 to 1000000.
+    /// New requests of one client address within a second, 1 to 1000000, where its client has no number of its own.
     #[serde(default = "default_requests")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_per_client_per_second: u32,

@@ -108,6 +108,24 @@ fn the_digest_follows_contents_and_not_its_own_key_file() {
 }
 
 #[test]
+fn a_client_has_its_own_limit_only_where_the_spec_gives_it_one() {
+    let more = json!({"clients": [
+        {"name": "vpn", "networks": ["10.1.0.0/24"], "secretRef": {"name": "vpn"}, "requestsPerSecond": 50},
+    ]});
+    let mut sources = sources();
+    let secret = SharedSecret::parse(b"a long enough secret").unwrap();
+    sources.clients.insert("vpn".to_owned(), secret);
+    let rendered = rendered(&spec(&duo(), &more), &sources).unwrap();
+    let file = ConfigFile::parse(&rendered.text).unwrap();
+    let limits: Vec<_> = file
+        .clients
+        .iter()
+        .map(|client| client.requests_per_second)
+        .collect();
+    assert_eq!(limits, [None, Some(50)]);
+}
+
+#[test]
 fn problems_are_told_by_the_fields_of_the_spec() {
     let more = json!({"clients": [
         {"name": "vpn", "networks": ["10.1.0.0/24"], "secretRef": {"name": "vpn"}},

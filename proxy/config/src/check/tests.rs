@@ -56,13 +56,14 @@ fn what_is_written_back_is_what_was_read() {
 fn every_problem_is_told_with_field_value_and_bound() {
     let text = DUO
         .replace("timeout_seconds = 30", "timeout_seconds = 51")
-        .replace("retries = 4", "retries = 11")
+        .replace("retries = 4", "retries = 11\nrequests_per_second = 0")
         .replace("\"10.0.0.0/24\"", "\"10.0.0.0/33\"")
         .replace("127.0.0.1:1812", "localhost");
     assert_eq!(
         problems(&text),
         [
             "clients[0].networks: \"10.0.0.0/33\" is neither an address nor a CIDR",
+            "clients[0].requests_per_second: is 0; it must be 1 to 1000000",
             "clients[0].retries: is 11; it must be 0 to 10",
             "clients[0].timeout_seconds: is 51; it must be 1 to 50",
             "server.listen[0]: is \"localhost\"; write an address and a port, such as \"[::]:1812\"",

@@ -278,6 +278,21 @@ mod tests {
     }
 
     #[test]
+    fn of_several_threads_with_the_same_code_one_uses_it() {
+        let used = UsedCodes::default();
+        let one = seed(b"1234567890");
+        for user in 0..1_000_u64 {
+            let key = used.key(&user.to_string(), &one);
+            let takes = || u8::from(used.take(key, &one, 100, 3000, 1));
+            let taken: u8 = std::thread::scope(|scope| {
+                let other = scope.spawn(takes);
+                takes() + other.join().unwrap()
+            });
+            assert_eq!(taken, 1);
+        }
+    }
+
+    #[test]
     fn what_can_no_longer_be_replayed_is_forgotten() {
         let used = UsedCodes::default();
         let one = seed(b"1234567890");
