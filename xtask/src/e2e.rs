@@ -17,12 +17,15 @@ const FAILURES: &str = "\
 # What fails, and who notices
 
 Two proxies in two of three zones, Duo pushes, `timeoutSeconds: 5`, a login each second from each of two domain controllers, on the local
-three-node cluster. `make failures` made this table; nobody edits it.
+three-node cluster. The tests that `make failures` runs wrote each row; nobody edits them.
 
 - *Failed*: logins that got no answer or a refusal, after the directory's own retries and fail-over.
 - *While AWS was changing settings*: logins begun while AWS was changing RADIUS settings, which AWS would have refused. They are why writes are few.
+- While Duo is away logins are refused at once, in words that say so, since `failMode: secure` is written there; passcodes of TOTP and all other RadiusProxy resources are
+  not touched.
 - *Full set again after*: from the failure's begin, its repair included where somebody has to make it, to every ready proxy registered and AWS
-  saying Completed.
+  saying Completed. Of a replaced directory: from the new one's making to its RadiusProxy being Ready.
+- A write that AWS ends in Failed is tried again after five minutes, since each try blocks logins. The proxies answer meanwhile.
 ";
 
 #[derive(Debug, Args, Default)]
