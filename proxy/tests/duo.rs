@@ -184,6 +184,21 @@ async fn a_burst_of_logins_shares_a_connection_instead_of_opening_one_each() {
     assert!(connections < 10, "{connections} connections for 60 logins");
 }
 
+/// Ten thousand of them wait at once.
+#[tokio::test]
+async fn a_login_takes_little_room_of_its_own_while_it_waits() {
+    let duo = Duo::start(well).await;
+    let asked = Asked::new(&duo.config("factors = [\"push\"]"));
+    let told: Arc<dyn Pushed> = Arc::clone(&asked.pushes) as Arc<dyn Pushed>;
+    let asking = Asking::new(SystemTime::now(), LoginId(1), told);
+    let Answer::Later(future) = Arc::clone(&asked.provider).ask(asked.request(Credential::Default), asking)
+    else {
+        panic!("answered at once");
+    };
+    let bytes = size_of_val(&*future);
+    assert!(bytes <= 640, "{bytes} bytes");
+}
+
 #[tokio::test]
 async fn a_passcode_is_checked_at_once_and_starts_no_push() {
     let duo = Duo::start(|endpoint, before, parameters| match endpoint {

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use http_body_util::Empty;
 use hyper::body::Bytes;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
+use reqwest::{Body, Request, Response};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::MutexGuard;
@@ -159,12 +161,30 @@ impl Lane {
         (!self.is_open()).then_some(turn)
     }
 
+    /// Makes one call and reads its answer to the end.
+    async fn exchange(
+        &self,
+        request: Box<Request>,
+        opener: Option<impl FnOnce() -> Result<Box<Request>, Fault>>,
+    ) -> Result<Answer, Fault> {
+        let mut opening = self.open_alone().await;
+        if opening.is_some()
+            && let Some(opener) = opener
+        {
+            self.execute(opener()?).await?;
+            opening = None;
+        }
+        let answer = Box::pin(read(self.execute(request).await?));
+        drop(opening);
+        answer.await
+    }
+
     /// Not an `async fn`: that would keep room for the request as long as the answer is awaited, and so would each
     /// function above it. Ten thousand pushes wait here.
     fn execute(
         &self,
-        request: Box<reqwest::Request>,
-    ) -> impl Future<Output = Result<reqwest::Response, Fault>> + Send + use<'_> {
+        request: Box<Request>,
+    ) -> impl Future<Output = Result<Response, Fault>> + Send + use<'_> {
         let pending = self.client.execute(*request);
         async {
             let result = pending.await;
@@ -172,6 +192,26 @@ impl Lane {
             result.map_err(|error| classify(&error))
         }
     }
+}
+
+async fn read(mut response: Response) -> Result<Answer, Fault> {
+    let status = response.status().as_u16();
+    let headers = std::mem::take(response.headers_mut());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| classify(&e))? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(Fault::after_sending(
+                FaultClass::Malformed,
+                "the answer is longer than 256 KiB",
+            ));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer {
+        status,
+        headers,
+        body,
+    })
 }
 
 /// A call's place on a connection.
@@ -184,7 +224,7 @@ impl Drop for Place {
 }
 
 /// A request's body that is overwritten when nobody needs it any more: it may hold a passcode.
-pub(crate) fn wiped(body: Zeroizing<Vec<u8>>) -> reqwest::Body {
+pub(crate) fn wiped(body: Zeroizing<Vec<u8>>) -> Body {
     Bytes::from_owner(body).into()
 }
 
@@ -206,63 +246,44 @@ impl Transport {
     /// No connection, no complete answer in time, or a longer one than 256 KiB. An HTTP status is no error here.
     pub fn call(
         &self,
-        request: impl Into<Box<reqwest::Request>>,
+        request: impl Into<Box<Request>>,
         timeout: Duration,
     ) -> impl Future<Output = Result<Answer, Fault>> + Send {
-        self.exchange(request.into(), None, timeout)
+        self.exchange(
+            request.into(),
+            None::<fn() -> Result<Box<Request>, Fault>>,
+            timeout,
+        )
     }
 
-    /// The same for a call that the server answers only when something happens, so that no other can wait for it.
-    /// `opener` is a cheap call that is made before it where a connection has to be opened.
+    /// The same for a call without a body that the server answers only when something happens, so that no other can
+    /// wait for it. `opener` makes a cheap call that is made before it where a connection has to be opened.
     ///
     /// # Errors
     /// As [`Transport::call`].
     pub fn poll(
         &self,
-        request: impl Into<Box<reqwest::Request>>,
-        opener: impl Into<Box<reqwest::Request>>,
+        request: impl Into<Box<Request>>,
+        opener: impl FnOnce() -> Result<Box<Request>, Fault> + Send,
         timeout: Duration,
     ) -> impl Future<Output = Result<Answer, Fault>> + Send {
-        self.exchange(request.into(), Some(opener.into()), timeout)
+        let mut request = request.into();
+        // What cannot be cloned is not: reqwest would keep a second request beside each that waits, to make it again where
+        // the server closes the connection. Who asks does that.
+        *request.body_mut() = Some(Body::wrap(Empty::<Bytes>::new()));
+        self.exchange(request, Some(opener), timeout)
     }
 
     async fn exchange(
         &self,
-        request: Box<reqwest::Request>,
-        opener: Option<Box<reqwest::Request>>,
+        request: Box<Request>,
+        opener: Option<impl FnOnce() -> Result<Box<Request>, Fault> + Send>,
         timeout: Duration,
     ) -> Result<Answer, Fault> {
         let place = self
             .place()
             .map_err(|error| Fault::before_sending(FaultClass::Connect, error.to_string()))?;
-        let lane = &place.0;
-        let call = async {
-            let mut opening = lane.open_alone().await;
-            if let (Some(_), Some(opener)) = (&opening, opener) {
-                lane.execute(opener).await?;
-                opening = None;
-            }
-            let mut response = lane.execute(request).await?;
-            drop(opening);
-            let status = response.status().as_u16();
-            let headers = std::mem::take(response.headers_mut());
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|e| classify(&e))? {
-                if body.len() + chunk.len() > MAX_BODY {
-                    return Err(Fault::after_sending(
-                        FaultClass::Malformed,
-                        "the answer is longer than 256 KiB",
-                    ));
-                }
-                body.extend_from_slice(&chunk);
-            }
-            Ok(Answer {
-                status,
-                headers,
-                body,
-            })
-        };
-        match tokio::time::timeout(timeout, Box::pin(call)).await {
+        match tokio::time::timeout(timeout, place.0.exchange(request, opener)).await {
             Ok(result) => result,
             Err(_) => Err(Fault::after_sending(
                 FaultClass::Timeout,

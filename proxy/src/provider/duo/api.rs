@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::choose::Device;
-use super::sign::{Parameters, Unsigned, authorization};
+use super::sign::{Parameter, Unsigned, authorization};
 use crate::metrics::ProviderMetrics;
 use crate::provider::back_off::BackOff;
 use crate::provider::fault::{Fault, FaultClass, Step};
@@ -136,7 +136,7 @@ impl Api {
     /// # Errors
     /// The call failed.
     pub(super) async fn clock_difference(&self, deadline: Instant) -> Result<i64, Fault> {
-        let time: Time = self.once(&PING, &Parameters::new(), deadline).await?;
+        let time: Time = self.once(&PING, &[], deadline).await?;
         Ok(time.time.saturating_sub(unix_now()))
     }
 
@@ -145,7 +145,7 @@ impl Api {
     /// # Errors
     /// The call failed.
     pub(super) async fn check(&self, deadline: Instant) -> Result<(), Fault> {
-        let _: Time = self.call(&CHECK, &Parameters::new(), deadline).await?;
+        let _: Time = self.call(&CHECK, &[], deadline).await?;
         Ok(())
     }
 
@@ -155,7 +155,7 @@ impl Api {
     /// The call failed.
     pub(super) async fn preauth(
         &self,
-        parameters: &Parameters<'_>,
+        parameters: &[Parameter<'_>],
         deadline: Instant,
     ) -> Result<Preauth, Fault> {
         let answer: PreauthResponse = self.call(&PREAUTH, parameters, deadline).await?;
@@ -178,7 +178,7 @@ impl Api {
     /// The call failed.
     pub(super) async fn auth(
         &self,
-        parameters: &Parameters<'_>,
+        parameters: &[Parameter<'_>],
         deadline: Instant,
     ) -> Result<Outcome, Fault> {
         self.call(&AUTH, parameters, deadline).await
@@ -190,7 +190,7 @@ impl Api {
     /// The call failed.
     pub(super) async fn auth_async(
         &self,
-        parameters: &Parameters<'_>,
+        parameters: &[Parameter<'_>],
         deadline: Instant,
     ) -> Result<String, Fault> {
         let transaction: Transaction = self.call(&AUTH, parameters, deadline).await?;
@@ -202,8 +202,7 @@ impl Api {
     /// # Errors
     /// The call failed.
     pub(super) async fn status(&self, txid: &str, deadline: Instant) -> Result<Outcome, Fault> {
-        self.call(&AUTH_STATUS, &Parameters::from([("txid", txid)]), deadline)
-            .await
+        self.call(&AUTH_STATUS, &[("txid", txid)], deadline).await
     }
 
     /// A call with what can be put right: a clock that is off, a rate limit, a connection that was not made or (where
@@ -211,7 +210,7 @@ impl Api {
     async fn call<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
-        parameters: &Parameters<'_>,
+        parameters: &[Parameter<'_>],
         deadline: Instant,
     ) -> Result<T, Fault> {
         let mut back_off = BackOff::new();
@@ -250,17 +249,18 @@ impl Api {
     async fn once<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
-        parameters: &Parameters<'_>,
+        parameters: &[Parameter<'_>],
         deadline: Instant,
     ) -> Result<T, Fault> {
         let begun = Instant::now();
         let timeout = deadline.saturating_duration_since(begun);
         let result = match self.request(endpoint, parameters) {
             Ok(request) if !timeout.is_zero() => {
-                let opener = self.request(&PING, &Parameters::new());
-                let answer = match (endpoint.step, opener) {
-                    (Step::Status, Ok(opener)) => self.transport.poll(request, opener, timeout).await,
-                    _ => self.transport.call(request, timeout).await,
+                let answer = if endpoint.step == Step::Status {
+                    let opener = || self.request(&PING, &[]);
+                    self.transport.poll(request, opener, timeout).await
+                } else {
+                    self.transport.call(request, timeout).await
                 };
                 answer.and_then(|answer| understand(&answer))
             }
@@ -275,7 +275,7 @@ impl Api {
         result
     }
 
-    fn request(&self, endpoint: &Endpoint, parameters: &Parameters<'_>) -> Result<Box<Request>, Fault> {
+    fn request(&self, endpoint: &Endpoint, parameters: &[Parameter<'_>]) -> Result<Box<Request>, Fault> {
         let unusable = |what: &str| {
             let detail = format!("the request cannot be made: {what}");
             Fault::before_sending(FaultClass::ClientError, detail)

@@ -11,27 +11,27 @@ use zeroize::Zeroizing;
 
 use super::fault::{self, Fault, FaultClass, Step};
 use super::warnings::Warnings;
-use super::{
-    Answer, Asking, BoxFuture, Finding, Provider, Shared, TheirClock, clock_finding, refused, strange_handle,
-};
+use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, TheirClock, clock_finding, refused};
 use crate::error::Error;
 
 mod api;
 mod choose;
+mod follow;
 mod sign;
+mod turns;
 
 use api::{Api, Outcome, Preauth};
 use choose::{Choice, choose};
-use sign::Parameters;
+use follow::{followed, handle};
+use sign::{Parameter, Parameters};
+use turns::Turns;
 
 /// How long the first call may take at most: with `failMode: safe` the login must still be answered after it.
 const PREAUTH_TIMEOUT: Duration = Duration::from_secs(8);
-/// Between two questions after a failed one, while a push is on somebody's phone.
-const STATUS_PAUSE: Duration = Duration::from_secs(1);
-/// An answer that a transaction still waits takes this long: Duo holds it back until something changes.
-const WAITING_AT_LEAST: Duration = Duration::from_secs(1);
-/// Refusals in a row that end the following of a push.
-const STATUS_REFUSALS: u32 = 3;
+/// Pushes and calls that are started at once; a passcode waits for none of them.
+const STARTED_AT_ONCE: u16 = 384;
+/// Logins whose state Duo is asked for at once. Each such question takes some 12 KB as long as it is open.
+const ASKED_AT_ONCE: u16 = 2_560;
 /// Duo takes less than 20,000 bytes.
 const PUSHINFO_VALUE: usize = 200;
 
@@ -48,6 +48,14 @@ pub struct Duo {
     fail_mode: FailMode,
     application: Option<String>,
     warnings: Arc<Warnings>,
+    starting: Turns,
+    asking: Turns,
+}
+
+/// A login as it was asked. It is boxed: whatever is moved into a future keeps its room in it to the end.
+struct Asked {
+    request: FactorRequest,
+    asking: Asking,
 }
 
 /// How far a login has come without waiting for its user.
@@ -90,38 +98,61 @@ impl Duo {
             fail_mode: config.fail_mode,
             application,
             warnings: Arc::clone(&shared.warnings),
+            starting: Turns::new(STARTED_AT_ONCE),
+            asking: Turns::new(ASKED_AT_ONCE),
         })
     }
 
     /// What a push needs while it waits for its owner is little; everything before it is boxed, and gone by then.
-    async fn login(&self, request: FactorRequest, asking: Asking) -> Verdict {
-        let deadline = Instant::now() + request.of_use;
-        if let Credential::Follow(handle) = &request.credential {
-            return match parse_handle(handle.as_str()) {
-                Some((factor, txid)) => self.follow(factor, txid, deadline).await,
-                None => strange_handle(),
-            };
-        }
-        match Box::pin(self.start(request, asking, deadline)).await {
+    async fn login(self: Arc<Self>, asked: Box<Asked>) -> Verdict {
+        let deadline = Instant::now() + asked.request.of_use;
+        let started = if let Credential::Follow(handle) = &asked.request.credential {
+            let started = followed(handle.as_str());
+            drop(asked);
+            started
+        } else {
+            self.start_in_turn(asked, deadline).await
+        };
+        match started {
             Started::Ended(verdict) => verdict,
             Started::Waiting { factor, txid } => self.follow(factor, &txid, deadline).await,
         }
     }
 
-    async fn start(&self, request: FactorRequest, asking: Asking, deadline: Instant) -> Started {
+    /// A thousand logins of one second would else all wait for the slowest of them, and take the memory of a call each.
+    async fn start_in_turn(&self, asked: Box<Asked>, deadline: Instant) -> Started {
+        let answer_by = Instant::now() + asked.request.answer_within;
+        let turn = if matches!(asked.request.credential, Credential::Passcode(_)) {
+            None
+        } else {
+            let turn = self.starting.take(half_way(answer_by)).await;
+            if turn.is_none() {
+                // Our own crowd is no absence of Duo's: it opens nothing.
+                let fault = Fault::before_sending(FaultClass::Throttled, "too many logins at once");
+                return Started::Ended(self.failed(Step::Preauth, &fault));
+            }
+            turn
+        };
+        let preauth_by = half_way(answer_by).min(Instant::now() + PREAUTH_TIMEOUT);
+        let started = Box::pin(self.start(asked, preauth_by.min(deadline), deadline)).await;
+        drop(turn);
+        started
+    }
+
+    async fn start(&self, asked: Box<Asked>, preauth_by: Instant, deadline: Instant) -> Started {
+        let Asked { request, asking } = &*asked;
         let user = request.user.as_str();
         let address = request.user_address.map(|address| address.to_string());
-        let mut parameters = Parameters::from([("username", user)]);
+        let mut parameters = vec![("username", user)];
         if let Some(address) = &address {
-            parameters.insert("ipaddr", address);
+            parameters.push(("ipaddr", address));
         }
-        let preauth_deadline = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.answer_within / 2));
-        let verdict = match self.api.preauth(&parameters, preauth_deadline).await {
+        let verdict = match self.api.preauth(&parameters, preauth_by).await {
             Ok(Preauth::Auth(devices)) => {
                 match choose(&request.credential, &devices, &self.factors, request.may_push) {
                     Ok(choice) => {
                         return self
-                            .authenticate(&request, &choice, parameters, asking, deadline)
+                            .authenticate(request, &choice, parameters, asking, deadline)
                             .await;
                     }
                     Err(refusal) => refusal,
@@ -139,37 +170,38 @@ impl Duo {
         &self,
         request: &'a FactorRequest,
         choice: &'a Choice,
-        mut parameters: Parameters<'a>,
-        asking: Asking,
+        mut parameters: Vec<Parameter<'a>>,
+        asking: &Asking,
         deadline: Instant,
     ) -> Started {
         let factor = choice.factor();
         let pushinfo = self.pushinfo(request);
         let shown_user = shown(&request.user_as_sent);
-        parameters.insert("factor", factor.name());
-        match choice {
+        parameters.push(("factor", factor.name()));
+        let is_followed = match choice {
             Choice::Passcode(typed) => {
-                parameters.insert("passcode", typed.expose_str().unwrap_or_default());
+                parameters.push(("passcode", typed.expose_str().unwrap_or_default()));
+                false
             }
             Choice::Sms { device } => {
-                parameters.insert("device", device);
+                parameters.push(("device", device));
+                false
             }
             Choice::Phone { device } => {
-                parameters.insert("device", device);
-                parameters.insert("async", "1");
+                parameters.extend([("device", device.as_str()), ("async", "1")]);
+                true
             }
             Choice::Push { device } | Choice::Auto { device } => {
-                parameters.insert("device", device);
-                parameters.insert("async", "1");
-                parameters.insert("pushinfo", &pushinfo);
-                parameters.insert("display_username", &shown_user);
+                parameters.extend([("device", device.as_str()), ("async", "1")]);
+                parameters.extend([("pushinfo", pushinfo.as_str()), ("display_username", &shown_user)]);
+                true
             }
-        }
+        };
         // Counted before it is sent: when the answer is lost, the phone may ring all the same.
         if !matches!(choice, Choice::Passcode(_)) {
             asking.pushed();
         }
-        let fault = if parameters.contains_key("async") {
+        let fault = if is_followed {
             match self.api.auth_async(&parameters, deadline).await {
                 Ok(txid) => {
                     asking.announce(handle(factor, &txid));
@@ -184,42 +216,6 @@ impl Duo {
             }
         };
         Started::Ended(self.failed(Step::Auth, &fault))
-    }
-
-    /// Follows a transaction to its end. A call that fails is made again while there is time: the push is on a phone,
-    /// and its owner is about to answer it.
-    async fn follow(&self, factor: Factor, txid: &str, deadline: Instant) -> Verdict {
-        let (mut refusals, mut told) = (0, false);
-        loop {
-            let asked = Instant::now();
-            let fault = match self.api.status(txid, deadline).await {
-                Ok(outcome) if outcome.result == "waiting" => {
-                    refusals = 0;
-                    // The first answer comes at once and tells of the push; the next one waits for its end. Whatever
-                    // goes on answering at once must not make this a loop without a pause.
-                    if told && asked.elapsed() < WAITING_AT_LEAST {
-                        tokio::time::sleep(WAITING_AT_LEAST).await;
-                    }
-                    told = true;
-                    continue;
-                }
-                Ok(outcome) => return self.end(factor, &outcome),
-                Err(fault) => fault,
-            };
-            // 40002 also says that the long poll ran out.
-            refusals += u32::from(matches!(
-                fault.class,
-                FaultClass::ClientError | FaultClass::Credentials
-            ));
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left <= STATUS_PAUSE || refusals >= STATUS_REFUSALS {
-                if fault.class == FaultClass::Timeout || fault.class == FaultClass::ClientError {
-                    return refused(Some(factor), RefusalReason::TimedOut, "Nobody answered in time.");
-                }
-                return self.failed(Step::Status, &fault);
-            }
-            tokio::time::sleep(STATUS_PAUSE).await;
-        }
     }
 
     fn end(&self, factor: Factor, outcome: &Outcome) -> Verdict {
@@ -269,16 +265,9 @@ impl Duo {
     }
 }
 
-/// How other proxies follow a transaction.
-fn handle(factor: Factor, txid: &str) -> String {
-    format!("{} {txid}", factor.name())
-}
-
-fn parse_handle(handle: &str) -> Option<(Factor, &str)> {
-    let (factor, txid) = handle.split_once(' ')?;
-    let factors = [Factor::Auto, Factor::Push, Factor::Phone];
-    let factor = factors.into_iter().find(|known| known.name() == factor)?;
-    (!txid.is_empty()).then_some((factor, txid))
+fn half_way(until: Instant) -> Instant {
+    let now = Instant::now();
+    now + until.saturating_duration_since(now) / 2
 }
 
 /// A text as a phone or a login window may show it: nothing that changes how the rest is read, and not too long.
@@ -301,7 +290,7 @@ fn approved(factor: Factor, basis: Basis, message: &str) -> Verdict {
 
 impl Provider for Duo {
     fn ask(self: Arc<Self>, request: FactorRequest, asking: Asking) -> Answer {
-        Answer::Later(Box::pin(async move { self.login(request, asking).await }))
+        Answer::Later(Box::pin(self.login(Box::new(Asked { request, asking }))))
     }
 
     fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
@@ -362,22 +351,5 @@ mod tests {
     fn what_a_phone_shows_cannot_be_bent() {
         assert_eq!(shown("ja\u{202e}ne\r\n<b>"), "jane<b>");
         assert_eq!(shown(&"x".repeat(5000)).len(), PUSHINFO_VALUE);
-    }
-
-    #[test]
-    fn a_handle_says_what_is_followed_and_nothing_else_is() {
-        assert_eq!(
-            parse_handle(&handle(Factor::Phone, "45f7")),
-            Some((Factor::Phone, "45f7"))
-        );
-        for text in [
-            "",
-            "push",
-            "push ",
-            "passcode 45f7",
-            "https://elsewhere.example/ x",
-        ] {
-            assert_eq!(parse_handle(text), None, "{text}");
-        }
     }
 }

@@ -10,6 +10,9 @@ use proxy_config::{Secret, SignatureVersion};
 use sha2::{Digest as _, Sha512};
 use zeroize::Zeroizing;
 
+/// One parameter of a call.
+pub(super) type Parameter<'a> = (&'static str, &'a str);
+
 /// A call's parameters, sorted by name as both versions want them.
 pub(super) type Parameters<'a> = BTreeMap<&'static str, &'a str>;
 
@@ -30,8 +33,8 @@ pub(super) struct Unsigned<'a> {
     pub host: &'a str,
     /// `/auth/v2/…`
     pub path: &'static str,
-    /// The parameters.
-    pub parameters: &'a Parameters<'a>,
+    /// The parameters, in any order.
+    pub parameters: &'a [Parameter<'a>],
 }
 
 /// A request as it is sent. It may hold a passcode, and is overwritten when it is dropped.
@@ -51,13 +54,14 @@ impl Unsigned<'_> {
     #[must_use]
     pub(super) fn sign(&self, version: SignatureVersion, secret_key: &Secret) -> Signed {
         let is_post = self.method == "POST";
+        let parameters: &Parameters<'_> = &self.parameters.iter().copied().collect();
         let (mut query, mut body) = (Zeroizing::default(), Zeroizing::default());
         match (is_post, version) {
-            (false, _) => query = encode(self.parameters),
+            (false, _) => query = encode(parameters),
             (true, SignatureVersion::V2) => {
-                body = Zeroizing::new(std::mem::take(&mut *encode(self.parameters)).into_bytes());
+                body = Zeroizing::new(std::mem::take(&mut *encode(parameters)).into_bytes());
             }
-            (true, SignatureVersion::V5) => body = json(self.parameters),
+            (true, SignatureVersion::V5) => body = json(parameters),
         }
         let lines = [self.date, self.method, self.host, self.path]
             .map(str::as_bytes)
@@ -160,7 +164,7 @@ mod tests {
 
     #[test]
     fn version_2_signs_as_duos_own_client_does() {
-        let parameters = Parameters::from([("username", "root"), ("realname", "First Last")]);
+        let parameters = [("username", "root"), ("realname", "First Last")];
         let signed = Unsigned {
             date: DATE,
             method: "POST",
@@ -178,12 +182,12 @@ mod tests {
 
     #[test]
     fn version_5_signs_as_duos_own_client_does() {
-        let parameters = Parameters::from([
+        let parameters = [
             ("username", "jane"),
             ("factor", "push"),
             ("device", "auto"),
             ("async", "1"),
-        ]);
+        ];
         let signed = Unsigned {
             date: DATE,
             method: "POST",
@@ -205,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_get_has_its_parameters_in_the_query() {
-        let parameters = Parameters::from([("txid", "a/b c~")]);
+        let parameters = [("txid", "a/b c~")];
         for version in [SignatureVersion::V2, SignatureVersion::V5] {
             let signed = Unsigned {
                 date: DATE,
