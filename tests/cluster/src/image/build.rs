@@ -18,9 +18,8 @@ use crate::progress::{Progress, step};
 const USER: u32 = 65532;
 /// What the images' programs are built for.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// How: static, since there is nothing else in the image; without tables for unwinding, since a panic ends the program, and
-/// they are a megabyte of the operator.
-pub const FLAGS: &str = "-C target-feature=+crt-static -C force-unwind-tables=no";
+/// How: static, since there is nothing else in the image.
+pub const FLAGS: &str = "-C target-feature=+crt-static";
 /// The step that takes minutes.
 const BUILD: &str = "build programs";
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
