@@ -1,4 +1,4 @@
-//! UDP in batches: one system call takes up to 64 datagrams, one sends as many, and each answer leaves from the
+//! UDP in batches: one system call takes up to 32 datagrams, one sends as many, and each answer leaves from the
 //! address that its request came to (a host may have several).
 
 use std::io;
@@ -20,8 +20,8 @@ mod send;
 pub use receive::Receiver;
 pub use send::Sender;
 
-/// Datagrams in one system call at most.
-pub const BATCH: usize = 64;
+/// Datagrams in one system call at most. With more, the other threads and the client have less to do meanwhile.
+pub const BATCH: usize = 32;
 /// As much as the system lets us have: a burst waits here while the engine works.
 const SOCKET_BUFFER: usize = 8 << 20;
 /// Local addresses that are told apart; more of them are answered from the system's choice.

@@ -46,7 +46,7 @@ impl Receiver {
         }
     }
 
-    /// Takes up to 64 datagrams from one socket, for [`Receiver::arrived`]. Returns how many there are: 0 when none is
+    /// Takes up to 32 datagrams from one socket, for [`Receiver::arrived`]. Returns how many there are: 0 when none is
     /// waiting.
     ///
     /// # Errors
