@@ -308,7 +308,7 @@ impl Default for Limits {
             pushes_per_user_per_minute: 6,
             logins_per_user_per_minute: 30,
             requests_per_client_per_second: 10_000,
-            pending: 20_000,
+            pending: 10_000,
             push_cool_down_seconds: 10,
         }
     }

@@ -17,8 +17,8 @@ use crate::metrics::Metrics;
 const WRITE_BYTES: usize = 64 << 10;
 /// or when the oldest has waited so long.
 const WRITE_AFTER: Duration = Duration::from_millis(100);
-/// What is kept while the writer is stuck: some twenty thousand, as many as wait for a provider by default and may end at
-/// once. After that records are lost, and counted.
+/// What is kept while the writer is stuck: some twenty thousand, twice as many as wait for a provider by default and may end
+/// at once. After that records are lost, and counted.
 const MAX_WAITING: usize = 8 << 20;
 /// A writer that is stuck holds up the end of the program no longer.
 const LAST_WAIT: Duration = Duration::from_secs(2);

@@ -461,7 +461,7 @@ const fn default_requests() -> u32 {
 }
 
 const fn default_pending() -> u32 {
-    20_000
+    10_000
 }
 
 const fn default_cool_down() -> u32 {

@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use proxy_core::factor::{Factor, RefusalReason, Verdict};
 
-use super::api::Outcome;
-use super::turns::Turn;
 use super::{Duo, Started};
-use crate::provider::fault::{Fault, FaultClass, Step};
+use crate::provider::fault::{FaultClass, Step};
 use crate::provider::{refused, strange_handle};
 
 /// Between two questions after a failed one, while a push is on somebody's phone.
@@ -23,16 +21,8 @@ impl Duo {
     pub(super) async fn follow(&self, factor: Factor, txid: &str, deadline: Instant) -> Verdict {
         let (mut refusals, mut told) = (0, false);
         loop {
-            let Some(turn) = self.asking.take(deadline).await else {
-                return nobody_answered(factor);
-            };
             let asked = Instant::now();
-            // Boxed, so that who waits for a turn has no room for it.
-            let Some(status) = Box::pin(self.ask_in_turn(&turn, txid, deadline)).await else {
-                continue;
-            };
-            drop(turn);
-            let fault = match status {
+            let fault = match self.api.status(txid, deadline).await {
                 Ok(outcome) if outcome.result == "waiting" => {
                     refusals = 0;
                     // The first answer comes at once and tells of the push; the next one waits for its end. Whatever
@@ -54,32 +44,13 @@ impl Duo {
             let left = deadline.saturating_duration_since(Instant::now());
             if left <= STATUS_PAUSE || refusals >= STATUS_REFUSALS {
                 if fault.class == FaultClass::Timeout || fault.class == FaultClass::ClientError {
-                    return nobody_answered(factor);
+                    return refused(Some(factor), RefusalReason::TimedOut, "Nobody answered in time.");
                 }
                 return self.failed(Step::Status, &fault);
             }
             tokio::time::sleep(STATUS_PAUSE).await;
         }
     }
-
-    /// What became of a transaction; `None` when it was another's turn before that was known. It is asked again then, and
-    /// Duo tells an end whenever it is asked.
-    async fn ask_in_turn(
-        &self,
-        turn: &Turn<'_>,
-        txid: &str,
-        deadline: Instant,
-    ) -> Option<Result<Outcome, Fault>> {
-        tokio::select! {
-            biased;
-            status = self.api.status(txid, deadline) => Some(status),
-            () = turn.is_over() => None,
-        }
-    }
-}
-
-fn nobody_answered(factor: Factor) -> Verdict {
-    refused(Some(factor), RefusalReason::TimedOut, "Nobody answered in time.")
 }
 
 /// How other proxies follow a transaction.

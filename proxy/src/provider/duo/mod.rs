@@ -18,20 +18,14 @@ mod api;
 mod choose;
 mod follow;
 mod sign;
-mod turns;
 
 use api::{Api, Outcome, Preauth};
 use choose::{Choice, choose};
 use follow::{followed, handle};
 use sign::{Parameter, Parameters};
-use turns::Turns;
 
 /// How long the first call may take at most: with `failMode: safe` the login must still be answered after it.
 const PREAUTH_TIMEOUT: Duration = Duration::from_secs(8);
-/// Pushes and calls that are started at once; a passcode waits for none of them.
-const STARTED_AT_ONCE: u16 = 384;
-/// Logins whose state Duo is asked for at once. Each such question takes some 12 KB as long as it is open.
-const ASKED_AT_ONCE: u16 = 2_560;
 /// Duo takes less than 20,000 bytes.
 const PUSHINFO_VALUE: usize = 200;
 
@@ -48,8 +42,6 @@ pub struct Duo {
     fail_mode: FailMode,
     application: Option<String>,
     warnings: Arc<Warnings>,
-    starting: Turns,
-    asking: Turns,
 }
 
 /// A login as it was asked. It is boxed: whatever is moved into a future keeps its room in it to the end.
@@ -98,8 +90,6 @@ impl Duo {
             fail_mode: config.fail_mode,
             application,
             warnings: Arc::clone(&shared.warnings),
-            starting: Turns::new(STARTED_AT_ONCE),
-            asking: Turns::new(ASKED_AT_ONCE),
         })
     }
 
@@ -111,7 +101,7 @@ impl Duo {
             drop(asked);
             started
         } else {
-            self.start_in_turn(asked, deadline).await
+            Box::pin(self.start(asked, deadline)).await
         };
         match started {
             Started::Ended(verdict) => verdict,
@@ -119,27 +109,7 @@ impl Duo {
         }
     }
 
-    /// A thousand logins of one second would else all wait for the slowest of them, and take the memory of a call each.
-    async fn start_in_turn(&self, asked: Box<Asked>, deadline: Instant) -> Started {
-        let answer_by = Instant::now() + asked.request.answer_within;
-        let turn = if matches!(asked.request.credential, Credential::Passcode(_)) {
-            None
-        } else {
-            let turn = self.starting.take(half_way(answer_by)).await;
-            if turn.is_none() {
-                // Our own crowd is no absence of Duo's: it opens nothing.
-                let fault = Fault::before_sending(FaultClass::Throttled, "too many logins at once");
-                return Started::Ended(self.failed(Step::Preauth, &fault));
-            }
-            turn
-        };
-        let preauth_by = half_way(answer_by).min(Instant::now() + PREAUTH_TIMEOUT);
-        let started = Box::pin(self.start(asked, preauth_by.min(deadline), deadline)).await;
-        drop(turn);
-        started
-    }
-
-    async fn start(&self, asked: Box<Asked>, preauth_by: Instant, deadline: Instant) -> Started {
+    async fn start(&self, asked: Box<Asked>, deadline: Instant) -> Started {
         let Asked { request, asking } = &*asked;
         let user = request.user.as_str();
         let address = request.user_address.map(|address| address.to_string());
@@ -147,6 +117,7 @@ impl Duo {
         if let Some(address) = &address {
             parameters.push(("ipaddr", address));
         }
+        let preauth_by = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.answer_within / 2));
         let verdict = match self.api.preauth(&parameters, preauth_by).await {
             Ok(Preauth::Auth(devices)) => {
                 match choose(&request.credential, &devices, &self.factors, request.may_push) {
@@ -263,11 +234,6 @@ impl Duo {
         }
         sign::encode(&lines)
     }
-}
-
-fn half_way(until: Instant) -> Instant {
-    let now = Instant::now();
-    now + until.saturating_duration_since(now) / 2
 }
 
 /// A text as a phone or a login window may show it: nothing that changes how the rest is read, and not too long.
