@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
@@ -20,11 +21,11 @@ use crate::udp::Sockets;
 /// The number of problems, after they were printed.
 pub fn check(path: PathBuf, offline: bool) -> Result<(), Error> {
     let findings = findings(path, offline)?;
-    let mut problems = 0;
+    let (mut problems, mut out) = (0, std::io::stdout().lock());
     for finding in findings {
         match finding {
-            Finding::Good(text) => println!("ok: {text}"),
-            Finding::Note(text) => println!("note: {text}"),
+            Finding::Good(text) => writeln!(out, "ok: {text}").map_err(Error::Write)?,
+            Finding::Note(text) => writeln!(out, "note: {text}").map_err(Error::Write)?,
             Finding::Problem(text) => {
                 problems += 1;
                 eprintln!("problem: {text}");

@@ -12,7 +12,7 @@ mod support;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use support::{Answer, Lab, Proxy, SECRET, SEED_TEXT, TOTP, code, config, eventually, status_server};
+use support::{Answer, Lab, Proxy, SECRET, SEED_TEXT, TOTP, binary, code, config, eventually, status_server};
 
 #[test]
 fn a_code_is_accepted_once_and_nothing_typed_is_written_down() {
@@ -313,6 +313,21 @@ fn check_tells_each_problem_on_a_line_of_its_own() {
         problems.contains("problem: seeds/more: line 2 is one more seed of user \"jane\""),
         "{problems}"
     );
+}
+
+#[test]
+fn check_says_so_when_nobody_takes_what_it_prints() {
+    let lab = Lab::totp();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let run = binary()
+        .args(["check", "--config"])
+        .arg(lab.path("config.toml"))
+        .stdout(full)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(1), "{told}");
+    assert!(told.contains("radius-proxy: writing: No space left"), "{told}");
 }
 
 #[test]

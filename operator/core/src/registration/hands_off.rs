@@ -91,7 +91,7 @@ impl Case<'_> {
         if let Some(owner) = self.other_owner() {
             let tag = DirectoryTags::of(&self.spec.region).owner;
             let message = format!(
-                "the directory's tag {tag} says that {owner} keeps its RADIUS settings. Delete that RadiusProxy, or set \
+                "the directory's tag {tag} says that {owner} keeps its RADIUS settings. Suspend or delete that RadiusProxy, and set \
                  spec.directory.adoptionPolicy: Adopt to take over with one write"
             );
             return Some(Verdict::hold(Reason::DirectoryTaken, message));
