@@ -284,7 +284,7 @@ fn what_keeps_it_from_starting_is_told_in_one_line_that_says_what_to_do() {
         );
         assert!(!error.contains(SECRET) && !error.contains(SEED_TEXT), "{error}");
     }
-    let usage = support::binary().args(["serve", "--nonsense"]).output().unwrap();
+    let usage = binary().args(["serve", "--nonsense"]).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }
 
@@ -333,7 +333,7 @@ fn check_says_so_when_nobody_takes_what_it_prints() {
 #[test]
 fn an_enrolled_user_can_log_in() {
     let lab = Lab::totp();
-    let enrolled = support::binary()
+    let enrolled = binary()
         .args(["totp", "enrol", "--user", "kim", "--qr", "always"])
         .output()
         .unwrap();
@@ -342,7 +342,7 @@ fn an_enrolled_user_can_log_in() {
     lab.write("seeds/kim", shown.lines().next().unwrap());
     let checked = lab.run(&["check"]);
     assert!(String::from_utf8(checked.stdout).unwrap().contains("2 user(s)"));
-    let manifest = support::binary()
+    let manifest = binary()
         .args([
             "totp",
             "enrol",

@@ -119,7 +119,7 @@ fn bound(address: SocketAddr) -> io::Result<(UdpSocket, bool)> {
 }
 
 impl Net {
-    /// Carries messages until the program ends.
+    /// Carries messages until nobody is left who could give it more.
     pub(crate) async fn run(mut self, me: Instance, heard: Arc<dyn Heard>) {
         let Some(peers) = self.config.borrow_and_update().clone() else {
             return;

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use proxy_core::Engine;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
@@ -39,6 +40,8 @@ use records::RecordWriter;
 use reload::Reloader;
 use state::State;
 
+/// What is left to be said to the other proxies holds up the end of the program no longer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Threads for providers' calls.
 const MAX_PROVIDER_THREADS: usize = 4;
 
@@ -68,10 +71,10 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let engine = Engine::new(loaded.settings.clone(), seed);
     let group = watch::Sender::new(loaded.config.peers.clone());
     let (peers, net) = runtime.block_on(async { peers::bind(group.subscribe(), &metrics).await })?;
-    if let Some(net) = net {
+    let net = net.map(|net| {
         let heard: Arc<dyn Heard> = Arc::clone(&mailbox) as Arc<dyn Heard>;
-        runtime.spawn(net.run(engine.instance(), heard));
-    }
+        runtime.spawn(net.run(engine.instance(), heard))
+    });
 
     let state = Arc::new(State::new(Arc::clone(&metrics), &loaded));
     let (ended, engine_ended) = oneshot::channel();
@@ -139,6 +142,11 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     // It ends by itself only by a panic, which in the shipped program aborts everything; this is for the one that tests
     // run. The last records have been left by then.
     let in_order = thread.join().is_ok();
+    if let Some(net) = net {
+        // The decider is gone, and with it whoever could say more to the other proxies: what is left to be said, votes that
+        // they would wait for among it, is sent.
+        let _ = runtime.block_on(async { tokio::time::timeout(LAST_WORDS, net).await });
+    }
     writer.finish();
     runtime.shutdown_background();
     tracing::info!("ended");
