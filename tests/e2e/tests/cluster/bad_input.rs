@@ -79,10 +79,7 @@ fn a_namespace_without_a_grant_is_told_whom_to_ask_and_heals() {
         .kubectl
         .apply(&grant("nogrant", NS, "d-90670000b1"))
         .unwrap();
-    world
-        .kubectl
-        .wait_for_condition(NS, "rp/nogrant", "Ready", crate::world::PATIENCE)
-        .unwrap();
+    world.ready(NS, "nogrant").unwrap();
     remove(world, "nogrant");
 }
 
@@ -126,10 +123,7 @@ fn a_missing_secret_a_missing_key_and_a_short_secret_are_named_and_heal() {
         "{message}"
     );
     secret("radius", "a long enough secret");
-    world
-        .kubectl
-        .wait_for_condition(NS, "rp/secrets", "Ready", crate::world::PATIENCE)
-        .unwrap();
+    world.ready(NS, "secrets").unwrap();
     remove(world, "secrets");
 }
 
@@ -151,10 +145,7 @@ fn a_directory_that_is_not_there_or_has_no_radius_is_told() {
     let message = world.reason(NS, "nodir", "Accepted", "False", "DirectoryTypeUnsupported");
     assert!(message.contains("SimpleAD"), "{message}");
     directory(world, "d-90670000b3", "MicrosoftAD");
-    world
-        .kubectl
-        .wait_for_condition(NS, "rp/nodir", "Ready", crate::world::PATIENCE)
-        .unwrap();
+    world.ready(NS, "nodir").unwrap();
     remove(world, "nodir");
 }
 
@@ -174,10 +165,7 @@ fn what_aws_refuses_is_told_and_heals() {
     faults.change(&fault("ThrottlingException"));
     world.reason(NS, "refused", "Registered", "False", "AwsThrottled");
     drop(faults);
-    world
-        .kubectl
-        .wait_for_condition(NS, "rp/refused", "Ready", crate::world::PATIENCE)
-        .unwrap();
+    world.ready(NS, "refused").unwrap();
     remove(world, "refused");
 }
 
@@ -189,10 +177,7 @@ fn a_malformed_seed_costs_one_user_and_is_named_without_its_text() {
     directory(world, id, "MicrosoftAD");
     world.kubectl.apply(&grant("seeds", NS, id)).unwrap();
     world.kubectl.apply(&totp_proxy("seeds", NS, id)).unwrap();
-    world
-        .kubectl
-        .wait_for_condition(NS, "rp/seeds", "Ready", crate::world::PATIENCE)
-        .unwrap();
+    world.ready(NS, "seeds").unwrap();
     let seeds = |eve: &str| {
         world
             .kubectl
@@ -209,10 +194,7 @@ fn a_malformed_seed_costs_one_user_and_is_named_without_its_text() {
         "{message}"
     );
     seeds("otpauth://totp/eve?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP");
-    world
-        .kubectl
-        .wait_for_condition(NS, "rp/seeds", "Ready", crate::world::PATIENCE)
-        .unwrap();
+    world.ready(NS, "seeds").unwrap();
     remove(world, "seeds");
 }
 
@@ -233,10 +215,7 @@ fn wrong_credentials_of_the_operator_are_told_and_heal() {
     // Those that are registered stay so: their proxies go on answering.
     assert_eq!(world.login("dc-0", "alice", "push").outcome, "accept");
     drop(faults);
-    world
-        .kubectl
-        .wait_for_condition(NS, "rp/credentials", "Ready", crate::world::PATIENCE)
-        .unwrap();
+    world.ready(NS, "credentials").unwrap();
     remove(world, "credentials");
 }
 

@@ -71,11 +71,7 @@ impl Scene {
     }
 
     fn ready(&self, namespace: &str, name: &str) {
-        let resource = format!("rp/{name}");
-        self.world
-            .kubectl
-            .wait_for_condition(namespace, &resource, "Ready", PATIENCE)
-            .unwrap();
+        self.world.ready(namespace, name).unwrap();
     }
 
     fn until_label(&self, label: &str) {
@@ -201,11 +197,7 @@ fn each_region_of_a_directory_has_a_radius_proxy_and_settings_of_its_own() {
     for (name, region) in regions {
         let manifests = [grant(name, NAMESPACE, id), totp_proxy(name, NAMESPACE, id)].join("---\n");
         world.kubectl.apply(&in_region(manifests, region)).unwrap();
-        let resource = format!("rp/{name}");
-        world
-            .kubectl
-            .wait_for_condition(NAMESPACE, &resource, "Ready", PATIENCE)
-            .unwrap();
+        world.ready(NAMESPACE, name).unwrap();
     }
     // The simulated directory's regions share their tags.
     let state = simulator.state(id).unwrap();
@@ -226,11 +218,7 @@ fn each_region_of_a_directory_has_a_radius_proxy_and_settings_of_its_own() {
     let patch = json!({"spec": {"directory": {"displayLabel": "THERE"}}}).to_string();
     world.patch_in(NAMESPACE, "there", &patch).unwrap();
     for (name, _) in regions {
-        let resource = format!("rp/{name}");
-        world
-            .kubectl
-            .wait_for_condition(NAMESPACE, &resource, "Ready", PATIENCE)
-            .unwrap();
+        world.ready(NAMESPACE, name).unwrap();
     }
     let state = simulator.state(id).unwrap();
     let label = |region: &str| state["radius"][region]["settings"]["display_label"].clone();

@@ -234,10 +234,7 @@ fn a_deleted_resource_switches_radius_off_only_where_that_is_written() {
             &format!("    retries: 1\n    deletionPolicy: {policy}\n    adoptionPolicy: Adopt\n"),
         );
         world.kubectl.apply(&manifest).unwrap();
-        world
-            .kubectl
-            .wait_for_condition(NAMESPACE, "rp/gone", "Ready", PATIENCE)
-            .unwrap();
+        world.ready(NAMESPACE, "gone").unwrap();
         world
             .kubectl
             .run(&["-n", NAMESPACE, "delete", "rp", "gone", "--timeout=120s"])

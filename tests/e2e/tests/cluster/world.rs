@@ -107,10 +107,15 @@ impl World {
     /// Waits until both are Ready.
     pub fn both_ready(&self) -> Result<()> {
         for name in [DuoProxy::NAME, TotpProxy::NAME] {
-            self.kubectl
-                .wait_for_condition(NAMESPACE, &format!("rp/{name}"), "Ready", PATIENCE)?;
+            self.ready(NAMESPACE, name)?;
         }
         Ok(())
+    }
+
+    /// Waits until a RadiusProxy is Ready.
+    pub fn ready(&self, namespace: &str, name: &str) -> Result<()> {
+        self.kubectl
+            .wait_for_condition(namespace, &format!("rp/{name}"), "Ready", PATIENCE)
     }
 
     /// A login at a domain controller.
