@@ -1,5 +1,6 @@
 //! `cargo xtask e2e`: the end-to-end tests on a three-node cluster of their own, which is gone afterwards.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process::Command;
 
@@ -46,6 +47,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let console = Console::new();
     tools::ensure(&[Tool::Helm], &console)?;
     let archives = image::build(&crate::repository(), &console)?;
+    let _alone = alone()?;
+    // One that an interrupted run left has its objects and simulated directories still.
+    Cluster::down(&name, &console)?;
     let cluster = Cluster::up(
         &Options {
             name: name.clone(),
@@ -72,6 +76,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Cluster::down(&name, &Console::new())?;
     }
     tested
+}
+
+/// The tests' cluster is this run's as long as the file is open. It is a lock on the tools' folder, so that no file stays
+/// for it.
+fn alone() -> Result<File> {
+    let folder = File::open(tools::cache_folder())?;
+    match folder.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("waiting for another run of the end-to-end tests on this machine to end");
+            folder.lock()?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    Ok(folder)
 }
 
 fn test(cluster: &Cluster, archives: &[Archive], arguments: &Arguments) -> Result<()> {
