@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: the whole product on a real cluster, step by step.
 
+mod changes;
+mod factors;
 mod narrator;
 mod place;
 mod steps;

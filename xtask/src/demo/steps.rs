@@ -1,30 +1,27 @@
 //! The steps of the demo. Each shows something real and fails loudly when it is not so.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    BackgroundLogins, CONNECTOR_DIRECTORY, DuoProxy, Install, Login, LoginRequest, MICROSOFT_DIRECTORY,
-    NAMESPACE, OPERATOR_NAMESPACE, Report, SIMULATED, Seed, Simulators, TotpProxy, code_at, fresh_code,
-    until,
+    CONNECTOR_DIRECTORY, DuoProxy, Install, MICROSOFT_DIRECTORY, NAMESPACE, OPERATOR_NAMESPACE, SIMULATED,
+    Seed, Simulators, TotpProxy,
 };
 
-use super::narrator::{Narrator, seconds};
+use super::narrator::Narrator;
 use super::place::{Place, typed};
 
 /// How many steps there are, the cluster and the images among them.
 pub(super) const COUNT: usize = 12;
 /// The users of the logins that go on in the background: enough that nobody is throttled.
-const CROWD: u32 = 200;
+pub(super) const CROWD: u32 = 200;
 
 /// A demo under way.
 pub(super) struct Demo<'a> {
     pub(super) say: &'a mut Narrator,
     pub(super) place: &'a Place,
     pub(super) simulators: Simulators,
-    seed: Option<Seed>,
-    used_step: u64,
+    pub(super) seed: Option<Seed>,
 }
 
 impl<'a> Demo<'a> {
@@ -46,7 +43,6 @@ impl<'a> Demo<'a> {
             place,
             simulators,
             seed: None,
-            used_step: 0,
         })
     }
 
@@ -132,7 +128,7 @@ impl<'a> Demo<'a> {
     }
 
     /// Writes a manifest to a file and applies that, so that what is shown can be typed again.
-    fn apply_file(&self, name: &str, manifest: &str) -> Result<()> {
+    pub(super) fn apply_file(&self, name: &str, manifest: &str) -> Result<()> {
         let folder = &self.place.manifests;
         let path = folder.join(name);
         std::fs::create_dir_all(folder)
@@ -208,311 +204,12 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    fn login(&self, controller: &str, user: &str, typed: &str, shown_as: &str) -> Result<Login> {
-        self.say
-            .say(&format!("{controller}: {user} logs in and types {shown_as}"));
-        let request = LoginRequest {
-            username: user.to_owned(),
-            password: typed.to_owned(),
-            ..LoginRequest::default()
-        };
-        let login = self.simulators.controller(controller).login(&request)?;
-        let text = format!(
-            "{} by {} after {}: {}",
-            login.outcome,
-            login.server.as_deref().unwrap_or("nobody"),
-            seconds(Duration::from_millis(login.duration_ms)),
-            login.reply_message.as_deref().unwrap_or("(no message)"),
-        );
-        self.say.good(&text);
-        Ok(login)
-    }
-
-    fn record(&self, proxy: &str, user: &str) -> Result<()> {
-        let selector = format!("radius-mfa.dev/proxy={proxy}");
-        let args = [
-            "-n",
-            NAMESPACE,
-            "logs",
-            "-l",
-            &selector,
-            "-c",
-            "proxy",
-            "--tail=-1",
-        ];
-        let wanted = format!("\"user\":\"{user}\"");
-        let line = until("the login's record", Duration::from_secs(10), || {
-            let logs = self.place.kubectl.run(&args)?;
-            let found = logs
-                .lines()
-                .rfind(|line| line.contains(&wanted))
-                .map(str::to_owned);
-            Ok(found.ok_or_else(|| format!("{} lines without {wanted}", logs.lines().count())))
-        })?;
-        self.say.command(&format!(
-            "kubectl -n {NAMESPACE} logs -l {selector} -c proxy --tail=-1 | grep '{wanted}' | tail -1"
-        ));
-        self.say.output(&line);
-        Ok(())
-    }
-
-    fn push_approved(&mut self) -> Result<()> {
-        self.say.step(
-            "A login, approved by push",
-            "For a push, AWS tells people to type their directory password in the MFA field, too. It goes nowhere: not to\n\
-             Duo, not to a log.",
-        );
-        let login = self.login(
-            "dc-0",
-            "CORP\\alice",
-            "my-directory-password",
-            "her directory password",
-        )?;
-        ensure!(login.outcome == "accept", "the login was not accepted: {login:?}");
-        self.say.good(&format!(
-            "pushes that Duo sent to alice: {}",
-            self.simulators.duo().pushes("alice")?
-        ));
-        self.record(DuoProxy::NAME, "alice")
-    }
-
-    fn totp(&mut self) -> Result<()> {
-        self.say.step(
-            "A login with a code of the authenticator app",
-            "The same code a second time is refused.",
-        );
-        let seed = self.seed.clone().context("no seed")?;
-        let (step, code) = fresh_code(&seed)?;
-        self.used_step = step;
-        let login = self.login("connector-0", "bob", &code, "the code that the app shows")?;
-        ensure!(login.outcome == "accept", "the code was not accepted: {login:?}");
-        let login = self.login("connector-0", "bob", &code, "the same code again")?;
-        ensure!(login.outcome == "reject", "a used code was accepted: {login:?}");
-        let next = code_at(&seed, step + 1)?;
-        let login = self.login("connector-1", "bob", &next, "the next code")?;
-        ensure!(
-            login.outcome == "accept",
-            "the next code was not accepted: {login:?}"
-        );
-        self.record(TotpProxy::NAME, "bob")
-    }
-
-    fn push_denied(&mut self) -> Result<()> {
-        self.say.step(
-            "A push that is denied",
-            "Somebody knows mallory's name; mallory says no on the phone.",
-        );
-        let login = self.login("dc-1", "mallory@corp.example.com", "", "nothing")?;
-        ensure!(
-            login.outcome == "reject",
-            "a denied push was not refused: {login:?}"
-        );
-        self.record(DuoProxy::NAME, "mallory")
-    }
-
-    /// Logins once a second from both domain controllers while `during` happens and 12 s after.
-    fn with_logins<T>(&self, during: impl FnOnce() -> Result<T>) -> Result<(T, BTreeMap<String, Report>)> {
-        let half = CROWD / 2;
-        let mut running = BTreeMap::new();
-        for (controller, users) in [("dc-0", 0..half), ("dc-1", half..CROWD)] {
-            let logins = BackgroundLogins {
-                usernames: users.map(|n| format!("user{n}")).collect(),
-                password: "push".to_owned(),
-                every_ms: 1000,
-                for_ms: 300_000,
-            };
-            running.insert(
-                controller.to_owned(),
-                self.simulators.controller(controller).begin_logins(&logins)?,
-            );
-        }
-        let done = during()?;
-        let mut reports = BTreeMap::new();
-        for (controller, id) in running {
-            reports.insert(
-                controller.clone(),
-                self.simulators.controller(&controller).end_logins(&id)?,
-            );
-        }
-        Ok((done, reports))
-    }
-
-    /// Waits until some logins more were begun, so that what comes after a change is seen, too.
-    fn let_logins_go_on(&self) -> Result<()> {
-        let since = Instant::now();
-        until("logins to go on for 5 s", Duration::from_secs(30), || {
-            let passed = since.elapsed();
-            Ok(if passed >= Duration::from_secs(5) {
-                Ok(())
-            } else {
-                Err(seconds(passed))
-            })
-        })
-    }
-
-    fn show_reports(&self, reports: &BTreeMap<String, Report>) -> Result<()> {
-        for (controller, report) in reports {
-            self.say.good(&format!(
-                "{controller}: {} logins, {} accepted, {} refused, {} without an answer; slowest {}; {} while AWS was \
-                 changing settings",
-                report.tried,
-                report.accepted,
-                report.rejected,
-                report.failed,
-                seconds(Duration::from_millis(report.slowest_ms.unwrap_or(0))),
-                report.would_have_been_refused,
-            ));
-            for over in report.fail_overs.iter().take(3) {
-                self.say.say(&format!(
-                    "{controller}: after {} failed over from {} to {} in {}",
-                    seconds(Duration::from_millis(over.at_ms)),
-                    over.from.join(", "),
-                    over.to,
-                    seconds(Duration::from_millis(over.duration_ms)),
-                ));
-            }
-            if let Some(bad) = report.failures.iter().chain(&report.rejections).next() {
-                bail!("a login failed at the proxies: {bad:?}");
-            }
-            ensure!(
-                report.accepted == report.tried,
-                "{} of {} accepted",
-                report.accepted,
-                report.tried
-            );
-        }
-        Ok(())
-    }
-
-    fn pod_lost(&mut self) -> Result<()> {
-        self.say.step(
-            "A pod is lost while people log in",
-            "Both domain controllers try a login every second. The pod they prefer is deleted; its successor has another\n\
-             address, and the operator registers it with one write.",
-        );
-        let before = self.simulators.directory().last_write()?;
-        let changing = self.changing()?;
-        let old = self.simulators.directory().registered(MICROSOFT_DIRECTORY)?;
-        let pod = format!("{}-0", DuoProxy::NAME);
-        let (took, reports) = self.with_logins(|| {
-            self.let_logins_go_on()?;
-            self.say.kubectl(
-                &self.place.kubectl,
-                &["-n", NAMESPACE, "delete", "pod", &pod, "--wait=false"],
-            )?;
-            let deleted = Instant::now();
-            let new = until(
-                "the new address to be registered",
-                Duration::from_secs(120),
-                || {
-                    let now = self.simulators.directory().registered(MICROSOFT_DIRECTORY)?;
-                    let status = self.simulators.directory().radius_status(MICROSOFT_DIRECTORY)?;
-                    let settled =
-                        now != old && now.len() == old.len() && status.as_deref() == Some("Completed");
-                    Ok(if settled {
-                        Ok(now)
-                    } else {
-                        Err(format!("{} ({status:?})", now.join(", ")))
-                    })
-                },
-            )?;
-            let took = deleted.elapsed();
-            self.say.good(&format!(
-                "{} became {} after {}",
-                old.join(", "),
-                new.join(", "),
-                seconds(took)
-            ));
-            self.let_logins_go_on()?;
-            Ok(took)
-        })?;
-        self.show_reports(&reports)?;
-        self.say.good(&format!(
-            "from the pod's deletion to the new address registered: {}",
-            seconds(took)
-        ));
-        self.note_changes(before, changing)?;
-        self.say
-            .kubectl(&self.place.kubectl, &["-n", NAMESPACE, "get", "rp"])
-            .map(drop)
-    }
-
-    fn secret_changed(&mut self) -> Result<()> {
-        self.say.step(
-            "The shared secret is changed while people log in",
-            "Only the Secret is changed. The proxies accept the old and the new one, then AWS is told. A minute after AWS has\n\
-             completed they drop the old one, which the demo does not wait for. No pod restarts.",
-        );
-        let before = self.simulators.directory().last_write()?;
-        let changing = self.changing()?;
-        let secret = "the second shared secret";
-        let wanted = self.simulators.directory().digest(secret)?;
-        let ((), reports) = self.with_logins(|| {
-            self.let_logins_go_on()?;
-            self.apply_file("new-secret.yaml", &DuoProxy::shared_secret(secret))?;
-            until("AWS to hold the new secret", Duration::from_secs(120), || {
-                let writes = self
-                    .simulators
-                    .directory()
-                    .settings_writes(before, MICROSOFT_DIRECTORY)?;
-                let holds =
-                    writes.last().and_then(|w| w.shared_secret_digest.as_deref()) == Some(wanted.as_str());
-                let status = self.simulators.directory().radius_status(MICROSOFT_DIRECTORY)?;
-                let done = holds && status.as_deref() == Some("Completed");
-                Ok(if done {
-                    Ok(())
-                } else {
-                    Err(format!("{} writes, status {status:?}", writes.len()))
-                })
-            })?;
-            self.let_logins_go_on()
-        })?;
-        self.show_reports(&reports)?;
-        self.note_changes(before, changing)?;
-        let restarts = "custom-columns=NAME:.metadata.name,RESTARTS:.status.containerStatuses[*].restartCount,AGE:.status.startTime";
-        self.say
-            .kubectl(
-                &self.place.kubectl,
-                &["-n", NAMESPACE, "get", "pods", "-o", restarts],
-            )
-            .map(drop)
-    }
-
-    fn changing(&self) -> Result<u64> {
-        Ok(self
-            .simulators
-            .directory()
-            .changing(MICROSOFT_DIRECTORY)?
-            .total_ms)
-    }
-
     fn note_writes(&mut self, since: u64) -> Result<()> {
         let directory = self.simulators.directory();
         let mut writes = directory.settings_writes(since, MICROSOFT_DIRECTORY)?;
         writes.extend(directory.settings_writes(since, CONNECTOR_DIRECTORY)?);
         let changing = directory.changing(MICROSOFT_DIRECTORY)?.total_ms
             + directory.changing(CONNECTOR_DIRECTORY)?.total_ms;
-        self.say.note_writes(writes.len(), changing);
-        Ok(())
-    }
-
-    /// Says how many writes AWS saw since, and for how long it was changing settings.
-    fn note_changes(&mut self, since: u64, changing_before: u64) -> Result<()> {
-        let writes = self
-            .simulators
-            .directory()
-            .settings_writes(since, MICROSOFT_DIRECTORY)?;
-        let changing = self.changing()?.saturating_sub(changing_before);
-        self.say.good(&format!(
-            "writes that AWS saw: {} ({}); it was changing settings for {}",
-            writes.len(),
-            writes
-                .iter()
-                .map(|w| w.operation.as_str())
-                .collect::<Vec<_>>()
-                .join(", "),
-            seconds(Duration::from_millis(changing)),
-        ));
         self.say.note_writes(writes.len(), changing);
         Ok(())
     }
