@@ -46,6 +46,30 @@ pub enum KeywordFactor {
     Sms,
 }
 
+impl KeywordFactor {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Push, Self::Phone, Self::Sms, Self::Auto];
+
+    /// The word that is typed, in small letters.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Push => "push",
+            Self::Phone => "phone",
+            Self::Sms => "sms",
+        }
+    }
+}
+
+/// As it is typed: `push`, `phone2`.
+impl fmt::Display for Keyword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.factor.word())?;
+        self.device.map_or(Ok(()), |device| write!(f, "{device}"))
+    }
+}
+
 /// What the user gave as second factor.
 #[derive(Clone)]
 pub enum Credential {
@@ -201,6 +225,17 @@ pub enum Factor {
     Passcode,
     /// An upstream server's decision.
     Upstream,
+}
+
+impl From<KeywordFactor> for Factor {
+    fn from(keyword: KeywordFactor) -> Self {
+        match keyword {
+            KeywordFactor::Auto => Self::Auto,
+            KeywordFactor::Push => Self::Push,
+            KeywordFactor::Phone => Self::Phone,
+            KeywordFactor::Sms => Self::Sms,
+        }
+    }
 }
 
 /// Why a login was refused: one closed set for records, metrics and answers.

@@ -58,15 +58,10 @@ fn keyword_or_passcode(text: &[u8]) -> Option<Typed> {
 
 /// `push`, `phone`, `sms`, `auto`, in any case; the first three with a device from 1 to 99 behind them.
 fn keyword(text: &[u8]) -> Option<Keyword> {
-    const NAMES: [(&[u8], KeywordFactor); 4] = [
-        (b"push", KeywordFactor::Push),
-        (b"phone", KeywordFactor::Phone),
-        (b"sms", KeywordFactor::Sms),
-        (b"auto", KeywordFactor::Auto),
-    ];
-    let (factor, rest) = NAMES.iter().find_map(|(name, factor)| {
-        let (head, rest) = text.split_at_checked(name.len())?;
-        head.eq_ignore_ascii_case(name).then_some((*factor, rest))
+    let (factor, rest) = KeywordFactor::ALL.into_iter().find_map(|factor| {
+        let (head, rest) = text.split_at_checked(factor.word().len())?;
+        head.eq_ignore_ascii_case(factor.word().as_bytes())
+            .then_some((factor, rest))
     })?;
     let device = match rest {
         [] => None,

@@ -33,12 +33,8 @@ const DEVICES: u8 = 3;
 impl Candidates {
     pub(crate) fn new() -> Self {
         let mut candidates = vec![Candidate::new(String::new(), None)];
-        for (name, factor) in [
-            ("push", KeywordFactor::Push),
-            ("phone", KeywordFactor::Phone),
-            ("sms", KeywordFactor::Sms),
-            ("auto", KeywordFactor::Auto),
-        ] {
+        for factor in KeywordFactor::ALL {
+            let name = factor.word();
             let last = if factor == KeywordFactor::Auto { 0 } else { DEVICES };
             for device in 0..=last {
                 let device = (device > 0).then_some(device);

@@ -86,19 +86,10 @@ pub(super) fn choose(
 
 fn unavailable(credential: &Credential) -> Verdict {
     let (factor, message) = match credential {
-        Credential::Keyword(keyword) => {
-            let (factor, name) = match keyword.factor {
-                KeywordFactor::Auto => (Factor::Auto, "that"),
-                KeywordFactor::Push => (Factor::Push, "push"),
-                KeywordFactor::Phone => (Factor::Phone, "phone"),
-                KeywordFactor::Sms => (Factor::Sms, "sms"),
-            };
-            let which = keyword.device.map_or_else(String::new, |n| n.to_string());
-            (
-                Some(factor),
-                format!("None of your devices can do {name}{which}. Type a passcode."),
-            )
-        }
+        Credential::Keyword(keyword) => (
+            Some(keyword.factor.into()),
+            format!("None of your devices can do {keyword}. Type a passcode."),
+        ),
         _ => (
             None,
             "None of your devices can be asked. Type a passcode.".to_owned(),

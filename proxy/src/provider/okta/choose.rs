@@ -171,19 +171,10 @@ fn start(active: &[&Enrolled], kind: OktaFactor, nth: usize) -> Option<Choice> {
 
 fn unavailable(credential: &Credential) -> Verdict {
     let (factor, message) = match credential {
-        Credential::Keyword(keyword) => {
-            let (factor, name) = match keyword.factor {
-                KeywordFactor::Auto => (Factor::Auto, "that"),
-                KeywordFactor::Push => (Factor::Push, "push"),
-                KeywordFactor::Phone => (Factor::Phone, "phone"),
-                KeywordFactor::Sms => (Factor::Sms, "sms"),
-            };
-            let which = keyword.device.map_or_else(String::new, |n| n.to_string());
-            (
-                Some(factor),
-                format!("None of your factors at Okta can do {name}{which}. Type a passcode."),
-            )
-        }
+        Credential::Keyword(keyword) => (
+            Some(keyword.factor.into()),
+            format!("None of your factors at Okta can do {keyword}. Type a passcode."),
+        ),
         _ => (None, "Type the code of your app or token.".to_owned()),
     };
     refused(factor, RefusalReason::FactorUnavailable, message)
