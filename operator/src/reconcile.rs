@@ -8,7 +8,7 @@ use operator_core::api::RadiusProxy;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use operator_core::conditions::Reason;
 use operator_core::input::{Input, WriteOutcome};
-use operator_core::plan::{DirectoryWrite, Event, FRESH, FinalizerChange, Plan, plan};
+use operator_core::plan::{DirectoryWrite, Event, FinalizerChange, Plan, is_fresh, plan};
 
 use crate::apply::{self, within};
 use crate::context::Context;
@@ -77,7 +77,8 @@ async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<O
     if !input.foreign.is_empty() {
         planned = plan(&input, now);
     }
-    if planned.write.is_some() && !is_fresh(&input, now) {
+    let described = input.directory.described();
+    if planned.write.is_some() && !described.is_some_and(|directory| is_fresh(directory, now)) {
         ctx.directories.refresh(key);
         let way = way(ctx, &input);
         input.directory = gather::directory(ctx, key, way.as_ref(), memory).await;
@@ -85,14 +86,6 @@ async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<O
         planned = plan(&input, now);
     }
     Ok(Some((input, planned)))
-}
-
-fn is_fresh(input: &Input, now: Timestamp) -> bool {
-    let limit = jiff::SignedDuration::try_from(FRESH).unwrap_or_default();
-    input
-        .directory
-        .described()
-        .is_some_and(|directory| now.duration_since(directory.as_of) <= limit)
 }
 
 fn way(ctx: &Context, input: &Input) -> Option<DirectoryAccess> {

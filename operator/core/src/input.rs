@@ -272,8 +272,10 @@ pub struct Directory {
     pub owner_account: Option<String>,
     /// Its tags; `None` when they could not be read.
     pub tags: Option<BTreeMap<String, String>>,
-    /// When this was asked.
+    /// When this was asked. AWS may have looked at any time from then until `answered`.
     pub as_of: Timestamp,
+    /// When AWS answered.
+    pub answered: Timestamp,
 }
 
 impl Directory {

@@ -36,7 +36,7 @@ use crate::aws::AwsOperation;
 
 pub use build::plan;
 
-pub use crate::registration::decide::FRESH;
+pub use crate::registration::decide::{LONGEST_ANSWER, is_fresh};
 
 /// What has to be done for one RadiusProxy.
 #[derive(Debug, Clone)]

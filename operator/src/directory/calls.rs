@@ -12,7 +12,7 @@ use aws_sdk_directory::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_directory::operation::RequestId;
 use aws_sdk_directory::types::{DirectoryDescription, DomainController, Tag};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::plan::{DirectoryCall, RadiusSettings};
+use operator_core::plan::{DirectoryCall, LONGEST_ANSWER, RadiusSettings};
 use serde_json::Value;
 
 use super::session::Session;
@@ -33,10 +33,11 @@ pub(super) struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    /// DescribeDirectories for these ids.
+    /// DescribeDirectories for these ids. What takes longer than a write may be decided by is not waited for.
     pub(super) async fn describe(&self, ids: &[String]) -> Result<Vec<DirectoryDescription>, AwsFailure> {
         let client = &self.session.client;
-        self.pages(AwsOperation::DescribeDirectories, |token| {
+        let operation = AwsOperation::DescribeDirectories;
+        let described = self.pages(operation, |token| {
             let request = client.describe_directories();
             let ids = request.set_directory_ids(Some(ids.to_vec()));
             let sent = ids.set_next_token(token).send();
@@ -44,8 +45,8 @@ impl Calls<'_> {
                 sent.await
                     .map(|page| (page.directory_descriptions, page.next_token))
             }
-        })
-        .await
+        });
+        in_time(operation, LONGEST_ANSWER, described).await
     }
 
     /// DescribeDomainControllers.
@@ -186,14 +187,7 @@ impl Calls<'_> {
             }
         };
         // The SDK's own deadline is one for its attempt; this one holds for everything, pacing and credentials too.
-        match tokio::time::timeout(deadline, self.call(operation, sent)).await {
-            Ok(result) => result,
-            Err(_) => Err(failure::own(
-                operation,
-                AwsErrorClass::Unreachable,
-                format!("no answer within {} s", deadline.as_secs()),
-            )),
-        }
+        in_time(operation, deadline, self.call(operation, sent)).await
     }
 
     async fn call<T>(
@@ -211,6 +205,21 @@ impl Calls<'_> {
         self.metrics
             .aws_call(operation.as_str(), outcome, started.elapsed());
         self.session.ended(result).await
+    }
+}
+
+async fn in_time<T>(
+    operation: AwsOperation,
+    deadline: Duration,
+    call: impl Future<Output = Result<T, AwsFailure>>,
+) -> Result<T, AwsFailure> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(result) => result,
+        Err(_) => Err(failure::own(
+            operation,
+            AwsErrorClass::Unreachable,
+            format!("no answer within {} s", deadline.as_secs()),
+        )),
     }
 }
 

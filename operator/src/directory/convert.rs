@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use aws_sdk_directory::types::{
     DirectoryDescription, DirectoryType, DomainController, DomainControllerStatus,
@@ -22,6 +23,16 @@ pub(super) struct Details {
     pub(super) changing: bool,
     /// Tags; `None` when they could not be read.
     pub(super) tags: Option<BTreeMap<String, String>>,
+}
+
+/// What AWS said of a directory.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) description: DirectoryDescription,
+    /// When it was asked, and when it had answered.
+    pub(super) asked: Timestamp,
+    pub(super) answered: Timestamp,
+    pub(super) ended: Instant,
 }
 
 /// Whether domain controllers and tags can be asked for: of the account's own directories that can have RADIUS.
@@ -60,11 +71,8 @@ pub(super) fn print(description: &DirectoryDescription) -> Print {
 }
 
 /// A directory as decisions see it.
-pub(super) fn directory(
-    description: &DirectoryDescription,
-    details: &Details,
-    as_of: Timestamp,
-) -> Directory {
+pub(super) fn directory(described: &Described, details: &Details) -> Directory {
+    let description = &described.description;
     let mut client_addresses = addresses_of(description);
     client_addresses.extend(&details.controllers);
     Directory {
@@ -87,7 +95,8 @@ pub(super) fn directory(
             .and_then(|owner| owner.account_id())
             .map(str::to_owned),
         tags: details.tags.clone(),
-        as_of,
+        as_of: described.asked,
+        answered: described.answered,
     }
 }
 
@@ -215,7 +224,13 @@ mod tests {
                     .build(),
             )
             .build();
-        let seen = directory(&description, &Details::default(), Timestamp::UNIX_EPOCH);
+        let described = Described {
+            description,
+            asked: Timestamp::UNIX_EPOCH,
+            answered: Timestamp::UNIX_EPOCH,
+            ended: Instant::now(),
+        };
+        let seen = directory(&described, &Details::default());
         assert_eq!(
             seen.client_addresses,
             BTreeSet::from([ip("10.0.0.5"), ip("fd00::5")])

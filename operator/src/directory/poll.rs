@@ -99,8 +99,13 @@ impl Watched {
     }
 
     /// Takes an answer over; says whether it is news.
-    fn take(&mut self, watch: &WatchKey, sent: Instant, answer: Result<Directory, AwsFailure>) -> bool {
-        self.schedule.answered(sent, answer.is_ok());
+    fn take(
+        &mut self,
+        watch: &WatchKey,
+        (sent, ended): (Instant, Instant),
+        answer: Result<Directory, AwsFailure>,
+    ) -> bool {
+        self.schedule.answered(sent, ended, answer.is_ok());
         match answer {
             Ok(directory) => {
                 let healed = self.failure.take().is_some();
@@ -124,10 +129,11 @@ impl Watched {
     }
 }
 
-/// Whether nothing but the time of asking differs.
+/// Whether nothing but the times differ.
 fn same(a: &Directory, b: &Directory) -> bool {
     *a == Directory {
         as_of: a.as_of,
+        answered: a.answered,
         ..b.clone()
     }
 }
@@ -276,12 +282,13 @@ impl Group {
             .collect()
     }
 
-    /// Takes an answer over, counts a failure, and touches those for whom it is news.
+    /// Takes over an answer to what was sent at the first and ended at the second of two times, counts a failure, and
+    /// touches those for whom it is news.
     fn tell(
         &self,
         around: &Surroundings,
         watch: &WatchKey,
-        sent: Instant,
+        times: (Instant, Instant),
         known: Option<Known>,
         answer: Result<Directory, AwsFailure>,
     ) {
@@ -297,7 +304,7 @@ impl Group {
                 around.metrics.proxy.failed(key, failed.class.as_str());
             }
         }
-        if watched.take(watch, sent, answer) {
+        if watched.take(watch, times, answer) {
             for key in watched.interested.keys() {
                 around.queue.touch(key.clone());
             }

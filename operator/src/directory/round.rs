@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use aws_sdk_directory::types::DirectoryDescription;
+use jiff::Timestamp;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 
 use super::calls::Calls;
-use super::convert::{self, Details};
+use super::convert::{self, Described, Details};
 use super::failure;
 
 /// Ids in one call.
@@ -94,14 +95,15 @@ pub(super) async fn describe(
     calls: Calls<'_>,
     ids: &[String],
     alone: &(dyn Fn(&str) -> bool + Sync),
-) -> HashMap<String, Result<DirectoryDescription, AwsFailure>> {
+) -> HashMap<String, Result<Described, AwsFailure>> {
     let (single, many): (Vec<String>, Vec<String>) = ids.iter().cloned().partition(|id| alone(id));
     let mut open: Vec<Vec<String>> = many.chunks(MOST_IDS).map(<[String]>::to_vec).collect();
     open.extend(single.into_iter().map(|id| vec![id]));
     let mut results = HashMap::new();
     while let Some(chunk) = open.pop() {
+        let asked = Timestamp::now();
         match calls.describe(&chunk).await {
-            Ok(found) => sort_in(&mut results, chunk, found),
+            Ok(found) => sort_in(&mut results, chunk, found, asked),
             Err(failed) if chunk.len() > 1 && may_be_one_id(failed.class) => {
                 let (left, right) = chunk.split_at(chunk.len() / 2);
                 open.extend([right.to_vec(), left.to_vec()]);
@@ -132,16 +134,24 @@ const fn may_be_one_id(class: AwsErrorClass) -> bool {
 }
 
 fn sort_in(
-    results: &mut HashMap<String, Result<DirectoryDescription, AwsFailure>>,
+    results: &mut HashMap<String, Result<Described, AwsFailure>>,
     ids: Vec<String>,
     found: Vec<DirectoryDescription>,
+    asked: Timestamp,
 ) {
+    let (answered, ended) = (Timestamp::now(), Instant::now());
     let mut by_id: BTreeMap<String, DirectoryDescription> = found
         .into_iter()
         .filter_map(|description| Some((description.directory_id.clone()?, description)))
         .collect();
     for id in ids {
-        let result = by_id.remove(&id).ok_or_else(|| {
+        let described = by_id.remove(&id).map(|description| Described {
+            description,
+            asked,
+            answered,
+            ended,
+        });
+        let result = described.ok_or_else(|| {
             failure::own(
                 AwsOperation::DescribeDirectories,
                 AwsErrorClass::NotFound,

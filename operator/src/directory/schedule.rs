@@ -17,6 +17,8 @@ pub(super) struct Schedule {
     allowed: Duration,
     /// When the last call was sent.
     sent: Option<Instant>,
+    /// When it ended.
+    ended: Option<Instant>,
     /// Failures in a row.
     failures: u32,
     /// An answer must be of a call sent at this time or later.
@@ -29,6 +31,7 @@ impl Schedule {
         Self {
             allowed,
             sent: None,
+            ended: None,
             failures: 0,
             fresher_than: None,
         }
@@ -49,9 +52,10 @@ impl Schedule {
         self.fresher_than = Some(now);
     }
 
-    /// A call was answered.
-    pub(super) const fn answered(&mut self, sent: Instant, well: bool) {
+    /// A call was sent, and has ended.
+    pub(super) const fn answered(&mut self, sent: Instant, ended: Instant, well: bool) {
         self.sent = Some(sent);
+        self.ended = Some(ended);
         self.failures = if well { 0 } else { self.failures.saturating_add(1) };
     }
 
@@ -80,14 +84,15 @@ impl Schedule {
 
     /// Whether what is known may be used: it is neither too old nor overtaken, or it was tried and could not be had.
     pub(super) fn usable(&self, now: Instant) -> bool {
-        let Some(sent) = self.sent else {
+        let (Some(sent), Some(ended)) = (self.sent, self.ended) else {
             return false;
         };
         if self.fresher_than.is_some_and(|limit| sent < limit) {
             return false;
         }
-        // An answer is used while the next call is on its way.
-        self.failures > 0 || now <= sent + self.allowed + self.allowed / 2 + Duration::from_secs(5)
+        // An answer is used while the next call is on its way, and for a while after it came, however long it took.
+        let expected = sent + self.allowed + self.allowed / 2 + Duration::from_secs(5);
+        self.failures > 0 || now <= expected.max(ended + self.allowed)
     }
 
     fn back_off(&self) -> Duration {
@@ -109,7 +114,7 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(45 * S);
         assert_eq!((schedule.due(now), schedule.usable(now)), (now, false));
-        schedule.answered(now, true);
+        schedule.answered(now, now, true);
         assert_eq!(schedule.due(now), now + 45 * S);
         assert!(schedule.usable(now + 45 * S));
         assert!(!schedule.usable(now + 100 * S));
@@ -121,14 +126,14 @@ mod tests {
     fn after_a_refresh_only_a_later_call_counts() {
         let now = Instant::now();
         let mut schedule = Schedule::new(45 * S);
-        schedule.answered(now, true);
+        schedule.answered(now, now, true);
         schedule.refresh(now + S);
         assert!(!schedule.usable(now + S));
         assert_eq!(schedule.due(now + S), now + SPACING);
         // A call that was under way when it was asked for does not do.
-        schedule.answered(now + S / 2, true);
+        schedule.answered(now + S / 2, now + S / 2, true);
         assert!(!schedule.usable(now + S));
-        schedule.answered(now + S, true);
+        schedule.answered(now + S, now + S, true);
         assert!(schedule.usable(now + S));
         assert_eq!(schedule.due(now + S), now + 46 * S);
     }
@@ -139,7 +144,7 @@ mod tests {
         let mut schedule = Schedule::new(600 * S);
         let mut delays = Vec::new();
         for _ in 0..8 {
-            schedule.answered(now, false);
+            schedule.answered(now, now, false);
             delays.push(schedule.due(now) - now);
         }
         assert_eq!(delays[..3], [5 * S, 10 * S, 20 * S]);
@@ -148,10 +153,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_took_long_is_usable_when_it_comes_and_the_next_one_asked_for_at_once() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(5 * S);
+        schedule.answered(now, now + 20 * S, true);
+        assert!(schedule.usable(now + 25 * S) && !schedule.usable(now + 26 * S));
+        assert_eq!(schedule.due(now + 20 * S), now + 5 * S);
+    }
+
+    #[test]
     fn those_that_are_nearly_due_join_a_call() {
         let now = Instant::now();
         let mut schedule = Schedule::new(40 * S);
-        schedule.answered(now, true);
+        schedule.answered(now, now, true);
         assert!(!schedule.nearly_due(now + 29 * S));
         assert!(schedule.nearly_due(now + 30 * S));
     }

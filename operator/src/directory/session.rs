@@ -19,6 +19,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
 use operator_core::access::{AssumedRole, DirectoryAccess};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
+use operator_core::plan::LONGEST_ANSWER;
 
 use super::failure;
 use super::pace::Pace;
@@ -28,6 +29,8 @@ const BEFORE_EXPIRY: Duration = Duration::from_secs(300);
 const WITHOUT_EXPIRY: Duration = Duration::from_secs(60);
 /// How long credentials may take: the instance metadata service is asked last, and may be unreachable from a pod.
 const CREDENTIALS_DEADLINE: Duration = Duration::from_secs(8);
+/// How long one attempt may take, so that one on a connection that is dead leaves time for another.
+const ATTEMPT: Duration = Duration::from_secs(25);
 /// Sessions that are kept. Each RadiusProxy with a role has one; what was not used for longest goes first.
 const MOST_SESSIONS: usize = 4096;
 /// Regions whose configuration is kept; there are fewer.
@@ -260,9 +263,9 @@ fn http_client() -> SharedHttpClient {
 fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        .read_timeout(Duration::from_secs(10))
-        .operation_attempt_timeout(Duration::from_secs(10))
-        .operation_timeout(Duration::from_secs(20))
+        .read_timeout(ATTEMPT)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(LONGEST_ANSWER)
         .build()
 }
 

@@ -14,7 +14,7 @@ use crate::config::Rendered;
 use crate::input::{PodState, RadiusStatus};
 use crate::names::{DirectoryTags, USED_CODES_MAPS};
 use crate::objects::{self, Template};
-use crate::registration::decide::{FRESH, Verdict};
+use crate::registration::decide::{FRESH_AFTER_ANSWER, Verdict};
 use crate::registration::servers::Proxy;
 use crate::registration::{gate, tag_digest, words};
 use crate::rotation::{self, Pair};
@@ -279,7 +279,7 @@ impl Round<'_> {
             return (Duration::from_secs(1), Duration::from_secs(1));
         }
         if verdict.look {
-            return (Duration::from_millis(100), FRESH / 2);
+            return (Duration::from_millis(100), FRESH_AFTER_ANSWER);
         }
         let mut requeue = if working { WORKING } else { AT_REST };
         let mut describe = if working { WORKING } else { Duration::MAX };

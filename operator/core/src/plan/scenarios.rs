@@ -7,6 +7,7 @@ mod life;
 mod ownership;
 mod rotation;
 mod seeds;
+mod slow;
 mod trouble;
 mod upgrade;
 mod world;

@@ -19,7 +19,19 @@ use crate::rotation::{Pair, secret_digest};
 use crate::time;
 
 /// How old a description may be that a write is decided by: somebody else may have written since.
-pub const FRESH: Duration = Duration::from_secs(10);
+const FRESH: Duration = Duration::from_secs(10);
+/// The same, after AWS's answer: where AWS takes long, nothing fresher can be had.
+pub(crate) const FRESH_AFTER_ANSWER: Duration = Duration::from_secs(5);
+/// How long AWS may take to describe a directory: the deadline of the call. A write is not decided by what took longer.
+pub const LONGEST_ANSWER: Duration = Duration::from_secs(30);
+
+/// Whether a write may be decided by a description.
+#[must_use]
+pub fn is_fresh(directory: &Directory, now: Timestamp) -> bool {
+    let took = time::until(directory.as_of, directory.answered);
+    let limit = FRESH.max(took + FRESH_AFTER_ANSWER);
+    took <= LONGEST_ANSWER && time::until(directory.as_of, now) <= limit
+}
 
 /// Everything that the decision is made of.
 #[derive(Debug)]
@@ -108,7 +120,7 @@ pub(crate) fn decide(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
         );
         return Verdict::hold(Reason::Settling, message).until(settled_at);
     }
-    if time::until(case.directory.as_of, case.now) > FRESH {
+    if !is_fresh(case.directory, case.now) {
         let message = format!(
             "{}; looking at the directory once more before writing.",
             difference.words

@@ -4,17 +4,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_sdk_directory::types::DirectoryDescription;
 use futures::StreamExt as _;
 use futures::stream;
-use jiff::Timestamp;
 use operator_core::aws::{AwsFailure, AwsOperation};
 use operator_core::input::Directory;
 
+use super::super::Surroundings;
 use super::super::calls::Calls;
+use super::super::convert::{self, Described};
 use super::super::round::{self, Due, Known};
 use super::super::session::{Session, Sessions};
-use super::super::{Surroundings, convert};
 use super::{Asked, Group};
 
 /// Credentials that are taken at once.
@@ -24,9 +23,8 @@ const CREDENTIALS_AT_ONCE: usize = 8;
 struct Round<'a> {
     group: &'a Group,
     around: &'a Surroundings,
-    /// When the directories were described.
+    /// When the first call was sent, or could have been.
     sent: Instant,
-    as_of: Timestamp,
     /// How often details are asked for.
     interval: Duration,
 }
@@ -36,7 +34,7 @@ pub(super) struct Detailed<'a> {
     pub(super) due: Due,
     pub(super) asked: &'a Asked,
     session: &'a Session,
-    description: &'a DirectoryDescription,
+    described: &'a Described,
 }
 
 /// Describes all of `batch`, tells what it can, and then asks for the details that are due.
@@ -45,7 +43,6 @@ pub(super) async fn ask(group: &Group, sessions: &Sessions, around: &Surrounding
         group,
         around,
         sent: Instant::now(),
-        as_of: Timestamp::now(),
         interval: round::detail_interval(around.detail_interval, group.size(), sessions.calls_per_second),
     };
     let ready = round.with_credentials(sessions, batch).await;
@@ -85,8 +82,7 @@ impl Round<'_> {
             .filter_map(async |(asked, session, credentials)| match credentials {
                 Ok(()) => Some((asked, session)),
                 Err(failure) => {
-                    self.group
-                        .tell(self.around, &asked.watch, self.sent, None, Err(failure));
+                    self.tell(&asked, None, Instant::now(), Err(failure));
                     None
                 }
             })
@@ -99,30 +95,30 @@ impl Round<'_> {
     fn described<'a>(
         &self,
         ready: &'a [(Asked, Arc<Session>)],
-        answers: &'a HashMap<String, Result<DirectoryDescription, AwsFailure>>,
+        answers: &'a HashMap<String, Result<Described, AwsFailure>>,
     ) -> Vec<Detailed<'a>> {
         let now = Instant::now();
         let mut detailed = Vec::new();
         for (asked, session) in ready {
-            let description = match answers.get(&asked.watch.directory) {
+            let described = match answers.get(&asked.watch.directory) {
                 None => continue,
                 Some(Err(failure)) => {
-                    self.tell(asked, None, Err(failure.clone()));
+                    self.tell(asked, None, now, Err(failure.clone()));
                     continue;
                 }
-                Some(Ok(description)) => description,
+                Some(Ok(described)) => described,
             };
-            let due = asked.known.due(description, now, self.interval);
+            let due = asked.known.due(&described.description, now, self.interval);
             if due != Due::First {
-                let directory = convert::directory(description, &asked.known.details, self.as_of);
-                self.tell(asked, None, Ok(directory));
+                let directory = convert::directory(described, &asked.known.details);
+                self.tell(asked, None, described.ended, Ok(directory));
             }
             if due != Due::Nothing {
                 detailed.push(Detailed {
                     due,
                     asked,
                     session,
-                    description,
+                    described,
                 });
             }
         }
@@ -144,16 +140,23 @@ impl Round<'_> {
             };
             // Tags may have been written since the round began.
             let mut known = self.group.known(&each.asked.watch).unwrap_or_default();
-            let answer = round::details(calls, each.description, &mut known, Instant::now(), self.interval)
+            let (described, now) = (each.described, Instant::now());
+            let answer = round::details(calls, &described.description, &mut known, now, self.interval)
                 .await
-                .map(|()| convert::directory(each.description, &known.details, self.as_of));
-            self.tell(each.asked, Some(known), answer);
+                .map(|()| convert::directory(described, &known.details));
+            self.tell(each.asked, Some(known), described.ended, answer);
             self.group.round_ended.notify_waiters();
         }
     }
 
-    fn tell(&self, asked: &Asked, known: Option<Known>, answer: Result<Directory, AwsFailure>) {
+    fn tell(
+        &self,
+        asked: &Asked,
+        known: Option<Known>,
+        ended: Instant,
+        answer: Result<Directory, AwsFailure>,
+    ) {
         self.group
-            .tell(self.around, &asked.watch, self.sent, known, answer);
+            .tell(self.around, &asked.watch, (self.sent, ended), known, answer);
     }
 }

@@ -26,6 +26,7 @@ enum Happening {
     CrashAfterWrite(u64),
     DomainController(u8),
     Blind(bool),
+    Slow(u64),
 }
 
 const SECRETS: [&str; 4] = [
@@ -64,6 +65,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => prop_oneof![Just(5_u64), Just(300_u64)].prop_map(H::CrashAfterWrite),
         1 => (11_u8..14).prop_map(H::DomainController),
         1 => any::<bool>().prop_map(H::Blind),
+        1 => prop_oneof![Just(0_u64), Just(12_u64), Just(20_u64)].prop_map(H::Slow),
     ]
 }
 
@@ -107,6 +109,7 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
                 .clients
                 .insert(std::net::Ipv4Addr::new(10, 0, 0, last).into());
         }
+        Happening::Slow(seconds) => world.aws.slow = Duration::from_secs(seconds),
         Happening::Blind(blind) => world.aws.blind = blind.then_some(AwsErrorClass::Unreachable),
     }
 }

@@ -97,6 +97,8 @@ pub(super) struct World {
     pub(super) reported_problem: Option<ReportedProblem>,
     // The operator's memory, lost in a crash.
     described: Option<Directory>,
+    /// Asked for, and not answered yet.
+    asking: Option<Directory>,
     outcome: Option<WriteOutcome>,
     due: Timestamp,
     /// Until when nobody leads.
@@ -176,6 +178,7 @@ impl World {
             reported_problem: None,
             settings: Settings::new(cluster, "proxy:1".to_owned()),
             described: None,
+            asking: None,
             outcome: None,
             due: now,
             away_until: now,

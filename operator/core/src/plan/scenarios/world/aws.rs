@@ -55,6 +55,8 @@ pub(in crate::plan::scenarios) struct Aws {
     pub(in crate::plan::scenarios) answers: VecDeque<Answer>,
     /// How DescribeDirectories fails.
     pub(in crate::plan::scenarios) blind: Option<AwsErrorClass>,
+    /// How long DescribeDirectories takes.
+    pub(in crate::plan::scenarios) slow: Duration,
     pub(in crate::plan::scenarios) writes: Vec<Written>,
 }
 
@@ -82,11 +84,12 @@ impl World {
         self.aws.done_at = None;
     }
 
+    /// Asks AWS, which looks at once and answers when it does.
     pub(super) fn describe(&mut self) {
         if self.aws.blind.is_some() {
             return;
         }
-        self.described = Some(Directory {
+        self.asking = Some(Directory {
             kind: self.aws.kind.clone().unwrap_or(DirectoryKind::MicrosoftAd),
             stage: self.aws.stage.clone().unwrap_or_else(|| "Active".to_owned()),
             stage_reason: None,
@@ -103,6 +106,7 @@ impl World {
             owner_account: self.aws.owner_account.clone(),
             tags: Some(self.aws.tags.clone()),
             as_of: self.now,
+            answered: self.now.saturating_add(self.aws.slow).unwrap(),
         });
     }
 

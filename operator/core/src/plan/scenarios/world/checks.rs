@@ -1,5 +1,8 @@
 //! What holds at any moment, whatever the scene.
 
+use std::time::Duration;
+
+use jiff::SignedDuration;
 use proxy_config::Secret;
 
 use super::{Pod, THEIR_SECRET, World};
@@ -27,6 +30,17 @@ impl World {
             let down = list.iter().filter(|address| !answers(address)).count();
             assert!(down <= most, "{down} of {list:?} are down: {:#?}", self.status());
         }
+    }
+
+    /// What is written is decided by what AWS said a moment ago, or a moment after it was asked where it takes long.
+    pub(super) fn check_that_aws_was_looked_at(&self) {
+        let described = self.described.as_ref().unwrap();
+        let age = self.now.duration_since(described.as_of);
+        let most = (self.aws.slow + Duration::from_secs(5)).max(Duration::from_secs(10));
+        assert!(
+            age <= SignedDuration::try_from(most).unwrap(),
+            "decided by what AWS said {age:#} ago"
+        );
     }
 
     /// Whether the API server evicts a pod: by its PodDisruptionBudget.

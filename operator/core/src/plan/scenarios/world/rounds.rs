@@ -10,7 +10,7 @@ use super::{Pod, World, failure};
 use crate::api::RadiusProxyStatus;
 use crate::aws::AwsOperation;
 use crate::input::{
-    DirectoryObservation, Entropy, Input, Report, SecretContent, StatefulSetState, WriteOutcome,
+    Directory, DirectoryObservation, Entropy, Input, Report, SecretContent, StatefulSetState, WriteOutcome,
 };
 use crate::names::FINALIZER;
 use crate::plan::{FinalizerChange, Object, ObjectKind, Plan, PodPatch, plan};
@@ -97,12 +97,16 @@ impl World {
             return;
         }
         let interval = self.describe_after.min(INTERVAL);
-        let fresh = self
-            .described
-            .as_ref()
-            .is_some_and(|d| d.as_of.saturating_add(interval).unwrap() > self.now);
-        if !fresh {
+        self.hear();
+        let usable = |d: &Directory| d.as_of.max(d.answered).saturating_add(interval).unwrap() > self.now;
+        if self.asking.is_none() && !self.described.as_ref().is_some_and(usable) {
             self.describe();
+            self.hear();
+        }
+        if let Some(asked) = &self.asking {
+            // Whoever works on it waits for the answer.
+            self.due = asked.answered;
+            return;
         }
         let input = self.gather();
         let plan = plan(&input, self.now);
@@ -115,10 +119,19 @@ impl World {
         } else {
             // Another leader takes over a little later, with nothing in memory.
             self.described = None;
+            self.asking = None;
             self.outcome = None;
             self.in_place_refused = None;
             self.away_until = self.now.saturating_add(self.takeover).unwrap();
             self.due = self.away_until;
+        }
+    }
+
+    /// Takes AWS's answer, if it is there.
+    fn hear(&mut self) {
+        let now = self.now;
+        if let Some(answer) = self.asking.take_if(|asked| asked.answered <= now) {
+            self.described = Some(answer);
         }
     }
 
@@ -171,6 +184,7 @@ impl World {
                 self.proxy.metadata.finalizers.is_some(),
                 "the finalizer comes first"
             );
+            self.check_that_aws_was_looked_at();
             let result = self.call_aws(&write.call);
             if std::mem::take(&mut self.crash_after_write) {
                 return false;
