@@ -13,6 +13,7 @@ use crate::key::ProxyKey;
 use crate::leader::Leadership;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
+use crate::resolve::Names;
 use crate::watch::Cluster;
 
 /// Clients, caches, settings. Shared by all workers.
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) directories: Arc<Directories>,
+    pub(crate) names: Arc<Names>,
     pub(crate) leadership: Leadership,
     pub(crate) memories: Arc<Memories>,
     pub(crate) metrics: Metrics,

@@ -1,6 +1,7 @@
 //! Gather: everything observed about one RadiusProxy, as the plan's input.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -9,6 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use operator_core::access::{DirectoryAccess, access};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
+use operator_core::dns::LoadBalancer;
 use operator_core::input::{
     DirectoryObservation, Entropy, ForeignObject, Input, Report, Rival, SecretContent, StatefulSetState,
     secrets_named_by, seeds_selector,
@@ -254,16 +256,27 @@ fn reports(ctx: &Context, key: &ProxyKey) -> BTreeMap<String, Report> {
         .collect()
 }
 
-fn load_balancer(ctx: &Context, key: &ProxyKey, names: &ObjectNames) -> Vec<String> {
+/// The Service's addresses, and what is known of its host names; nobody waits for DNS.
+fn load_balancer(ctx: &Context, key: &ProxyKey, names: &ObjectNames) -> LoadBalancer {
     let services = ctx.cluster.owned_of("Service", key);
     let wanted = names.load_balancer();
-    match services
+    let service = services.into_iter().find(|(name, _)| *name == wanted);
+    let Some(Detail::LoadBalancer(ingress)) = service.map(|(_, row)| row.detail) else {
+        ctx.names.observe(key, &[]);
+        return LoadBalancer::default();
+    };
+    let (addresses, hosts): (Vec<_>, Vec<_>) = ingress
         .into_iter()
-        .find(|(name, _)| *name == wanted)
-        .map(|(_, row)| row.detail)
-    {
-        Some(Detail::LoadBalancer(ingress)) => ingress,
-        _ => Vec::new(),
+        .map(|each| each.parse::<IpAddr>().map_err(|_| each))
+        .partition(Result::is_ok);
+    let hosts: Vec<String> = hosts.into_iter().filter_map(Result::err).collect();
+    LoadBalancer {
+        addresses: addresses
+            .into_iter()
+            .flatten()
+            .map(|address| address.to_canonical())
+            .collect(),
+        names: ctx.names.observe(key, &hosts),
     }
 }
 

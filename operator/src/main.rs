@@ -15,6 +15,7 @@ mod memory;
 mod metrics;
 mod queue;
 mod reconcile;
+mod resolve;
 mod run;
 mod server;
 mod settings;

@@ -29,10 +29,11 @@ pub(crate) struct Metrics {
     pub(crate) aws_seconds: Family<OperationLabel, Histogram>,
     pub(crate) kubernetes_calls: Family<KubernetesCallLabels, Counter>,
     pub(crate) watch_errors: Family<KindLabel, Counter>,
+    pub(crate) name_lookups: Family<ResultLabel, Counter>,
     pub(crate) proxy: ProxyMetrics,
 }
 
-/// How a piece of work ended.
+/// How a piece of work, or a look at a host name, ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ResultLabel {
     pub(crate) result: &'static str,
@@ -82,6 +83,7 @@ impl Metrics {
             aws_seconds: Family::new_with_constructor(seconds),
             kubernetes_calls: Family::default(),
             watch_errors: Family::default(),
+            name_lookups: Family::default(),
             proxy: ProxyMetrics::default(),
         };
         let mut registry = Registry::default();
@@ -130,6 +132,11 @@ impl Metrics {
             "Watches that broke and were begun again",
             self.watch_errors.clone(),
         );
+        registry.register(
+            "name_lookups",
+            "Looks at host names of load balancers by result",
+            self.name_lookups.clone(),
+        );
         self.proxy.register(registry);
     }
 
@@ -141,6 +148,11 @@ impl Metrics {
             tracing::error!(%error, "could not encode the metrics");
         }
         text
+    }
+
+    /// Counts a look at a host name.
+    pub(crate) fn name_looked_up(&self, result: &'static str) {
+        self.name_lookups.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Counts a call to AWS.

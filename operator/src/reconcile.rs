@@ -48,6 +48,7 @@ pub(crate) enum Next {
 pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Next, Error> {
     let Some((input, plan)) = within("gathering", PREPARING, prepare(ctx, key, memory)).await? else {
         ctx.directories.forget(key);
+        ctx.names.observe(key, &[]);
         ctx.metrics.proxy.forget(key);
         return Ok(Next::Gone);
     };

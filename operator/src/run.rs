@@ -21,6 +21,7 @@ use crate::leader::{Candidate, Leadership};
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::queue::WorkQueue;
+use crate::resolve::{self, Names, SystemNames};
 use crate::server::{self, Pages};
 use crate::settings::Settings;
 use crate::watch::{self, Cluster};
@@ -76,8 +77,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         &shared.stop,
     );
     let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
+    let context = shared.context(leadership)?;
+    tokio::spawn(Arc::clone(&context.names).run());
     let work = tokio::spawn(dispatch::run(
-        Arc::new(shared.context(leadership)?),
+        Arc::new(context),
         shared.queue.clone(),
         usize::try_from(shared.settings.concurrency).unwrap_or(1),
         shared.health.clone(),
@@ -163,10 +166,18 @@ impl Shared {
             stop: self.ended.clone(),
             detail_interval: Duration::from_secs(settings.detail_interval.into()),
         };
+        let names = resolve::Surroundings {
+            queue: self.queue.clone(),
+            leadership: leadership.clone(),
+            metrics: self.metrics.clone(),
+            stop: self.stop.clone(),
+            interval: Duration::from_secs(settings.resolve_interval.into()),
+        };
         Ok(Context {
             client: self.client.clone(),
             cluster: Arc::clone(&self.cluster),
             directories: Arc::new(Directories::new(settings.aws_calls_per_second, around)),
+            names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
             memories: Arc::new(Memories::default()),
             metrics: self.metrics.clone(),

@@ -56,6 +56,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "DETAIL_INTERVAL", default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=86400))]
     pub(crate) detail_interval: u32,
 
+    /// How often the host names of load balancers are looked up, in seconds; every 15 while an answer is not confirmed by
+    /// another, or there is none.
+    #[arg(long, env = "RESOLVE_INTERVAL", default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600))]
+    pub(crate) resolve_interval: u32,
+
     /// Calls to AWS in a second for one region and role; short bursts may be five times that.
     #[arg(long, env = "AWS_CALLS_PER_SECOND", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) aws_calls_per_second: u32,

@@ -147,6 +147,8 @@ reasons! {
     WaitingForConfiguration => Passing,
     /// The addresses to register are not known yet.
     WaitingForAddresses => Passing,
+    /// A load balancer's host name has no address, by DNS; what is registered stays.
+    NameNotResolved => Warning,
     /// The directory is not Active.
     DirectoryNotActive => Warning,
     /// AWS is changing the settings.

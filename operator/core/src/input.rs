@@ -16,6 +16,7 @@ use proxy_config::{ConfigDigest, Secret};
 
 use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxySpec, RegisteredSettings, SeedsSelector};
 use crate::aws::AwsFailure;
+use crate::dns::LoadBalancer;
 use crate::names::ClusterName;
 
 /// Everything observed about one RadiusProxy.
@@ -44,9 +45,8 @@ pub struct Input {
     pub pods: Vec<PodState>,
     /// What pods reported in their Leases, by pod uid.
     pub reports: BTreeMap<String, Report>,
-    /// Addresses and host names of the Service of type LoadBalancer (`status.loadBalancer.ingress`). Host names are as
-    /// written there.
-    pub load_balancer: Vec<String>,
+    /// The Service of type LoadBalancer (`status.loadBalancer.ingress`).
+    pub load_balancer: LoadBalancer,
     /// The directory.
     pub directory: DirectoryObservation,
     /// How the last [`crate::plan::DirectoryWrite`] of this process ended, kept until a newer write or a restart.

@@ -3,6 +3,7 @@
 //! [`servers`] compares addresses, [`ledger`] keeps what was sent and what became of it, [`decide`] puts both together. Each
 //! write to AWS blocks logins while AWS works on it, so every rule here is about not writing, or about writing once.
 
+mod balancer;
 pub(crate) mod decide;
 mod difference;
 pub(crate) mod gate;

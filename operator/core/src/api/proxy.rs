@@ -225,8 +225,9 @@ fn default_secret_key() -> String {
 #[x_kube(validation = Rule::new("(has(self.loadBalancer) && has(self.loadBalancer.class) ? self.loadBalancer.class : '') == (has(oldSelf.loadBalancer) && has(oldSelf.loadBalancer.class) ? oldSelf.loadBalancer.class : '')").message("spec.addresses.loadBalancer.class cannot be changed: Kubernetes takes no other class for a Service of type LoadBalancer that exists; make another RadiusProxy"))]
 pub struct AddressesSpec {
     /// PodIP: the pods' own addresses, where the directory can reach them (the usual case with the AWS VPC CNI). HostIP:
-    /// the nodes' addresses, through a host port. LoadBalancer: a Service of that type. Static: the list in `static`.
-    /// It cannot be changed: make another RadiusProxy instead.
+    /// the nodes' addresses, through a host port. LoadBalancer: the addresses of a Service of that type; a host name that
+    /// it has is resolved and followed. Static: the list in `static`, as it is. It cannot be changed: make another
+    /// RadiusProxy instead.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.addresses.source is ' + oldSelf + ' and cannot be changed to ' + self + ': no server would answer between the old addresses and the new ones; make another RadiusProxy, as the page about moving a directory says'".to_owned())))]
     pub source: AddressSource,
@@ -255,7 +256,7 @@ pub enum AddressSource {
     /// The nodes' addresses, through a host port.
     #[serde(rename = "HostIP")]
     HostIp,
-    /// The address of a Service of type LoadBalancer.
+    /// The addresses of a Service of type LoadBalancer, its host name resolved.
     LoadBalancer,
     /// A fixed list.
     Static,

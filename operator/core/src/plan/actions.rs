@@ -260,7 +260,7 @@ impl Round<'_> {
         &self,
         judgement: &Judgement,
         verdict: &Verdict,
-        upgrade: Option<Timestamp>,
+        others: [Option<Timestamp>; 2],
     ) -> (Duration, Duration) {
         let described = |status| {
             let since = self.ledger.applied.as_ref().map_or(Timestamp::MIN, |a| a.time.0);
@@ -294,7 +294,7 @@ impl Round<'_> {
             }
         };
         at(verdict.again);
-        at(upgrade);
+        others.into_iter().for_each(&mut at);
         if self.pair.as_ref().is_some_and(rotation::under_way) {
             at(self.rotation_ends());
         }

@@ -136,7 +136,8 @@ impl<'a> Round<'a> {
         status.conditions = self.stamped(&drafts);
         status.surge.clone_from(&upgrade.surge);
         self.ledger.clone().write_into(&mut status);
-        let (requeue_after, describe_after) = self.times(&judgement, &verdict, upgrade.again);
+        let (requeue_after, describe_after) =
+            self.times(&judgement, &verdict, [upgrade.again, servers.again]);
         let apply = apply && !taken;
         let peers = objects::peer_addresses(&self.owner, &self.input.pods);
         // Who is told to read them anew finds them there.

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod anything;
+mod balancer;
 mod drain;
 mod life;
 mod ownership;

@@ -96,7 +96,7 @@ pub(crate) fn decide(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
     if let Some(due) = difference.due.filter(|due| case.now < *due) {
         ledger.differs_since = None;
         let mut verdict = case.in_sync();
-        verdict.again = Some(due);
+        verdict.again = Some(verdict.again.map_or(due, |again| again.min(due)));
         return verdict;
     }
     if let Some(hold) = case.backs_off(ledger, &wanted) {
@@ -144,26 +144,43 @@ impl Case<'_> {
     /// AWS has what it should have.
     fn in_sync(&self) -> Verdict {
         let servers = self.servers;
+        let unresolved = self.unresolved();
         if servers.registered < servers.wanted || !servers.gone.is_empty() {
-            let message = format!(
-                "{} of {} servers registered; {}",
-                servers.registered,
-                servers.wanted,
+            let rest = if self.by_load_balancer() && !servers.gone.is_empty() {
+                words::missed(servers, self.input)
+            } else {
                 words::not_serving(self.proxies, self.input)
+            };
+            let more = unresolved.map_or_else(String::new, |unresolved| format!("; {}", unresolved.words));
+            let message = format!(
+                "{} of {} servers registered; {rest}{more}",
+                servers.registered, servers.wanted,
             );
             return Verdict::hold(Reason::ServersMissing, message);
         }
         let message = format!("AWS has completed with {} servers", servers.registered);
-        Verdict {
-            condition: Draft::new(
-                ConditionType::Registered,
-                Truth::True,
-                Reason::Registered,
-                message,
-            ),
-            write: None,
-            again: None,
-            look: false,
+        let mut verdict = Verdict::hold(Reason::Registered, message);
+        verdict.condition.truth = Truth::True;
+        if let Some(unresolved) = unresolved {
+            verdict.again = unresolved.passing_until;
+            if unresolved.passing_until.is_none() {
+                let told = format!(
+                    "{}; what is registered stays: {}",
+                    verdict.condition.message, unresolved.words
+                );
+                verdict.condition.reason = Reason::NameNotResolved;
+                verdict.condition.message = told;
+            }
+        }
+        verdict
+    }
+
+    /// A host name of the load balancer that DNS has no address for.
+    fn unresolved(&self) -> Option<words::Unresolved> {
+        if self.by_load_balancer() {
+            words::unresolved(self.input, self.now)
+        } else {
+            None
         }
     }
 
@@ -176,9 +193,26 @@ impl Case<'_> {
             );
             return Verdict::hold(Reason::WaitingForProxies, message);
         }
+        if let Some(unresolved) = self.unresolved() {
+            let passes = unresolved.passing_until;
+            let reason = passes.map_or(Reason::NameNotResolved, |_| Reason::WaitingForAddresses);
+            let message = format!("the load balancer has no address yet: {}", unresolved.words);
+            let mut verdict = Verdict::hold(reason, message);
+            verdict.again = passes;
+            return verdict;
+        }
         let message = match source {
-            AddressSource::LoadBalancer => {
+            AddressSource::LoadBalancer if self.input.load_balancer.is_empty() => {
                 "the Service of type LoadBalancer has no address yet; see its events, and whether a controller serves its class"
+            }
+            AddressSource::LoadBalancer
+                if self.servers.again.is_some() || !self.input.load_balancer.is_known() =>
+            {
+                "the load balancer's host name is being resolved"
+            }
+            AddressSource::LoadBalancer => {
+                "the load balancer has no address of the directory's family (IPv4 or IPv6); the annotation \
+                 service.beta.kubernetes.io/aws-load-balancer-ip-address-type: dualstack can give it one"
             }
             _ => {
                 "the proxies have no address of the directory's family (IPv4 or IPv6); a dual-stack cluster, or \

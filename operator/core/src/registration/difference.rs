@@ -8,7 +8,7 @@ use super::decide::Case;
 use super::ledger::Ledger;
 use super::servers::Proxy;
 use super::{same_but_servers, words};
-use crate::api::RegisteredSettings;
+use crate::api::{AddressSource, RegisteredSettings};
 use crate::input::RadiusStatus;
 use crate::plan::WriteReason;
 use crate::rotation::secret_digest;
@@ -62,6 +62,10 @@ impl Case<'_> {
         self.servers_differ()
     }
 
+    pub(super) fn by_load_balancer(&self) -> bool {
+        self.input.proxy.spec.addresses.source == AddressSource::LoadBalancer
+    }
+
     fn servers_differ(&self) -> Option<Difference> {
         let servers = self.servers;
         let mut words = String::new();
@@ -95,7 +99,8 @@ impl Case<'_> {
         Some(Difference {
             reason: WriteReason::Servers,
             words,
-            due: (!servers.all_serve).then_some(due),
+            // A load balancer's address has no successor that could be seen: it may come back.
+            due: (!servers.all_serve || self.by_load_balancer()).then_some(due),
         })
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proxy_config::ConfigDigest;
 
+use super::balancer::{Balancer, Listed};
 use crate::api::{AddressSource, RegisteredServer, RegisteredSettings};
 use crate::input::{Input, NetworkType, PodState, canonical_address};
 use crate::time;
@@ -110,6 +111,8 @@ pub(crate) struct Servers {
     pub(crate) wanted: usize,
     /// What AWS has, for people.
     pub(crate) table: Vec<RegisteredServer>,
+    /// When time alone changes this.
+    pub(crate) again: Option<Timestamp>,
 }
 
 /// Compares. `have` is what AWS describes, `replicas` how many pods there should be.
@@ -131,6 +134,14 @@ pub(crate) fn compare(
         all_serve: serving >= replicas as usize && serving > 0,
         ..Servers::default()
     };
+    let balancer = Balancer {
+        seen: &input.load_balancer,
+        have: &have,
+        settle: input.settings.settle,
+        removal_after: input.settings.removal_after,
+        now,
+    };
+    let listed = balancer.listed();
     let mut want = Addresses::default();
     match spec.addresses.source {
         AddressSource::PodIp | AddressSource::HostIp => {
@@ -156,10 +167,11 @@ pub(crate) fn compare(
             servers.wanted = replicas as usize;
         }
         AddressSource::LoadBalancer | AddressSource::Static => {
-            let list = if spec.addresses.source == AddressSource::Static {
-                &spec.addresses.fixed
+            let list: Vec<String> = if spec.addresses.source == AddressSource::Static {
+                spec.addresses.fixed.clone()
             } else {
-                &input.load_balancer
+                servers.again = listed.again;
+                listed.addresses.iter().map(IpAddr::to_string).collect()
             };
             // Behind these addresses somebody must answer before they are registered or changed.
             for address in list.iter().filter(|_| serving > 0) {
@@ -180,10 +192,10 @@ pub(crate) fn compare(
         .status
         .as_ref()
         .map_or(&[][..], |s| &s.registered_servers);
-    for address in have {
-        let row = row(input, proxies, address, before, now);
+    for address in &have {
+        let row = row(input, proxies, address, before, (&balancer, &listed));
         if let Some(since) = &row.without_pod_since {
-            servers.gone.push((address.clone(), since.clone()));
+            servers.gone.push(((*address).clone(), since.clone()));
         }
         servers.table.push(row);
     }
@@ -210,7 +222,7 @@ fn row(
     proxies: &[Proxy<'_>],
     address: &str,
     before: &[RegisteredServer],
-    now: Timestamp,
+    (balancer, listed): (&Balancer<'_>, &Listed),
 ) -> RegisteredServer {
     let addresses = &input.proxy.spec.addresses;
     let (pod, known, ready) = match addresses.source {
@@ -226,10 +238,7 @@ fn row(
         }
         AddressSource::LoadBalancer => (
             None,
-            input
-                .load_balancer
-                .iter()
-                .any(|a| canonical_address(a) == address),
+            listed.addresses.iter().any(|a| a.to_string() == address),
             proxies.iter().any(|p| p.alive),
         ),
         AddressSource::Static => (
@@ -248,6 +257,9 @@ fn row(
         node: pod.and_then(|p| p.pod.node.clone()),
         zone: pod.and_then(|p| p.pod.zone.clone()),
         ready: known && ready,
-        without_pod_since: (!known).then(|| since.unwrap_or_else(|| time::floor(now))),
+        without_pod_since: (!known).then(|| {
+            let absent = balancer.absent_since(address).unwrap_or(balancer.now);
+            since.unwrap_or_else(|| time::floor(absent))
+        }),
     }
 }

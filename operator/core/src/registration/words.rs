@@ -1,14 +1,25 @@
 //! What people are told about registration: what is the matter, and what to do next.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use crate::api::{DirectorySpec, RegisteredSettings, Trouble};
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use crate::conditions::Reason;
+use crate::dns::NoAddress;
 use crate::input::{Directory, Input};
 use crate::plan::WriteReason;
 
 use super::ledger::{FAILED, Ledger};
 use super::same_but_servers;
-use super::servers::Proxy;
+use super::servers::{Proxy, Servers};
+use crate::names::ObjectNames;
+use crate::time;
+
+/// How long a name may be without an answer before anybody is told: a new load balancer's takes minutes, and servers of DNS
+/// fail for moments.
+const PASSES_WITHIN: Duration = Duration::from_secs(180);
 
 /// Why AWS is written to.
 pub(crate) const fn why(reason: WriteReason) -> &'static str {
@@ -198,4 +209,67 @@ pub(crate) fn not_serving(proxies: &[Proxy<'_>], input: &Input) -> String {
         told.push("the rest follows".to_owned());
     }
     told.join("; ")
+}
+
+/// A host name without an address.
+#[derive(Debug)]
+pub(crate) struct Unresolved {
+    /// What is the matter, and what to do.
+    pub(crate) words: String,
+    /// Until when nobody has to do anything.
+    pub(crate) passing_until: Option<Timestamp>,
+}
+
+/// The host name of the load balancer that is without an address for the longest time.
+pub(crate) fn unresolved(input: &Input, now: Timestamp) -> Option<Unresolved> {
+    let names = input.load_balancer.names.iter();
+    let (name, trouble) = names
+        .filter_map(|name| Some((&name.name, name.trouble?)))
+        .min_by_key(|(_, trouble)| trouble.since)?;
+    let service = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default()).load_balancer();
+    let (says, next) = match trouble.why {
+        NoAddress::NoSuchName => (
+            "DNS says that it does not exist",
+            "See whether the load balancer is still there, and whether the operator's name servers know its zone",
+        ),
+        NoAddress::NoRecord => (
+            "DNS has no address for it",
+            "See whether the load balancer is active and has healthy targets",
+        ),
+        NoAddress::NoAnswer => (
+            "the operator's name servers do not answer",
+            "See whether the operator's pod reaches them (dnsPolicy and dnsConfig of the chart, NetworkPolicy)",
+        ),
+        NoAddress::ServerError => (
+            "the operator's name servers answer with an error",
+            "See whether they know its zone (dnsPolicy and dnsConfig of the chart)",
+        ),
+    };
+    let words = format!(
+        "{name} has no address since {}: {says}. {next}; `kubectl describe service {service}` shows the load balancer's \
+         side. It is looked up again every few seconds.",
+        time::clock(trouble.since)
+    );
+    let end = trouble
+        .since
+        .saturating_add(PASSES_WITHIN)
+        .unwrap_or(Timestamp::MAX);
+    Some(Unresolved {
+        words,
+        passing_until: (now < end).then_some(end),
+    })
+}
+
+/// Which registered addresses the load balancer no longer has.
+pub(crate) fn missed(servers: &Servers, input: &Input) -> String {
+    let gone: Vec<&str> = servers.gone.iter().map(|(address, _)| address.as_str()).collect();
+    let first = servers.gone.iter().map(|(_, since)| since).min();
+    let due = first.map_or(Timestamp::MAX, |since| {
+        time::after(since, input.settings.removal_after)
+    });
+    format!(
+        "{} is no longer an address of the load balancer: it is removed with the next write, at {} at the latest",
+        gone.join(", "),
+        time::clock(due)
+    )
 }

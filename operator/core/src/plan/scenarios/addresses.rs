@@ -53,25 +53,6 @@ fn a_node_stays_registered_while_its_pod_comes_back_and_another_node_is_one_writ
 }
 
 #[test]
-fn a_load_balancers_name_is_followed_with_one_write_and_the_old_one_stays_without_a_new_one() {
-    let mut world = with(AddressSource::LoadBalancer);
-    world.load_balancer = vec!["nlb-1.example.com".to_owned()];
-    world.run_until(World::is_ready);
-    // Written in another way, or not there for a while, it is no change.
-    for list in [vec!["NLB-1.example.com.".to_owned()], Vec::new()] {
-        world.load_balancer = list;
-        world.wake();
-        world.run_for(HOUR);
-        assert_eq!(servers(&world), [["nlb-1.example.com"]]);
-    }
-    world.load_balancer = vec!["nlb-2.example.com".to_owned()];
-    world.wake();
-    world.run_until(World::is_ready);
-    world.run_for(HOUR);
-    assert_eq!(servers(&world), [["nlb-1.example.com"], ["nlb-2.example.com"]]);
-}
-
-#[test]
 fn listed_addresses_are_registered_as_listed_and_another_list_is_one_write() {
     let mut world = with(AddressSource::Static);
     world.proxy.spec.addresses.fixed = vec!["10.1.1.1".to_owned(), "10.1.1.2".to_owned()];

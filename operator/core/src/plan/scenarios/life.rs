@@ -302,10 +302,9 @@ fn a_load_balancer_is_registered_once_it_has_an_address_and_somebody_answers() {
     world.run_for(Duration::from_secs(60));
     assert_eq!(world.condition("Registered").1, "WaitingForAddresses");
     assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
-    world.load_balancer = vec!["nlb.example.com".to_owned()];
-    world.wake();
+    world.balance(&["10.1.1.1"]);
     world.run_until(World::is_ready);
-    assert_eq!(world.aws.writes[0].servers, ["nlb.example.com"]);
+    assert_eq!(world.aws.writes[0].servers, ["10.1.1.1"]);
     world.kill_pod(0);
     world.run_for(Duration::from_secs(1200));
     assert_eq!(writes(&world), 1);

@@ -206,7 +206,8 @@ fn pods_that_never_served_are_replaced_at_once() {
 fn behind_a_load_balancer_pods_are_replaced_one_by_one_without_a_write() {
     let mut world = World::new();
     world.proxy.spec.addresses.source = AddressSource::LoadBalancer;
-    world.load_balancer = vec!["lb.example.com".to_owned()];
+    world.balance(&["lb.example.com"]);
+    world.answer("lb.example.com", &["10.1.1.1"]);
     world.run_until(World::is_ready);
     other_template(&mut world, "300Mi");
     let mut least = usize::MAX;

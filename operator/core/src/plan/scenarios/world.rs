@@ -16,6 +16,7 @@ use crate::names::ClusterName;
 mod aws;
 mod checks;
 mod cluster;
+mod dns;
 mod rounds;
 
 use cluster::{Revisions, digest_of};
@@ -82,7 +83,12 @@ pub(super) struct World {
     pub(super) aws: Aws,
     pub(super) events: Vec<String>,
     pub(super) rivals: Vec<crate::input::Rival>,
+    /// What the Service of type LoadBalancer has in its status.
     pub(super) load_balancer: Vec<String>,
+    /// What DNS answers, by name; others do not exist.
+    pub(super) dns: BTreeMap<String, crate::dns::Answer>,
+    /// What the operator remembers of names, and when it looks next.
+    looks: BTreeMap<String, (crate::dns::HostName, Timestamp)>,
     pub(super) refusal: Option<crate::input::ObjectRefusal>,
     pub(super) settings: Settings,
     pub(super) revisions: Revisions,
@@ -169,6 +175,8 @@ impl World {
             events: Vec::new(),
             rivals: Vec::new(),
             load_balancer: Vec::new(),
+            dns: BTreeMap::new(),
+            looks: BTreeMap::new(),
             refusal: None,
             revisions: Revisions::default(),
             bad_images: Vec::new(),
@@ -284,6 +292,7 @@ impl World {
         if let Some((at, _)) = self.aws.done_at {
             next = next.min(at);
         }
+        next = self.looks.values().fold(next, |next, (_, at)| next.min(*at));
         self.now = self.now.max(next);
         self.tick();
         if self.now >= self.due {
@@ -320,7 +329,7 @@ impl World {
                 changed = true;
             }
         }
-        changed |= self.statefulset();
+        changed |= self.statefulset() | self.look_up();
         if changed {
             self.wake();
         }

@@ -19,7 +19,8 @@ use crate::plan::{FinalizerChange, Object, ObjectKind, Plan, PodPatch, plan};
 const INTERVAL: Duration = Duration::from_secs(90);
 
 impl World {
-    fn gather(&self) -> Input {
+    fn gather(&mut self) -> Input {
+        let load_balancer = self.balancer();
         let described = self.described.clone().map(Box::new);
         Input {
             proxy: self.proxy.clone(),
@@ -73,7 +74,7 @@ impl World {
                     (pod.state.uid.clone(), report)
                 })
                 .collect(),
-            load_balancer: self.load_balancer.clone(),
+            load_balancer,
             directory: match (self.aws.blind, described) {
                 (Some(class), last) => DirectoryObservation::Failed {
                     failure: failure(AwsOperation::DescribeDirectories, class),
@@ -120,6 +121,7 @@ impl World {
             // Another leader takes over a little later, with nothing in memory.
             self.described = None;
             self.asking = None;
+            self.forget_names();
             self.outcome = None;
             self.in_place_refused = None;
             self.away_until = self.now.saturating_add(self.takeover).unwrap();

@@ -1,0 +1,280 @@
+//! A load balancer's addresses are followed, with as few writes as can be.
+
+use std::time::Duration;
+
+use super::world::World;
+use crate::api::AddressSource;
+use crate::dns::NoAddress;
+use crate::input::NetworkType;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const LB: &str = "nlb-1.example.com";
+const A: &str = "10.1.0.1";
+const B: &str = "10.1.0.2";
+const C: &str = "10.1.0.3";
+const D: &str = "10.1.0.4";
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+fn unregistered(ingress: &[&str], addresses: &[&str]) -> World {
+    let mut world = World::new();
+    world.proxy.spec.addresses.source = AddressSource::LoadBalancer;
+    world.answer(LB, addresses);
+    world.balance(ingress);
+    world
+}
+
+fn named(addresses: &[&str]) -> World {
+    let mut world = unregistered(&[LB], addresses);
+    world.run_until(World::is_ready);
+    world
+}
+
+fn servers(world: &World) -> Vec<Vec<String>> {
+    let writes = world.aws.writes.iter();
+    writes.map(|write| write.servers.clone()).collect()
+}
+
+/// Lets time pass until `world` has been written to so often; how many seconds it took.
+fn until_writes(world: &mut World, writes: usize) -> i64 {
+    let begun = world.now;
+    world.run_until(|world| world.aws.writes.len() == writes);
+    world.now.duration_since(begun).as_secs()
+}
+
+/// Lets time pass until the name has been looked up once more.
+fn look(world: &mut World) {
+    let before = world.next_look(LB);
+    world.run_until(|world| world.next_look(LB) != before);
+}
+
+#[test]
+fn the_addresses_of_a_name_are_registered_and_neither_their_order_nor_the_names_spelling_is_a_change() {
+    let mut world = named(&[B, A]);
+    assert_eq!(servers(&world), [[A, B]]);
+    world.answer(LB, &[A, B]);
+    // Written in another way, or not there for a while.
+    for ingress in [&["NLB-1.example.com."][..], &[]] {
+        world.balance(ingress);
+        world.run_for(HOUR);
+        assert_eq!(world.aws.writes.len(), 1);
+    }
+    assert_eq!(world.condition("Registered").1, "WaitingForAddresses");
+    world.balance(&[LB]);
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn a_name_that_has_other_addresses_costs_one_write_once_a_second_answer_says_so() {
+    let mut world = named(&[A, B]);
+    world.answer(LB, &[B, C]);
+    let took = until_writes(&mut world, 2);
+    assert_eq!(servers(&world)[1], [B, C]);
+    // The interval, and what settles.
+    assert!((30..=95).contains(&took), "{took} s");
+    world.run_until(World::is_ready);
+    world.run_for(HOUR);
+    assert_eq!(world.aws.writes.len(), 2);
+    assert!(world.is_ready());
+}
+
+#[test]
+fn another_name_costs_one_write_and_none_before_it_has_an_address() {
+    let mut world = named(&[A]);
+    world.balance(&["nlb-2.example.com"]);
+    world.run_for(HOUR);
+    assert_eq!(world.aws.writes.len(), 1);
+    world.answer("nlb-2.example.com", &[C]);
+    until_writes(&mut world, 2);
+    world.run_until(World::is_ready);
+    world.run_for(HOUR);
+    assert_eq!(servers(&world), [[A], [C]]);
+}
+
+#[test]
+fn an_address_that_is_gone_leaves_after_ten_minutes_and_one_that_returns_before_costs_nothing() {
+    let mut world = named(&[A, B]);
+    for _ in 0..3 {
+        world.answer(LB, &[A]);
+        world.run_for(minutes(8));
+        let (status, reason, message) = world.condition("Registered");
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "ServersMissing"));
+        assert!(message.contains(B) && message.contains("removed"), "{message}");
+        world.answer(LB, &[A, B]);
+        world.run_for(minutes(61));
+        assert!(world.is_ready());
+    }
+    assert_eq!(world.aws.writes.len(), 1);
+    world.answer(LB, &[A]);
+    let took = until_writes(&mut world, 2);
+    assert!((600..=661).contains(&took), "{took} s");
+    assert_eq!(servers(&world)[1], [A]);
+}
+
+#[test]
+fn a_short_absence_is_not_even_told() {
+    let mut world = named(&[A, B]);
+    world.run_for(minutes(5));
+    for gone in [[A], [B]] {
+        world.answer(LB, &gone);
+        world.run_for(Duration::from_secs(61));
+        world.answer(LB, &[A, B]);
+        world.run_for(minutes(5));
+        assert!(world.is_ready());
+    }
+    assert_eq!(world.events.iter().filter(|event| *event == "Ready").count(), 1);
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn an_address_of_one_answer_alone_is_never_registered() {
+    let mut world = named(&[A, B]);
+    for _ in 0..20 {
+        world.answer(LB, &[A, B, C]);
+        look(&mut world);
+        world.answer(LB, &[A, B]);
+        world.run_for(minutes(3));
+    }
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn answers_that_are_one_address_of_many_in_turn_make_no_write() {
+    let mut world = named(&[A, B, C, D]);
+    for turn in (0..120).map(|n| n % 4) {
+        world.answer(LB, &[[A, B, C, D][turn]]);
+        look(&mut world);
+    }
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn answers_that_are_parts_of_a_longer_list_come_to_rest_with_all_of_it() {
+    let mut world = named(&[A, B]);
+    // A fixed sequence without a rhythm.
+    let mut state = 7_u32;
+    let mut parts = |world: &mut World, looks: u32| {
+        for _ in 0..looks {
+            state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+            let first = usize::try_from((state >> 16) % 4).unwrap();
+            let second = (first + 1 + usize::try_from((state >> 20) % 3).unwrap()) % 4;
+            let all = [A, B, C, D];
+            world.answer(LB, &[all[first], all[second]]);
+            look(world);
+        }
+    };
+    parts(&mut world, 200);
+    let writes = world.aws.writes.len();
+    assert!(writes <= 6, "{:?}", servers(&world));
+    assert_eq!(servers(&world).last().unwrap(), &[A, B, C, D]);
+    parts(&mut world, 1000);
+    assert_eq!(world.aws.writes.len(), writes, "{:?}", servers(&world));
+}
+
+#[test]
+fn a_name_that_is_not_resolved_keeps_what_is_registered_and_is_told_once_with_the_next_step() {
+    let whys = [
+        NoAddress::NoSuchName,
+        NoAddress::NoRecord,
+        NoAddress::NoAnswer,
+        NoAddress::ServerError,
+    ];
+    for why in whys {
+        let mut world = named(&[A, B]);
+        world.fail(LB, why);
+        world.run_for(minutes(2));
+        assert_eq!(world.condition("Registered").1, "Registered");
+        world.run_for(HOUR);
+        let (status, reason, message) = world.condition("Registered");
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "NameNotResolved"));
+        assert!(
+            message.contains(LB) && message.contains("mfa-radius-lb"),
+            "{message}"
+        );
+        assert!(world.is_ready());
+        let told = world.events.iter().filter(|event| *event == "NameNotResolved");
+        assert_eq!(told.count(), 1);
+        world.answer(LB, &[A, B]);
+        world.run_for(minutes(2));
+        assert_eq!(world.condition("Registered").1, "Registered");
+        assert_eq!(world.aws.writes.len(), 1);
+    }
+}
+
+#[test]
+fn a_name_that_never_had_an_address_is_waited_for_and_then_told() {
+    let mut world = unregistered(&[LB], &[]);
+    world.run_for(minutes(2));
+    let (_, reason, message) = world.condition("Registered");
+    assert_eq!(reason, "WaitingForAddresses");
+    assert!(message.contains("no address for it"), "{message}");
+    world.run_for(minutes(3));
+    assert_eq!(world.condition("Registered").1, "NameNotResolved");
+    world.answer(LB, &[A]);
+    world.run_until(World::is_ready);
+    assert_eq!(servers(&world), [[A]]);
+}
+
+#[test]
+fn another_leader_that_knows_nothing_yet_takes_nothing_away() {
+    let mut world = named(&[A, B]);
+    world.answer(LB, &[A]);
+    world.run_for(minutes(8));
+    for _ in 0..4 {
+        world.answer(LB, &[A, B]);
+        world.run_for(minutes(2));
+        world.crash_after = Some(0);
+        world.fail(LB, NoAddress::NoAnswer);
+        world.wake();
+        world.run_for(minutes(30));
+        world.answer(LB, &[A]);
+        world.run_for(minutes(5));
+    }
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn each_family_goes_where_the_directory_has_it() {
+    let (v6, other) = ("fd00::1:1", "fd00::1:2");
+    for (network, want_v4, want_v6) in [
+        (NetworkType::Ipv4, &[A][..], &[][..]),
+        (NetworkType::Ipv6, &[], &[v6]),
+        (NetworkType::DualStack, &[A], &[v6]),
+    ] {
+        let mut world = unregistered(&[LB], &[v6, A]);
+        world.aws.network = network;
+        world.run_until(World::is_ready);
+        let settings = world.aws.settings.clone().unwrap();
+        assert_eq!(settings.servers, want_v4);
+        assert_eq!(settings.servers_ipv6, want_v6);
+        world.answer(LB, &[other, A]);
+        world.run_for(HOUR);
+        let expected = if want_v6.is_empty() { 1 } else { 2 };
+        assert_eq!(world.aws.writes.len(), expected);
+        assert!(world.is_ready());
+    }
+    let mut world = unregistered(&[LB], &[v6]);
+    world.run_for(minutes(2));
+    let (_, reason, message) = world.condition("Registered");
+    assert_eq!(reason, "WaitingForAddresses");
+    assert!(message.contains("family"), "{message}");
+}
+
+#[test]
+fn addresses_in_the_service_itself_are_registered_at_once_and_names_beside_them_count_too() {
+    let mut world = unregistered(&[A], &[]);
+    world.run_until(World::is_ready);
+    world.balance(&[B]);
+    until_writes(&mut world, 2);
+    world.run_until(World::is_ready);
+    world.answer(LB, &[C]);
+    world.balance(&[B, LB]);
+    until_writes(&mut world, 3);
+    world.run_until(World::is_ready);
+    assert_eq!(servers(&world), [vec![A], vec![B], vec![B, C]]);
+    world.run_for(HOUR);
+    assert_eq!(world.aws.writes.len(), 3);
+}

@@ -1,0 +1,191 @@
+//! Host names of load balancers, looked up in the background: nobody waits for DNS, and one name for no other.
+
+mod system;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use operator_core::dns::{Answer, HostName, NoAddress};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::key::ProxyKey;
+use crate::leader::Leadership;
+use crate::metrics::Metrics;
+use crate::queue::WorkQueue;
+pub(crate) use system::SystemNames;
+
+/// How long a look may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Names that are looked up at once; further ones wait.
+const LOOKS_AT_ONCE: usize = 64;
+/// Host names of one Service.
+const MOST_NAMES: usize = 8;
+/// How often is looked whether this replica leads, where nothing else is to be done.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Asks for the addresses of a name.
+pub(crate) trait Lookup: std::fmt::Debug + Send + Sync + 'static {
+    /// Asks once. Whoever calls gives up in his own time.
+    fn look_up<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Answer>;
+}
+
+/// What the background needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) queue: WorkQueue,
+    pub(crate) leadership: Leadership,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: CancellationToken,
+    /// How often a name is looked up whose answer is confirmed.
+    pub(crate) interval: Duration,
+}
+
+/// The names of all load balancers. It holds what RadiusProxy resources asked for last, and so is bounded by those.
+#[derive(Debug)]
+pub(crate) struct Names {
+    lookup: Arc<dyn Lookup>,
+    around: Surroundings,
+    watched: Mutex<BTreeMap<String, Watched>>,
+    wake: Notify,
+}
+
+/// A name.
+#[derive(Debug)]
+struct Watched {
+    host: HostName,
+    interested: BTreeSet<ProxyKey>,
+    due: Instant,
+    under_way: bool,
+}
+
+impl Names {
+    /// Nothing is looked up yet.
+    pub(crate) fn new(lookup: impl Lookup, around: Surroundings) -> Self {
+        Self {
+            lookup: Arc::new(lookup),
+            around,
+            watched: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of these names now, without waiting. From now on the RadiusProxy is touched when an answer is news; of
+    /// other names it wants to know no more.
+    pub(crate) fn observe(&self, key: &ProxyKey, names: &[String]) -> Vec<HostName> {
+        let hosts = names.iter().map(|name| HostName::new(name));
+        let by_name: BTreeMap<String, HostName> = hosts.map(|host| (host.name.clone(), host)).collect();
+        let mut all = self.lock();
+        all.retain(|name, watched| {
+            if !by_name.contains_key(name) {
+                watched.interested.remove(key);
+            }
+            !watched.interested.is_empty()
+        });
+        let mut known = Vec::new();
+        for (name, host) in by_name.into_iter().take(MOST_NAMES) {
+            let watched = all.entry(name).or_insert_with(|| {
+                self.wake.notify_one();
+                Watched {
+                    host,
+                    interested: BTreeSet::new(),
+                    due: Instant::now(),
+                    under_way: false,
+                }
+            });
+            watched.interested.insert(key.clone());
+            known.push(watched.host.clone());
+        }
+        known
+    }
+
+    /// Looks names up until the end. A replica that does not lead asks nothing, and forgets: what it knew is overtaken.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut looks: JoinSet<(String, Answer)> = JoinSet::new();
+        loop {
+            let now = Instant::now();
+            let wait = if self.around.leadership.leads() {
+                self.begin(&mut looks, now);
+                self.next_due()
+                    .map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
+            } else {
+                self.lock().clear();
+                IDLE
+            };
+            tokio::select! {
+                () = self.around.stop.cancelled() => return,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+                Some(look) = looks.join_next() => {
+                    if let Ok((name, answer)) = look {
+                        self.take(&name, &answer, Timestamp::now());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins the looks that are due, as far as there is room.
+    fn begin(&self, looks: &mut JoinSet<(String, Answer)>, now: Instant) {
+        let mut all = self.lock();
+        let due = all
+            .iter_mut()
+            .filter(|(_, watched)| !watched.under_way && watched.due <= now);
+        for (name, watched) in due.take(LOOKS_AT_ONCE.saturating_sub(looks.len())) {
+            watched.under_way = true;
+            let (lookup, name) = (Arc::clone(&self.lookup), name.clone());
+            looks.spawn(async move {
+                let look = tokio::time::timeout(DEADLINE, lookup.look_up(&name));
+                let late = |_| Answer {
+                    v4: Err(NoAddress::NoAnswer),
+                    v6: Err(NoAddress::NoAnswer),
+                };
+                let answer = look.await.unwrap_or_else(late);
+                (name, answer)
+            });
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let all = self.lock();
+        let waiting = all.values().filter(|watched| !watched.under_way);
+        waiting.map(|watched| watched.due).min()
+    }
+
+    /// Takes an answer over, and touches those for whom it is news.
+    fn take(&self, name: &str, answer: &Answer, now: Timestamp) {
+        let result = answer.trouble().map_or("ok", NoAddress::as_str);
+        self.around.metrics.name_looked_up(result);
+        let mut all = self.lock();
+        let Some(watched) = all.get_mut(name) else {
+            return;
+        };
+        let before = watched.host.trouble.map(|trouble| trouble.why);
+        let news = watched.host.take(answer, now);
+        watched.under_way = false;
+        watched.due = Instant::now() + watched.host.look_again(self.around.interval);
+        match (before, watched.host.trouble.map(|trouble| trouble.why)) {
+            (None, Some(why)) => {
+                tracing::warn!(name, why = why.as_str(), "a load balancer's name has no address");
+            }
+            (Some(_), None) => tracing::info!(name, "the load balancer's name has addresses again"),
+            _ => {}
+        }
+        if news {
+            tracing::debug!(name, host = ?watched.host, "another answer");
+            for key in &watched.interested {
+                self.around.queue.touch(key.clone());
+            }
+        }
+    }
+}

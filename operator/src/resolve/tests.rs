@@ -1,0 +1,139 @@
+//! The background with a DNS of the test's own.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::queue::Next;
+
+/// What DNS answers, by name; a name without an answer is never answered.
+#[derive(Debug, Clone, Default)]
+struct Zone(Arc<Mutex<BTreeMap<String, Vec<IpAddr>>>>);
+
+impl Zone {
+    fn set(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        self.0.lock().unwrap().insert(name.to_owned(), addresses);
+    }
+}
+
+impl Lookup for Zone {
+    fn look_up<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Answer> {
+        let found = self.0.lock().unwrap().get(name).cloned();
+        Box::pin(async move {
+            let Some(found) = found else {
+                return std::future::pending().await;
+            };
+            Answer {
+                v4: Ok(found.into_iter().collect()),
+                v6: Ok(BTreeSet::new()),
+            }
+        })
+    }
+}
+
+struct Scene {
+    zone: Zone,
+    names: Arc<Names>,
+    queue: WorkQueue,
+    stop: CancellationToken,
+    _lead: crate::leader::Keeper,
+}
+
+impl Scene {
+    fn new(interval: Duration) -> Self {
+        let (leadership, lead) = Leadership::without_election();
+        let (queue, stop, zone) = (WorkQueue::new(), CancellationToken::new(), Zone::default());
+        let around = Surroundings {
+            queue: queue.clone(),
+            leadership,
+            metrics: Metrics::new(),
+            stop: stop.clone(),
+            interval,
+        };
+        let names = Arc::new(Names::new(zone.clone(), around));
+        tokio::spawn(Arc::clone(&names).run());
+        Self {
+            zone,
+            names,
+            queue,
+            stop,
+            _lead: lead,
+        }
+    }
+
+    /// Waits until a RadiusProxy is touched.
+    async fn touched(&self) -> ProxyKey {
+        loop {
+            let next = self.queue.lock().next(Instant::now());
+            match next {
+                Next::Start(key) => {
+                    self.queue.lock().gone(&key);
+                    return key;
+                }
+                Next::At(time) => tokio::time::sleep_until(time.into()).await,
+                Next::Empty => self.queue.added().await,
+            }
+        }
+    }
+
+    fn present(&self, key: &ProxyKey, name: &str) -> Vec<String> {
+        let hosts = self.names.observe(key, &[name.to_owned()]);
+        let all = hosts.iter().flat_map(|host| &host.addresses);
+        all.filter(|each| each.absent.is_none())
+            .map(|each| each.address.to_string())
+            .collect()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_known_soon_and_those_who_asked_are_touched_when_it_changes() {
+    let scene = Scene::new(Duration::from_millis(50));
+    let (a, b) = (ProxyKey::new("mfa", "a"), ProxyKey::new("mfa", "b"));
+    scene.zone.set("lb.example.com", &["10.0.0.1"]);
+    assert!(scene.present(&a, "LB.example.com.").is_empty());
+    assert_eq!(scene.touched().await, a);
+    assert_eq!(scene.present(&a, "lb.example.com"), ["10.0.0.1"]);
+    assert_eq!(scene.present(&b, "lb.example.com"), ["10.0.0.1"]);
+    scene.zone.set("lb.example.com", &["10.0.0.2"]);
+    while scene.present(&a, "lb.example.com") != ["10.0.0.2"] {
+        scene.touched().await;
+    }
+    // Who wants to know no more is forgotten, and the name with the last.
+    scene.names.observe(&a, &[]);
+    assert_eq!(scene.names.lock().len(), 1);
+    scene.names.observe(&b, &["other.example.com".to_owned()]);
+    let left: Vec<String> = scene.names.lock().keys().cloned().collect();
+    assert_eq!(left, ["other.example.com"]);
+}
+
+#[tokio::test]
+async fn names_that_nobody_answers_hold_up_no_other() {
+    let scene = Scene::new(Duration::from_secs(60));
+    let (slow, quick) = (ProxyKey::new("mfa", "slow"), ProxyKey::new("mfa", "quick"));
+    for proxy in 0..6 {
+        let silent: Vec<String> = (0..MOST_NAMES).map(|n| format!("silent-{proxy}-{n}")).collect();
+        scene
+            .names
+            .observe(&ProxyKey::new("mfa", &format!("slow-{proxy}")), &silent);
+    }
+    scene.names.observe(&slow, &["silent".to_owned()]);
+    scene.zone.set("lb.example.com", &["10.0.0.1"]);
+    scene.present(&quick, "lb.example.com");
+    assert_eq!(scene.touched().await, quick);
+    assert_eq!(scene.present(&quick, "lb.example.com"), ["10.0.0.1"]);
+}
+
+#[tokio::test]
+async fn a_service_has_so_many_names_and_no_more() {
+    let scene = Scene::new(Duration::from_secs(60));
+    let names: Vec<String> = (0..100).map(|n| format!("lb-{n:03}")).collect();
+    let key = ProxyKey::new("mfa", "a");
+    assert_eq!(scene.names.observe(&key, &names).len(), MOST_NAMES);
+    assert_eq!(scene.names.lock().len(), MOST_NAMES);
+}
