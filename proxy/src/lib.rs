@@ -11,6 +11,7 @@ pub mod enrol;
 pub mod error;
 pub mod kubernetes;
 pub mod load;
+mod locks;
 pub mod logging;
 pub mod metrics;
 mod peers;

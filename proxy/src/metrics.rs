@@ -1,7 +1,7 @@
 //! Prometheus metrics. A user's name is never a label.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -105,12 +105,16 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-/// Calls to providers.
+/// Calls to providers, and whether the credentials in force are refused. Each provider that is built holds a clone.
 #[derive(Clone)]
 pub struct ProviderMetrics {
     calls: Family<CallLabels, Counter>,
     latency: Family<StepLabels, Histogram, Buckets>,
     refused: watch::Sender<bool>,
+    /// How many configurations came before the one of this clone's credentials.
+    generation: u64,
+    /// The generation in force. It is read and written where `refused` is locked.
+    in_force: Arc<AtomicU64>,
 }
 
 impl Default for ProviderMetrics {
@@ -119,6 +123,8 @@ impl Default for ProviderMetrics {
             calls: Family::default(),
             latency: Family::new_with_constructor(Buckets(&CALL_BUCKETS)),
             refused: watch::Sender::new(false),
+            generation: 0,
+            in_force: Arc::default(),
         }
     }
 }
@@ -130,14 +136,29 @@ impl ProviderMetrics {
         self.refused.subscribe()
     }
 
-    /// Other credentials may be in force: nothing is known of them.
-    pub fn forget_refused(&self) {
-        self.set_refused(false);
+    /// For providers of the configuration that may follow the one in force.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        Self {
+            generation: self.in_force.load(Ordering::Relaxed).saturating_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// The configuration of this clone is in force from now on. Nothing is known of its credentials, and what a provider
+    /// of before still hears of its own, from a long poll for example, counts no more.
+    pub fn put_in_force(&self) {
+        self.refused.send_if_modified(|before| {
+            self.in_force.store(self.generation, Ordering::Relaxed);
+            std::mem::take(before)
+        });
     }
 
     fn set_refused(&self, refused: bool) {
-        self.refused
-            .send_if_modified(|before| std::mem::replace(before, refused) != refused);
+        self.refused.send_if_modified(|before| {
+            self.generation >= self.in_force.load(Ordering::Relaxed)
+                && std::mem::replace(before, refused) != refused
+        });
     }
 
     /// A call has ended; `class` is `None` when it succeeded.
@@ -427,6 +448,37 @@ mod tests {
             .lines()
             .find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
         assert!(resident.unwrap().parse::<u64>().unwrap() > 1 << 20);
+    }
+
+    #[test]
+    fn what_a_replaced_provider_hears_of_its_credentials_says_nothing_of_the_new_ones() {
+        let called = |metrics: &ProviderMetrics, class| {
+            metrics.called("duo", Step::Status, class, Duration::ZERO);
+        };
+        let old = ProviderMetrics::default();
+        let refused = old.watch_refused();
+        called(&old, Some(FaultClass::Credentials));
+        assert!(*refused.borrow());
+        let new = old.successor();
+        assert!(*refused.borrow(), "the old one is in force");
+        new.put_in_force();
+        assert!(!*refused.borrow(), "nothing is known of the new one");
+        called(&old, Some(FaultClass::Credentials));
+        assert!(!*refused.borrow(), "the end of a long poll of before");
+        called(&new, Some(FaultClass::Credentials));
+        called(&old, None);
+        assert!(*refused.borrow());
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_taken_over_leaves_the_credentials_of_the_old_one_in_force() {
+        let old = ProviderMetrics::default();
+        let refused = old.watch_refused();
+        drop(old.successor());
+        old.called("duo", Step::Auth, Some(FaultClass::Credentials), Duration::ZERO);
+        assert!(*refused.borrow());
+        old.successor().put_in_force();
+        assert!(!*refused.borrow());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{RwLock, RwLockReadGuard};
 
 use nix::libc;
 use nix::sys::socket::setsockopt;
@@ -13,6 +13,7 @@ pub use proxy_core::outputs::{Datagram, SocketId};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::Error;
+use crate::locks::{read, write};
 
 mod receive;
 mod send;
@@ -109,7 +110,7 @@ impl Sockets {
     }
 
     fn new_path(&self, path: Path) -> u32 {
-        let mut paths = self.paths.write().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = write(&self.paths);
         if let Some(place) = place(&paths, path) {
             return place;
         }
@@ -121,7 +122,7 @@ impl Sockets {
     }
 
     fn paths(&self) -> RwLockReadGuard<'_, Vec<Path>> {
-        self.paths.read().unwrap_or_else(PoisonError::into_inner)
+        read(&self.paths)
     }
 }
 

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use proxy_config::is_link_local;
 
 use super::fault::{Fault, FaultClass};
+use crate::locks::lock;
 
 use crate::error::Error;
 
@@ -60,7 +61,7 @@ impl Transports {
             http_proxy: http_proxy.map(str::to_owned),
             ca_bundle: ca_bundle.map(str::to_owned),
         };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         known.retain(|(_, transport)| transport.strong_count() > 0);
         if let Some(transport) = known
             .iter()
@@ -141,12 +142,12 @@ struct Lane {
 
 impl Lane {
     fn is_open(&self) -> bool {
-        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = lock(&self.answered);
         answered.is_some_and(|at| at.elapsed() < IDLE / 2)
     }
 
     fn set_open(&self, is_open: bool) {
-        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answered = lock(&self.answered);
         *answered = is_open.then(Instant::now);
     }
 
@@ -294,7 +295,7 @@ impl Transport {
 
     /// The first connection with room, so that few calls use one connection and the others close when idle.
     fn place(&self) -> Result<Place, Error> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = lock(&self.lanes);
         let free = lanes
             .iter()
             .find(|lane| lane.calls.load(Ordering::Relaxed) < CALLS_PER_LANE)

@@ -1,10 +1,11 @@
 //! Failed calls in the log: what is new at once, what goes on once a minute. Metrics count each.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::fault::{Fault, Step};
+use crate::locks::lock;
 
 /// Between two lines about the same failure.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -49,7 +50,7 @@ impl Warnings {
 
     /// Whether it is told now, and how many were not since the last time.
     fn due(&self, kind: Kind, now: Instant) -> Option<u64> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         match told.get_mut(&kind) {
             Some(last) if now.saturating_duration_since(last.at) < INTERVAL => {
                 last.untold = last.untold.saturating_add(1);

@@ -2,7 +2,7 @@
 //! and threads. What threads can do at once, they do before and after it ([`super::workers`]).
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proxy_core::factor::{FactorRequest, LoginId, RefusalReason};
@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use super::counts::Counts;
 use super::lookout::{Lookout, Next};
 use super::mailbox::{Mailbox, Message, Reconfigured};
+use crate::locks::write;
 use crate::metrics::Metrics;
 use crate::peers::Outgoing;
 use crate::provider::{Answer, Asking, BoxFuture, Pushed, Released, refused};
@@ -226,7 +227,7 @@ impl Decider {
                 self.counts.publish(&mut self.parts.engine);
                 self.counts.clients(&next.clients);
                 self.parts.engine.reconfigure(next.settings.clone());
-                let mut current = self.parts.current.write().unwrap_or_else(PoisonError::into_inner);
+                let mut current = write(&self.parts.current);
                 current.clone_from(&next.settings);
                 drop(current);
                 self.parts.running = *next;

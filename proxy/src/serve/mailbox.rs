@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use proxy_core::Settings;
@@ -11,6 +11,7 @@ use proxy_core::peers::{Instance, PeerMessage, PushHandle};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::Error;
+use crate::locks::lock;
 use crate::metrics::Metrics;
 use crate::provider::{Provider, Pushed};
 
@@ -121,7 +122,7 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inside)
     }
 
     pub(crate) fn bell(&self) -> BorrowedFd<'_> {

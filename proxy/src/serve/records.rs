@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use proxy_config::RecordSink;
 use proxy_core::record::LoginRecord;
 
 use crate::error::Error;
+use crate::locks::{held, lock};
 use crate::metrics::Metrics;
 
 /// Records are written when there is so much of them,
@@ -136,19 +137,15 @@ impl RecordWriter {
 
 impl Desk {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     /// Waits for something to do, and a little longer for more of it.
     fn take(&self, lines: &mut Vec<u8>) -> (Option<RecordSink>, bool) {
-        let poisoned = PoisonError::into_inner;
         let nothing = |waiting: &mut Waiting| waiting.lines.is_empty() && waiting.is_quiet();
         let few = |waiting: &mut Waiting| waiting.lines.len() < WRITE_BYTES && waiting.is_quiet();
-        let waiting = self.changed.wait_while(self.lock(), nothing);
-        let more = self
-            .changed
-            .wait_timeout_while(waiting.unwrap_or_else(poisoned), WRITE_AFTER, few);
-        let mut waiting = more.unwrap_or_else(|poison| poison.into_inner()).0;
+        let waiting = held(self.changed.wait_while(self.lock(), nothing));
+        let (mut waiting, _) = held(self.changed.wait_timeout_while(waiting, WRITE_AFTER, few));
         lines.clear();
         // What a stuck writer has made grow is given back.
         lines.shrink_to(2 * WRITE_BYTES);

@@ -57,7 +57,6 @@ impl Reloader {
     /// Uses the provider's credentials once, in the background and without a login, so that refused ones are reported
     /// before somebody stands at the door.
     pub(super) fn rehearse(&self) {
-        self.shared.metrics.forget_refused();
         if !matches!(self.loaded.config.provider, Kind::Duo(_) | Kind::Okta(_)) {
             return;
         }
@@ -121,7 +120,9 @@ impl Reloader {
         {
             return Err(Error::ListenElsewhere);
         }
+        self.shared.metrics = self.shared.metrics.successor();
         let provider = provider::build(&loaded.config, &self.shared)?;
+        self.shared.metrics.put_in_force();
         complain(provider.as_ref());
         let bound = |loaded: &Loaded| loaded.config.peers.as_ref().map(|peers| peers.listen);
         if bound(&loaded) != bound(&self.loaded) {

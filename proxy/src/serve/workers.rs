@@ -6,7 +6,7 @@
 //! ([`Decider`]). Two batches may be decided in the other order than they came, as the network may deliver them.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::decider::{Brought, Clock, Current, Decider, Opening};
 use super::lookout::Next;
 use super::mailbox::Mailbox;
 use super::records::Records;
+use crate::locks::{lock, read};
 use crate::metrics::Metrics;
 use crate::udp::{Receiver, Sender, Sockets};
 
@@ -53,10 +54,6 @@ pub(super) fn run(shared: &Shared, count: usize) {
         Worker::new(shared, &door).run();
     });
     lock(&shared.decider).end(shared.clock);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Worker<'a> {
@@ -134,10 +131,7 @@ impl<'a> Worker<'a> {
 
     /// Opens what came, has it decided, and sends and records what comes of it.
     fn turn(&mut self, at_sockets: bool) -> Next {
-        let settings = {
-            let current = self.shared.current.read();
-            current.unwrap_or_else(PoisonError::into_inner).clone()
-        };
+        let settings = read(&self.shared.current).clone();
         let brought = Brought {
             receiver: &self.receiver,
             opened: Opening::of(&self.receiver, settings),

@@ -1,6 +1,6 @@
 //! Okta's Users and Factors API, as much of it as a login needs.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use proxy_config::Secret;
@@ -15,6 +15,7 @@ use super::meaning::{Meaning, meaning};
 use super::rate::{self, Limit};
 use super::token::{Credentials, Token, unix_now};
 use super::{Link, unusable};
+use crate::locks::lock;
 use crate::provider::back_off::BackOff;
 use crate::provider::fault::{Fault, FaultClass, Step};
 use crate::provider::http::{Answer, wiped};
@@ -126,9 +127,7 @@ impl Api {
         let call = self.get(Step::Check, &["users", NOBODY])?;
         let found: Result<(IgnoredAny, Limit), Problem> = self.call(&call, deadline).await;
         match found {
-            Ok(_) | Err(Problem::Said(Meaning::NotFound, _)) => {
-                Ok(*self.clock.lock().unwrap_or_else(PoisonError::into_inner))
-            }
+            Ok(_) | Err(Problem::Said(Meaning::NotFound, _)) => Ok(*lock(&self.clock)),
             Err(problem) => Err(problem),
         }
     }
@@ -264,7 +263,7 @@ impl Api {
         let result = self.link.transport.call(request, timeout).await;
         if let (Step::Check, Ok(answer)) = (call.step, &result) {
             let difference = rate::date(&answer.headers).map(|date| date.saturating_sub(unix_now()));
-            *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = difference;
+            *lock(&self.clock) = difference;
         }
         let result = result
             .map_err(failed)

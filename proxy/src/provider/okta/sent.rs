@@ -1,10 +1,12 @@
 //! For whom codes were sent, so that the next passcode is tried there first.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use proxy_core::factor::UserName;
+
+use crate::locks::lock;
 
 /// Okta's codes are good for five minutes, and its policies allow more.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -17,7 +19,7 @@ pub(super) struct Sent(Mutex<HashMap<UserName, (String, Instant)>>);
 impl Sent {
     /// A code was sent for a factor.
     pub(super) fn remember(&self, user: UserName, factor: String, now: Instant) {
-        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent = lock(&self.0);
         if sent.len() >= USERS {
             sent.retain(|_, (_, at)| now.saturating_duration_since(*at) < REMEMBERED);
         }
@@ -34,14 +36,14 @@ impl Sent {
 
     /// The factor that a code was sent for lately.
     pub(super) fn factor(&self, user: &UserName, now: Instant) -> Option<String> {
-        let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = lock(&self.0);
         let (factor, at) = sent.get(user)?;
         (now.saturating_duration_since(*at) < REMEMBERED).then(|| factor.clone())
     }
 
     /// The user has logged in.
     pub(super) fn forget(&self, user: &UserName) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(user);
+        lock(&self.0).remove(user);
     }
 }
 

@@ -1,7 +1,7 @@
 //! How calls prove themselves: an API token, or an access token of an OAuth service app, which is fetched once for
 //! all logins that wait for it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proxy_config::Secret;
@@ -13,6 +13,7 @@ use url::form_urlencoded;
 use super::jwt::{AppKey, ProofKey};
 use super::rate::{self, Limit};
 use super::{Link, unusable};
+use crate::locks::lock;
 use crate::provider::fault::{Fault, FaultClass, Step};
 use crate::provider::http::Answer;
 
@@ -180,7 +181,7 @@ impl App {
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Arc<Token>>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current)
     }
 
     async fn fetch(&self, link: &Link, fetching: &mut Fetching, deadline: Instant) -> Result<Token, Fault> {

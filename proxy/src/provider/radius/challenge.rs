@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proxy_core::factor::UserName;
 
 use super::server::Server;
+use crate::locks::lock;
 
 /// How long a user has to type a code: as long as the engine keeps its own challenges.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
@@ -36,7 +37,7 @@ impl Challenges {
         state: Vec<u8>,
         now: Instant,
     ) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         if kept.len() >= CHALLENGES {
             kept.retain(|_, challenge| now < challenge.until);
         }
@@ -54,7 +55,7 @@ impl Challenges {
 
     /// Takes the challenge that a user's login from an address answers.
     pub(super) fn take(&self, user: &UserName, source: IpAddr, now: Instant) -> Option<Challenge> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         if kept.is_empty() {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use super::answer::{Answer, Flaw};
 use super::packet::{Header, LONGEST};
 use super::peer::Peer;
+use crate::locks::lock;
 
 const IDENTIFIERS: usize = 256;
 /// After an error that is no answer of the network.
@@ -225,10 +226,6 @@ async fn read(socket: Arc<UdpSocket>, slots: Arc<Mutex<Slots>>, peer: Arc<Peer>)
             }
         }
     }
-}
-
-fn lock(slots: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
-    slots.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -243,14 +243,12 @@ fn answered(asked: &mut [Asked], tag: usize, answer: Answer) -> Result<(Arc<Serv
         .get(tag)
         .ok_or_else(|| Fault::before_sending(FaultClass::Malformed, "an answer is of no request"))?;
     let took = one.begun.elapsed();
-    one.server.metrics.called("radius", Step::Auth, None, took);
+    one.server.called(Step::Auth, None, took);
     Ok((Arc::clone(&one.server), answer))
 }
 
 fn failed(server: &Server, fault: &Fault, begun: Instant) {
-    server
-        .metrics
-        .called("radius", Step::Auth, Some(fault.class), begun.elapsed());
+    server.called(Step::Auth, Some(fault.class), begun.elapsed());
     tracing::debug!(server = server.peer.name(), %fault, "an upstream server was given up for a login");
 }
 

@@ -4,7 +4,7 @@
 //! and not a link in one: it adds no Proxy-State and passes none on, so that an answer that holds one is a forged one.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use proxy_config::FailMode;
@@ -25,6 +25,7 @@ use super::http::Resolver;
 use super::warnings::Warnings;
 use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, refused};
 use crate::error::Error;
+use crate::locks::lock;
 use crate::metrics::ProviderMetrics;
 
 mod answer;
@@ -60,13 +61,14 @@ impl Upstreams {
         metrics: &ProviderMetrics,
         pace: Pace,
     ) -> Option<Arc<Server>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         known.retain(|server| server.strong_count() > 0);
         if let Some(server) = known
             .iter()
             .filter_map(Weak::upgrade)
             .find(|server| server.place == place)
         {
+            server.count_with(metrics);
             return Some(server);
         }
         let server = Arc::new(Server::new(place, resolver.clone(), metrics.clone(), pace)?);

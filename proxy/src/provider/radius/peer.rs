@@ -1,7 +1,7 @@
 //! What a server's lanes and its logins share: its secret, its health, and what an administrator is told of both.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -10,6 +10,7 @@ use super::answer::{Answer, Flaw};
 use super::health::{Change, Health, Intervals, Standing};
 use super::lane::Kind;
 use super::packet::Key;
+use crate::locks::lock;
 
 /// A wrong answer is logged so often at most: there is one for each login.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -127,7 +128,7 @@ impl Peer {
     }
 
     fn tell(&self, flaw: Flaw, now: Instant) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if told.is_none_or(|last| now.saturating_duration_since(last) >= TELL_EVERY) {
             *told = Some(now);
             tracing::warn!(
@@ -139,6 +140,6 @@ impl Peer {
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.health)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use proxy_config::SharedSecret;
@@ -13,6 +13,7 @@ use super::health::Intervals;
 use super::lane::{Heard, Kind, Lane, Seat};
 use super::packet::Key;
 use super::peer::Peer;
+use crate::locks::lock;
 use crate::metrics::ProviderMetrics;
 use crate::provider::fault::{Fault, FaultClass, Step};
 use crate::provider::http::Resolver;
@@ -63,7 +64,8 @@ pub(super) struct Server {
     pub(super) place: Place,
     pub(super) peer: Arc<Peer>,
     pub(super) pace: Pace,
-    pub(super) metrics: ProviderMetrics,
+    /// Of the newest configuration that names this server with this secret.
+    metrics: Mutex<ProviderMetrics>,
     resolver: Resolver,
     lanes: Mutex<Lanes>,
     suspected: Arc<Notify>,
@@ -99,7 +101,7 @@ impl Server {
             )),
             place,
             pace,
-            metrics,
+            metrics: Mutex::new(metrics),
             resolver,
             lanes: Mutex::default(),
             suspected: Arc::default(),
@@ -167,8 +169,18 @@ impl Server {
         let begun = Instant::now();
         let result = self.ask_status(begun).await;
         let class = result.as_ref().err().map(|fault| fault.class);
-        self.metrics.called("radius", Step::Check, class, begun.elapsed());
+        self.called(Step::Check, class, begun.elapsed());
         result
+    }
+
+    /// Another configuration keeps the server.
+    pub(super) fn count_with(&self, metrics: &ProviderMetrics) {
+        lock(&self.metrics).clone_from(metrics);
+    }
+
+    /// Counts a call that has ended.
+    pub(super) fn called(&self, step: Step, class: Option<FaultClass>, took: Duration) {
+        lock(&self.metrics).called("radius", step, class, took);
     }
 
     async fn ask_status(&self, begun: Instant) -> Result<(Duration, bool), Fault> {
@@ -271,7 +283,7 @@ impl Server {
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lanes)
     }
 }
 

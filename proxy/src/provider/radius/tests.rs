@@ -441,6 +441,22 @@ async fn a_reload_keeps_servers_that_stay_what_they_are() {
 }
 
 #[tokio::test]
+async fn a_server_that_a_reload_keeps_speaks_for_the_new_configuration() {
+    let stub = Stub::start(always).await;
+    let mut setting = Setting::new(&[&stub]);
+    setting.config.status_server = true;
+    stub.answers_status(|_, _| Reply::Lie);
+    let refused = setting.shared.metrics.watch_refused();
+    let old = setting.build();
+    setting.shared.metrics = setting.shared.metrics.successor();
+    let new = setting.build();
+    setting.shared.metrics.put_in_force();
+    assert!(Arc::ptr_eq(&old.servers[0], &new.servers[0]) && !*refused.borrow());
+    new.rehearse().await;
+    assert!(*refused.borrow());
+}
+
+#[tokio::test]
 async fn a_rehearsal_says_what_is_wrong() {
     let stub = Stub::start(always).await;
     let mut setting = Setting::new(&[&stub]);

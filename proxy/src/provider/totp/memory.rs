@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::seeds::Seed;
+use crate::locks::lock;
 
 /// How far a user's clock may be off beyond the accepted window, in steps, once that was learned (RFC 6238 section 6).
 const MAX_DRIFT: i64 = 10;
@@ -148,10 +149,6 @@ impl UsedCodes {
         let part = usize::try_from(key.0 >> 40).unwrap_or_default() % PARTS;
         lock(self.parts.get(part).unwrap_or(&self.parts[0]))
     }
-}
-
-fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
-    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Used {

@@ -1,7 +1,7 @@
 //! Used codes in ConfigMaps that the operator makes: each write names the version that it was decided on, so that the
 //! API server refuses it when another proxy has written meanwhile.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::ledger::Ledger;
 use super::{Claim, LIMIT, Outcome, Store};
 use crate::kubernetes::ApiServer;
+use crate::locks::lock;
 use crate::provider::BoxFuture;
 use crate::provider::fault::{Fault, FaultClass};
 use crate::provider::http::Answer;
@@ -92,7 +93,7 @@ impl ConfigMaps {
             .get(claim.owner.shard(self.shards.len()))
             .ok_or_else(|| nothing_sent("there is no ConfigMap"))?;
         let (reply, outcome) = oneshot::channel();
-        let mut queue = shard.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&shard.queue);
         let sender = match queue.as_ref().filter(|sender| !sender.is_closed()) {
             Some(sender) => sender,
             // Here, since there is a runtime where claims are made, and none where a configuration is loaded.

@@ -3,12 +3,13 @@
 //! One decision, in [`ledger`]; two back-ends that make it atomic over all proxies: objects of the Kubernetes API, and
 //! a server of Redis' protocol. A proxy that serves alone has its own memory and needs neither.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proxy_config::CodeStore;
 
 use crate::kubernetes::ApiServer;
+use crate::locks::lock;
 use crate::provider::BoxFuture;
 use crate::provider::fault::{Fault, FaultClass};
 use crate::provider::http::Transports;
@@ -54,7 +55,7 @@ impl Stores {
 
     /// The store of these settings; `None` for the memory.
     pub(super) fn obtain(&self, settings: &CodeStore, transports: &Transports) -> Option<Arc<dyn Store>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         if let Some((before, store)) = known.as_ref()
             && before == settings
         {
