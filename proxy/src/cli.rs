@@ -63,12 +63,13 @@ pub enum TotpCommand {
 
 /// For whom, and how.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("whom").required(true)))]
 pub struct EnrolArgs {
     /// The user's name, as they log in.
-    #[arg(long, required_unless_present = "csv", conflicts_with = "csv")]
+    #[arg(long, group = "whom")]
     pub user: Option<String>,
     /// A CSV file with one user a line, in the first column; a header `user` is passed over.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "whom")]
     pub csv: Option<PathBuf>,
     /// What the authenticator app shows above the code.
     #[arg(long, default_value = "RADIUS MFA")]

@@ -101,6 +101,18 @@ pub enum Error {
     Write(#[source] io::Error),
 }
 
+impl Error {
+    /// Why a file that the configuration names cannot be read.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::ReadFile { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                format!("there is no {path} (a path is relative to the configuration file's folder)")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 fn read_advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "; is the path right? (--config FILE, or RADIUS_PROXY_CONFIG)",

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proxy_config::file::{ConfigFile, NamedFile};
-use proxy_config::{Config, ConfigDigest, Contents, DigestKey, Problem, Problems, RecordSink, Secret};
+use proxy_config::{
+    Config, ConfigDigest, Contents, DigestKey, Problem, Problems, RecordSink, Secret, Unreadable,
+};
 use proxy_core::Settings;
 
 use crate::error::Error;
@@ -127,8 +129,8 @@ impl Source {
         })?;
         let file = ConfigFile::parse(&text).map_err(|source| Error::ParseConfig { path, source })?;
         self.named = file.named_files();
-        let (contents, problems) = self.read_named();
-        let checked = Config::check(&file, &contents);
+        let (contents, unreadable, problems) = self.read_named();
+        let checked = Config::check_read(&file, &contents, &unreadable);
         let config = match (checked, problems) {
             (Ok(config), problems) if problems.is_empty() => Arc::new(config),
             (checked, mut problems) => {
@@ -159,10 +161,10 @@ impl Source {
         ConfigDigest::compute(config.digest_key.as_ref().unwrap_or(&self.fallback_key), parts)
     }
 
-    /// The contents by name. What cannot be read is left out, which the check tells with its field; only a folder's
-    /// absence would go unnoticed there.
-    fn read_named(&self) -> (Contents, Vec<Problem>) {
-        let mut contents = Contents::new();
+    /// The contents by name, and why the others could not be read, which the check tells with the field; only a
+    /// folder's absence would go unnoticed there.
+    fn read_named(&self) -> (Contents, Unreadable, Vec<Problem>) {
+        let (mut contents, mut unreadable) = (Contents::new(), Unreadable::new());
         let mut problems = Vec::new();
         for named in &self.named {
             match named {
@@ -170,7 +172,9 @@ impl Source {
                     Ok(bytes) => {
                         contents.insert(name.clone(), Secret::new(bytes));
                     }
-                    Err(error) => tracing::debug!(%error, "a named file cannot be read"),
+                    Err(error) => {
+                        unreadable.insert(name.clone(), error.cause());
+                    }
                 },
                 NamedFile::Folder(name) => {
                     if let Err(error) = self.read_folder(name, &mut contents) {
@@ -182,7 +186,7 @@ impl Source {
                 }
             }
         }
-        (contents, problems)
+        (contents, unreadable, problems)
     }
 
     fn read_folder(&self, name: &str, contents: &mut Contents) -> Result<(), Error> {
@@ -339,7 +343,7 @@ mod tests {
         fs::remove_dir(folder.path().join("seeds")).unwrap();
         let text = source(&folder).load().err().unwrap().to_string();
         assert!(
-            text.contains("clients[0].secret_files: the file \"secret\" is missing"),
+            text.contains("clients[0].secret_files: the file \"secret\" cannot be read: there is no "),
             "{text}"
         );
         assert!(text.contains("the folder \"seeds\""), "{text}");

@@ -11,6 +11,9 @@ use std::path::Path;
 use proxy_config::file::{ConfigFile, NamedFile};
 use proxy_config::{Config, Secret};
 use proxy_core::Settings;
+use proxy_core::counters::{DropReason, Event};
+use proxy_core::factor::RefusalReason;
+use proxy_core::record::Reason;
 
 fn check(name: &str, text: &str) {
     let file = ConfigFile::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -93,4 +96,34 @@ fn the_store_that_the_documentation_explains_is_valid() {
          name = \"vpn\"\nnetworks = [\"10.0.0.1\"]\nsecret_files = [\"secret\"]"
     );
     check("standalone.md, the store", &text);
+}
+
+#[test]
+fn every_reason_and_event_is_in_the_documentation() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reasons.md");
+    let page = fs::read_to_string(page).unwrap();
+    let sections: Vec<&str> = page.split("\n## ").collect();
+    let [_, logins, drops, events] = sections[..] else {
+        panic!("three sections");
+    };
+    let named = |section: &str, name: &str| {
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
+        rows.filter_map(|row| row.split(" |").next())
+            .any(|cell| cell.contains(&format!("`{name}`")))
+    };
+    let others = [
+        Reason::LateApproval,
+        Reason::Superseded,
+        Reason::HandedOver,
+        Reason::CodeAsked,
+    ];
+    let of_logins = RefusalReason::ALL.iter().map(|reason| reason.name());
+    let of_logins = of_logins.chain(others.iter().map(|reason| reason.name()));
+    let of_drops = DropReason::ALL.iter().map(|reason| reason.name());
+    let of_events = Event::ALL.iter().map(|event| event.name());
+    let missing: Vec<&str> = (of_logins.filter(|name| !named(logins, name)))
+        .chain(of_drops.filter(|name| !named(drops, name)))
+        .chain(of_events.filter(|name| !named(events, name)))
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
 }

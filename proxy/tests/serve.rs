@@ -271,7 +271,7 @@ fn what_keeps_it_from_starting_is_told_in_one_line_that_says_what_to_do() {
         ),
         (
             config(TOTP).replace("\"secret\"", "\"none\""),
-            ["clients[0].secret_files", "\"none\" is missing"],
+            ["clients[0].secret_files", "\"none\" cannot be read: there is no "],
         ),
     ] {
         lab.write("config.toml", &config);

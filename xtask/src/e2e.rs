@@ -21,6 +21,8 @@ Two proxies in two of three zones, Duo pushes, `timeoutSeconds: 5`, a login each
 three-node cluster. The tests that `make failures` runs wrote each row; nobody edits them.
 
 - *Failed*: logins that got no answer or a refusal, after the directory's own retries and fail-over.
+- *Failed over*: logins for which the directory asked a second proxy, since the first did not answer. They are no failures: the user waits longer.
+- *Slowest*: the longest login, from the directory's first request to its end. With `timeoutSeconds: 5` one that failed over takes a little more than 5 s.
 - *While AWS was changing settings*: logins begun while AWS was changing RADIUS settings, which AWS would have refused. They are why writes are few.
 - While Duo is away logins are refused at once, in words that say so, since `failMode: secure` is written there; passcodes of TOTP and all other RadiusProxy resources are
   not touched.

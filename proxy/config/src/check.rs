@@ -38,14 +38,30 @@ const MIN_PEER_KEY: usize = 32;
 /// that path, a slash and the file's name. A path that could not be read is absent.
 pub type Contents = BTreeMap<String, Secret>;
 
+/// Why files could not be read, by the path as the configuration writes it.
+pub type Unreadable = BTreeMap<String, String>;
+
 impl Config {
     /// Checks a configuration file together with the contents of the files that it names.
     ///
     /// # Errors
     /// Every problem found, each with the field, the value (unless it is secret) and the bound.
     pub fn check(file: &ConfigFile, contents: &Contents) -> Result<Self, Problems> {
+        Self::check_read(file, contents, &Unreadable::new())
+    }
+
+    /// The same, where it is known why files could not be read.
+    ///
+    /// # Errors
+    /// As for [`Config::check`].
+    pub fn check_read(
+        file: &ConfigFile,
+        contents: &Contents,
+        unreadable: &Unreadable,
+    ) -> Result<Self, Problems> {
         let mut check = Check {
             contents,
+            unreadable,
             problems: Vec::new(),
         };
         let config = check.config(file);
@@ -60,6 +76,7 @@ impl Config {
 /// A check under way: each method returns what it could make and notes what it could not.
 struct Check<'a> {
     contents: &'a Contents,
+    unreadable: &'a Unreadable,
     problems: Vec<Problem>,
 }
 
@@ -85,21 +102,29 @@ impl Check<'_> {
         Duration::from_secs(u64::from(self.range(field, value, bounds)))
     }
 
-    fn socket(&mut self, field: impl Display, text: &str) -> Option<SocketAddr> {
+    fn socket(&mut self, field: impl Display, text: &str, example: &str) -> Option<SocketAddr> {
         let address = text.parse().ok();
         if address.is_none() {
             self.problem(
                 field,
-                format!("is {text:?}; write an address and a port, such as \"[::]:1812\""),
+                format!("is {text:?}; write an address, not a name, and a port, such as {example:?}"),
             );
         }
         address
     }
 
+    fn unread(&mut self, field: impl Display, path: &str) {
+        let message = match self.unreadable.get(path) {
+            Some(cause) => format!("the file {path:?} cannot be read: {cause}"),
+            None => format!("the file {path:?} is missing or cannot be read"),
+        };
+        self.problem(field, message);
+    }
+
     /// The content of a file that must hold something.
     fn secret(&mut self, field: impl Display, path: &str) -> Option<Secret> {
         let Some(content) = self.contents.get(path) else {
-            self.problem(field, format!("the file {path:?} is missing or cannot be read"));
+            self.unread(field, path);
             return None;
         };
         let trimmed = content.trim_end();
@@ -112,7 +137,7 @@ impl Check<'_> {
 
     fn shared_secret(&mut self, field: impl Display, path: &str) -> Option<SharedSecret> {
         let Some(content) = self.contents.get(path) else {
-            self.problem(field, format!("the file {path:?} is missing or cannot be read"));
+            self.unread(field, path);
             return None;
         };
         match SharedSecret::parse(content.expose()) {
@@ -136,12 +161,12 @@ impl Check<'_> {
             .listen
             .iter()
             .enumerate()
-            .filter_map(|(i, text)| self.socket(format!("server.listen[{i}]"), text))
+            .filter_map(|(i, text)| self.socket(format!("server.listen[{i}]"), text, "[::]:1812"))
             .collect();
         let admin = server
             .admin
             .as_deref()
-            .and_then(|text| self.socket("server.admin", text));
+            .and_then(|text| self.socket("server.admin", text, "127.0.0.1:9090"));
         let records = match server.records.as_str() {
             "stdout" => RecordSink::Stdout,
             path => RecordSink::File(path.to_owned()),
@@ -174,7 +199,7 @@ impl Check<'_> {
     }
 
     fn peers(&mut self, raw: &file::Peers) -> Option<Peers> {
-        let listen = self.socket("server.peers.listen", &raw.listen);
+        let listen = self.socket("server.peers.listen", &raw.listen, "[::]:1814");
         let least = usize::from(raw.addresses_file.is_none());
         if !(least..=MAX_PEERS).contains(&raw.addresses.len()) {
             let message = format!(

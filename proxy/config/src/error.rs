@@ -35,7 +35,11 @@ impl ParseError {
                 let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
                 format!("line {line}, column {column}: ")
             }),
-            message: error.message().to_owned(),
+            // The parser names Rust's types.
+            message: error
+                .message()
+                .replace("expected u32", "expected a whole number, 0 or more")
+                .replace("expected u16", "expected a whole number from 0 to 65535"),
         }
     }
 }

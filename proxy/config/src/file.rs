@@ -26,6 +26,7 @@ pub struct ConfigFile {
     #[serde(default)]
     pub policy: Policy,
     /// Who may ask. At least one.
+    #[serde(default)]
     pub clients: Vec<Client>,
 }
 

@@ -71,7 +71,7 @@ pub enum SharedSecretError {
     #[error("the shared secret is empty; write one of {MIN} to {MAX} characters")]
     Empty,
     /// Outside 8 to 512 characters.
-    #[error("the shared secret has {0} characters; AWS Directory Service takes {MIN} to {MAX}")]
+    #[error("the shared secret has {0} characters; it must have {MIN} to {MAX}")]
     Length(usize),
     /// A character other than printable ASCII.
     #[error(

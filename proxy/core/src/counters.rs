@@ -27,6 +27,8 @@ macro_rules! closed_set {
     };
 }
 
+pub(crate) use closed_set;
+
 closed_set! {
     /// Why a datagram got no answer.
     DropReason {

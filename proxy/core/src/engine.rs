@@ -270,8 +270,10 @@ impl Engine {
         if self.notices.take(now.monotonic, NOTICES) {
             let suppressed = std::mem::take(&mut self.suppressed);
             let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+            let client = self.checked().clients.find(from.ip());
             out.notices.push(DropNotice {
                 from,
+                client: client.map(|client| Arc::clone(&client.name)),
                 reason,
                 suppressed,
             });

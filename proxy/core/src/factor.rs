@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proxy_config::{ClientName, Secret};
 
+use crate::counters::closed_set;
 use crate::peers::PushHandle;
 
 /// A login inside one engine, never used twice by it.
@@ -238,101 +239,65 @@ impl From<KeywordFactor> for Factor {
     }
 }
 
-/// Why a login was refused: one closed set for records, metrics and answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RefusalReason {
-    /// The user or the provider said no.
-    Denied,
-    /// The user reported the push as fraud.
-    Fraud,
-    /// Nobody answered in time.
-    TimedOut,
-    /// The passcode is wrong.
-    WrongPasscode,
-    /// The passcode was right and had been used before.
-    PasscodeReplayed,
-    /// The user may not log in at the provider now.
-    LockedOut,
-    /// The provider does not know the user.
-    UnknownUser,
-    /// The user has no device enrolled.
-    NotEnrolled,
-    /// No device of the user can do the factor.
-    FactorUnavailable,
-    /// Codes were sent; the user logs in again with one.
-    CodesSent,
-    /// The provider wants a number compared, which cannot be shown over RADIUS.
-    NumberChallenge,
-    /// The factor cannot work with this password method.
-    MethodCannotCarry,
-    /// The typed text is none of the few things it can be.
-    NothingMatched,
-    /// A limit or cool-down of this proxy.
-    Throttled,
-    /// Another login of the user is waiting for a push.
-    PushPending,
-    /// Another proxy has used the push's approval.
-    ApprovalUsed,
-    /// The push is approved, but too few of the proxies that could have used the approval answer.
-    PeersSilent,
-    /// The user name is too long, empty or not UTF-8.
-    BadUserName,
-    /// The provider limits the rate.
-    ProviderThrottled,
-    /// The provider refused the proxy's own credentials.
-    ProviderCredentials,
-    /// The provider could not be reached: name, connection, TLS or time.
-    ProviderUnreachable,
-    /// The provider answered with an error of its own.
-    ProviderError,
-    /// What the provider answered cannot be understood.
-    ProviderMalformed,
-    /// Used codes could not be remembered, and the policy is to deny then.
-    StoreUnavailable,
-    /// The proxy is ending and starts nothing new.
-    Draining,
-    /// The request proves no shared secret, and what it asks for would start a push.
-    Unproven,
-    /// The State of a challenge is unknown, used up or too old.
-    StaleState,
-    /// The request has no password that can be read: EAP, or none at all.
-    NoPassword,
-}
-
-impl RefusalReason {
-    /// The name in records and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Denied => "denied",
-            Self::Fraud => "fraud",
-            Self::TimedOut => "timed_out",
-            Self::WrongPasscode => "wrong_passcode",
-            Self::PasscodeReplayed => "passcode_replayed",
-            Self::LockedOut => "locked_out",
-            Self::UnknownUser => "unknown_user",
-            Self::NotEnrolled => "not_enrolled",
-            Self::FactorUnavailable => "factor_unavailable",
-            Self::CodesSent => "codes_sent",
-            Self::NumberChallenge => "number_challenge",
-            Self::MethodCannotCarry => "method_cannot_carry",
-            Self::NothingMatched => "nothing_matched",
-            Self::Throttled => "throttled",
-            Self::PushPending => "push_pending",
-            Self::ApprovalUsed => "approval_used",
-            Self::PeersSilent => "peers_silent",
-            Self::BadUserName => "bad_user_name",
-            Self::ProviderThrottled => "provider_throttled",
-            Self::ProviderCredentials => "provider_credentials",
-            Self::ProviderUnreachable => "provider_unreachable",
-            Self::ProviderError => "provider_error",
-            Self::ProviderMalformed => "provider_malformed",
-            Self::StoreUnavailable => "store_unavailable",
-            Self::Draining => "draining",
-            Self::Unproven => "unproven",
-            Self::StaleState => "stale_state",
-            Self::NoPassword => "no_password",
-        }
+closed_set! {
+    /// Why a login was refused: one closed set for records, metrics and answers.
+    RefusalReason {
+        /// The user or the provider said no.
+        Denied => "denied",
+        /// The user reported the push as fraud.
+        Fraud => "fraud",
+        /// Nobody answered in time.
+        TimedOut => "timed_out",
+        /// The passcode is wrong.
+        WrongPasscode => "wrong_passcode",
+        /// The passcode was right and had been used before.
+        PasscodeReplayed => "passcode_replayed",
+        /// The user may not log in at the provider now.
+        LockedOut => "locked_out",
+        /// The provider does not know the user.
+        UnknownUser => "unknown_user",
+        /// The user has no device enrolled.
+        NotEnrolled => "not_enrolled",
+        /// No device of the user can do the factor.
+        FactorUnavailable => "factor_unavailable",
+        /// Codes were sent; the user logs in again with one.
+        CodesSent => "codes_sent",
+        /// The provider wants a number compared, which cannot be shown over RADIUS.
+        NumberChallenge => "number_challenge",
+        /// The factor cannot work with this password method.
+        MethodCannotCarry => "method_cannot_carry",
+        /// The typed text is none of the few things it can be.
+        NothingMatched => "nothing_matched",
+        /// A limit or cool-down of this proxy.
+        Throttled => "throttled",
+        /// Another login of the user is waiting for a push.
+        PushPending => "push_pending",
+        /// Another proxy has used the push's approval.
+        ApprovalUsed => "approval_used",
+        /// The push is approved, but too few of the proxies that could have used the approval answer.
+        PeersSilent => "peers_silent",
+        /// The user name is too long, empty or not UTF-8.
+        BadUserName => "bad_user_name",
+        /// The provider limits the rate.
+        ProviderThrottled => "provider_throttled",
+        /// The provider refused the proxy's own credentials.
+        ProviderCredentials => "provider_credentials",
+        /// The provider could not be reached: name, connection, TLS or time.
+        ProviderUnreachable => "provider_unreachable",
+        /// The provider answered with an error of its own.
+        ProviderError => "provider_error",
+        /// What the provider answered cannot be understood.
+        ProviderMalformed => "provider_malformed",
+        /// Used codes could not be remembered, and the policy is to deny then.
+        StoreUnavailable => "store_unavailable",
+        /// The proxy is ending and starts nothing new.
+        Draining => "draining",
+        /// The request proves no shared secret, and what it asks for would start a push.
+        Unproven => "unproven",
+        /// The State of a challenge is unknown, used up or too old.
+        StaleState => "stale_state",
+        /// The request has no password that can be read: EAP, or none at all.
+        NoPassword => "no_password",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::counters::DropReason;
 use crate::factor::{FactorRequest, LoginId};
@@ -45,10 +46,12 @@ pub struct Datagram<'a> {
 }
 
 /// That datagrams were dropped, for the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropNotice {
     /// Where the datagram came from.
     pub from: SocketAddr,
+    /// The client that has this address.
+    pub client: Option<Arc<str>>,
     /// Why it was dropped.
     pub reason: DropReason,
     /// Datagrams dropped since the notice before this one that got no notice of their own.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use proxy_core::counters::DropReason;
 use proxy_core::outputs::{DropNotice, Outputs};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -191,8 +192,24 @@ fn tell(notice: &DropNotice) {
     let from = SocketAddr::new(notice.from.ip().to_canonical(), notice.from.port());
     tracing::warn!(
         %from,
+        client = notice.client.as_deref(),
         reason = notice.reason.name(),
         unreported = notice.suppressed,
-        "a datagram was dropped"
+        "a datagram was dropped{}",
+        advice(notice.reason)
     );
+}
+
+/// What to look at, of what a mistake in a configuration brings about.
+const fn advice(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::UnknownClient => ": no client of the configuration has this address",
+        DropReason::BadMessageAuthenticator | DropReason::BadSecret => {
+            ": client and proxy have different shared secrets, or somebody forges the client's packets"
+        }
+        DropReason::NoMessageAuthenticator | DropReason::UnprovenProxyState => {
+            ": the client does not sign its requests (Message-Authenticator)"
+        }
+        _ => "",
+    }
 }

@@ -1,9 +1,10 @@
 //! The examples, against the schemas of their kinds. Rules across fields are for the API server, in the end-to-end test.
+//! What is somebody's own is marked, so that who copies one finds it.
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::manifests::{Schemas, yaml_files};
 
@@ -18,6 +19,22 @@ pub(super) fn verify(root: &Path) -> Result<String> {
     for file in &files {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         objects += schemas.check(&text).with_context(|| file.display().to_string())?;
+        if let Some(line) = text.lines().find(|line| is_unmarked(line)) {
+            bail!("{}: without REPLACE-ME: {}", file.display(), line.trim());
+        }
     }
     Ok(format!("{} files, {objects} objects", files.len()))
+}
+
+fn is_unmarked(line: &str) -> bool {
+    let own = [
+        "id: d-",
+        "directoryIds:",
+        "region:",
+        "roleArn:",
+        "apiHost:",
+        "orgUrl:",
+        "- address:",
+    ];
+    own.iter().any(|field| line.trim_start().starts_with(field)) && !line.contains("REPLACE-ME")
 }

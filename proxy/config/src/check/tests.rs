@@ -66,7 +66,7 @@ fn every_problem_is_told_with_field_value_and_bound() {
             "clients[0].requests_per_second: is 0; it must be 1 to 1000000",
             "clients[0].retries: is 11; it must be 0 to 10",
             "clients[0].timeout_seconds: is 51; it must be 1 to 50",
-            "server.listen[0]: is \"localhost\"; write an address and a port, such as \"[::]:1812\"",
+            "server.listen[0]: is \"localhost\"; write an address, not a name, and a port, such as \"[::]:1812\"",
         ]
     );
 }
@@ -98,9 +98,32 @@ fn a_missing_or_short_secret_is_named_and_not_shown() {
     assert_eq!(
         told,
         [
-            "clients[0].secret_files: the file \"skey\": the shared secret has 1 characters; AWS Directory Service takes 8 to 512"
+            "clients[0].secret_files: the file \"skey\": the shared secret has 1 characters; it must have 8 to 512"
         ]
     );
+}
+
+#[test]
+fn why_a_file_cannot_be_read_is_told() {
+    let file = ConfigFile::parse(&DUO.replace("[\"secret\"]", "[\"nowhere\"]")).unwrap();
+    let causes = [("nowhere".to_owned(), "there is no /etc/nowhere".to_owned())].into();
+    let told = Config::check_read(&file, &contents(), &causes).unwrap_err();
+    assert_eq!(
+        told.to_string(),
+        "clients[0].secret_files: the file \"nowhere\" cannot be read: there is no /etc/nowhere"
+    );
+}
+
+#[test]
+fn a_file_without_clients_and_one_with_a_negative_number_are_refused_in_words_of_the_file() {
+    let (without, _) = DUO.split_once("[[clients]]").unwrap();
+    assert_eq!(
+        problems(without),
+        ["clients: is empty; nobody could ask anything. Add a [[clients]] table"]
+    );
+    let negative = format!("{DUO}\n[policy.limits]\npending = -1\n");
+    let told = ConfigFile::parse(&negative).unwrap_err().to_string();
+    assert!(told.ends_with("expected a whole number, 0 or more"), "{told}");
 }
 
 #[test]

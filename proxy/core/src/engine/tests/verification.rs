@@ -20,6 +20,7 @@ fn a_wrong_message_authenticator_is_dropped_whatever_else_is_right() {
         world.dropped_from(HERE, &bytes),
         DropReason::BadMessageAuthenticator
     );
+    assert_eq!(world.out.notices[0].client.as_deref(), Some("test"));
 }
 
 #[test]
