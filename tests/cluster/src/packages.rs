@@ -48,6 +48,8 @@ pub(crate) const CLUSTER: &[Package] = &[
         services: &[],
     },
     program("iproute2", "ip", &[]),
+    // What the plugin of host ports calls.
+    program("iptables", "iptables", &[]),
     program("nftables", "nft", &["nftables.service"]),
     program("mount", "mount", &[]),
     program("util-linux", "nsenter", &[]),

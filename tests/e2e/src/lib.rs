@@ -10,6 +10,7 @@
     reason = "a JSON value answers null for what is not there"
 )]
 
+mod dns;
 mod install;
 mod kubectl;
 mod logins;
@@ -18,6 +19,7 @@ mod simulators;
 mod totp;
 mod wait;
 
+pub use dns::NameServer;
 pub use install::{Images, Install, OPERATOR_NAMESPACE, RELEASE};
 pub use kubectl::{Kubectl, Output};
 pub use logins::{BackgroundLogins, FailOver, Login, LoginRequest, Packet, Report, ServerCount};

@@ -1,4 +1,5 @@
-//! The outside systems of this project, on the wire: AWS Directory Service, its domain controllers, Duo and Okta.
+//! The outside systems of this project, on the wire: AWS Directory Service, its domain controllers, Duo and Okta; and a
+//! name server.
 //!
 //! Tests start them in their own process with each module's `start`; people and pods with the binary (`simulators --help`).
 //! README.md is the contract.
@@ -8,6 +9,7 @@ mod ask;
 mod clock;
 pub mod controller;
 pub mod directory;
+pub mod dns;
 pub mod duo;
 mod error;
 mod fault;

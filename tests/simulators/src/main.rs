@@ -1,4 +1,4 @@
-//! `simulators directory|controller|duo|okta`: see README.md.
+//! `simulators directory|controller|duo|okta|dns`: see README.md.
 
 use std::{
     io::{IsTerminal, Write},
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use simulators::{Running, TlsSource, controller, directory, duo, okta, read_config, write_file};
+use simulators::{Running, TlsSource, controller, directory, dns, duo, okta, read_config, write_file};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -61,6 +61,9 @@ enum Simulator {
     /// Okta's Factors API and its token endpoint: HTTPS, private_key_jwt verified.
     #[command(after_help = OKTA_HELP)]
     Okta(VendorArgs),
+    /// A name server: A and AAAA records over UDP.
+    #[command(after_help = DNS_HELP)]
+    Dns(DnsArgs),
 }
 
 const DIRECTORY_HELP: &str = "\
@@ -114,6 +117,22 @@ Admin API (JSON):
   PUT    /settings                       {\"client_jwks\":{\"keys\":[...]},\"dpop_required\":true,\"rate_limit_per_minute\":5}
   PUT    /faults                         {\"faults\":[{\"operation\":\"poll\",\"kind\":\"status\",\"status\":503,\"times\":1}]}
   GET    /counters, /journal?since=SEQ&user=LOGIN, /ca.pem";
+
+const DNS_HELP: &str = "\
+Admin API (JSON), without /state, /settings, /faults, /counters, /journal and /reset:
+  PUT    /names/lb.example.com   {\"addresses\":[\"10.0.0.1\",\"fd00::1\"]} or {\"trouble\":\"servfail\"}: nxdomain, servfail, silent
+  GET    /names                  what is there, and how often each was asked for
+  DELETE /names/lb.example.com";
+
+#[derive(Debug, Args)]
+struct DnsArgs {
+    /// Where it answers.
+    #[arg(long, env = "SIM_LISTEN", default_value = "0.0.0.0:5353")]
+    listen: SocketAddr,
+    /// Where the admin API answers.
+    #[arg(long, env = "SIM_ADMIN", default_value = "0.0.0.0:8083")]
+    admin: SocketAddr,
+}
 
 #[derive(Debug, Args)]
 struct TlsArgs {
@@ -259,6 +278,13 @@ async fn run(cli: Cli) -> Result<()> {
         Simulator::Controller(args) => ("controller", start_controller(args).await?),
         Simulator::Duo(args) => ("duo", start_duo(args).await?),
         Simulator::Okta(args) => ("okta", start_okta(args).await?),
+        Simulator::Dns(args) => {
+            let options = dns::Options {
+                listen: args.listen,
+                admin: args.admin,
+            };
+            ("dns", dns::start(options).await?)
+        }
     };
     let ready = running.ready_line(name);
     if let Some(path) = &cli.ready_file {

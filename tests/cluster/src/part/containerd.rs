@@ -124,6 +124,11 @@ fn pod_network(layout: &Layout, network: Network) -> String {
                 "ranges": [[range]],
                 "routes": [{"dst": network.service_cidr()}],
             },
+        }, {
+            // Host ports. The client's address stays as it is.
+            "type": "portmap",
+            "capabilities": {"portMappings": true},
+            "snat": false,
         }],
     });
     format!("{conflist:#}\n")

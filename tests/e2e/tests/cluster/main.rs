@@ -12,6 +12,7 @@
     clippy::indexing_slicing
 )]
 
+mod addresses;
 mod bad_input;
 mod chart;
 mod definitions;

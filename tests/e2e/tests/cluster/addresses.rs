@@ -1,0 +1,379 @@
+//! What is registered, by where addresses come from. The tests play what the cluster does not have: the controller of load
+//! balancers, and their DNS.
+
+use std::collections::BTreeSet;
+
+use e2e::{LoginRequest, NameServer, until};
+use serde_json::{Value, json};
+
+use crate::bad_input::{grant, totp_proxy};
+use crate::world::{PATIENCE, World, unused_code, world};
+
+const NS: &str = "addresses";
+
+/// A directory with one RadiusProxy. Both are gone when this goes, also when a test fails.
+struct Scene {
+    world: &'static World,
+    directory: &'static str,
+    name: &'static str,
+    since: u64,
+}
+
+impl Scene {
+    /// `addresses` is `spec.addresses`, as JSON.
+    fn new(directory: &'static str, name: &'static str, more: &Value, spec: &Value) -> Self {
+        let world = world();
+        // A host port is what Pod Security refuses at any other level.
+        let namespace = format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NS}\n  labels: {{pod-security.kubernetes.io/enforce: \
+             privileged}}\n"
+        );
+        world.kubectl.apply(&namespace).unwrap();
+        let mut entry = json!({"type": "MicrosoftAD", "name": "addresses.example.com"});
+        merge(&mut entry, more);
+        let simulator = world.simulators.directory();
+        simulator.put_directory(directory, &entry).unwrap();
+        let scene = Self {
+            world,
+            directory,
+            name,
+            since: simulator.last_write().unwrap(),
+        };
+        world.kubectl.apply(&grant(name, NS, directory)).unwrap();
+        let mut manifest = totp_proxy(name, NS, directory);
+        for (field, value) in spec.as_object().unwrap() {
+            manifest = manifest.replace("  provider:\n", &format!("  {field}: {value}\n  provider:\n"));
+        }
+        world.kubectl.apply(&manifest).unwrap();
+        scene
+    }
+
+    fn ready(&self) {
+        self.world.ready(NS, self.name).unwrap();
+    }
+
+    /// How often AWS's settings were written.
+    fn writes(&self) -> usize {
+        let simulator = self.world.simulators.directory();
+        let writes = simulator.settings_writes(self.since, self.directory).unwrap();
+        writes.len()
+    }
+
+    /// RadiusServers and RadiusServersIpv6.
+    fn registered(&self) -> [BTreeSet<String>; 2] {
+        let state = self.world.simulators.directory().state(self.directory).unwrap();
+        let settings = &state["radius"]["eu-central-1"]["settings"];
+        ["radius_servers", "radius_servers_ipv6"].map(|field| {
+            let list = settings[field].as_array().into_iter().flatten();
+            list.filter_map(Value::as_str).map(str::to_owned).collect()
+        })
+    }
+
+    /// Waits until these are registered, and the RadiusProxy is Ready with them.
+    fn follows(&self, v4: &[&str], v6: &[&str]) {
+        let wanted = [v4, v6].map(|list| list.iter().map(|each| (*each).to_owned()).collect());
+        until(&format!("{v4:?} {v6:?} to be registered"), PATIENCE, || {
+            let now = self.registered();
+            Ok(if now == wanted {
+                Ok(())
+            } else {
+                Err(format!("{now:?}"))
+            })
+        })
+        .unwrap();
+        self.ready();
+    }
+
+    /// The controller of load balancers says where the load balancer is.
+    fn balance(&self, ingress: &Value) {
+        let patch = json!({"status": {"loadBalancer": {"ingress": ingress}}}).to_string();
+        let service = format!("{}-radius-lb", self.name);
+        let args = ["-n", NS, "patch", "service", &service, "--subresource=status"];
+        let args = [&args[..], &["--type=merge", "-p", &patch]].concat();
+        self.world.kubectl.run(&args).unwrap();
+    }
+
+    fn service(&self) -> Value {
+        let service = format!("{}-radius-lb", self.name);
+        until("the Service of type LoadBalancer", PATIENCE, || {
+            Ok(Ok(self.world.kubectl.get(&["-n", NS, "service", &service])?))
+        })
+        .unwrap()
+    }
+
+    /// The one pod.
+    fn pod(&self) -> Value {
+        let pod = format!("{}-0", self.name);
+        self.world.kubectl.get(&["-n", NS, "pod", &pod]).unwrap()
+    }
+
+    /// Whether the operator says that the pod is ready for those who count on it.
+    fn gate(&self) -> Option<String> {
+        let pod = self.pod();
+        let mut all = pod["status"]["conditions"].as_array()?.iter();
+        let gate = all.find(|c| {
+            c["type"]
+                .as_str()
+                .is_some_and(|t| t.starts_with("radius-mfa.dev/"))
+        })?;
+        gate["status"].as_str().map(str::to_owned)
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let kubectl = &self.world.kubectl;
+        let ended = [
+            kubectl.run(&[
+                "-n",
+                NS,
+                "delete",
+                "rp",
+                self.name,
+                "--ignore-not-found",
+                "--timeout=120s",
+            ]),
+            kubectl.run(&["delete", "directorygrant", self.name, "--ignore-not-found"]),
+        ];
+        let directory = self.world.simulators.directory().delete_directory(self.directory);
+        for error in ended
+            .into_iter()
+            .map(|run| run.map(drop))
+            .chain([directory])
+            .filter_map(Result::err)
+        {
+            eprintln!("{} is still there: {error:#}", self.name);
+        }
+    }
+}
+
+fn merge(entry: &mut Value, more: &Value) {
+    for (field, value) in more.as_object().into_iter().flatten() {
+        entry[field] = value.clone();
+    }
+}
+
+/// A directory that nobody asks from: its servers need not answer.
+fn silent() -> Value {
+    json!({"static_controllers": [{"address": "10.9.9.9"}]})
+}
+
+#[test]
+fn a_node_is_registered_and_answers_through_its_port_also_after_its_pod_was_killed() {
+    let world = world();
+    let (directory, controllers) = ("d-90670000a1", Controllers("hostdc"));
+    let node = &world.simulators_node;
+    let simulators = &world.simulators;
+    let empty = json!({"type": "MicrosoftAD", "name": "addresses.example.com"});
+    simulators.directory().put_directory(directory, &empty).unwrap();
+    simulators
+        .add_domain_controllers(controllers.0, directory)
+        .unwrap();
+    let scene = Scene::new(
+        directory,
+        "host",
+        &json!({}),
+        &json!({"addresses": {"source": "HostIP"}, "scheduling": {"nodeSelector": {"kubernetes.io/hostname": node}}}),
+    );
+    let addresses = world.kubectl.get(&["node", node]).unwrap()["status"]["addresses"].take();
+    let mut addresses = addresses.as_array().unwrap().iter();
+    let internal = addresses.find(|each| each["type"] == "InternalIP").unwrap();
+    scene.follows(&[internal["address"].as_str().unwrap()], &[]);
+    let accepted = || {
+        let request = LoginRequest {
+            username: "bob".to_owned(),
+            password: unused_code(),
+            ..LoginRequest::default()
+        };
+        let login = simulators.controller("hostdc-0").login(&request).unwrap();
+        assert_eq!(login.outcome, "accept", "{login:?}");
+    };
+    accepted();
+    let before = scene.pod()["metadata"]["uid"].take();
+    let kill = ["-n", NS, "delete", "pod", "host-0", "--force", "--grace-period=0"];
+    world.kubectl.run(&kill).unwrap();
+    until("another pod, ready", PATIENCE, || {
+        let pod = world.kubectl.get(&["-n", NS, "pod", "host-0"])?;
+        let conditions = pod["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let ready = conditions
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True");
+        Ok(if ready && pod["metadata"]["uid"] != before {
+            Ok(())
+        } else {
+            Err(pod["status"].to_string())
+        })
+    })
+    .unwrap();
+    scene.ready();
+    accepted();
+    assert_eq!(scene.writes(), 1);
+}
+
+/// Domain controllers of a test's own, gone when this goes.
+struct Controllers(&'static str);
+
+impl Drop for Controllers {
+    fn drop(&mut self) {
+        if let Err(error) = world().simulators.remove_domain_controllers(self.0) {
+            eprintln!("{} are still there: {error:#}", self.0);
+        }
+    }
+}
+
+#[test]
+fn a_load_balancer_gets_its_service_and_its_address_is_registered_and_followed() {
+    let spec = json!({"addresses": {"source": "LoadBalancer", "loadBalancer": {"annotations": {
+        "service.beta.kubernetes.io/aws-load-balancer-scheme": "internet-facing", "example.com/team": "identity"}}}});
+    let scene = Scene::new("d-90670000a2", "balanced", &silent(), &spec);
+    let service = scene.service();
+    let told = scene
+        .world
+        .reason(NS, scene.name, "Registered", "False", "WaitingForAddresses");
+    assert!(told.contains("Service of type LoadBalancer"), "{told}");
+    let port = &service["spec"]["ports"][0];
+    assert_eq!((&port["port"], &port["protocol"]), (&json!(1812), &json!("UDP")));
+    assert_eq!(service["spec"]["ports"].as_array().unwrap().len(), 1);
+    assert_eq!(service["spec"]["externalTrafficPolicy"], "Local");
+    let annotation = |key: &str| {
+        service["metadata"]["annotations"][key]
+            .as_str()
+            .map(str::to_owned)
+    };
+    let aws = |key: &str| annotation(&format!("service.beta.kubernetes.io/aws-load-balancer-{key}"));
+    assert_eq!(annotation("example.com/team").as_deref(), Some("identity"));
+    assert_eq!(aws("scheme").as_deref(), Some("internet-facing"));
+    assert_eq!(aws("nlb-target-type").as_deref(), Some("ip"));
+    assert_eq!(aws("healthcheck-protocol").as_deref(), Some("http"));
+    // UDP has no health: it is asked for at a TCP port of the pod.
+    let health: u64 = aws("healthcheck-port").unwrap().parse().unwrap();
+    let ports = scene.pod()["spec"]["containers"][0]["ports"].take();
+    let mut ports = ports.as_array().unwrap().iter();
+    assert!(ports.any(|p| p["protocol"] == "TCP" && p["containerPort"] == health));
+    // Nothing is registered, and the pod answers: nobody has to wait for AWS to count on it.
+    assert_eq!((scene.gate().as_deref(), scene.writes()), (Some("True"), 0));
+    scene.balance(&json!([{"ip": "10.9.1.1"}]));
+    scene.follows(&["10.9.1.1"], &[]);
+    scene.balance(&json!([{"ip": "10.9.1.2"}, {"ip": "10.9.1.3"}]));
+    scene.follows(&["10.9.1.2", "10.9.1.3"], &[]);
+    // A controller that has lost sight of it takes nothing away.
+    scene.balance(&json!([]));
+    scene
+        .world
+        .reason(NS, scene.name, "Registered", "False", "WaitingForAddresses");
+    scene.balance(&json!([{"ip": "10.9.1.3"}, {"ip": "10.9.1.2"}]));
+    scene.ready();
+    assert_eq!(scene.writes(), 2);
+}
+
+/// The operator with a name server of the test's own; with that of the node again when this goes.
+struct Named(NameServer);
+
+impl Named {
+    fn new(world: &World) -> Self {
+        let images = &world.images;
+        let server = NameServer::deploy(&world.kubectl, &images.simulators, &images.pull_policy).unwrap();
+        let nameservers = format!("dnsConfig.nameservers={{{}}}", server.address());
+        let named = Self(server);
+        let more = ["dnsPolicy=None", &nameservers, "resolveIntervalSeconds=5"];
+        world.install().run(&world.simulators, &more).unwrap();
+        named
+    }
+
+    /// Waits until the name was looked up some more times, both families each time.
+    fn looked_up(&self, name: &str, times: u64) {
+        let before = self.0.queries(name).unwrap();
+        until("the name to be looked up", PATIENCE, || {
+            let now = self.0.queries(name)?;
+            Ok(if now >= before + 2 * times {
+                Ok(())
+            } else {
+                Err(format!("{before}, then {now} queries"))
+            })
+        })
+        .unwrap();
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let world = world();
+        let back = world.install().run(&world.simulators, &[]).map(drop);
+        for error in [back, self.0.remove()].into_iter().filter_map(Result::err) {
+            eprintln!("the operator has another name server still: {error:#}");
+        }
+    }
+}
+
+#[test]
+fn a_load_balancers_name_is_resolved_and_followed_and_its_order_and_failures_are_no_change() {
+    const NAME: &str = "nlb-1.elb.example.com";
+    let named = Named::new(world());
+    let answer = |addresses: &[&str]| named.0.answer(NAME, addresses).unwrap();
+    answer(&["10.9.2.1", "fd00::9:2:1", "10.9.2.2"]);
+    let mut directory = silent();
+    merge(&mut directory, &json!({"network_type": "Dual-stack"}));
+    let spec = json!({"addresses": {"source": "LoadBalancer"}});
+    let scene = Scene::new("d-90670000a3", "named", &directory, &spec);
+    scene.service();
+    scene.balance(&json!([{"hostname": NAME}]));
+    scene.follows(&["10.9.2.1", "10.9.2.2"], &["fd00::9:2:1"]);
+    answer(&["10.9.2.2", "fd00::9:2:1", "10.9.2.1"]);
+    named.looked_up(NAME, 3);
+    for trouble in ["servfail", "nxdomain", "silent"] {
+        named.0.fail(NAME, trouble).unwrap();
+        named.looked_up(NAME, 2);
+    }
+    scene.ready();
+    assert_eq!(scene.writes(), 1);
+    // One is another now, of each family.
+    answer(&["10.9.2.3", "10.9.2.2", "fd00::9:2:2"]);
+    scene.follows(&["10.9.2.2", "10.9.2.3"], &["fd00::9:2:2"]);
+    assert_eq!(scene.writes(), 2);
+    // Another name, as a load balancer that was made anew has.
+    named.0.answer("nlb-2.elb.example.com", &["10.9.2.9"]).unwrap();
+    scene.balance(&json!([{"hostname": "nlb-2.elb.example.com"}]));
+    scene.follows(&["10.9.2.9"], &[]);
+    assert_eq!((scene.gate().as_deref(), scene.writes()), (Some("True"), 3));
+}
+
+#[test]
+fn a_list_is_registered_as_it_is_written_and_another_list_is_one_write() {
+    let list = |addresses: &[&str]| json!({"addresses": {"source": "Static", "static": addresses}});
+    let spec = list(&["10.9.3.1", "mfa.corp.example.com"]);
+    let scene = Scene::new("d-90670000a4", "listed", &silent(), &spec);
+    scene.follows(&["10.9.3.1", "mfa.corp.example.com"], &[]);
+    assert_eq!(scene.gate().as_deref(), Some("True"));
+    let patch = json!({"spec": list(&["10.9.3.2", "10.9.3.3"])}).to_string();
+    scene.world.patch_in(NS, scene.name, &patch).unwrap();
+    scene.follows(&["10.9.3.2", "10.9.3.3"], &[]);
+    assert_eq!(scene.writes(), 2);
+}
+
+#[test]
+fn a_dual_stack_directory_gets_the_addresses_of_each_family_and_one_of_ipv6_its_own() {
+    let spec =
+        json!({"addresses": {"source": "Static", "static": ["10.9.4.1", "fd00::9:4:1", "FD00:0::9:4:2"]}});
+    for (directory, name, network, v4) in [
+        ("d-90670000a5", "dual", "Dual-stack", &["10.9.4.1"][..]),
+        ("d-90670000a6", "six", "IPv6", &[]),
+    ] {
+        let mut more = silent();
+        merge(&mut more, &json!({"network_type": network}));
+        if network == "IPv6" {
+            merge(
+                &mut more,
+                &json!({"static_controllers": [{"address": "fd00::9:9"}]}),
+            );
+        }
+        let scene = Scene::new(directory, name, &more, &spec);
+        scene.follows(v4, &["fd00::9:4:1", "fd00::9:4:2"]);
+        assert_eq!(scene.writes(), 1);
+        let status = scene.world.kubectl.get(&["-n", NS, "rp", name]).unwrap()["status"].take();
+        let servers = v4.len() + 2;
+        assert_eq!(status["servers"], format!("{servers}/{servers}"), "{status}");
+    }
+}
