@@ -6,15 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use crate::file::{self, ConfigFile};
-use crate::model::{
-    CaseRule, Client, ClientName, Config, Exempt, Limits, PeerKey, Peers, Policy, RecordSink, TypedText,
-    UserNameRule,
-};
+use crate::model::{CaseRule, Config, Exempt, Limits, Policy, RecordSink, TypedText, UserNameRule};
 use crate::{DigestKey, Problem, Problems, Secret, SharedSecret};
 
+mod clients;
+mod peers;
 mod provider;
 
 /// Hosts a provider may be at when the file says nothing: Duo's and Okta's own.
@@ -26,13 +23,6 @@ pub const DEFAULT_PROVIDER_HOST_SUFFIXES: [&str; 6] = [
     "okta-emea.com",
     "okta-gov.com",
 ];
-
-/// Names and addresses of other proxies at most, in the configuration.
-const MAX_PEERS: usize = 16;
-/// The same in a file, which may name those that end and those that begin.
-const MAX_PEERS_IN_FILE: usize = 64;
-/// 32 characters of hex are 128 bits.
-const MIN_PEER_KEY: usize = 32;
 
 /// Contents of the files that a configuration names, by the path as the configuration writes it; for a folder, by
 /// that path, a slash and the file's name. A path that could not be read is absent.
@@ -198,168 +188,6 @@ impl Check<'_> {
         })
     }
 
-    fn peers(&mut self, raw: &file::Peers) -> Option<Peers> {
-        let listen = self.socket("server.peers.listen", &raw.listen, "[::]:1814");
-        let least = usize::from(raw.addresses_file.is_none());
-        if !(least..=MAX_PEERS).contains(&raw.addresses.len()) {
-            let message = format!(
-                "names {} addresses; it must be {least} to {MAX_PEERS}",
-                raw.addresses.len()
-            );
-            self.problem("server.peers.addresses", message);
-        }
-        let mut addresses = Vec::with_capacity(raw.addresses.len());
-        for (i, text) in raw.addresses.iter().enumerate() {
-            addresses.extend(self.peer(format!("server.peers.addresses[{i}]"), text));
-        }
-        let file = raw.addresses_file.as_deref();
-        if let Some((path, content)) = file.and_then(|path| Some((path, self.contents.get(path)?))) {
-            addresses.extend(self.peers_in_file(path, content));
-        }
-        let key = self.secret("server.peers.key_file", &raw.key_file)?;
-        if key.expose().len() < MIN_PEER_KEY {
-            let message = format!(
-                "the file {:?} has {} characters; a key has {MIN_PEER_KEY} or more",
-                raw.key_file,
-                key.expose().len()
-            );
-            self.problem("server.peers.key_file", message);
-        }
-        Some(Peers {
-            listen: listen?,
-            addresses,
-            key: PeerKey(key),
-        })
-    }
-
-    fn peers_in_file(&mut self, path: &str, content: &Secret) -> Vec<(String, u16)> {
-        let field = "server.peers.addresses_file";
-        let Ok(text) = content.expose_str() else {
-            self.problem(field, format!("the file {path:?} is not UTF-8 text"));
-            return Vec::new();
-        };
-        let lines = text.lines().map(str::trim).enumerate();
-        let lines: Vec<_> = lines.filter(|(_, line)| !line.is_empty()).collect();
-        if lines.len() > MAX_PEERS_IN_FILE {
-            let message = format!(
-                "the file {path:?} has {} addresses; it may have {MAX_PEERS_IN_FILE}",
-                lines.len()
-            );
-            self.problem(field, message);
-            return Vec::new();
-        }
-        let read = |(i, line)| self.peer(format!("{field}: line {} of {path:?}", i + 1), line);
-        lines.into_iter().filter_map(read).collect()
-    }
-
-    fn peer(&mut self, field: String, text: &str) -> Option<(String, u16)> {
-        let address = host_and_port(text);
-        if address.is_none() {
-            self.problem(
-                field,
-                format!(
-                    "is {text:?}; write a name or an address, and a port, such as \"proxies.mfa.svc:1814\""
-                ),
-            );
-        }
-        address
-    }
-
-    fn clients(&mut self, clients: &[file::Client]) -> Vec<Client> {
-        if clients.is_empty() {
-            self.problem(
-                "clients",
-                "is empty; nobody could ask anything. Add a [[clients]] table",
-            );
-        }
-        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut networks: BTreeMap<IpNet, usize> = BTreeMap::new();
-        let mut checked = Vec::with_capacity(clients.len());
-        for (i, raw) in clients.iter().enumerate() {
-            if let Some(other) = names.insert(&raw.name, i) {
-                self.problem(
-                    format!("clients[{i}].name"),
-                    format!("{:?} is clients[{other}]'s too", raw.name),
-                );
-            }
-            if let Some(client) = self.client(i, raw) {
-                for network in &client.networks {
-                    if let Some(other) = networks.insert(*network, i) {
-                        let message =
-                            format!("{network} is listed in clients[{other}] too; one client must own it");
-                        self.problem(format!("clients[{i}].networks"), message);
-                    }
-                }
-                checked.push(client);
-            }
-        }
-        checked
-    }
-
-    fn client(&mut self, i: usize, raw: &file::Client) -> Option<Client> {
-        let at = |field: &str| format!("clients[{i}].{field}");
-        if !is_label(&raw.name) {
-            let message = format!("is {:?}; write 1 to 63 of a-z, 0-9, '-' and '.'", raw.name);
-            self.problem(at("name"), message);
-        }
-        if raw.networks.is_empty() {
-            self.problem(at("networks"), "is empty; name at least one address or CIDR");
-        }
-        let mut networks = Vec::with_capacity(raw.networks.len());
-        for text in &raw.networks {
-            match parse_network(text) {
-                Some(network) if !networks.contains(&network) => networks.push(network),
-                Some(_) => {}
-                None => {
-                    self.problem(
-                        at("networks"),
-                        format!("{text:?} is neither an address nor a CIDR"),
-                    );
-                }
-            }
-        }
-        let mut secrets = Vec::new();
-        match raw.secret_files.len() {
-            1 | 2 => {
-                for path in &raw.secret_files {
-                    secrets.push(self.shared_secret(at("secret_files"), path)?);
-                }
-            }
-            n => self.problem(at("secret_files"), format!("names {n} files; it must be 1 or 2")),
-        }
-        if raw.directory && raw.challenge {
-            self.problem(
-                at("challenge"),
-                "is true, but AWS Directory Service has no Access-Challenge",
-            );
-        }
-        let timeout = self.seconds(at("timeout_seconds"), raw.timeout_seconds, 1..=50);
-        let retries = self.range(at("retries"), raw.retries, 0..=10);
-        let requests_per_second = raw
-            .requests_per_second
-            .map(|count| self.range(at("requests_per_second"), count, 1..=1_000_000));
-        let mut secrets = secrets.into_iter();
-        Some(Client {
-            name: ClientName(raw.name.clone()),
-            networks,
-            secret: secrets.next()?,
-            previous_secret: secrets.next(),
-            directory: raw.directory,
-            timeout,
-            retries,
-            message_authenticator: raw.message_authenticator,
-            unproven_push: raw.unproven_push,
-            challenge: raw.challenge,
-            requests_per_second,
-            user_address_attribute: raw.user_address_attribute.clone(),
-            accept_attributes: raw
-                .accept_attributes
-                .iter()
-                .map(|a| (a.name.clone(), a.value.clone()))
-                .collect(),
-        })
-    }
-
     /// Exempt users, by the names that logins have after normalisation. One that another name would stand for is refused:
     /// `CORP\svc` would exempt the `svc` of every domain, unseen.
     fn exempt(&mut self, names: &[String], rule: UserNameRule) -> Exempt {
@@ -457,28 +285,6 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
         None => host,
     };
     Some((host.to_owned(), port))
-}
-
-/// 1 to 63 characters of `a-z`, `0-9`, `-`, `.`
-fn is_label(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
-}
-
-/// An address or a CIDR; host bits are cleared and IPv4-mapped IPv6 becomes IPv4, as sources of packets do.
-fn parse_network(text: &str) -> Option<IpNet> {
-    let network = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address.to_canonical()),
-        Err(_) => match text.parse::<IpNet>().ok()? {
-            IpNet::V6(mapped) if mapped.prefix_len() >= 96 && mapped.addr().to_ipv4_mapped().is_some() => {
-                IpNet::new(mapped.addr().to_canonical(), mapped.prefix_len() - 96).ok()?
-            }
-            network => network,
-        },
-    };
-    Some(network.trunc())
 }
 
 #[cfg(test)]

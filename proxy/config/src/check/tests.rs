@@ -1,3 +1,7 @@
+use ipnet::IpNet;
+
+use super::clients::parse_network;
+use super::peers::MAX_PEERS_IN_FILE;
 use super::*;
 
 const DUO: &str = r#"

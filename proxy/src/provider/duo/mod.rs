@@ -14,12 +14,14 @@ use super::warnings::Warnings;
 use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, TheirClock, clock_finding, refused};
 use crate::error::Error;
 
+mod answer;
 mod api;
 mod choose;
 mod follow;
 mod sign;
 
-use api::{Api, Outcome, Preauth};
+use answer::{Outcome, Preauth};
+use api::Api;
 use choose::{Choice, choose};
 use follow::{followed, handle};
 use sign::{Parameter, Parameters};
