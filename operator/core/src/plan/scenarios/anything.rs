@@ -116,7 +116,7 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
 
 /// A few with every run; as many as `PROPTEST_CASES` says for a search.
 #[allow(clippy::disallowed_methods, reason = "a test's own setting")]
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     let asked = std::env::var("PROPTEST_CASES").ok();
     asked.and_then(|cases| cases.parse().ok()).unwrap_or(12)
 }

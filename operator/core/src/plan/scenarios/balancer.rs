@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
+use super::anything::cases;
 use super::world::World;
 use crate::api::AddressSource;
 use crate::dns::NoAddress;
@@ -277,4 +280,86 @@ fn addresses_in_the_service_itself_are_registered_at_once_and_names_beside_them_
     assert_eq!(servers(&world), [vec![A], vec![B], vec![B, C]]);
     world.run_for(HOUR);
     assert_eq!(world.aws.writes.len(), 3);
+}
+
+/// What happens to a load balancer and its names.
+#[derive(Debug, Clone)]
+enum Happening {
+    Wait(u64),
+    /// DNS has these of the four addresses, by their bits, for one of two names.
+    Answer(usize, u8),
+    Fail(usize, usize),
+    /// What the Service has, by bits: two names and an address.
+    Ingress(u8),
+    KillPod(usize),
+    Crash(usize),
+}
+
+const NAMES: [&str; 2] = [LB, "nlb-2.example.com"];
+const WHYS: [NoAddress; 4] = [
+    NoAddress::NoSuchName,
+    NoAddress::NoRecord,
+    NoAddress::NoAnswer,
+    NoAddress::ServerError,
+];
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening as H;
+    prop_oneof![
+        8 => (1_u64..120).prop_map(H::Wait),
+        1 => (600_u64..2000).prop_map(H::Wait),
+        8 => (0_usize..2, 0_u8..16).prop_map(|(name, bits)| H::Answer(name, bits)),
+        3 => (0_usize..2, 0_usize..4).prop_map(|(name, why)| H::Fail(name, why)),
+        3 => (0_u8..8).prop_map(H::Ingress),
+        1 => (0_usize..2).prop_map(H::KillPod),
+        2 => (0_usize..28).prop_map(H::Crash),
+    ]
+}
+
+fn chosen<'a>(all: &[&'a str], bits: u8) -> Vec<&'a str> {
+    let each = all.iter().enumerate();
+    each.filter(|(n, _)| bits >> n & 1 == 1)
+        .map(|(_, one)| *one)
+        .collect()
+}
+
+fn happen(world: &mut World, happening: &Happening) {
+    match *happening {
+        Happening::Wait(seconds) => world.run_for(Duration::from_secs(seconds)),
+        Happening::Answer(name, bits) => world.answer(NAMES[name], &chosen(&[A, B, C, D], bits)),
+        Happening::Fail(name, why) => world.fail(NAMES[name], WHYS[why]),
+        Happening::Ingress(bits) => world.balance(&chosen(&[NAMES[0], NAMES[1], "10.1.0.9"], bits)),
+        Happening::KillPod(index) => world.kill_pod(index),
+        Happening::Crash(steps) => {
+            world.crash_after = Some(steps);
+            world.wake();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_dns_answers_the_last_list_that_stays_is_registered_and_then_nothing_is_written(
+        happenings in prop::collection::vec(happening(), 1..60),
+        last in 1_u8..16,
+    ) {
+        let mut world = named(&[A]);
+        for happening in &happenings {
+            happen(&mut world, happening);
+        }
+        world.crash_after = None;
+        let last = chosen(&[A, B, C, D], last);
+        world.balance(&[LB]);
+        world.answer(LB, &last);
+        world.run_for(2 * HOUR);
+        prop_assert!(world.is_ready(), "{:#?}", world.status());
+        let settings = world.aws.settings.clone().unwrap();
+        prop_assert_eq!(settings.servers, last);
+        let writes = world.aws.writes.len();
+        world.run_for(2 * HOUR);
+        prop_assert_eq!(world.aws.writes.len(), writes);
+        prop_assert!(world.aws.writes.iter().all(|write| !write.needless));
+    }
 }
