@@ -11,6 +11,7 @@ use aws_sdk_directory::config::timeout::TimeoutConfig;
 use aws_sdk_directory::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_directory::operation::RequestId;
 use aws_sdk_directory::types::{DirectoryDescription, DomainController, Tag};
+use futures::future::select_ok;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use operator_core::plan::{DirectoryCall, LONGEST_ANSWER, RadiusSettings};
 use serde_json::Value;
@@ -21,6 +22,9 @@ use crate::metrics::Metrics;
 
 /// Pages of one answer that are read: a directory has few of anything.
 const MOST_PAGES: usize = 50;
+
+/// What is only asked is asked once more after so long.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// The items of one page, and where the next one begins.
 type Page<T> = (Option<Vec<T>>, Option<String>);
@@ -86,11 +90,13 @@ impl Calls<'_> {
         let mut found = Vec::new();
         let mut token = None;
         for _ in 0..MOST_PAGES {
-            let sent = async {
-                let sent = page(token).await;
-                sent.map_err(|error| failure::from_sdk(operation, &error))
+            let ask = || {
+                let sent = page(token.clone());
+                self.call(operation, async {
+                    sent.await.map_err(|error| failure::from_sdk(operation, &error))
+                })
             };
-            let (items, next) = self.call(operation, sent).await?;
+            let (items, next) = once_more(SILENCE, ask).await?;
             found.extend(items.unwrap_or_default());
             token = next.filter(|token| !token.is_empty());
             if token.is_none() {
@@ -208,6 +214,21 @@ impl Calls<'_> {
     }
 }
 
+/// Asks, and after a while of silence once more: the first question may be on a connection that is dead, or AWS may take
+/// long. Whichever has an answer first counts.
+async fn once_more<T, F>(silence: Duration, ask: impl Fn() -> F) -> Result<T, AwsFailure>
+where
+    F: Future<Output = Result<T, AwsFailure>>,
+{
+    let mut first = Box::pin(ask());
+    match tokio::time::timeout(silence, &mut first).await {
+        Ok(answer) => answer,
+        Err(_) => select_ok([first, Box::pin(ask())])
+            .await
+            .map(|(answer, _)| answer),
+    }
+}
+
 async fn in_time<T>(
     operation: AwsOperation,
     deadline: Duration,
@@ -258,5 +279,56 @@ fn every_member(settings: &RadiusSettings) -> impl Fn(&mut HttpRequest) + Send +
             .headers_mut()
             .insert("content-length", bytes.len().to_string());
         *request.body_mut() = bytes.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures::FutureExt as _;
+    use futures::future::{pending, ready};
+
+    use super::*;
+
+    type Answer = futures::future::BoxFuture<'static, Result<u8, AwsFailure>>;
+
+    /// Asks so that the first question becomes `first` and the other one `second`.
+    async fn ask(first: Answer, second: Answer) -> Result<u8, AwsFailure> {
+        let answers = Cell::new(vec![second, first]);
+        let next = || {
+            let mut left = answers.take();
+            let next = left.pop().unwrap();
+            answers.set(left);
+            next
+        };
+        once_more(Duration::ZERO, next).await
+    }
+
+    fn refused() -> Answer {
+        let failure = failure::own(
+            AwsOperation::DescribeDirectories,
+            AwsErrorClass::Unreachable,
+            "no",
+        );
+        ready(Err(failure)).boxed()
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_met_with_silence_is_asked_once_more_and_either_answer_counts() {
+        let late = || {
+            async { tokio::task::yield_now().await }
+                .then(|()| ready(Ok(1)))
+                .boxed()
+        };
+        assert_eq!(ask(pending().boxed(), ready(Ok(2)).boxed()).await.unwrap(), 2);
+        assert_eq!(ask(late(), pending().boxed()).await.unwrap(), 1);
+        assert_eq!(ask(late(), refused()).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_time_is_not_asked_for_again() {
+        assert_eq!(ask(ready(Ok(1)).boxed(), pending().boxed()).await.unwrap(), 1);
+        assert!(ask(refused(), pending().boxed()).await.is_err());
     }
 }

@@ -29,8 +29,6 @@ const BEFORE_EXPIRY: Duration = Duration::from_secs(300);
 const WITHOUT_EXPIRY: Duration = Duration::from_secs(60);
 /// How long credentials may take: the instance metadata service is asked last, and may be unreachable from a pod.
 const CREDENTIALS_DEADLINE: Duration = Duration::from_secs(8);
-/// How long one attempt may take, so that one on a connection that is dead leaves time for another.
-const ATTEMPT: Duration = Duration::from_secs(25);
 /// Sessions that are kept. Each RadiusProxy with a role has one; what was not used for longest goes first.
 const MOST_SESSIONS: usize = 4096;
 /// Regions whose configuration is kept; there are fewer.
@@ -259,12 +257,10 @@ fn http_client() -> SharedHttpClient {
     })
 }
 
-/// Read and operation time-outs are unset in the SDK: without them a silent connection would hold a call for ever.
+/// Operation time-outs are unset in the SDK: without them a silent connection would hold a call for ever.
 fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        .read_timeout(ATTEMPT)
-        .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(LONGEST_ANSWER)
         .build()
 }
