@@ -392,6 +392,43 @@ async fn a_write_is_not_repeated_and_does_not_repeat_the_secret() {
     assert_eq!(scene.aws.count("UpdateRadius"), 1);
 }
 
+/// What the model declares for these calls, and what comes from AWS's front end.
+const ERRORS: [(&str, u16, AwsErrorClass); 11] = [
+    ("EntityAlreadyExistsException", 400, AwsErrorClass::AlreadyExists),
+    ("EntityDoesNotExistException", 400, AwsErrorClass::NotFound),
+    ("InvalidParameterException", 400, AwsErrorClass::InvalidParameter),
+    ("ClientException", 400, AwsErrorClass::Refused),
+    ("ServiceException", 500, AwsErrorClass::Service),
+    ("AccessDeniedException", 400, AwsErrorClass::AccessDenied),
+    ("ThrottlingException", 400, AwsErrorClass::Throttled),
+    ("ValidationException", 400, AwsErrorClass::InvalidParameter),
+    (
+        "UnrecognizedClientException",
+        400,
+        AwsErrorClass::InvalidCredentials,
+    ),
+    ("ServiceUnavailable", 503, AwsErrorClass::Service),
+    ("SomethingNewException", 400, AwsErrorClass::Refused),
+];
+
+#[tokio::test]
+async fn every_error_of_a_write_is_told_by_its_class_and_no_write_is_repeated() {
+    for (name, status, class) in ERRORS {
+        let scene = scene(move |_, _| (status, json!({"__type": name, "Message": "no"}))).await;
+        for call in [
+            DirectoryCall::Enable(settings()),
+            DirectoryCall::Update(settings()),
+            DirectoryCall::Disable,
+        ] {
+            let way = way("d-0000000001");
+            let failure = scene.directories.write(&way, &call, DEADLINE).await.unwrap_err();
+            assert_eq!(failure.class, class, "{name}");
+            assert_eq!(failure.message, format!("{name}: no"));
+            assert_eq!(scene.aws.count(call.operation().as_str()), 1, "{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_write_without_an_answer_ends_at_its_deadline() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
