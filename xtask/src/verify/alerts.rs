@@ -1,4 +1,6 @@
-//! The alerts of the chart name metrics that the programs have.
+//! The alerts of the chart name metrics that the programs have, by labels and values that those have.
+
+mod labels;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,17 +10,38 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::generate::CHART;
 
-/// A program: what all of its metrics begin with, where they are registered, and the prefix of a part of them.
-const PROGRAMS: [(&str, &[&str], &str); 2] = [
-    (
-        "radius_mfa_operator_",
-        &["operator/src/metrics.rs", "operator/src/metrics/of_proxy.rs"],
-        "proxy_",
-    ),
-    ("radius_proxy_", &["proxy/src/metrics.rs"], ""),
+/// A program.
+struct Program {
+    /// What all of its metrics begin with.
+    prefix: &'static str,
+    /// Where they are registered.
+    sources: &'static [&'static str],
+    /// The prefix of a part of them.
+    part: &'static str,
+    /// Where the values of their labels are named.
+    folders: &'static [&'static str],
+    /// What Prometheus adds to each sample.
+    target: &'static [&'static str],
+}
+
+const PROGRAMS: [Program; 2] = [
+    Program {
+        prefix: "radius_mfa_operator_",
+        sources: &["operator/src/metrics.rs", "operator/src/metrics/of_proxy.rs"],
+        part: "proxy_",
+        folders: &["operator/src", "operator/core/src"],
+        target: &["job", "instance"],
+    },
+    Program {
+        prefix: "radius_proxy_",
+        sources: &["proxy/src/metrics.rs", "proxy/src/metrics/provider.rs"],
+        part: "",
+        folders: &["proxy/src", "proxy/core/src"],
+        target: &["job", "instance", "namespace", "pod"],
+    },
 ];
 
-/// Every metric in the alerts is registered; how many there are.
+/// Every metric in the alerts is registered and has the labels that they use, with the values; how many metrics there are.
 ///
 /// # Errors
 /// With those that are not.
@@ -27,26 +50,47 @@ pub(super) fn verify(root: &Path) -> Result<usize> {
         |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     let rules = read(&root.join(CHART).join("templates/prometheusrule.yaml"))?;
     let mut seen = 0;
-    for (prefix, sources, part) in PROGRAMS {
+    for program in PROGRAMS {
         let mut source = String::new();
-        for path in sources {
+        for path in program.sources {
             source.push_str(&read(&root.join(path))?);
         }
-        let names = names(&rules, prefix);
+        let names = names(&rules, program.prefix);
         let unknown: Vec<&str> = names
             .iter()
             .copied()
-            .filter(|name| !is_registered(name, &source, part))
+            .filter(|name| !is_registered(name, &source, program.part))
             .collect();
         ensure!(
             unknown.is_empty(),
-            "no metric {prefix} is registered for: {}",
+            "no metric {} is registered for: {}",
+            program.prefix,
             unknown.join(", ")
         );
+        let mut code = String::new();
+        for folder in program.folders {
+            append_sources(&root.join(folder), &mut code)?;
+        }
+        let wrong = labels::wrong(&rules, &program, &source, &code);
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         seen += names.len();
     }
     ensure!(seen > 0, "the alerts name no metric");
     Ok(seen)
+}
+
+/// Appends every Rust file below a folder.
+fn append_sources(folder: &Path, to: &mut String) -> Result<()> {
+    let context = || format!("cannot read {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        if path.is_dir() {
+            append_sources(&path, to)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            to.push_str(&fs::read_to_string(&path).with_context(context)?);
+        }
+    }
+    Ok(())
 }
 
 /// What follows the prefix, in every name that has it.
@@ -55,11 +99,15 @@ fn names<'a>(rules: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     words.filter_map(|word| word.strip_prefix(prefix)).collect()
 }
 
-/// Whether the source has the name as a literal; the library adds `_total` to counters.
+/// Whether the source has the name as a literal.
 fn is_registered(name: &str, source: &str, part: &str) -> bool {
+    source.contains(&format!("\"{}\"", registered_name(name, part)))
+}
+
+/// A metric's name as it is registered; the library adds `_total` to counters.
+fn registered_name<'a>(name: &'a str, part: &str) -> &'a str {
     let name = name.strip_suffix("_total").unwrap_or(name);
-    let name = name.strip_prefix(part).unwrap_or(name);
-    source.contains(&format!("\"{name}\""))
+    name.strip_prefix(part).unwrap_or(name)
 }
 
 #[cfg(test)]
