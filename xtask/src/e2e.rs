@@ -26,6 +26,7 @@ three-node cluster. The tests that `make failures` runs wrote each row; nobody e
 - *While AWS was changing settings*: logins begun while AWS was changing RADIUS settings, which AWS would have refused. They are why writes are few.
 - While Duo is away logins are refused at once, in words that say so, since `failMode: secure` is written there; passcodes of TOTP and all other RadiusProxy resources are
   not touched.
+- *Writes to AWS*: those that AWS carried out. *In vain* are those that it refused or did not answer, which change nothing and block no login.
 - *Full set again after*: from the failure's begin, its repair included where somebody has to make it, to every ready proxy registered and AWS
   saying Completed. Of a replaced directory: from the new one's making to its RadiusProxy being Ready.
 - A write that AWS ends in Failed is tried again after five minutes, since each try blocks logins. The proxies answer meanwhile.
@@ -48,6 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let name: Name = NAME.parse()?;
     let console = Console::new();
     tools::ensure(&[Tool::Helm], &console)?;
+    local_cluster::ensure_for_end_to_end_tests(&console)?;
     let archives = image::build(&crate::repository(), &console)?;
     let _alone = alone()?;
     // One that an interrupted run left has its objects and simulated directories still.

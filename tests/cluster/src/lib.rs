@@ -43,7 +43,7 @@ pub use cluster::{Cluster, Node, Options};
 pub use error::Error;
 pub use layout::Name;
 pub use network::MAX_NODES;
-pub use packages::ensure_for_unit_tests;
+pub use packages::{ensure_for_end_to_end_tests, ensure_for_unit_tests};
 pub use part::Component;
 pub use progress::{Console, Progress, Silent};
 pub use status::{NodeStatus, PartStatus, Status};

@@ -89,6 +89,17 @@ pub fn ensure_for_unit_tests(progress: &dyn Progress) -> Result<(), Error> {
     ensure(PROXY_TESTS, progress)
 }
 
+/// What the end-to-end tests have proxies ask.
+const END_TO_END_TESTS: &[Package] = &[program("freeradius", "freeradius", &["freeradius.service"])];
+
+/// Installs what the end-to-end tests need beside a cluster: FreeRADIUS. It is not started.
+///
+/// # Errors
+/// It is missing and cannot be installed.
+pub fn ensure_for_end_to_end_tests(progress: &dyn Progress) -> Result<(), Error> {
+    ensure(END_TO_END_TESTS, progress)
+}
+
 impl Package {
     fn is_there(&self) -> bool {
         match self.sign {

@@ -54,7 +54,11 @@ impl Install<'_> {
             format!("proxy.image.repository={proxy_repository}"),
             format!("proxy.image.tag={proxy_tag}"),
             format!("proxy.image.pullPolicy={}", self.images.pull_policy),
-            format!("proxy.providerHostSuffixes={{{}}}", simulators.duo_host()),
+            format!(
+                "proxy.providerHostSuffixes={{{},{}}}",
+                simulators.duo_host(),
+                simulators.okta_host()
+            ),
             "clusterName=demo".to_owned(),
             "aws.existingSecret=aws-credentials".to_owned(),
             format!("aws.endpointUrl={}", simulators.aws_endpoint()),

@@ -17,6 +17,7 @@ mod logins;
 mod scenario;
 mod simulators;
 mod totp;
+mod vendors;
 mod wait;
 
 pub use dns::NameServer;
@@ -25,8 +26,9 @@ pub use kubectl::{Kubectl, Output};
 pub use logins::{BackgroundLogins, FailOver, Login, LoginRequest, Packet, Report, ServerCount};
 pub use scenario::{DuoProxy, NAMESPACE, TotpProxy};
 pub use simulators::{
-    CONNECTOR_DIRECTORY, Change, Changing, Controller, DirectorySimulator, DuoSimulator, MICROSOFT_DIRECTORY,
-    SIMULATED, Simulators, Write,
+    CONNECTOR_DIRECTORY, Change, Changing, Controller, DirectorySimulator, MICROSOFT_DIRECTORY, SIMULATED,
+    Simulators, Write,
 };
 pub use totp::{Seed, code_at, fresh_code};
+pub use vendors::{DuoSimulator, OktaSimulator};
 pub use wait::{Deadline, until};

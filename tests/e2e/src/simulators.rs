@@ -1,4 +1,4 @@
-//! The simulated outside: AWS Directory Service, its domain controllers and Duo, as pods.
+//! The simulated outside: AWS Directory Service, its domain controllers, Duo and Okta, as pods.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::kubectl::{Kubectl, PodPort};
 use crate::logins::{BackgroundLogins, Login, LoginRequest, Report};
+use crate::vendors::{DuoSimulator, OktaSimulator};
 use crate::wait::until;
 
 /// The namespace of the simulators.
@@ -26,6 +27,7 @@ pub struct Simulators {
     kubectl: Kubectl,
     directory_host: String,
     duo_host: String,
+    okta_host: String,
 }
 
 impl Simulators {
@@ -38,7 +40,7 @@ impl Simulators {
                 .replace("SIMULATORS_IMAGE", image)
                 .replace("PULL_POLICY", pull_policy),
         )?;
-        for set in ["directory", "duo", "dc", "connector"] {
+        for set in ["directory", "duo", "okta", "dc", "connector"] {
             until(
                 &format!("the simulator {set} to be ready"),
                 Duration::from_secs(120),
@@ -69,6 +71,7 @@ impl Simulators {
             kubectl: kubectl.clone(),
             directory_host: host("directory")?,
             duo_host: host("duo")?,
+            okta_host: host("okta")?,
         })
     }
 
@@ -93,19 +96,6 @@ impl Simulators {
         self.kubectl.run(&wait).map(drop)
     }
 
-    /// Ends those of [`Self::add_domain_controllers`].
-    pub fn remove_domain_controllers(&self, name: &str) -> Result<()> {
-        let delete = [
-            "-n",
-            SIMULATED,
-            "delete",
-            "statefulset",
-            name,
-            "--ignore-not-found",
-        ];
-        self.kubectl.run(&delete).map(drop)
-    }
-
     /// Where the AWS API is, for `AWS_ENDPOINT_URL`.
     #[must_use]
     pub fn aws_endpoint(&self) -> String {
@@ -118,6 +108,12 @@ impl Simulators {
         &self.duo_host
     }
 
+    /// The host of Okta's API, without port.
+    #[must_use]
+    pub fn okta_host(&self) -> &str {
+        &self.okta_host
+    }
+
     /// AWS Directory Service.
     #[must_use]
     pub fn directory(&self) -> DirectorySimulator<'_> {
@@ -127,7 +123,13 @@ impl Simulators {
     /// Duo.
     #[must_use]
     pub fn duo(&self) -> DuoSimulator<'_> {
-        DuoSimulator(&self.kubectl)
+        DuoSimulator::new(&self.kubectl)
+    }
+
+    /// Okta.
+    #[must_use]
+    pub fn okta(&self) -> OktaSimulator<'_> {
+        OktaSimulator::new(&self.kubectl)
     }
 
     /// A domain controller or connector, by its pod's name.
@@ -210,10 +212,21 @@ impl DirectorySimulator<'_> {
 
     /// The writes after that place that change RADIUS settings of one directory, and were done.
     pub fn settings_writes(&self, since: u64, directory: &str) -> Result<Vec<Write>> {
+        let mut writes = self.calls_to_write(since, directory)?;
+        writes.retain(|write| write.result == "ok");
+        Ok(writes)
+    }
+
+    /// Those that were refused or not answered.
+    pub fn unmade_writes(&self, since: u64, directory: &str) -> Result<Vec<Write>> {
+        let mut writes = self.calls_to_write(since, directory)?;
+        writes.retain(|write| write.result != "ok");
+        Ok(writes)
+    }
+
+    fn calls_to_write(&self, since: u64, directory: &str) -> Result<Vec<Write>> {
         let mut writes = self.journal(since)?;
-        writes.retain(|w| {
-            w.operation.ends_with("Radius") && w.result == "ok" && w.directory.as_deref() == Some(directory)
-        });
+        writes.retain(|w| w.operation.ends_with("Radius") && w.directory.as_deref() == Some(directory));
         Ok(writes)
     }
 
@@ -275,6 +288,12 @@ impl DirectorySimulator<'_> {
         self.0.pod_delete(&Self::ADMIN, &format!("/directories/{id}"))
     }
 
+    /// Whether there is such a directory.
+    pub fn has_directory(&self, id: &str) -> Result<bool> {
+        let all: Value = self.0.pod_get(&Self::ADMIN, "/directories")?;
+        Ok(all.to_string().contains(&format!("\"{id}\"")))
+    }
+
     /// Settings made by a foreign hand.
     pub fn put_radius(&self, id: &str, body: &Value) -> Result<()> {
         self.0
@@ -285,76 +304,6 @@ impl DirectorySimulator<'_> {
     pub fn delete_radius(&self, id: &str) -> Result<()> {
         self.0
             .pod_delete(&Self::ADMIN, &format!("/directories/{id}/radius"))
-    }
-}
-
-/// The admin API of the simulated Duo.
-#[derive(Debug, Clone, Copy)]
-pub struct DuoSimulator<'a>(&'a Kubectl);
-
-impl DuoSimulator<'_> {
-    const ADMIN: PodPort<'static> = PodPort {
-        namespace: SIMULATED,
-        pod: "duo-0",
-        port: 8444,
-    };
-
-    /// The certificate that its own is signed with.
-    pub fn ca(&self) -> Result<String> {
-        self.0.pod_text(&Self::ADMIN, "/ca.pem")
-    }
-
-    /// Makes users `<prefix>0`, `<prefix>1`… who approve after a while.
-    pub fn generate_users(&self, prefix: &str, count: u32, delay_ms: u32) -> Result<()> {
-        let generate = json!({"count": count, "prefix": prefix, "answer": "approve", "delay_ms": delay_ms});
-        self.0
-            .pod_put(&Self::ADMIN, "/users", &json!({ "generate": generate }))
-    }
-
-    /// Makes or changes a user.
-    pub fn put_user(&self, name: &str, user: &Value) -> Result<()> {
-        self.0.pod_put(&Self::ADMIN, &format!("/users/{name}"), user)
-    }
-
-    /// Everything counted.
-    pub fn counters(&self) -> Result<Value> {
-        self.0.pod_get(&Self::ADMIN, "/counters")
-    }
-
-    /// How many pushes a user was sent.
-    pub fn pushes(&self, user: &str) -> Result<u64> {
-        Ok(self.counters()?["users"][user]["pushes"].as_u64().unwrap_or(0))
-    }
-
-    /// Pending pushes.
-    pub fn pending(&self) -> Result<Vec<Value>> {
-        let answer: Value = self.0.pod_get(&Self::ADMIN, "/pushes")?;
-        Ok(answer["pushes"].as_array().cloned().unwrap_or_default())
-    }
-
-    /// preauth and auth calls of a user.
-    pub fn journal(&self, user: &str) -> Result<Vec<Value>> {
-        let answer: Value = self
-            .0
-            .pod_get(&Self::ADMIN, &format!("/journal?since=0&user={user}"))?;
-        Ok(answer["entries"].as_array().cloned().unwrap_or_default())
-    }
-
-    /// preauth and auth calls of everybody, the last 10,000.
-    pub fn calls(&self) -> Result<Vec<Value>> {
-        let answer: Value = self.0.pod_get(&Self::ADMIN, "/journal")?;
-        Ok(answer["entries"].as_array().cloned().unwrap_or_default())
-    }
-
-    /// Merges settings.
-    pub fn set_settings(&self, settings: &Value) -> Result<()> {
-        self.0.pod_put(&Self::ADMIN, "/settings", settings)
-    }
-
-    /// Replaces the faults.
-    pub fn set_faults(&self, faults: &Value) -> Result<()> {
-        self.0
-            .pod_put(&Self::ADMIN, "/faults", &json!({ "faults": faults }))
     }
 }
 

@@ -174,7 +174,7 @@ pub(crate) async fn before(fault: Option<Fault>) -> Course {
             Course::Stop(Reply::Send(answer))
         }
         FaultKind::Close => Course::Stop(Reply::Close),
-        FaultKind::Hang => std::future::pending().await,
+        FaultKind::Hang => Course::Stop(Reply::Hang),
         FaultKind::Malformed => Course::Stop(Reply::Send(reply::response(
             StatusCode::OK,
             "application/json",

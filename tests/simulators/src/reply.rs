@@ -20,6 +20,8 @@ pub(crate) enum Reply {
     Send(Response<Body>),
     /// End the connection (HTTP/2: the stream) without an answer.
     Close,
+    /// Neither: the client waits until it gives up.
+    Hang,
 }
 
 /// A response body, healthy or not.

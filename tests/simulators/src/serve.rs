@@ -219,6 +219,7 @@ where
             match service.answer(request).await {
                 Reply::Send(response) => Ok::<http::Response<Body>, NoAnswer>(response),
                 Reply::Close => Err(NoAnswer),
+                Reply::Hang => std::future::pending().await,
             }
         }
     });

@@ -29,7 +29,7 @@ impl<'a> Demo<'a> {
     pub(super) fn begin(say: &'a mut Narrator, place: &'a Place) -> Result<Self> {
         say.step(
             "The outside world, simulated",
-            "AWS Directory Service with two domain controllers and an AD Connector, and Duo: they speak the real protocols,\n\
+            "AWS Directory Service with two domain controllers and an AD Connector, Duo and Okta: they speak the real protocols,\n\
              so that what runs below is the shipped product with only the endpoints changed.",
         );
         let images = &place.images;

@@ -6,62 +6,67 @@ use std::collections::BTreeSet;
 use e2e::{LoginRequest, NameServer, until};
 use serde_json::{Value, json};
 
-use crate::bad_input::{grant, totp_proxy};
+use crate::bad_input::totp_proxy;
+use crate::site::Site;
 use crate::world::{PATIENCE, World, unused_code, world};
 
 const NS: &str = "addresses";
 
-/// A directory with one RadiusProxy. Both are gone when this goes, also when a test fails.
+/// A directory with one RadiusProxy.
 struct Scene {
-    world: &'static World,
-    directory: &'static str,
+    site: Site,
     name: &'static str,
     since: u64,
 }
 
 impl Scene {
-    /// `addresses` is `spec.addresses`, as JSON.
+    /// `spec` is what the RadiusProxy has beside the usual, as JSON, and `more` the directory.
     fn new(directory: &'static str, name: &'static str, more: &Value, spec: &Value) -> Self {
-        let world = world();
+        Self::at(Site::new(directory), name, more, spec)
+    }
+
+    fn at(site: Site, name: &'static str, more: &Value, spec: &Value) -> Self {
         // A host port is what Pod Security refuses at any other level.
         let namespace = format!(
             "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NS}\n  labels: {{pod-security.kubernetes.io/enforce: \
              privileged}}\n"
         );
-        world.kubectl.apply(&namespace).unwrap();
+        site.world.kubectl.apply(&namespace).unwrap();
         let mut entry = json!({"type": "MicrosoftAD", "name": "addresses.example.com"});
         merge(&mut entry, more);
-        let simulator = world.simulators.directory();
-        simulator.put_directory(directory, &entry).unwrap();
-        let scene = Self {
-            world,
-            directory,
-            name,
-            since: simulator.last_write().unwrap(),
-        };
-        world.kubectl.apply(&grant(name, NS, directory)).unwrap();
-        let mut manifest = totp_proxy(name, NS, directory);
+        site.directory(&entry);
+        let since = site.world.simulators.directory().last_write().unwrap();
+        site.grant(name, NS);
+        let mut manifest = totp_proxy(name, NS, site.directory);
         for (field, value) in spec.as_object().unwrap() {
             manifest = manifest.replace("  provider:\n", &format!("  {field}: {value}\n  provider:\n"));
         }
-        world.kubectl.apply(&manifest).unwrap();
-        scene
+        site.apply(NS, &manifest);
+        Self { site, name, since }
     }
 
     fn ready(&self) {
-        self.world.ready(NS, self.name).unwrap();
+        self.site.world.ready(NS, self.name).unwrap();
     }
 
     /// How often AWS's settings were written.
     fn writes(&self) -> usize {
-        let simulator = self.world.simulators.directory();
-        let writes = simulator.settings_writes(self.since, self.directory).unwrap();
+        let simulator = self.site.world.simulators.directory();
+        let writes = simulator
+            .settings_writes(self.since, self.site.directory)
+            .unwrap();
         writes.len()
     }
 
     /// RadiusServers and RadiusServersIpv6.
     fn registered(&self) -> [BTreeSet<String>; 2] {
-        let state = self.world.simulators.directory().state(self.directory).unwrap();
+        let state = self
+            .site
+            .world
+            .simulators
+            .directory()
+            .state(self.site.directory)
+            .unwrap();
         let settings = &state["radius"]["eu-central-1"]["settings"];
         ["radius_servers", "radius_servers_ipv6"].map(|field| {
             let list = settings[field].as_array().into_iter().flatten();
@@ -90,13 +95,17 @@ impl Scene {
         let service = format!("{}-radius-lb", self.name);
         let args = ["-n", NS, "patch", "service", &service, "--subresource=status"];
         let args = [&args[..], &["--type=merge", "-p", &patch]].concat();
-        self.world.kubectl.run(&args).unwrap();
+        self.site.world.kubectl.run(&args).unwrap();
     }
 
     fn service(&self) -> Value {
         let service = format!("{}-radius-lb", self.name);
         until("the Service of type LoadBalancer", PATIENCE, || {
-            Ok(Ok(self.world.kubectl.get(&["-n", NS, "service", &service])?))
+            Ok(Ok(self
+                .site
+                .world
+                .kubectl
+                .get(&["-n", NS, "service", &service])?))
         })
         .unwrap()
     }
@@ -104,7 +113,7 @@ impl Scene {
     /// The one pod.
     fn pod(&self) -> Value {
         let pod = format!("{}-0", self.name);
-        self.world.kubectl.get(&["-n", NS, "pod", &pod]).unwrap()
+        self.site.world.kubectl.get(&["-n", NS, "pod", &pod]).unwrap()
     }
 
     /// Whether the operator says that the pod is ready for those who count on it.
@@ -117,33 +126,6 @@ impl Scene {
                 .is_some_and(|t| t.starts_with("radius-mfa.dev/"))
         })?;
         gate["status"].as_str().map(str::to_owned)
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let kubectl = &self.world.kubectl;
-        let ended = [
-            kubectl.run(&[
-                "-n",
-                NS,
-                "delete",
-                "rp",
-                self.name,
-                "--ignore-not-found",
-                "--timeout=120s",
-            ]),
-            kubectl.run(&["delete", "directorygrant", self.name, "--ignore-not-found"]),
-        ];
-        let directory = self.world.simulators.directory().delete_directory(self.directory);
-        for error in ended
-            .into_iter()
-            .map(|run| run.map(drop))
-            .chain([directory])
-            .filter_map(Result::err)
-        {
-            eprintln!("{} is still there: {error:#}", self.name);
-        }
     }
 }
 
@@ -161,16 +143,13 @@ fn silent() -> Value {
 #[test]
 fn a_node_is_registered_and_answers_through_its_port_also_after_its_pod_was_killed() {
     let world = world();
-    let (directory, controllers) = ("d-90670000a1", Controllers("hostdc"));
+    let site = Site::new("d-90670000a1");
     let node = &world.simulators_node;
     let simulators = &world.simulators;
-    let empty = json!({"type": "MicrosoftAD", "name": "addresses.example.com"});
-    simulators.directory().put_directory(directory, &empty).unwrap();
-    simulators
-        .add_domain_controllers(controllers.0, directory)
-        .unwrap();
-    let scene = Scene::new(
-        directory,
+    site.directory(&json!({"type": "MicrosoftAD", "name": "addresses.example.com"}));
+    site.domain_controllers("hostdc");
+    let scene = Scene::at(
+        site,
         "host",
         &json!({}),
         &json!({"addresses": {"source": "HostIP"}, "scheduling": {"nodeSelector": {"kubernetes.io/hostname": node}}}),
@@ -213,17 +192,6 @@ fn a_node_is_registered_and_answers_through_its_port_also_after_its_pod_was_kill
     assert_eq!(scene.writes(), 1);
 }
 
-/// Domain controllers of a test's own, gone when this goes.
-struct Controllers(&'static str);
-
-impl Drop for Controllers {
-    fn drop(&mut self) {
-        if let Err(error) = world().simulators.remove_domain_controllers(self.0) {
-            eprintln!("{} are still there: {error:#}", self.0);
-        }
-    }
-}
-
 #[test]
 fn a_load_balancer_gets_its_service_and_its_address_is_registered_and_followed() {
     let spec = json!({"addresses": {"source": "LoadBalancer", "loadBalancer": {"annotations": {
@@ -231,6 +199,7 @@ fn a_load_balancer_gets_its_service_and_its_address_is_registered_and_followed()
     let scene = Scene::new("d-90670000a2", "balanced", &silent(), &spec);
     let service = scene.service();
     let told = scene
+        .site
         .world
         .reason(NS, scene.name, "Registered", "False", "WaitingForAddresses");
     assert!(told.contains("Service of type LoadBalancer"), "{told}");
@@ -262,6 +231,7 @@ fn a_load_balancer_gets_its_service_and_its_address_is_registered_and_followed()
     // A controller that has lost sight of it takes nothing away.
     scene.balance(&json!([]));
     scene
+        .site
         .world
         .reason(NS, scene.name, "Registered", "False", "WaitingForAddresses");
     scene.balance(&json!([{"ip": "10.9.1.3"}, {"ip": "10.9.1.2"}]));
@@ -348,7 +318,7 @@ fn a_list_is_registered_as_it_is_written_and_another_list_is_one_write() {
     scene.follows(&["10.9.3.1", "mfa.corp.example.com"], &[]);
     assert_eq!(scene.gate().as_deref(), Some("True"));
     let patch = json!({"spec": list(&["10.9.3.2", "10.9.3.3"])}).to_string();
-    scene.world.patch_in(NS, scene.name, &patch).unwrap();
+    scene.site.world.patch_in(NS, scene.name, &patch).unwrap();
     scene.follows(&["10.9.3.2", "10.9.3.3"], &[]);
     assert_eq!(scene.writes(), 2);
 }
@@ -372,7 +342,7 @@ fn a_dual_stack_directory_gets_the_addresses_of_each_family_and_one_of_ipv6_its_
         let scene = Scene::new(directory, name, &more, &spec);
         scene.follows(v4, &["fd00::9:4:1", "fd00::9:4:2"]);
         assert_eq!(scene.writes(), 1);
-        let status = scene.world.kubectl.get(&["-n", NS, "rp", name]).unwrap()["status"].take();
+        let status = scene.site.world.kubectl.get(&["-n", NS, "rp", name]).unwrap()["status"].take();
         let servers = v4.len() + 2;
         assert_eq!(status["servers"], format!("{servers}/{servers}"), "{status}");
     }

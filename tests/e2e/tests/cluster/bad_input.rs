@@ -2,17 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::site::{Site, secret};
 use crate::world::{BOB, World, world};
 
 const NS: &str = "bad";
-
-/// A grant for a directory.
-pub fn grant(name: &str, namespace: &str, directory: &str) -> String {
-    format!(
-        "apiVersion: radius-mfa.dev/v1alpha1\nkind: DirectoryGrant\nmetadata: {{name: {name}}}\nspec:\n  \
-         namespaces: [{namespace}]\n  directoryIds: [{directory}]\n  region: eu-central-1\n"
-    )
-}
 
 /// A small RadiusProxy with TOTP; its seeds are bob's, in a Secret of its own.
 pub fn totp_proxy(name: &str, namespace: &str, directory: &str) -> String {
@@ -24,10 +17,19 @@ pub fn totp_proxy(name: &str, namespace: &str, directory: &str) -> String {
     )
 }
 
-fn directory(world: &World, id: &str, kind: &str) {
-    let spec =
-        json!({"type": kind, "name": "bad.example.com", "static_controllers": [{"address": "10.9.9.9"}]});
-    world.simulators.directory().put_directory(id, &spec).unwrap();
+/// What a test here begins with: an id without a directory, and the namespace.
+fn site(directory: &'static str) -> Site {
+    let site = Site::new(directory);
+    site.world.kubectl.ensure_namespace(NS).unwrap();
+    site
+}
+
+/// With the directory there, and granted.
+fn granted(directory: &'static str, grant: &str) -> Site {
+    let site = site(directory);
+    site.directory_of_type("MicrosoftAD");
+    site.grant(grant, NS);
+    site
 }
 
 /// Faults of the simulated AWS, gone when this goes, also when a test fails: the next one shall not suffer from it.
@@ -53,61 +55,34 @@ impl Drop for Faults<'_> {
     }
 }
 
-/// Removes a RadiusProxy that a test made.
-fn remove(world: &World, name: &str) {
-    world
-        .kubectl
-        .run(&["-n", NS, "delete", "rp", name, "--timeout=120s"])
-        .unwrap();
-}
-
 #[test]
 fn a_namespace_without_a_grant_is_told_whom_to_ask_and_heals() {
-    let world = world();
-    world.kubectl.ensure_namespace(NS).unwrap();
-    directory(world, "d-90670000b1", "MicrosoftAD");
-    world
-        .kubectl
-        .apply(&totp_proxy("nogrant", NS, "d-90670000b1"))
-        .unwrap();
-    let message = world.reason(NS, "nogrant", "Accepted", "False", "NoGrant");
+    let id = "d-90670000b1";
+    let site = site(id);
+    site.directory_of_type("MicrosoftAD");
+    site.apply(NS, &totp_proxy("nogrant", NS, id));
+    let message = site.world.reason(NS, "nogrant", "Accepted", "False", "NoGrant");
     assert!(
-        message.contains("DirectoryGrant") && message.contains(NS) && message.contains("d-90670000b1"),
+        message.contains("DirectoryGrant") && message.contains(NS) && message.contains(id),
         "{message}"
     );
-    world
-        .kubectl
-        .apply(&grant("nogrant", NS, "d-90670000b1"))
-        .unwrap();
-    world.ready(NS, "nogrant").unwrap();
-    remove(world, "nogrant");
+    site.grant("nogrant", NS);
+    site.world.ready(NS, "nogrant").unwrap();
 }
 
 #[test]
 fn a_missing_secret_a_missing_key_and_a_short_secret_are_named_and_heal() {
-    let world = world();
-    world.kubectl.ensure_namespace(NS).unwrap();
-    directory(world, "d-90670000b2", "MicrosoftAD");
-    world
-        .kubectl
-        .apply(&grant("secrets", NS, "d-90670000b2"))
-        .unwrap();
-    let manifest = totp_proxy("secrets", NS, "d-90670000b2").replace(
+    let id = "d-90670000b2";
+    let site = granted(id, "secrets");
+    let world = site.world;
+    let manifest = totp_proxy("secrets", NS, id).replace(
         "  provider:\n",
         "  sharedSecretRef: {name: own-secret, key: radius}\n  provider:\n",
     );
-    world.kubectl.apply(&manifest).unwrap();
+    site.apply(NS, &manifest);
     let message = world.reason(NS, "secrets", "SecretsReady", "False", "SecretMissing");
     assert!(message.contains("own-secret"), "{message}");
-    let secret = |key: &str, value: &str| {
-        world
-            .kubectl
-            .apply(&format!(
-                "apiVersion: v1\nkind: Secret\nmetadata: {{name: own-secret, namespace: {NS}}}\nstringData: {{{key}: \
-                 \"{value}\"}}\n"
-            ))
-            .unwrap();
-    };
+    let secret = |key: &str, value: &str| site.apply(NS, &secret("own-secret", NS, &json!({ key: value })));
     secret("other", "a long enough secret");
     let message = world.reason(NS, "secrets", "SecretsReady", "False", "SecretKeyMissing");
     assert!(
@@ -124,69 +99,52 @@ fn a_missing_secret_a_missing_key_and_a_short_secret_are_named_and_heal() {
     );
     secret("radius", "a long enough secret");
     world.ready(NS, "secrets").unwrap();
-    remove(world, "secrets");
 }
 
 #[test]
 fn a_directory_that_is_not_there_or_has_no_radius_is_told() {
-    let world = world();
-    world.kubectl.ensure_namespace(NS).unwrap();
-    world.kubectl.apply(&grant("nodir", NS, "d-90670000b3")).unwrap();
-    world
-        .kubectl
-        .apply(&totp_proxy("nodir", NS, "d-90670000b3"))
-        .unwrap();
+    let id = "d-90670000b3";
+    let site = site(id);
+    let world = site.world;
+    site.grant("nodir", NS);
+    site.apply(NS, &totp_proxy("nodir", NS, id));
     let message = world.reason(NS, "nodir", "Accepted", "False", "DirectoryNotFound");
     assert!(
-        message.contains("d-90670000b3") && message.contains("eu-central-1"),
+        message.contains(id) && message.contains("eu-central-1"),
         "{message}"
     );
-    directory(world, "d-90670000b3", "SimpleAD");
+    site.directory_of_type("SimpleAD");
     let message = world.reason(NS, "nodir", "Accepted", "False", "DirectoryTypeUnsupported");
     assert!(message.contains("SimpleAD"), "{message}");
-    directory(world, "d-90670000b3", "MicrosoftAD");
+    site.directory_of_type("MicrosoftAD");
     world.ready(NS, "nodir").unwrap();
-    remove(world, "nodir");
 }
 
 #[test]
 fn what_aws_refuses_is_told_and_heals() {
-    let world = world();
-    world.kubectl.ensure_namespace(NS).unwrap();
     let id = "d-90670000b4";
-    directory(world, id, "MicrosoftAD");
-    world.kubectl.apply(&grant("refused", NS, id)).unwrap();
+    let site = granted(id, "refused");
+    let world = site.world;
     let fault =
         |code: &str| json!([{"operation": "EnableRadius", "directory": id, "kind": "error", "code": code}]);
     let faults = Faults::set(world, &fault("AccessDeniedException"));
-    world.kubectl.apply(&totp_proxy("refused", NS, id)).unwrap();
+    site.apply(NS, &totp_proxy("refused", NS, id));
     let message = world.reason(NS, "refused", "Registered", "False", "AwsAccessDenied");
     assert!(message.contains("ds:EnableRadius"), "{message}");
     faults.change(&fault("ThrottlingException"));
     world.reason(NS, "refused", "Registered", "False", "AwsThrottled");
     drop(faults);
     world.ready(NS, "refused").unwrap();
-    remove(world, "refused");
 }
 
 #[test]
 fn a_malformed_seed_costs_one_user_and_is_named_without_its_text() {
-    let world = world();
-    world.kubectl.ensure_namespace(NS).unwrap();
     let id = "d-90670000b5";
-    directory(world, id, "MicrosoftAD");
-    world.kubectl.apply(&grant("seeds", NS, id)).unwrap();
-    world.kubectl.apply(&totp_proxy("seeds", NS, id)).unwrap();
+    let site = granted(id, "seeds");
+    let world = site.world;
+    site.apply(NS, &totp_proxy("seeds", NS, id));
     world.ready(NS, "seeds").unwrap();
-    let seeds = |eve: &str| {
-        world
-            .kubectl
-            .apply(&format!(
-                "apiVersion: v1\nkind: Secret\nmetadata: {{name: seeds-seeds, namespace: {NS}}}\nstringData:\n  bob: {BOB}\n  \
-                 eve: \"{eve}\"\n"
-            ))
-            .unwrap();
-    };
+    let seeds = |eve: &str| site.apply(NS, &secret("seeds-seeds", NS, &json!({"bob": BOB, "eve": eve})));
     seeds("otpauth://totp/eve?secret=NOT!BASE32SECRET");
     let message = world.reason(NS, "seeds", "SecretsReady", "False", "TotpSeedsMalformed");
     assert!(
@@ -195,28 +153,24 @@ fn a_malformed_seed_costs_one_user_and_is_named_without_its_text() {
     );
     seeds("otpauth://totp/eve?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP");
     world.ready(NS, "seeds").unwrap();
-    remove(world, "seeds");
 }
 
 #[test]
 fn wrong_credentials_of_the_operator_are_told_and_heal() {
-    let world = world();
-    world.both_ready().unwrap();
-    world.kubectl.ensure_namespace(NS).unwrap();
     let id = "d-90670000b6";
-    directory(world, id, "MicrosoftAD");
-    world.kubectl.apply(&grant("credentials", NS, id)).unwrap();
+    let site = granted(id, "credentials");
+    let world = site.world;
+    world.both_ready().unwrap();
     let fault = json!([{"operation": "*", "directory": id, "kind": "error", "code": "UnrecognizedClientException"},
         {"operation": "DescribeDirectories", "kind": "error", "code": "UnrecognizedClientException"}]);
     let faults = Faults::set(world, &fault);
-    world.kubectl.apply(&totp_proxy("credentials", NS, id)).unwrap();
+    site.apply(NS, &totp_proxy("credentials", NS, id));
     let message = world.reason(NS, "credentials", "Accepted", "Unknown", "AwsCredentialsInvalid");
     assert!(message.to_lowercase().contains("credentials"), "{message}");
     // Those that are registered stay so: their proxies go on answering.
     assert_eq!(world.login("dc-0", "alice", "push").outcome, "accept");
     drop(faults);
     world.ready(NS, "credentials").unwrap();
-    remove(world, "credentials");
 }
 
 #[test]

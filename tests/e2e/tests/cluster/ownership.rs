@@ -3,31 +3,25 @@
 use e2e::{CONNECTOR_DIRECTORY, NAMESPACE, until};
 use serde_json::{Value, json};
 
-use crate::bad_input::{grant, totp_proxy};
-use crate::world::{PATIENCE, World, world};
+use crate::bad_input::totp_proxy;
+use crate::site::{Site, grant};
+use crate::world::PATIENCE;
 
 const REGION: &str = "eu-central-1";
 
 /// A directory of the test's own, with one RadiusProxy or two, and how many of AWS's settings the operator wrote.
 struct Scene {
-    world: &'static World,
-    directory: &'static str,
+    site: Site,
     since: u64,
 }
 
 impl Scene {
     fn new(directory: &'static str, name: &str, namespaces: &str) -> Self {
-        let world = world();
-        let spec = json!({"type": "MicrosoftAD", "name": "own.example.com",
-            "static_controllers": [{"address": "10.9.9.9"}]});
-        let simulator = world.simulators.directory();
-        simulator.put_directory(directory, &spec).unwrap();
-        world.kubectl.apply(&grant(name, namespaces, directory)).unwrap();
-        Self {
-            world,
-            directory,
-            since: simulator.last_write().unwrap(),
-        }
+        let site = Site::new(directory);
+        site.directory_of_type("MicrosoftAD");
+        site.grant(name, namespaces);
+        let since = site.world.simulators.directory().last_write().unwrap();
+        Self { site, since }
     }
 
     /// Somebody writes settings at the console.
@@ -35,17 +29,19 @@ impl Scene {
         let settings = json!({"radius_servers": ["10.1.2.3"], "radius_servers_ipv6": [], "radius_port": 1812,
             "radius_timeout": 20, "radius_retries": 2, "shared_secret": "made-by-hand-at-the-console",
             "authentication_protocol": "PAP", "display_label": label, "use_same_username": true});
-        let simulator = self.world.simulators.directory();
+        let simulator = self.site.world.simulators.directory();
         simulator
-            .put_radius(self.directory, &json!({ "settings": settings }))
+            .put_radius(self.site.directory, &json!({ "settings": settings }))
             .unwrap();
     }
 
     /// The labels that the operator wrote, in order. What is done by hand is in the journal too, with labels of its own
     /// or none.
     fn written(&self) -> Vec<String> {
-        let simulator = self.world.simulators.directory();
-        let writes = simulator.settings_writes(self.since, self.directory).unwrap();
+        let simulator = self.site.world.simulators.directory();
+        let writes = simulator
+            .settings_writes(self.since, self.site.directory)
+            .unwrap();
         let label = |settings: &Value| settings["display_label"].as_str().unwrap_or_default().to_owned();
         let labels = writes.iter().map(|write| label(&write.settings));
         labels
@@ -54,24 +50,30 @@ impl Scene {
     }
 
     fn label(&self) -> String {
-        let state = self.world.simulators.directory().state(self.directory).unwrap();
+        let state = self
+            .site
+            .world
+            .simulators
+            .directory()
+            .state(self.site.directory)
+            .unwrap();
         let settings = &state["radius"][REGION]["settings"];
         settings["display_label"].as_str().unwrap_or_default().to_owned()
     }
 
     fn patch(&self, namespace: &str, name: &str, spec: &Value) {
         let patch = json!({ "spec": spec }).to_string();
-        self.world.patch_in(namespace, name, &patch).unwrap();
+        self.site.world.patch_in(namespace, name, &patch).unwrap();
     }
 
     /// Applies a RadiusProxy for the directory.
     fn apply(&self, namespace: &str, name: &str) {
-        let manifest = totp_proxy(name, namespace, self.directory);
-        self.world.kubectl.apply(&manifest).unwrap();
+        let manifest = totp_proxy(name, namespace, self.site.directory);
+        self.site.apply(namespace, &manifest);
     }
 
     fn ready(&self, namespace: &str, name: &str) {
-        self.world.ready(namespace, name).unwrap();
+        self.site.world.ready(namespace, name).unwrap();
     }
 
     fn until_label(&self, label: &str) {
@@ -81,11 +83,6 @@ impl Scene {
         })
         .unwrap();
     }
-
-    fn delete(&self, namespace: &str, name: &str) {
-        let args = ["-n", namespace, "delete", "rp", name, "--timeout=120s"];
-        self.world.kubectl.run(&args).unwrap();
-    }
 }
 
 #[test]
@@ -94,6 +91,7 @@ fn settings_made_by_hand_are_left_until_adoption_is_written_and_then_cost_one_wr
     scene.by_hand("HAND");
     scene.apply(NAMESPACE, "adopting");
     let told = scene
+        .site
         .world
         .reason(NAMESPACE, "adopting", "Registered", "False", "SettingsOfOthers");
     assert!(told.contains("adoptionPolicy"), "{told}");
@@ -105,13 +103,12 @@ fn settings_made_by_hand_are_left_until_adoption_is_written_and_then_cost_one_wr
     );
     scene.ready(NAMESPACE, "adopting");
     assert_eq!(scene.written(), ["MFA"]);
-    scene.delete(NAMESPACE, "adopting");
 }
 
 #[test]
 fn a_foreign_change_is_repaired_once_a_second_one_is_a_contest_and_suspend_stops_every_write() {
     let scene = Scene::new("d-90670000f2", "drift", NAMESPACE);
-    let (world, name) = (scene.world, "drifting");
+    let (world, name) = (scene.site.world, "drifting");
     scene.apply(NAMESPACE, name);
     scene.ready(NAMESPACE, name);
     scene.by_hand("HAND 1");
@@ -132,31 +129,29 @@ fn a_foreign_change_is_repaired_once_a_second_one_is_a_contest_and_suspend_stops
     scene.patch(NAMESPACE, name, &json!({"suspend": false}));
     scene.ready(NAMESPACE, name);
     assert_eq!(scene.written(), ["MFA", "MFA", "NEW"]);
-    scene.delete(NAMESPACE, name);
 }
 
 #[test]
 fn radius_that_somebody_switches_off_stays_off_unless_the_policy_enforces_it() {
     let scene = Scene::new("d-90670000f5", "switched", NAMESPACE);
-    let (world, name) = (scene.world, "switched");
+    let (world, name) = (scene.site.world, "switched");
     scene.apply(NAMESPACE, name);
     scene.ready(NAMESPACE, name);
     let simulator = world.simulators.directory();
-    simulator.delete_radius(scene.directory).unwrap();
+    simulator.delete_radius(scene.site.directory).unwrap();
     world.reason(NAMESPACE, name, "Ready", "False", "SwitchedOff");
     assert_eq!(scene.written(), ["MFA"]);
     scene.patch(NAMESPACE, name, &json!({"directory": {"driftPolicy": "Enforce"}}));
     scene.ready(NAMESPACE, name);
     assert_eq!(scene.written(), ["MFA", "MFA"]);
-    scene.delete(NAMESPACE, name);
 }
 
 #[test]
 fn of_two_resources_for_one_directory_the_older_keeps_it_and_the_other_takes_over_when_it_goes() {
     let moved = "moved";
     let scene = Scene::new("d-90670000f3", "move", &format!("{NAMESPACE}, {moved}"));
-    let world = scene.world;
-    world.kubectl.ensure_namespace(moved).unwrap();
+    let world = scene.site.world;
+    scene.site.namespace(moved);
     scene.apply(NAMESPACE, "first");
     scene.ready(NAMESPACE, "first");
     scene.apply(moved, "second");
@@ -164,39 +159,35 @@ fn of_two_resources_for_one_directory_the_older_keeps_it_and_the_other_takes_ove
     assert!(told.contains(&format!("{NAMESPACE}/first")), "{told}");
     assert_eq!(scene.written().len(), 1);
     let simulator = world.simulators.directory();
-    let before = simulator.registered(scene.directory).unwrap();
+    let before = simulator.registered(scene.site.directory).unwrap();
     scene.patch(
         moved,
         "second",
         &json!({"directory": {"adoptionPolicy": "Adopt"}}),
     );
     // Its settings are retained, so the directory has servers until the other's are written.
-    scene.delete(NAMESPACE, "first");
+    scene.site.delete(NAMESPACE, "first");
     scene.ready(moved, "second");
     assert_eq!(scene.written().len(), 2);
-    assert_ne!(simulator.registered(scene.directory).unwrap(), before);
-    scene.delete(moved, "second");
-    world
-        .kubectl
-        .run(&["delete", "namespace", moved, "--wait=false"])
-        .unwrap();
+    assert_ne!(simulator.registered(scene.site.directory).unwrap(), before);
 }
 
 #[test]
 fn each_region_of_a_directory_has_a_radius_proxy_and_settings_of_its_own() {
-    let world = world();
     let (id, regions) = ("d-90670000f6", [("here", REGION), ("there", "us-east-1")]);
+    let site = Site::new(id);
+    let world = site.world;
     let spec = json!({"type": "MicrosoftAD", "name": "own.example.com", "additional_regions": ["us-east-1"],
         "static_controllers": [{"address": "10.9.9.9"}, {"address": "10.9.8.8", "region": "us-east-1"}]});
     let simulator = world.simulators.directory();
-    simulator.put_directory(id, &spec).unwrap();
+    site.directory(&spec);
     let since = simulator.last_write().unwrap();
     let in_region = |manifest: String, region| {
         manifest.replace(&format!("region: {REGION}"), &format!("region: {region}"))
     };
     for (name, region) in regions {
         let manifests = [grant(name, NAMESPACE, id), totp_proxy(name, NAMESPACE, id)].join("---\n");
-        world.kubectl.apply(&in_region(manifests, region)).unwrap();
+        site.apply(NAMESPACE, &in_region(manifests, region));
         world.ready(NAMESPACE, name).unwrap();
     }
     // The simulated directory's regions share their tags.
@@ -227,18 +218,12 @@ fn each_region_of_a_directory_has_a_radius_proxy_and_settings_of_its_own() {
         (json!("MFA"), json!("THERE"))
     );
     assert_eq!(simulator.settings_writes(since, id).unwrap().len(), 3);
-    for (name, _) in regions {
-        world
-            .kubectl
-            .run(&["-n", NAMESPACE, "delete", "rp", name, "--timeout=120s"])
-            .unwrap();
-    }
 }
 
 #[test]
 fn a_grant_that_is_withdrawn_stops_writes_and_no_login() {
     let scene = Scene::new("d-90670000f4", "withdrawn", NAMESPACE);
-    let (world, name) = (scene.world, "granted");
+    let (world, name) = (scene.site.world, "granted");
     scene.apply(NAMESPACE, name);
     scene.ready(NAMESPACE, name);
     world
@@ -249,13 +234,9 @@ fn a_grant_that_is_withdrawn_stops_writes_and_no_login() {
     let pod = world.kubectl.get(&["-n", NAMESPACE, "pod", "granted-0"]).unwrap();
     assert_eq!(pod["status"]["phase"], "Running");
     assert_eq!(scene.written().len(), 1);
-    world
-        .kubectl
-        .apply(&grant("withdrawn", NAMESPACE, scene.directory))
-        .unwrap();
+    scene.site.grant("withdrawn", NAMESPACE);
     scene.ready(NAMESPACE, name);
     assert_eq!(scene.written().len(), 1);
-    scene.delete(NAMESPACE, name);
     // Nobody else's directory was touched by all this.
     assert!(
         world

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use e2e::{CONNECTOR_DIRECTORY, DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, until};
 
+use crate::site::Site;
 use crate::traffic::{assert_nobody_noticed, with_logins};
 use crate::world::{PATIENCE, World, world};
 
@@ -217,28 +218,20 @@ fn a_domain_controller_that_is_added_becomes_a_client() {
 
 #[test]
 fn a_deleted_resource_switches_radius_off_only_where_that_is_written() {
-    let world = world();
-    world.both_ready().unwrap();
-    let directory = world.simulators.directory();
     let id = "d-90670000d1";
-    let spec = serde_json::json!({"type": "MicrosoftAD", "name": "gone.example.com",
-        "static_controllers": [{"address": "10.9.9.9"}]});
+    let site = Site::new(id);
+    let world = site.world;
+    let directory = world.simulators.directory();
+    site.grant("deletion", NAMESPACE);
     for (policy, left) in [("Retain", Some("Completed")), ("Disable", None)] {
-        directory.put_directory(id, &spec).unwrap();
-        world
-            .kubectl
-            .apply(&crate::bad_input::grant("deletion", NAMESPACE, id))
-            .unwrap();
+        site.directory_of_type("MicrosoftAD");
         let manifest = crate::bad_input::totp_proxy("gone", NAMESPACE, id).replace(
             "    retries: 1\n",
             &format!("    retries: 1\n    deletionPolicy: {policy}\n    adoptionPolicy: Adopt\n"),
         );
-        world.kubectl.apply(&manifest).unwrap();
+        site.apply(NAMESPACE, &manifest);
         world.ready(NAMESPACE, "gone").unwrap();
-        world
-            .kubectl
-            .run(&["-n", NAMESPACE, "delete", "rp", "gone", "--timeout=120s"])
-            .unwrap();
+        site.delete(NAMESPACE, "gone");
         let status = directory.radius_status(id).unwrap();
         assert_eq!(status.as_deref(), left, "{policy}");
         until("the pods to be gone", Duration::from_secs(120), || {

@@ -14,13 +14,58 @@ pub fn with_logins<T>(world: &World, during: impl FnOnce() -> T) -> (T, Reports)
     with_logins_at(world, ["dc-0", "dc-1"], during)
 }
 
+/// Background logins by domain controller; they end when this goes, also when a test fails: the next one's users shall not
+/// log in twice at once.
+struct Running<'a> {
+    world: &'a World,
+    logins: BTreeMap<&'static str, String>,
+}
+
+impl Running<'_> {
+    fn begin(&mut self, controller: &'static str, logins: &BackgroundLogins) {
+        let controller_itself = self.world.simulators.controller(controller);
+        let id = controller_itself.begin_logins(logins).unwrap();
+        self.logins.insert(controller, id);
+    }
+
+    fn tried(&self) -> u64 {
+        let reports = self
+            .logins
+            .iter()
+            .map(|(controller, id)| self.world.simulators.controller(controller).report(id).unwrap());
+        reports.map(|report| report.tried).sum()
+    }
+
+    fn end(mut self) -> Reports {
+        let logins = std::mem::take(&mut self.logins);
+        let end = |(controller, id): (&'static str, String)| {
+            let report = self.world.simulators.controller(controller).end_logins(&id);
+            (controller, report.unwrap())
+        };
+        logins.into_iter().map(end).collect()
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        for (controller, id) in &self.logins {
+            if let Err(error) = self.world.simulators.controller(controller).end_logins(id) {
+                eprintln!("people go on logging in at {controller}: {error:#}");
+            }
+        }
+    }
+}
+
 /// The same from two others.
 pub fn with_logins_at<T>(
     world: &World,
     controllers: [&'static str; 2],
     during: impl FnOnce() -> T,
 ) -> (T, Reports) {
-    let mut running = BTreeMap::new();
+    let mut running = Running {
+        world,
+        logins: BTreeMap::new(),
+    };
     for (controller, users) in controllers.into_iter().zip([0..100, 100..200]) {
         let logins = BackgroundLogins {
             usernames: users.map(|n| format!("user{n}")).collect(),
@@ -28,26 +73,13 @@ pub fn with_logins_at<T>(
             every_ms: 1000,
             for_ms: 900_000,
         };
-        running.insert(
-            controller,
-            world
-                .simulators
-                .controller(controller)
-                .begin_logins(&logins)
-                .unwrap(),
-        );
+        running.begin(controller, &logins);
     }
     // Some logins before the change, some after: by their number, not by the clock.
     let begun = |more: u64| {
-        let base: u64 = running
-            .iter()
-            .map(|(c, id)| world.simulators.controller(c).report(id).unwrap().tried)
-            .sum();
+        let base = running.tried();
         until("logins to begin", PATIENCE, || {
-            let now: u64 = running
-                .iter()
-                .map(|(c, id)| world.simulators.controller(c).report(id).unwrap().tried)
-                .sum();
+            let now = running.tried();
             Ok(if now >= base + more {
                 Ok(())
             } else {
@@ -59,11 +91,7 @@ pub fn with_logins_at<T>(
     begun(6);
     let done = during();
     begun(10);
-    let reports = running
-        .iter()
-        .map(|(c, id)| (*c, world.simulators.controller(c).end_logins(id).unwrap()))
-        .collect();
-    (done, reports)
+    (done, running.end())
 }
 
 /// Every login was accepted.

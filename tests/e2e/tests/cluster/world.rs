@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use e2e::{
-    DuoProxy, Images, Install, Kubectl, Login, LoginRequest, NAMESPACE, Seed, Simulators, TotpProxy, code_at,
-    until,
+    DuoProxy, Images, Install, Kubectl, Login, LoginRequest, NAMESPACE, OPERATOR_NAMESPACE, Seed, Simulators,
+    TotpProxy, code_at, until,
 };
 use serde_json::Value;
 
@@ -203,6 +203,28 @@ impl World {
     pub fn metrics(&self, namespace: &str, pod: &str) -> String {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/metrics");
         self.kubectl.run(&["get", "--raw", &path]).unwrap()
+    }
+
+    /// The operator's replica that leads.
+    pub fn leader(&self) -> String {
+        until("one operator to lead", PATIENCE, || {
+            let pods = self.kubectl.get(&[
+                "-n",
+                OPERATOR_NAMESPACE,
+                "pods",
+                "--field-selector",
+                "status.phase=Running",
+            ])?;
+            let leads = |pod: &&Value| {
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                pod["metadata"]["deletionTimestamp"].is_null()
+                    && self.metric(OPERATOR_NAMESPACE, name, "radius_mfa_operator_leader", &[]) > 0.5
+            };
+            let leader = pods["items"].as_array().into_iter().flatten().find(leads);
+            let name = leader.and_then(|pod| pod["metadata"]["name"].as_str());
+            Ok(name.map(str::to_owned).ok_or_else(|| "no leader".to_owned()))
+        })
+        .unwrap()
     }
 
     /// The sum of a metric's samples whose labels contain all of `labels`.

@@ -32,6 +32,8 @@ pub(super) struct Counts {
     pub(super) approved: u64,
     pub(super) denied: u64,
     pub(super) timeouts: u64,
+    /// Calls about them that were refused.
+    pub(super) refused: u64,
 }
 
 #[derive(Debug, Default)]

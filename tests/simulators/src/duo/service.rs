@@ -69,6 +69,7 @@ impl Service for Simulator {
                     detail: None,
                 };
                 self.counters.error(&failure.code.to_string());
+                self.refused(user.as_deref());
                 let mut response = failure.response(rule.status);
                 fault::add_retry_after(&mut response, &rule);
                 response.into()
@@ -77,7 +78,10 @@ impl Service for Simulator {
                 self.counters.call(endpoint, &parts);
                 let response = match self.endpoint(&call, &parts).await {
                     Ok(value) => value,
-                    Err(failure) => self.refuse(endpoint, &failure),
+                    Err(failure) => {
+                        self.refused(user.as_deref());
+                        self.refuse(endpoint, &failure)
+                    }
                 };
                 fault::after(rule.as_ref(), response)
             }
@@ -86,6 +90,13 @@ impl Service for Simulator {
 }
 
 impl Simulator {
+    /// Counts a refused call with the user that it is about.
+    fn refused(&self, user: Option<&str>) {
+        if let Some(account) = user.and_then(|user| self.accounts.find(user)) {
+            account.count(|counts| counts.refused += 1);
+        }
+    }
+
     fn refuse(&self, endpoint: &str, failure: &Failure) -> Response<Body> {
         debug!(endpoint, code = failure.code, detail = failure.detail, "refused");
         self.counters.error(&failure.code.to_string());

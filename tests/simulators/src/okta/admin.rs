@@ -75,9 +75,7 @@ async fn settings(State(simulator): Shared) -> Json<Value> {
 async fn put_settings(State(simulator): Shared, Json(patch): Json<Value>) -> Answer {
     let mut current = simulator.settings.write().unwrap_or_else(PoisonError::into_inner);
     let mut merged: Settings = merge(&**current, patch)?;
-    if merged.api_token.is_hidden() {
-        merged.api_token = current.api_token.clone();
-    }
+    merged.keep_hidden_tokens(&current);
     *current = Arc::new(merged);
     Ok(Json(shown(&**current)))
 }
@@ -277,7 +275,8 @@ async fn decide(State(simulator): Shared, Path(id): Path<String>, Json(body): Js
     }
 }
 
-async fn revoke(State(simulator): Shared) -> Json<Value> {
+/// The body says nothing, but is read: who still sends it would take an answer before its end for a broken connection.
+async fn revoke(State(simulator): Shared, _: bytes::Bytes) -> Json<Value> {
     simulator.tokens.revoke_all();
     Json(json!({}))
 }

@@ -249,8 +249,10 @@ impl Tokens {
     ) -> Result<(), Failure> {
         let invalid = || Failure::api("E0000011");
         if let Some(token) = asked.authorization.strip_prefix("SSWS ") {
-            let known = crate::secret::Secret::new(token) == settings.api_token && !token.is_empty();
-            return if known { Ok(()) } else { Err(invalid()) };
+            let token = crate::secret::Secret::new(token);
+            let mut known = settings.api_tokens.iter().chain([&settings.api_token]);
+            let is_one = known.any(|known| !known.is_empty() && token == *known);
+            return if is_one { Ok(()) } else { Err(invalid()) };
         }
         let (kind, token) = asked.authorization.split_once(' ').ok_or_else(invalid)?;
         let known = self.issued().tokens.get(token).cloned().ok_or_else(invalid)?;

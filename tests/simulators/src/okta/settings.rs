@@ -21,6 +21,8 @@ pub struct Config {
 pub struct Settings {
     /// An SSWS token; empty: none.
     pub api_token: Secret,
+    /// More API tokens of the organisation.
+    pub api_tokens: Vec<Secret>,
     /// The OAuth service app.
     pub client_id: String,
     /// Its public keys (a JWKS object); without any nobody can have a token.
@@ -55,6 +57,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             api_token: Secret::new("simulator-okta-token"),
+            api_tokens: Vec::new(),
             client_id: "0oaSIMULATOR0000001".to_owned(),
             client_jwks: serde_json::json!({"keys": []}),
             scopes: ["okta.users.read", "okta.users.manage"]
@@ -71,6 +74,19 @@ impl Default for Settings {
             require_user_agent: true,
             link_origin: String::new(),
             tls: TlsFace::Ok,
+        }
+    }
+}
+
+impl Settings {
+    /// An update that sends back what it read keeps the tokens of before, each in its place.
+    pub(super) fn keep_hidden_tokens(&mut self, before: &Self) {
+        if self.api_token.is_hidden() {
+            self.api_token = before.api_token.clone();
+        }
+        let hidden = self.api_tokens.iter_mut().zip(&before.api_tokens);
+        for (token, old) in hidden.filter(|(token, _)| token.is_hidden()) {
+            *token = old.clone();
         }
     }
 }
@@ -162,4 +178,23 @@ pub enum Behaviour {
     Ignore,
     /// Waits for `POST /pushes/{id}`.
     Manual,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_that_were_sent_back_as_they_are_shown_stay() {
+        let before = Settings {
+            api_tokens: vec![Secret::new("one"), Secret::new("two")],
+            ..Settings::default()
+        };
+        let shown = serde_json::to_value(&before).unwrap();
+        assert!(!shown.to_string().contains("two"));
+        let mut after: Settings = serde_json::from_value(shown).unwrap();
+        after.keep_hidden_tokens(&before);
+        assert_eq!(after.api_token, before.api_token);
+        assert_eq!(after.api_tokens, before.api_tokens);
+    }
 }

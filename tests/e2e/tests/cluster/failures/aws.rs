@@ -1,26 +1,44 @@
 //! AWS fails while a pod is replaced: what is registered goes on answering, and the one write comes when AWS takes it.
 
-use e2e::{DuoProxy, NAMESPACE};
+use e2e::{DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, until};
 use serde_json::{Value, json};
 
 use super::{delete_pod, full_set, nobody_notices, ready_addresses, successor_serves};
 use crate::bad_input::Faults;
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
-/// Replaces a pod while AWS has that fault, which ends once the successor serves.
-fn until_the_successor_serves(world: &World, fault: &Value) {
-    let faults = Faults::set(world, fault);
+/// Replaces a pod while AWS meets every call with that fault: until the successor serves, and then until a write has met it.
+/// From then on what is only read is answered, since nothing is written by what is not known.
+fn until_a_write_has_met(world: &World, fault: &Value) {
+    let faulty = |operation: &str| {
+        let mut fault = fault.clone();
+        fault["operation"] = json!(operation);
+        json!([fault])
+    };
+    let directory = world.simulators.directory();
+    let since = directory.last_write().unwrap();
+    let faults = Faults::set(world, &faulty("*"));
     let before = ready_addresses(world).unwrap();
     delete_pod(world, "workspaces-1");
     successor_serves(world, &before);
+    faults.change(&faulty("UpdateRadius"));
+    until("a write to meet the fault", PATIENCE, || {
+        let met = directory.unmade_writes(since, MICROSOFT_DIRECTORY)?;
+        Ok(if met.is_empty() {
+            Err("none has".to_owned())
+        } else {
+            Ok(())
+        })
+    })
+    .unwrap();
     drop(faults);
 }
 
 /// Settings of the simulated AWS; undone when this goes, also when a test fails.
-struct Behaviour<'a>(&'a World, Value);
+pub(super) struct Behaviour<'a>(&'a World, Value);
 
 impl<'a> Behaviour<'a> {
-    fn set(world: &'a World, settings: &Value, undo: Value) -> Self {
+    pub(super) fn set(world: &'a World, settings: &Value, undo: Value) -> Self {
         let set = Self(world, undo);
         world.simulators.directory().set_settings(settings).unwrap();
         set
@@ -37,20 +55,22 @@ impl Drop for Behaviour<'_> {
 
 #[test]
 fn aws_answers_with_errors_while_a_pod_is_replaced() {
-    let fault = json!([{"operation": "*", "kind": "error", "code": "ServiceException"}]);
+    let fault = json!({"kind": "error", "code": "ServiceException"});
     nobody_notices(
-        "AWS answers 500 to everything while a pod is replaced",
+        "AWS answers 500 to everything while a pod is replaced, and to the write",
         1,
-        |world| until_the_successor_serves(world, &fault),
+        |world| until_a_write_has_met(world, &fault),
     );
 }
 
 #[test]
 fn aws_does_not_answer_while_a_pod_is_replaced() {
-    let fault = json!([{"operation": "*", "kind": "hang"}]);
-    nobody_notices("AWS does not answer while a pod is replaced", 1, |world| {
-        until_the_successor_serves(world, &fault);
-    });
+    let fault = json!({"kind": "hang"});
+    nobody_notices(
+        "AWS does not answer while a pod is replaced, nor the write",
+        1,
+        |world| until_a_write_has_met(world, &fault),
+    );
 }
 
 #[test]
