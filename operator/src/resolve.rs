@@ -116,8 +116,8 @@ impl Names {
             let now = Instant::now();
             let wait = if self.around.leadership.leads() {
                 self.begin(&mut looks, now);
-                self.next_due()
-                    .map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
+                let due = self.next_due().filter(|_| looks.len() < LOOKS_AT_ONCE);
+                due.map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
             } else {
                 self.lock().clear();
                 IDLE
@@ -135,13 +135,19 @@ impl Names {
         }
     }
 
-    /// Begins the looks that are due, as far as there is room.
+    /// Begins the looks that are due, as far as there is room, those that wait for longest first.
     fn begin(&self, looks: &mut JoinSet<(String, Answer)>, now: Instant) {
+        let room = LOOKS_AT_ONCE.saturating_sub(looks.len());
+        if room == 0 {
+            return;
+        }
         let mut all = self.lock();
         let due = all
             .iter_mut()
             .filter(|(_, watched)| !watched.under_way && watched.due <= now);
-        for (name, watched) in due.take(LOOKS_AT_ONCE.saturating_sub(looks.len())) {
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(_, watched)| watched.due);
+        for (name, watched) in due.into_iter().take(room) {
             watched.under_way = true;
             let (lookup, name) = (Arc::clone(&self.lookup), name.clone());
             looks.spawn(async move {

@@ -130,6 +130,36 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Without what no directory can reach: a name server that blocks a name answers with such an address.
+    fn of_use(&self) -> Self {
+        let reachable = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => {
+                !(v4.is_unspecified()
+                    || v4.is_loopback()
+                    || v4.is_link_local()
+                    || v4.is_multicast()
+                    || v4.is_broadcast())
+            }
+            IpAddr::V6(v6) => {
+                !(v6.is_unspecified() || v6.is_loopback() || v6.is_unicast_link_local() || v6.is_multicast())
+            }
+        };
+        let kept = |family: &Result<BTreeSet<IpAddr>, NoAddress>| {
+            let addresses = family.as_ref().map_err(|why| *why)?;
+            Ok(addresses
+                .iter()
+                .map(IpAddr::to_canonical)
+                .filter(reachable)
+                .collect())
+        };
+        Self {
+            v4: kept(&self.v4),
+            v6: kept(&self.v6),
+        }
+    }
+}
+
 impl HostName {
     /// A name that was not looked up yet.
     #[must_use]
@@ -146,6 +176,7 @@ impl HostName {
     /// Takes in what a look brought. Says whether it is news.
     pub fn take(&mut self, answer: &Answer, now: Timestamp) -> bool {
         let before = self.clone();
+        let answer = answer.of_use();
         if let Some(why) = answer.trouble() {
             let since = self.trouble.map_or(now, |trouble| trouble.since);
             self.trouble = Some(NameTrouble { why, since });
@@ -155,13 +186,7 @@ impl HostName {
         self.since.get_or_insert(now);
         let mut given = BTreeSet::new();
         for family in [&answer.v4, &answer.v6].into_iter().flatten() {
-            let addresses = family.iter().map(IpAddr::to_canonical);
-            given.extend(
-                addresses
-                    .collect::<BTreeSet<_>>()
-                    .into_iter()
-                    .take(MOST_IN_ANSWER),
-            );
+            given.extend(family.iter().take(MOST_IN_ANSWER));
         }
         let said = |address: &IpAddr| {
             let family = if address.is_ipv4() { &answer.v4 } else { &answer.v6 };
@@ -312,6 +337,36 @@ mod tests {
             .trouble(),
             Some(NoAddress::ServerError)
         );
+    }
+
+    #[test]
+    fn an_address_that_no_directory_can_reach_is_none() {
+        let mut host = HostName::new("a");
+        host.take(&v4(&["10.0.0.1", "127.0.0.1", "0.0.0.0"]), at(0));
+        assert_eq!(present(&host), ["10.0.0.1"]);
+        for blocked in [
+            "0.0.0.0",
+            "127.0.0.53",
+            "169.254.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+        ] {
+            host.take(&v4(&[blocked]), at(60));
+            assert_eq!(
+                host.trouble.map(|trouble| trouble.why),
+                Some(NoAddress::NoRecord),
+                "{blocked}"
+            );
+        }
+        for blocked in ["::", "::1", "fe80::1", "ff02::1"] {
+            let answer = Answer {
+                v4: Ok(BTreeSet::new()),
+                v6: Ok(set(&[blocked])),
+            };
+            host.take(&answer, at(60));
+            assert!(host.trouble.is_some(), "{blocked}");
+        }
+        assert_eq!(present(&host), ["10.0.0.1"]);
     }
 
     #[test]

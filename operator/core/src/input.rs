@@ -352,6 +352,17 @@ pub enum NetworkType {
     DualStack,
 }
 
+impl NetworkType {
+    /// Whether the directory has the address's family.
+    #[must_use]
+    pub const fn has(self, address: &IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => !matches!(self, Self::Ipv6),
+            IpAddr::V6(_) => !matches!(self, Self::Ipv4),
+        }
+    }
+}
+
 /// `RadiusStatus` of the AWS API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RadiusStatus {

@@ -130,6 +130,40 @@ async fn names_that_nobody_answers_hold_up_no_other() {
 }
 
 #[tokio::test]
+async fn every_name_has_its_turn_when_more_are_due_than_are_looked_up_at_once() {
+    let scene = Scene::new(Duration::from_secs(60));
+    scene.stop.cancel();
+    let names = Names::new(scene.zone.clone(), scene.names.around.clone());
+    let silent = (0..LOOKS_AT_ONCE).map(|n| format!("silent-{n}"));
+    for (n, name) in silent.chain(["the-last-one".to_owned()]).enumerate() {
+        names.observe(&ProxyKey::new("mfa", &format!("rp-{n}")), &[name]);
+    }
+    let under_way = || {
+        let all = names.lock();
+        let names = all.iter().filter(|(_, watched)| watched.under_way);
+        names.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    // So late that each is due again as soon as it was answered.
+    let late = Instant::now() + Duration::from_secs(3600);
+    let mut looks = JoinSet::new();
+    names.begin(&mut looks, late);
+    let first = under_way();
+    assert_eq!(first.len(), LOOKS_AT_ONCE);
+    assert!(!first.contains(&"the-last-one".to_owned()));
+    names.begin(&mut looks, late);
+    assert_eq!(under_way(), first, "there is no room");
+    let nothing = Answer {
+        v4: Err(NoAddress::NoAnswer),
+        v6: Err(NoAddress::NoAnswer),
+    };
+    for name in first {
+        names.take(&name, &nothing, Timestamp::now());
+    }
+    names.begin(&mut JoinSet::new(), late);
+    assert!(under_way().contains(&"the-last-one".to_owned()));
+}
+
+#[tokio::test]
 async fn a_service_has_so_many_names_and_no_more() {
     let scene = Scene::new(Duration::from_secs(60));
     let names: Vec<String> = (0..100).map(|n| format!("lb-{n:03}")).collect();

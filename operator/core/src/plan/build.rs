@@ -116,7 +116,9 @@ impl<'a> Round<'a> {
             .filter(|d| d.radius_status.is_some())
             .and_then(|d| d.radius_settings.as_ref());
         let network = self.directory.map(|d| d.network).unwrap_or_default();
-        let servers = compare(self.input, &proxies, network, have, replicas, self.now);
+        let applied = self.ledger.applied.as_ref().map(|applied| &applied.settings);
+        let both = (have, applied);
+        let servers = compare(self.input, &proxies, network, both, replicas, self.now);
         let mut ledger = std::mem::take(&mut self.ledger);
         let verdict = self.verdict(&judgement, &mut ledger, &proxies, &servers, digest.is_some());
         self.ledger = ledger;

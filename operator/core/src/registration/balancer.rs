@@ -1,7 +1,8 @@
 //! The addresses of a load balancer: those there are, those that have to prove themselves, those that are missed.
 //!
-//! Each write blocks logins, so an address of a host name joins once two answers had it and it has settled. One that the
-//! answers no longer have leaves with the next write, or, like a pod that is gone, after a while by a write of its own.
+//! Each write blocks logins, so an address of a host name joins once two answers had it and it has settled; where nothing of
+//! this RadiusProxy is registered yet, as soon as a second answer is no longer than the first. One that the answers no longer
+//! have leaves with the next write, or, like a pod that is gone, after a while by a write of its own.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::dns::{HostName, LoadBalancer, NamedAddress};
+use crate::input::NetworkType;
 
 /// The longest list that is registered.
 const MOST_REGISTERED: usize = 16;
@@ -18,8 +20,10 @@ const ROTATES_FOR: Duration = Duration::from_secs(3600);
 /// What is known of a load balancer now.
 pub(super) struct Balancer<'a> {
     pub(super) seen: &'a LoadBalancer,
-    /// What AWS has.
-    pub(super) have: &'a [&'a String],
+    /// What AWS has and this RadiusProxy applied. What somebody else registered is nothing to keep.
+    pub(super) own: &'a [&'a String],
+    /// The families that the directory has.
+    pub(super) network: NetworkType,
     pub(super) settle: Duration,
     /// How long an address of a name whose answers are parts is awaited.
     pub(super) removal_after: Duration,
@@ -65,12 +69,13 @@ impl Balancer<'_> {
         for name in &self.seen.names {
             for each in &name.addresses {
                 match each.absent {
-                    None => self.there(each, &mut listed),
+                    None => self.there(name, each, &mut listed),
                     Some(absent) => self.missed(name, each, absent, &mut listed),
                 }
             }
         }
         self.unheard_of(&mut listed);
+        listed.addresses.retain(|address| self.network.has(address));
         // In one order and without doubles, however they came; what is registered leaves last.
         let key = |address: &IpAddr| (!self.is_registered(*address), *address);
         listed.addresses.sort_by_key(key);
@@ -85,13 +90,22 @@ impl Balancer<'_> {
         let address: IpAddr = address.parse().ok()?;
         let all = self.seen.names.iter().flat_map(|name| &name.addresses);
         all.filter(|each| each.address == address)
-            .find_map(|each| each.absent)
+            .filter_map(|each| each.absent)
+            .max()
     }
 
     /// Answers have it.
-    fn there(&self, each: &NamedAddress, listed: &mut Listed) {
-        if self.have.is_empty() || self.is_registered(each.address) {
+    fn there(&self, name: &HostName, each: &NamedAddress, listed: &mut Listed) {
+        if self.is_registered(each.address) {
             listed.addresses.push(each.address);
+        } else if self.own.is_empty() {
+            let mut there = name.addresses.iter().filter(|each| each.absent.is_none());
+            if there.all(|each| each.confirmed) {
+                listed.addresses.push(each.address);
+            } else if let Some(since) = name.since {
+                // No two answers may ever be the same: then it is what the last one has.
+                listed.from(each.address, after(since, self.settle), self.now);
+            }
         } else if each.confirmed {
             listed.from(each.address, after(each.since, self.settle), self.now);
         }
@@ -121,7 +135,7 @@ impl Balancer<'_> {
             let mut all = names.iter().flat_map(|name| &name.addresses);
             all.any(|each| each.address == *address)
         };
-        let registered = self.have.iter().filter_map(|text| text.parse::<IpAddr>().ok());
+        let registered = self.own.iter().filter_map(|text| text.parse::<IpAddr>().ok());
         let unheard: Vec<IpAddr> = registered.filter(|address| !heard_of(address)).collect();
         let can_tell = names.iter().map(|name| {
             let confirmed = name.addresses.iter().any(|each| each.confirmed);
@@ -144,7 +158,7 @@ impl Balancer<'_> {
 
     fn is_registered(&self, address: IpAddr) -> bool {
         let text = address.to_string();
-        self.have.contains(&&text)
+        self.own.contains(&&text)
     }
 }
 

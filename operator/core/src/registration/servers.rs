@@ -32,8 +32,8 @@ impl Addresses {
     fn add(&mut self, address: &str, network: NetworkType) {
         let address = canonical_address(address);
         let (list, has) = match address.parse::<IpAddr>() {
-            Ok(IpAddr::V6(_)) => (&mut self.v6, network != NetworkType::Ipv4),
-            Ok(IpAddr::V4(_)) => (&mut self.v4, network != NetworkType::Ipv6),
+            Ok(ip) if ip.is_ipv6() => (&mut self.v6, network.has(&ip)),
+            Ok(ip) => (&mut self.v4, network.has(&ip)),
             Err(_) => (&mut self.v4, true),
         };
         if has && !list.contains(&address) {
@@ -115,20 +115,25 @@ pub(crate) struct Servers {
     pub(crate) again: Option<Timestamp>,
 }
 
-/// Compares. `have` is what AWS describes, `replicas` how many pods there should be.
-pub(crate) fn compare(
+/// Compares. `have` is what AWS describes, `applied` what this RadiusProxy wrote last, `replicas` how many pods there should
+/// be.
+pub(crate) fn compare<'a>(
     input: &Input,
     proxies: &[Proxy<'_>],
     network: NetworkType,
-    have: Option<&RegisteredSettings>,
+    (have, applied): (Option<&'a RegisteredSettings>, Option<&'a RegisteredSettings>),
     replicas: u32,
     now: Timestamp,
 ) -> Servers {
     let spec = &input.proxy.spec;
-    let have: Vec<&String> = have
-        .into_iter()
-        .flat_map(|s| s.servers.iter().chain(&s.servers_ipv6))
-        .collect();
+    let addresses = |settings: Option<&'a RegisteredSettings>| -> Vec<&'a String> {
+        let settings = settings.into_iter();
+        settings
+            .flat_map(|s| s.servers.iter().chain(&s.servers_ipv6))
+            .collect()
+    };
+    let (have, mut own) = (addresses(have), addresses(applied));
+    own.retain(|address| have.contains(address));
     let serving = proxies.iter().filter(|p| p.joins && p.serves()).count();
     let mut servers = Servers {
         all_serve: serving >= replicas as usize && serving > 0,
@@ -136,7 +141,8 @@ pub(crate) fn compare(
     };
     let balancer = Balancer {
         seen: &input.load_balancer,
-        have: &have,
+        own: &own,
+        network,
         settle: input.settings.settle,
         removal_after: input.settings.removal_after,
         now,

@@ -5,9 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::anything::cases;
+use super::ownership::policy;
 use super::world::World;
-use crate::api::AddressSource;
-use crate::dns::NoAddress;
+use crate::api::{AddressSource, AdoptionPolicy, DriftPolicy};
+use crate::dns::{Answer, NoAddress};
 use crate::input::NetworkType;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -123,7 +124,7 @@ fn a_short_absence_is_not_even_told() {
     world.run_for(minutes(5));
     for gone in [[A], [B]] {
         world.answer(LB, &gone);
-        world.run_for(Duration::from_secs(61));
+        look(&mut world);
         world.answer(LB, &[A, B]);
         world.run_for(minutes(5));
         assert!(world.is_ready());
@@ -237,6 +238,91 @@ fn another_leader_that_knows_nothing_yet_takes_nothing_away() {
         world.run_for(minutes(5));
     }
     assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn servers_of_others_are_not_kept_while_the_name_has_no_address() {
+    let taken_over: [fn(&mut World); 2] = [
+        |world| policy(world, AdoptionPolicy::Adopt, DriftPolicy::Repair),
+        |world| {
+            let owner = "radius-mfa.dev/owner/eu-central-1".to_owned();
+            world.aws.tags.insert(owner, "test/auth/mfa".to_owned());
+        },
+    ];
+    for take_over in taken_over {
+        let mut world = unregistered(&[LB], &[]);
+        world.somebody_elses();
+        take_over(&mut world);
+        world.fail(LB, NoAddress::NoSuchName);
+        world.run_for(HOUR);
+        assert_eq!(world.condition("Registered").1, "NameNotResolved");
+        assert!(world.aws.writes.is_empty(), "{:?}", servers(&world));
+        world.answer(LB, &[A, B]);
+        world.run_until(World::is_ready);
+        world.run_for(HOUR);
+        assert_eq!(servers(&world), [[A, B]]);
+    }
+}
+
+#[test]
+fn servers_that_somebody_put_in_are_not_taken_for_its_own_by_a_leader_that_knows_nothing_yet() {
+    let mut world = named(&[A, B]);
+    world.run_for(HOUR);
+    world.aws.settings.as_mut().unwrap().servers = vec!["10.9.9.9".to_owned()];
+    world.fail(LB, NoAddress::NoAnswer);
+    world.crash_after = Some(0);
+    world.wake();
+    world.run_for(HOUR);
+    assert_eq!(world.aws.writes.len(), 1);
+    world.answer(LB, &[A, B]);
+    world.run_until(World::is_ready);
+    world.run_for(HOUR);
+    assert_eq!(servers(&world), [[A, B], [A, B]]);
+}
+
+#[test]
+fn the_first_list_is_what_a_second_answer_has_too() {
+    let mut world = unregistered(&[LB], &[A]);
+    world.run_until(|world| world.next_look(LB).is_some_and(|at| at > world.now));
+    world.answer(LB, &[A, B]);
+    world.run_until(World::is_ready);
+    world.run_for(HOUR);
+    assert_eq!(servers(&world), [[A, B]]);
+
+    // One family alone is better than none.
+    let mut world = unregistered(&[LB], &[A]);
+    world.aws.network = NetworkType::DualStack;
+    let half = Answer {
+        v4: Ok([A.parse().unwrap()].into()),
+        v6: Err(NoAddress::NoAnswer),
+    };
+    world.dns.insert(LB.to_owned(), half);
+    world.run_until(World::is_ready);
+    assert_eq!(servers(&world), [[A]]);
+
+    // Of a name that never answers the same twice, something is registered.
+    let mut world = unregistered(&[LB], &[A]);
+    let begun = world.now;
+    for turn in 0.. {
+        if !world.aws.writes.is_empty() {
+            break;
+        }
+        assert!(turn < 20, "{:#?}", world.status());
+        world.answer(LB, &[[A, B, C, D][turn % 4]]);
+        look(&mut world);
+    }
+    assert!(world.now.duration_since(begun).as_secs() <= 120);
+}
+
+#[test]
+fn many_addresses_of_the_other_family_leave_room_for_those_of_the_directorys() {
+    let many: Vec<String> = (0..16).map(|n| format!("10.1.1.{n}")).collect();
+    let mut all: Vec<&str> = many.iter().map(String::as_str).collect();
+    all.push("fd00::1:1");
+    let mut world = unregistered(&[LB], &all);
+    world.aws.network = NetworkType::Ipv6;
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.settings.clone().unwrap().servers_ipv6, ["fd00::1:1"]);
 }
 
 #[test]
