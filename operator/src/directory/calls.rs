@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_directory::config::Config;
@@ -11,7 +13,7 @@ use aws_sdk_directory::config::timeout::TimeoutConfig;
 use aws_sdk_directory::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_directory::operation::RequestId;
 use aws_sdk_directory::types::{DirectoryDescription, DomainController, Tag};
-use futures::future::select_ok;
+use futures::future::{Either, select};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use operator_core::plan::{DirectoryCall, LONGEST_ANSWER, RadiusSettings};
 use serde_json::Value;
@@ -53,27 +55,36 @@ impl Calls<'_> {
         in_time(operation, LONGEST_ANSWER, described).await
     }
 
-    /// DescribeDomainControllers.
-    pub(super) async fn controllers(&self, id: &str) -> Result<Vec<DomainController>, AwsFailure> {
+    /// DescribeDomainControllers, with an end.
+    pub(super) async fn controllers(
+        &self,
+        id: &str,
+        deadline: Duration,
+    ) -> Result<Vec<DomainController>, AwsFailure> {
         let client = &self.session.client;
-        self.pages(AwsOperation::DescribeDomainControllers, |token| {
+        let operation = AwsOperation::DescribeDomainControllers;
+        let found = self.pages(operation, |token| {
             let request = client.describe_domain_controllers().directory_id(id);
             let sent = request.set_next_token(token).send();
             async { sent.await.map(|page| (page.domain_controllers, page.next_token)) }
-        })
-        .await
+        });
+        in_time(operation, deadline, found).await
     }
 
-    /// ListTagsForResource.
-    pub(super) async fn tags(&self, id: &str) -> Result<BTreeMap<String, String>, AwsFailure> {
+    /// ListTagsForResource, with an end.
+    pub(super) async fn tags(
+        &self,
+        id: &str,
+        deadline: Duration,
+    ) -> Result<BTreeMap<String, String>, AwsFailure> {
         let client = &self.session.client;
-        let tags = self
-            .pages(AwsOperation::ListTagsForResource, |token| {
-                let request = client.list_tags_for_resource().resource_id(id);
-                let sent = request.set_next_token(token).send();
-                async { sent.await.map(|page| (page.tags, page.next_token)) }
-            })
-            .await?;
+        let operation = AwsOperation::ListTagsForResource;
+        let found = self.pages(operation, |token| {
+            let request = client.list_tags_for_resource().resource_id(id);
+            let sent = request.set_next_token(token).send();
+            async { sent.await.map(|page| (page.tags, page.next_token)) }
+        });
+        let tags = in_time(operation, deadline, found).await?;
         Ok(tags.into_iter().map(|tag| (tag.key, tag.value)).collect())
     }
 
@@ -90,13 +101,7 @@ impl Calls<'_> {
         let mut found = Vec::new();
         let mut token = None;
         for _ in 0..MOST_PAGES {
-            let ask = || {
-                let sent = page(token.clone());
-                self.call(operation, async {
-                    sent.await.map_err(|error| failure::from_sdk(operation, &error))
-                })
-            };
-            let (items, next) = once_more(SILENCE, ask).await?;
+            let (items, next) = self.question(operation, SILENCE, || page(token.clone())).await?;
             found.extend(items.unwrap_or_default());
             token = next.filter(|token| !token.is_empty());
             if token.is_none() {
@@ -196,36 +201,114 @@ impl Calls<'_> {
         in_time(operation, deadline, self.call(operation, sent)).await
     }
 
+    /// One question, sent once more when it has met with so much silence.
+    pub(super) async fn question<T, E, F>(
+        &self,
+        operation: AwsOperation,
+        silence: Duration,
+        send: impl Fn() -> F,
+    ) -> Result<T, AwsFailure>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + RequestId + Error + 'static,
+    {
+        // In a box: the SDK's futures are large, and each one around them would have room for two.
+        let ask = || {
+            let sent = Box::pin(send());
+            async move { sent.await.map_err(|error| failure::from_sdk(operation, &error)) }
+        };
+        let answered = AtomicBool::new(false);
+        // The silence begins when the question is sent: not while it waits for credentials or for its turn.
+        self.allowed(operation).await?;
+        let first = async {
+            let answer = self.counted(operation, None, ask()).await;
+            answered.store(answer.is_ok(), Ordering::Relaxed);
+            answer
+        };
+        let again = async {
+            self.allowed(operation).await?;
+            self.counted(operation, Some(&answered), ask()).await
+        };
+        once_more(silence, first, again).await
+    }
+
     async fn call<T>(
         &self,
         operation: AwsOperation,
         sent: impl Future<Output = Result<T, AwsFailure>>,
     ) -> Result<T, AwsFailure> {
+        self.allowed(operation).await?;
+        self.counted(operation, None, sent).await
+    }
+
+    /// Waits for credentials, and for a call's turn.
+    async fn allowed(&self, operation: AwsOperation) -> Result<(), AwsFailure> {
         self.session.ready(operation).await?;
         self.session.pace.wait().await;
-        let started = Instant::now();
+        Ok(())
+    }
+
+    async fn counted<T>(
+        &self,
+        operation: AwsOperation,
+        needless: Option<&AtomicBool>,
+        sent: impl Future<Output = Result<T, AwsFailure>>,
+    ) -> Result<T, AwsFailure> {
+        let mut count = Count {
+            metrics: self.metrics,
+            operation,
+            sent: Instant::now(),
+            outcome: AwsErrorClass::Unreachable.as_str(),
+            needless,
+        };
         let result = sent.await;
-        let outcome = result
+        count.outcome = result
             .as_ref()
             .map_or_else(|failed| failed.class.as_str(), |_| "ok");
-        self.metrics
-            .aws_call(operation.as_str(), outcome, started.elapsed());
+        count.needless = None;
+        drop(count);
         self.session.ended(result).await
     }
 }
 
+/// Counts a call that was sent, when it ends or when somebody gives it up: a deadline drops it without a word, and AWS has
+/// not answered it then.
+struct Count<'a> {
+    metrics: &'a Metrics,
+    operation: AwsOperation,
+    sent: Instant,
+    outcome: &'static str,
+    /// Set once another call has the answer that this one was for: given up then, it says nothing about AWS.
+    needless: Option<&'a AtomicBool>,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        if !self
+            .needless
+            .is_some_and(|needless| needless.load(Ordering::Relaxed))
+        {
+            self.metrics
+                .aws_call(self.operation.as_str(), self.outcome, self.sent.elapsed());
+        }
+    }
+}
+
 /// Asks, and after a while of silence once more: the first question may be on a connection that is dead, or AWS may take
-/// long. Whichever has an answer first counts.
-async fn once_more<T, F>(silence: Duration, ask: impl Fn() -> F) -> Result<T, AwsFailure>
-where
-    F: Future<Output = Result<T, AwsFailure>>,
-{
-    let mut first = Box::pin(ask());
-    match tokio::time::timeout(silence, &mut first).await {
-        Ok(answer) => answer,
-        Err(_) => select_ok([first, Box::pin(ask())])
-            .await
-            .map(|(answer, _)| answer),
+/// long. Whichever has an answer first counts. The other is dropped, and its connection (HTTP/1.1) is closed with it.
+async fn once_more<T>(
+    silence: Duration,
+    first: impl Future<Output = Result<T, AwsFailure>>,
+    again: impl Future<Output = Result<T, AwsFailure>>,
+) -> Result<T, AwsFailure> {
+    let mut first = pin!(first);
+    if let Ok(answer) = tokio::time::timeout(silence, &mut first).await {
+        return answer;
+    }
+    match select(first, pin!(again)).await {
+        Either::Left((Err(_), again)) => again.await,
+        Either::Right((Err(_), first)) => first.await,
+        Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
     }
 }
 
@@ -284,8 +367,6 @@ fn every_member(settings: &RadiusSettings) -> impl Fn(&mut HttpRequest) + Send +
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use futures::FutureExt as _;
     use futures::future::{pending, ready};
 
@@ -293,16 +374,8 @@ mod tests {
 
     type Answer = futures::future::BoxFuture<'static, Result<u8, AwsFailure>>;
 
-    /// Asks so that the first question becomes `first` and the other one `second`.
     async fn ask(first: Answer, second: Answer) -> Result<u8, AwsFailure> {
-        let answers = Cell::new(vec![second, first]);
-        let next = || {
-            let mut left = answers.take();
-            let next = left.pop().unwrap();
-            answers.set(left);
-            next
-        };
-        once_more(Duration::ZERO, next).await
+        once_more(Duration::ZERO, first, second).await
     }
 
     fn refused() -> Answer {
@@ -324,6 +397,24 @@ mod tests {
         assert_eq!(ask(pending().boxed(), ready(Ok(2)).boxed()).await.unwrap(), 2);
         assert_eq!(ask(late(), pending().boxed()).await.unwrap(), 1);
         assert_eq!(ask(late(), refused()).await.unwrap(), 1);
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_counts_as_one_without_an_answer_unless_another_has_it() {
+        let metrics = Metrics::new();
+        let count = |needless| Count {
+            metrics: &metrics,
+            operation: AwsOperation::DescribeDirectories,
+            sent: Instant::now(),
+            outcome: AwsErrorClass::Unreachable.as_str(),
+            needless,
+        };
+        let (open, answered) = (AtomicBool::new(false), AtomicBool::new(true));
+        for needless in [None, Some(&open), Some(&answered)] {
+            drop(count(needless));
+        }
+        let line = "aws_calls_total{operation=\"DescribeDirectories\",result=\"unreachable\"} 2\n";
+        assert!(metrics.encode().contains(line), "{}", metrics.encode());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_directory::types::DirectoryDescription;
 use jiff::Timestamp;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
+use operator_core::plan::LONGEST_ANSWER;
 
 use super::calls::Calls;
 use super::convert::{self, Described, Details};
@@ -17,6 +18,8 @@ const MOST_IDS: usize = 100;
 const CHANGING: Duration = Duration::from_secs(30);
 /// Tags are asked for every so many times as seldom as domain controllers: nobody waits for them.
 const TAGS: u32 = 10;
+/// How long AWS may take to tell the domain controllers of a directory anew: all others of its region and role wait.
+const RENEWAL: Duration = Duration::from_secs(15);
 
 /// How often the domain controllers of each directory are asked for, when so many directories share the calls of a
 /// region and role. Each costs a call, so that they take at most half of the calls, and come more seldom instead.
@@ -183,7 +186,9 @@ pub(super) async fn details(
     }
     let tags_due = known.tags_due(description, now, interval);
     if convert::has_controllers(description) && known.controllers_due(description, now, interval) {
-        match calls.controllers(id).await {
+        // Without them nothing can be done, so that an AWS that takes long is waited for. Those that are known will do.
+        let deadline = known.controllers_at.map_or(LONGEST_ANSWER, |_| RENEWAL);
+        match calls.controllers(id, deadline).await {
             Ok(found) => {
                 let desired = description.desired_number_of_domain_controllers();
                 (known.details.controllers, known.details.changing) = convert::controllers(&found, desired);
@@ -197,7 +202,7 @@ pub(super) async fn details(
         known.controllers_at = Some(now);
     }
     if tags_due {
-        known.details.tags = match calls.tags(id).await {
+        known.details.tags = match calls.tags(id, LONGEST_ANSWER).await {
             Ok(tags) => Some(tags),
             Err(failed) => {
                 tracing::warn!(directory = id, %failed, "could not read the directory's tags");

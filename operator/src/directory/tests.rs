@@ -18,6 +18,8 @@ use super::*;
 use crate::leader::Keeper;
 use crate::queue::Next;
 
+mod silence;
+
 type Answer = (u16, Value);
 type Answers = Box<dyn Fn(&str, &Value) -> Answer + Send + Sync>;
 
@@ -427,22 +429,4 @@ async fn every_error_of_a_write_is_told_by_its_class_and_no_write_is_repeated() 
             assert_eq!(scene.aws.count(call.operation().as_str()), 1, "{name}");
         }
     }
-}
-
-#[tokio::test]
-async fn a_write_without_an_answer_ends_at_its_deadline() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut scene = scene(well).await;
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let mut sessions = Sessions::new(50);
-    sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
-    scene.directories = Directories::with(sessions, scene.directories.around.clone());
-    let call = DirectoryCall::Disable;
-    let deadline = Duration::from_millis(200);
-    let failure = scene
-        .directories
-        .write(&way("d-0000000001"), &call, deadline)
-        .await
-        .unwrap_err();
-    assert_eq!(failure.class, AwsErrorClass::Unreachable);
 }

@@ -1,0 +1,71 @@
+//! An address where somebody listens and says nothing.
+
+use tokio::io::AsyncReadExt as _;
+
+use super::*;
+
+/// Directories that are asked about at an address where somebody listens and says nothing.
+async fn silence() -> (Directories, tokio::net::TcpListener, Scene) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let scene = scene(well).await;
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut sessions = Sessions::new(50);
+    sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
+    let directories = Directories::with(sessions, scene.directories.around.clone());
+    (directories, listener, scene)
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_ends_at_its_deadline_and_counts_as_failed() {
+    let (directories, _listener, scene) = silence().await;
+    let call = DirectoryCall::Disable;
+    let deadline = Duration::from_millis(200);
+    let failure = directories
+        .write(&way("d-0000000001"), &call, deadline)
+        .await
+        .unwrap_err();
+    assert_eq!(failure.class, AwsErrorClass::Unreachable);
+    let shown = scene.directories.around.metrics.encode();
+    let line = "aws_calls_total{operation=\"DisableRadius\",result=\"unreachable\"} 1\n";
+    assert!(shown.contains(line), "{shown}");
+}
+
+#[tokio::test]
+async fn two_questions_that_meet_with_silence_count_as_failed_and_give_their_connections_up() {
+    let (directories, listener, scene) = silence().await;
+    let session = directories.sessions.of(&Account::of(&way("d-0000000001"))).await;
+    let metrics = &scene.directories.around.metrics;
+    let calls = Calls {
+        session: &session,
+        metrics,
+    };
+    let operation = AwsOperation::DescribeDirectories;
+    let asked = calls.question(operation, Duration::ZERO, || {
+        session.client.describe_directories().send()
+    });
+    // Given up when both have been sent.
+    let both = async {
+        let (mut taken, mut first) = (Vec::new(), [0; 1]);
+        for _ in 0..2 {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.read_exact(&mut first).await.unwrap();
+            taken.push(connection);
+        }
+        taken
+    };
+    let taken = tokio::select! {
+        answer = asked => panic!("{answer:?}"),
+        taken = both => taken,
+    };
+    let shown = metrics.encode();
+    for line in [
+        "aws_calls_total{operation=\"DescribeDirectories\",result=\"unreachable\"} 2\n",
+        "aws_call_duration_seconds_count{operation=\"DescribeDirectories\"} 2\n",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    for mut connection in taken {
+        // To its end.
+        connection.read_to_end(&mut Vec::new()).await.unwrap();
+    }
+}
