@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use operator_core::api::{ConditionType, RadiusProxyStatus};
 use operator_core::aws::{AwsErrorClass, AwsOperation};
+use operator_core::conditions::Reason;
 use operator_core::input::RadiusStatus;
 use operator_core::plan::{DirectoryWrite, WriteReason};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -28,6 +29,7 @@ pub(crate) struct ProxyMetrics {
     condition: Family<ConditionLabels, Gauge>,
     radius_status: Family<StatusLabels, Gauge>,
     switched_off: Family<ProxyLabels, Gauge>,
+    name_not_resolved: Family<ProxyLabels, Gauge>,
     writes: Family<WriteLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
     last_success: Family<ProxyLabels, Gauge<f64, AtomicU64>>,
@@ -101,6 +103,11 @@ impl ProxyMetrics {
             "switched_off",
             "1 while RADIUS is off by somebody else's doing: logins need no second factor",
             self.switched_off.clone(),
+        );
+        registry.register(
+            "name_not_resolved",
+            "1 while the condition Registered has the reason NameNotResolved",
+            self.name_not_resolved.clone(),
         );
         registry.register(
             "aws_writes",
@@ -189,6 +196,13 @@ impl ProxyMetrics {
         }
         let off = status.drift.as_ref().is_some_and(|drift| drift.disabled);
         self.switched_off.get_or_create(&of(key)).set(i64::from(off));
+        let not_resolved = status.conditions.iter().any(|each| {
+            each.type_ == ConditionType::Registered.as_str()
+                && each.reason == Reason::NameNotResolved.as_str()
+        });
+        self.name_not_resolved
+            .get_or_create(&of(key))
+            .set(i64::from(not_resolved));
         // From the status, so that a new leader shows what another one wrote.
         if let Some(last) = &status.last_write {
             let time = self.last_write.get_or_create(&of(key));
@@ -227,6 +241,7 @@ impl ProxyMetrics {
         self.condition.clear();
         self.radius_status.clear();
         self.switched_off.clear();
+        self.name_not_resolved.clear();
         self.last_success.clear();
         self.last_write.clear();
     }
@@ -246,6 +261,7 @@ impl ProxyMetrics {
         self.registered_servers.remove(&labels);
         self.wanted_servers.remove(&labels);
         self.switched_off.remove(&labels);
+        self.name_not_resolved.remove(&labels);
         self.last_success.remove(&labels);
         self.last_write.remove(&labels);
         for condition in CONDITIONS {
@@ -352,114 +368,4 @@ fn seconds_of(time: Timestamp) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use operator_core::api::{Drift, LastWrite, Trouble};
-    use prometheus_client::encoding::text;
-
-    use super::*;
-
-    /// The samples, without the help of each metric.
-    fn samples(metrics: &ProxyMetrics) -> Vec<String> {
-        let (mut registry, mut out) = (Registry::default(), String::new());
-        metrics.register(&mut registry);
-        text::encode(&mut out, &registry).unwrap();
-        let samples = out.lines().filter(|line| !line.starts_with('#'));
-        samples.map(str::to_owned).collect()
-    }
-
-    fn full(key: &ProxyKey) -> ProxyMetrics {
-        let metrics = ProxyMetrics::default();
-        metrics.show(key, &RadiusProxyStatus::default(), Timestamp::UNIX_EPOCH);
-        for class in classes() {
-            metrics.failed(key, class);
-        }
-        metrics
-    }
-
-    #[test]
-    fn what_is_shown_of_a_radius_proxy_goes_with_it() {
-        let key = ProxyKey::new("mfa", "workspaces");
-        let metrics = full(&key);
-        let first = "proxy_condition{namespace=\"mfa\",name=\"workspaces\"";
-        assert!(samples(&metrics).iter().any(|line| line.starts_with(first)));
-        metrics.forget(&key);
-        assert_eq!(samples(&metrics), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_replica_that_no_longer_leads_forgets_what_was_deleted_since() {
-        let key = ProxyKey::new("mfa", "workspaces");
-        let metrics = full(&key);
-        metrics.stand_down();
-        metrics.forget_unless(|_| true);
-        assert!(
-            samples(&metrics)
-                .iter()
-                .any(|line| line.contains("failures_total"))
-        );
-        metrics.forget_unless(|_| false);
-        assert_eq!(samples(&metrics), Vec::<String>::new());
-    }
-
-    #[test]
-    fn the_last_write_is_shown_by_a_leader_that_did_not_send_it() {
-        let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
-        let status = RadiusProxyStatus {
-            last_write: Some(LastWrite {
-                operation: "UpdateRadius".to_owned(),
-                reason: "servers changed".to_owned(),
-                time: Time(Timestamp::from_second(1_760_000_000).unwrap()),
-                request_id: None,
-            }),
-            ..RadiusProxyStatus::default()
-        };
-        metrics.show(&key, &status, Timestamp::UNIX_EPOCH);
-        let wanted = "proxy_last_write_timestamp_seconds{namespace=\"mfa\",name=\"workspaces\"} 1760000000";
-        assert!(samples(&metrics).iter().any(|line| line.starts_with(wanted)));
-    }
-
-    #[test]
-    fn radius_that_somebody_switched_off_is_shown_until_it_is_on_again() {
-        let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
-        let drifted = |disabled| RadiusProxyStatus {
-            drift: Some(Drift {
-                disabled,
-                ..Drift::default()
-            }),
-            ..RadiusProxyStatus::default()
-        };
-        let shown = |status: &RadiusProxyStatus| {
-            metrics.show(&key, status, Timestamp::UNIX_EPOCH);
-            metrics.switched_off.get_or_create(&of(&key)).get()
-        };
-        assert_eq!(shown(&drifted(true)), 1);
-        assert_eq!(shown(&drifted(false)), 0);
-        assert_eq!(shown(&RadiusProxyStatus::default()), 0);
-    }
-
-    #[test]
-    fn each_time_that_aws_reports_failed_is_counted_once() {
-        let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
-        let failed = |second| RadiusProxyStatus {
-            trouble: Some(Trouble {
-                kind: "Failed".to_owned(),
-                operation: None,
-                message: String::new(),
-                count: 1,
-                time: Time(Timestamp::from_second(second).unwrap()),
-                tried: String::new(),
-            }),
-            ..RadiusProxyStatus::default()
-        };
-        metrics.radius_failed(&key, None, &failed(1));
-        metrics.radius_failed(&key, Some(&failed(1)), &failed(1));
-        metrics.radius_failed(&key, Some(&failed(1)), &failed(400));
-        metrics.radius_failed(&key, Some(&failed(400)), &RadiusProxyStatus::default());
-        let counter = metrics
-            .failures
-            .get_or_create(&failure_of(&key, RADIUS_FAILED))
-            .get();
-        assert_eq!(counter, 2);
-    }
-}
+mod tests;
