@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use proxy_config::{ParseError, Problems};
+use proxy_config::{ParseError, Problems, Unread};
 
 /// Everything that ends the program, or makes a reload keep the old configuration.
 #[derive(Debug, thiserror::Error)]
@@ -103,12 +103,12 @@ pub enum Error {
 
 impl Error {
     /// Why a file that the configuration names cannot be read.
-    pub(crate) fn cause(&self) -> String {
+    pub(crate) fn unread(&self) -> Unread {
         match self {
-            Self::ReadFile { path, source } if source.kind() == io::ErrorKind::NotFound => {
-                format!("there is no {path} (a path is relative to the configuration file's folder)")
-            }
-            other => other.to_string(),
+            Self::ReadFile { path, source } if source.kind() == io::ErrorKind::NotFound => Unread::Absent(
+                format!("there is no {path} (a path is relative to the configuration file's folder)"),
+            ),
+            other => Unread::Failed(other.to_string()),
         }
     }
 }

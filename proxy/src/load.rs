@@ -161,8 +161,8 @@ impl Source {
         ConfigDigest::compute(config.digest_key.as_ref().unwrap_or(&self.fallback_key), parts)
     }
 
-    /// The contents by name, and why the others could not be read, which the check tells with the field; only a
-    /// folder's absence would go unnoticed there.
+    /// The contents by name, and why the other files could not be read: the check tells it with the field, where one has
+    /// to be there. A folder that cannot be read would go unnoticed there.
     fn read_named(&self) -> (Contents, Unreadable, Vec<Problem>) {
         let (mut contents, mut unreadable) = (Contents::new(), Unreadable::new());
         let mut problems = Vec::new();
@@ -173,7 +173,7 @@ impl Source {
                         contents.insert(name.clone(), Secret::new(bytes));
                     }
                     Err(error) => {
-                        unreadable.insert(name.clone(), error.cause());
+                        unreadable.insert(name.clone(), error.unread());
                     }
                 },
                 NamedFile::Folder(name) => {
@@ -313,6 +313,13 @@ mod tests {
         assert_eq!(
             after.config.peers.as_ref().unwrap().addresses,
             [("10.0.0.1".to_owned(), 1814)]
+        );
+        fs::remove_file(folder.path().join("others")).unwrap();
+        fs::create_dir(folder.path().join("others")).unwrap();
+        let text = source.load().err().unwrap().to_string();
+        assert!(
+            text.contains("server.peers.addresses_file: the file \"others\" cannot be read: "),
+            "{text}"
         );
     }
 

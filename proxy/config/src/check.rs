@@ -29,7 +29,16 @@ pub const DEFAULT_PROVIDER_HOST_SUFFIXES: [&str; 6] = [
 pub type Contents = BTreeMap<String, Secret>;
 
 /// Why files could not be read, by the path as the configuration writes it.
-pub type Unreadable = BTreeMap<String, String>;
+pub type Unreadable = BTreeMap<String, Unread>;
+
+/// Why a file could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// There is no such file, in words: some may come later.
+    Absent(String),
+    /// It is there and cannot be read, in words.
+    Failed(String),
+}
 
 impl Config {
     /// Checks a configuration file together with the contents of the files that it names.
@@ -105,7 +114,9 @@ impl Check<'_> {
 
     fn unread(&mut self, field: impl Display, path: &str) {
         let message = match self.unreadable.get(path) {
-            Some(cause) => format!("the file {path:?} cannot be read: {cause}"),
+            Some(Unread::Absent(cause) | Unread::Failed(cause)) => {
+                format!("the file {path:?} cannot be read: {cause}")
+            }
             None => format!("the file {path:?} is missing or cannot be read"),
         };
         self.problem(field, message);

@@ -12,7 +12,7 @@ pub mod file;
 mod model;
 mod secret;
 
-pub use check::{Contents, DEFAULT_PROVIDER_HOST_SUFFIXES, Unreadable};
+pub use check::{Contents, DEFAULT_PROVIDER_HOST_SUFFIXES, Unread, Unreadable};
 pub use digest::{ConfigDigest, DigestKey};
 pub use error::{ParseError, Problem, Problems};
 pub use model::{

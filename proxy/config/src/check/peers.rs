@@ -1,7 +1,6 @@
 //! `[server.peers]`: the other proxies of the group.
 
-use super::{Check, host_and_port};
-use crate::Secret;
+use super::{Check, Unread, host_and_port};
 use crate::file;
 use crate::model::{PeerKey, Peers};
 
@@ -27,9 +26,8 @@ impl Check<'_> {
         for (i, text) in raw.addresses.iter().enumerate() {
             addresses.extend(self.peer(format!("server.peers.addresses[{i}]"), text));
         }
-        let file = raw.addresses_file.as_deref();
-        if let Some((path, content)) = file.and_then(|path| Some((path, self.contents.get(path)?))) {
-            addresses.extend(self.peers_in_file(path, content));
+        if let Some(path) = raw.addresses_file.as_deref() {
+            addresses.extend(self.peers_in_file(path));
         }
         let key = self.secret("server.peers.key_file", &raw.key_file)?;
         if key.expose().len() < MIN_PEER_KEY {
@@ -47,8 +45,15 @@ impl Check<'_> {
         })
     }
 
-    fn peers_in_file(&mut self, path: &str, content: &Secret) -> Vec<(String, u16)> {
+    /// Absent, the file names nobody yet.
+    fn peers_in_file(&mut self, path: &str) -> Vec<(String, u16)> {
         let field = "server.peers.addresses_file";
+        let Some(content) = self.contents.get(path) else {
+            if matches!(self.unreadable.get(path), Some(Unread::Failed(_))) {
+                self.unread(field, path);
+            }
+            return Vec::new();
+        };
         let Ok(text) = content.expose_str() else {
             self.problem(field, format!("the file {path:?} is not UTF-8 text"));
             return Vec::new();

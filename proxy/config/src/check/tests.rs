@@ -110,7 +110,8 @@ fn a_missing_or_short_secret_is_named_and_not_shown() {
 #[test]
 fn why_a_file_cannot_be_read_is_told() {
     let file = ConfigFile::parse(&DUO.replace("[\"secret\"]", "[\"nowhere\"]")).unwrap();
-    let causes = [("nowhere".to_owned(), "there is no /etc/nowhere".to_owned())].into();
+    let absent = Unread::Absent("there is no /etc/nowhere".to_owned());
+    let causes = [("nowhere".to_owned(), absent)].into();
     let told = Config::check_read(&file, &contents(), &causes).unwrap_err();
     assert_eq!(
         told.to_string(),
@@ -348,6 +349,19 @@ fn the_other_proxies_are_in_the_configuration_in_a_file_or_nowhere_yet() {
         "{text}"
     );
     assert!(told(&file, b"\xff").contains("is not UTF-8"));
+    let unread = |cause: fn(String) -> Unread| {
+        let mut contents = contents();
+        let key = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec());
+        contents.insert("key".to_owned(), key);
+        let unreadable = Unreadable::from([("others".to_owned(), cause("why".to_owned()))]);
+        Config::check_read(&file, &contents, &unreadable).map(|config| config.peers.unwrap().addresses)
+    };
+    assert_eq!(unread(Unread::Absent), Ok(Vec::new()));
+    let text = unread(Unread::Failed).unwrap_err().to_string();
+    assert!(
+        text.contains("server.peers.addresses_file: the file \"others\" cannot be read: why"),
+        "{text}"
+    );
     let many = "10.0.0.1:1814\n".repeat(MAX_PEERS_IN_FILE + 1);
     assert!(told(&file, many.as_bytes()).contains("has 65 addresses; it may have 64"));
 }
