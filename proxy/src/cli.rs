@@ -34,7 +34,7 @@ pub enum Command {
         /// Which configuration.
         #[command(flatten)]
         config: ConfigArgs,
-        /// Do not reach the provider; everything else is checked.
+        /// Do not reach the provider, and do not look into TOTP seeds: a line that cannot be used costs only its own user.
         #[arg(long)]
         offline: bool,
     },

@@ -155,8 +155,10 @@ where
 
     fn heard(&self, cluster: &Cluster, event: watcher::Event<K>, state: &mut State, seen: Option<&Seen>) {
         let complete = matches!(event, watcher::Event::InitDone);
+        // A list is begun without a word of the API server's.
+        let answered = !matches!(event, watcher::Event::Init);
         self.take(cluster, event);
-        if !state.well {
+        if answered && !state.well {
             tracing::info!(kind = self.kind, "watching again");
             state.well = true;
         }
