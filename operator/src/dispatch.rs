@@ -77,7 +77,7 @@ pub(crate) async fn run(
 }
 
 async fn work(ctx: Arc<Context>, queue: WorkQueue, key: ProxyKey) {
-    let span = tracing::info_span!("radiusproxy", namespace = key.namespace, name = key.name);
+    let span = tracing::info_span!("reconcile", namespace = key.namespace, radiusproxy = key.name);
     async {
         let (mut memory, term) = ctx.memories.take(&key);
         let started = Instant::now();

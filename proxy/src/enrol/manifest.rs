@@ -65,7 +65,7 @@ fn secret(
     }
     if lines.len() > MAX_SECRET {
         return Err(Error::Enrol(format!(
-            "{} users make a Secret of {} bytes, and Kubernetes takes 1 MiB: give a shorter list, or use --per-user",
+            "{} users make a Secret of {} bytes, and 1,000,000 fit beside its metadata into the 1 MiB that Kubernetes takes: give a shorter list, or use --per-user",
             enrolled.len(),
             lines.len()
         )));
