@@ -128,9 +128,7 @@ impl Answer {
         let one = all().find(passing).or_else(|| all().next());
         Some(one.unwrap_or(NoAddress::NoRecord))
     }
-}
 
-impl Answer {
     /// Without what no directory can reach: a name server that blocks a name answers with such an address.
     fn of_use(&self) -> Self {
         let reachable = |address: &IpAddr| match address {

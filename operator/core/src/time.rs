@@ -22,7 +22,12 @@ pub(crate) fn ceil(now: Timestamp) -> Time {
 
 /// `time` plus `duration`.
 pub(crate) fn after(time: &Time, duration: Duration) -> Timestamp {
-    time.0.saturating_add(duration).unwrap_or(Timestamp::MAX)
+    later(time.0, duration)
+}
+
+/// The same of a time that is not kept.
+pub(crate) fn later(time: Timestamp, duration: Duration) -> Timestamp {
+    time.saturating_add(duration).unwrap_or(Timestamp::MAX)
 }
 
 /// From `now` to `then`; zero when it has passed.

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::dns::{HostName, LoadBalancer, NamedAddress};
 use crate::input::NetworkType;
+use crate::time::later;
 
 /// The longest list that is registered.
 const MOST_REGISTERED: usize = 16;
@@ -104,10 +105,10 @@ impl Balancer<'_> {
                 listed.addresses.push(each.address);
             } else if let Some(since) = name.since {
                 // No two answers may ever be the same: then it is what the last one has.
-                listed.from(each.address, after(since, self.settle), self.now);
+                listed.from(each.address, later(since, self.settle), self.now);
             }
         } else if each.confirmed {
-            listed.from(each.address, after(each.since, self.settle), self.now);
+            listed.from(each.address, later(each.since, self.settle), self.now);
         }
     }
 
@@ -118,13 +119,13 @@ impl Balancer<'_> {
         }
         let rotates = name
             .came_back
-            .is_some_and(|time| self.now < after(time, ROTATES_FOR));
+            .is_some_and(|time| self.now < later(time, ROTATES_FOR));
         if !each.confirmed {
             listed.addresses.push(each.address);
         } else if rotates {
-            listed.until(each.address, after(absent, self.removal_after), self.now);
+            listed.until(each.address, later(absent, self.removal_after), self.now);
         } else {
-            listed.until(each.address, after(absent, self.settle), self.now);
+            listed.until(each.address, later(absent, self.settle), self.now);
         }
     }
 
@@ -141,7 +142,7 @@ impl Balancer<'_> {
             let confirmed = name.addresses.iter().any(|each| each.confirmed);
             name.since
                 .filter(|_| confirmed)
-                .map(|since| after(since, self.settle))
+                .map(|since| later(since, self.settle))
         });
         for address in unheard {
             match can_tell.clone().collect::<Option<Vec<_>>>() {
@@ -160,8 +161,4 @@ impl Balancer<'_> {
         let text = address.to_string();
         self.own.contains(&&text)
     }
-}
-
-fn after(time: Timestamp, duration: Duration) -> Timestamp {
-    time.saturating_add(duration).unwrap_or(Timestamp::MAX)
 }

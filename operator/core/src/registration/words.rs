@@ -250,10 +250,7 @@ pub(crate) fn unresolved(input: &Input, now: Timestamp) -> Option<Unresolved> {
          side. It is looked up again every few seconds.",
         time::clock(trouble.since)
     );
-    let end = trouble
-        .since
-        .saturating_add(PASSES_WITHIN)
-        .unwrap_or(Timestamp::MAX);
+    let end = time::later(trouble.since, PASSES_WITHIN);
     Some(Unresolved {
         words,
         passing_until: (now < end).then_some(end),
