@@ -60,14 +60,7 @@ impl Scene {
 
     /// RadiusServers and RadiusServersIpv6.
     fn registered(&self) -> [BTreeSet<String>; 2] {
-        let state = self
-            .site
-            .world
-            .simulators
-            .directory()
-            .state(self.site.directory)
-            .unwrap();
-        let settings = &state["radius"]["eu-central-1"]["settings"];
+        let settings = self.site.settings("eu-central-1");
         ["radius_servers", "radius_servers_ipv6"].map(|field| {
             let list = settings[field].as_array().into_iter().flatten();
             list.filter_map(Value::as_str).map(str::to_owned).collect()

@@ -50,14 +50,7 @@ impl Scene {
     }
 
     fn label(&self) -> String {
-        let state = self
-            .site
-            .world
-            .simulators
-            .directory()
-            .state(self.site.directory)
-            .unwrap();
-        let settings = &state["radius"][REGION]["settings"];
+        let settings = self.site.settings(REGION);
         settings["display_label"].as_str().unwrap_or_default().to_owned()
     }
 

@@ -69,6 +69,12 @@ impl Site {
         );
     }
 
+    /// The RADIUS settings that AWS holds for the directory in a region.
+    pub fn settings(&self, region: &str) -> Value {
+        let simulator = self.world.simulators.directory();
+        simulator.state(self.directory).unwrap()["radius"][region]["settings"].clone()
+    }
+
     /// Two domain controllers of the directory, `<name>-0` and `<name>-1`.
     pub fn domain_controllers(&self, name: &str) {
         self.made(SIMULATED, format!("statefulset/{name}"));

@@ -151,15 +151,20 @@ fn the_owner_of_another_region_stands_in_nobodys_way_and_keeps_its_tag() {
     world.run_until(World::is_ready);
 }
 
-#[test]
-fn a_change_from_outside_is_repaired_once_and_a_second_one_is_a_contest() {
-    let mut world = ready();
+/// Somebody changes the settings of a world that was written to once; that is repaired, and the second time a contest.
+pub(super) fn contend(world: &mut World) {
     world.foreign_write("THEIRS");
     world.run_until(|w| w.aws.writes.len() == 2);
     world.run_until(World::is_ready);
     assert!(world.events.iter().any(|e| e == "ChangedFromOutside"));
     world.foreign_write("THEIRS");
     world.run_until(|w| w.condition("Registered").1 == "Contended");
+}
+
+#[test]
+fn a_change_from_outside_is_repaired_once_and_a_second_one_is_a_contest() {
+    let mut world = ready();
+    contend(&mut world);
     world.run_for(Duration::from_secs(40_000));
     assert_eq!(world.aws.writes.len(), 2);
     world.edit(|proxy| proxy.spec.directory.as_mut().unwrap().retries = 3);

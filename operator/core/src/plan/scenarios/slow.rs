@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ownership::policy;
+use super::ownership::{contend, policy};
 use super::world::World;
 use crate::api::{AdoptionPolicy, DriftPolicy};
 
@@ -39,12 +39,7 @@ fn a_change_from_outside_is_repaired_once_and_then_a_contest_however_long_aws_ta
     for seconds in [12, 20] {
         let mut world = slow(seconds);
         world.run_until(World::is_ready);
-        world.foreign_write("THEIRS");
-        world.run_until(|w| w.aws.writes.len() == 2);
-        world.run_until(World::is_ready);
-        assert!(world.events.iter().any(|e| e == "ChangedFromOutside"));
-        world.foreign_write("THEIRS");
-        world.run_until(|w| w.condition("Registered").1 == "Contended");
+        contend(&mut world);
         world.run_for(Duration::from_secs(7200));
         assert_eq!(world.aws.writes.len(), 2);
     }
