@@ -1,6 +1,6 @@
 //! The one bridge from the file to the checked configuration. It reports every problem, not the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -222,6 +222,28 @@ impl Check<'_> {
         exempt
     }
 
+    /// Names that a directory's probes have after normalisation. A probe is no user: nobody of that name is exempt.
+    fn probe_users(&mut self, names: &[String], rule: UserNameRule, exempt: &Exempt) -> BTreeSet<String> {
+        let mut probes = BTreeSet::new();
+        for (i, name) in names.iter().enumerate() {
+            let at = format!("policy.probe_users[{i}]");
+            match rule.normalise(name) {
+                None => self.problem(
+                    at,
+                    format!("is {name:?}; a name has 1 to {} bytes", rule.max_bytes),
+                ),
+                Some(normal) if exempt.contains(&normal) => self.problem(
+                    at,
+                    format!("is {name:?}, which policy.exempt_users has too; a probe is never accepted, so keep one"),
+                ),
+                Some(normal) => {
+                    probes.insert(normal);
+                }
+            }
+        }
+        probes
+    }
+
     fn policy(&mut self, raw: &file::Policy) -> Policy {
         let max_bytes = self.range("policy.user_names.max_bytes", raw.user_names.max_bytes, 1..=253);
         let delimiter = raw.typed_text.delimiter.as_deref().and_then(|text| {
@@ -250,13 +272,16 @@ impl Check<'_> {
             },
             max_bytes: max_bytes as usize,
         };
+        let exempt = self.exempt(&raw.exempt_users, user_names);
         Policy {
             user_names,
             typed_text: TypedText {
                 delimiter,
                 passcode_suffix_length,
             },
-            exempt: self.exempt(&raw.exempt_users, user_names),
+            probe_users: self.probe_users(&raw.probe_users, user_names, &exempt),
+            exempt,
+            login: self.seconds("policy.login_seconds", raw.login_seconds, 10..=600),
             limits: Limits {
                 pushes_per_user_per_minute: self.range(
                     at("pushes_per_user_per_minute"),

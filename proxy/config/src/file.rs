@@ -193,7 +193,7 @@ pub struct Client {
     pub message_authenticator: MessageAuthenticator,
     /// Whether CHAP and MS-CHAPv1 without Message-Authenticator may start a push (they prove no shared secret).
     #[serde(default)]
-    pub unproven_push: bool,
+    pub unauthenticated_push: bool,
     /// Whether the client understands Access-Challenge. Never for a directory.
     #[serde(default)]
     pub challenge: bool,
@@ -240,7 +240,7 @@ pub enum MessageAuthenticator {
 }
 
 /// `[policy]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// How user names are normalised.
@@ -249,8 +249,26 @@ pub struct Policy {
     pub typed_text: TypedText,
     /// Users who need no second factor: exact, normalised names. Each use is counted and recorded.
     pub exempt_users: Vec<String>,
+    /// User names that AWS Directory Service probes its RADIUS servers with. Such a request of a directory is answered
+    /// with Access-Reject and asked of no provider.
+    pub probe_users: Vec<String>,
+    /// The longest time that one login takes, in seconds, 10 to 600, whatever its client's timeout and retries allow.
+    pub login_seconds: u32,
     /// Throttles.
     pub limits: Limits,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            user_names: UserNames::default(),
+            typed_text: TypedText::default(),
+            exempt_users: Vec::new(),
+            probe_users: vec!["fakeusername".to_owned()],
+            login_seconds: 60,
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// `[policy.user_names]`

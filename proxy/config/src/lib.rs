@@ -10,6 +10,7 @@ mod digest;
 mod error;
 pub mod file;
 mod model;
+pub mod observed;
 mod secret;
 
 pub use check::{Contents, DEFAULT_PROVIDER_HOST_SUFFIXES, Unread, Unreadable};

@@ -1,5 +1,6 @@
 //! The checked configuration: what is invalid has no value here.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ pub struct Client {
     /// When Message-Authenticator is demanded.
     pub message_authenticator: MessageAuthenticatorPolicy,
     /// Whether CHAP and MS-CHAPv1 without Message-Authenticator may start a push.
-    pub unproven_push: bool,
+    pub unauthenticated_push: bool,
     /// Whether Access-Challenge is understood; never with `directory`.
     pub challenge: bool,
     /// New requests of one of its addresses within a second; the policy's number when absent.
@@ -333,6 +334,10 @@ pub struct Policy {
     pub typed_text: TypedText,
     /// Users without a second factor, normalised.
     pub exempt: Exempt,
+    /// User names of a directory's probes, normalised. None of them is exempt.
+    pub probe_users: BTreeSet<String>,
+    /// The longest time that one login takes.
+    pub login: Duration,
     /// Throttles.
     pub limits: Limits,
 }
@@ -386,7 +391,7 @@ pub enum CaseRule {
 }
 
 /// Exact, normalised names of exempt users.
-pub type Exempt = std::collections::BTreeSet<String>;
+pub type Exempt = BTreeSet<String>;
 
 /// What typed text may mean beside a factor keyword and a passcode. Both are off by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -48,6 +48,12 @@ pub struct DirectorySpec {
     #[serde(default = "yes")]
     pub use_same_username: bool,
 
+    /// Whether a CHAP, MS-CHAPv1 or MS-CHAPv2 request of the directory without Message-Authenticator may start a push.
+    /// Such a request doesn't prove the shared secret: anyone who can send packets with the directory's source address
+    /// could then start pushes for any user. Not needed for PAP, or where the directory sends Message-Authenticator.
+    #[serde(default)]
+    pub unauthenticated_push: bool,
+
     /// What happens in AWS when this RadiusProxy is deleted: Retain leaves the settings, Disable switches RADIUS off
     /// (only if what is registered is this RadiusProxy's).
     #[serde(default)]

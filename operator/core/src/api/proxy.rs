@@ -310,7 +310,7 @@ pub struct ClientSpec {
     pub message_authenticator: MessageAuthenticatorPolicy,
     /// Whether CHAP and MS-CHAPv1 without Message-Authenticator may start a push.
     #[serde(default)]
-    pub unproven_push: bool,
+    pub unauthenticated_push: bool,
     /// Whether it understands Access-Challenge.
     #[serde(default)]
     pub challenge: bool,
@@ -354,7 +354,7 @@ pub enum MessageAuthenticatorPolicy {
 }
 
 /// What logins are decided by, beside the factor.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicySpec {
     /// How user names are normalised.
@@ -367,9 +367,39 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
     pub exempt_users: Vec<String>,
+    /// User names that AWS Directory Service probes its RADIUS servers with. A probe is answered with Access-Reject, asked
+    /// of no provider, and counted apart from logins. It never gets an Access-Accept.
+    #[serde(default = "default_probe_users")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub probe_users: Vec<String>,
+    /// The longest time that one login takes, in seconds, 10 to 600, whatever the client's timeout and retries allow.
+    #[serde(default = "default_login_seconds")]
+    #[schemars(range(min = 10, max = 600))]
+    pub login_seconds: u32,
     /// Throttles.
     #[serde(default)]
     pub limits: LimitsSpec,
+}
+
+impl Default for PolicySpec {
+    fn default() -> Self {
+        Self {
+            user_names: UserNamesSpec::default(),
+            typed_text: TypedTextSpec::default(),
+            exempt_users: Vec::new(),
+            probe_users: default_probe_users(),
+            login_seconds: default_login_seconds(),
+            limits: LimitsSpec::default(),
+        }
+    }
+}
+
+fn default_probe_users() -> Vec<String> {
+    vec!["fakeusername".to_owned()]
+}
+
+const fn default_login_seconds() -> u32 {
+    60
 }
 
 /// How user names are normalised.

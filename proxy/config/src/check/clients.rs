@@ -93,7 +93,7 @@ impl Check<'_> {
             timeout,
             retries,
             message_authenticator: raw.message_authenticator,
-            unproven_push: raw.unproven_push,
+            unauthenticated_push: raw.unauthenticated_push,
             challenge: raw.challenge,
             requests_per_second,
             user_address_attribute: raw.user_address_attribute.clone(),

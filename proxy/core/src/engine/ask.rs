@@ -32,7 +32,7 @@ impl Engine {
     ) -> Result<(), DropReason> {
         let now = arrival.now;
         let proved = attempt.key.proved;
-        let may_push = proved || arrival.client.config.unproven_push;
+        let may_push = proved || arrival.client.config.unauthenticated_push;
         let stop = self.users.push_stop(&user, now.monotonic);
         if given.exclusive {
             let pushing = self.checked().provider == ProviderKind::Pushing;

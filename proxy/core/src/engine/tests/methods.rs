@@ -225,7 +225,7 @@ fn chap_without_a_signature_starts_no_push_unless_a_setting_says_so() {
         let mut world = World::new(config(""));
         assert_eq!(world.answer(&request).code, 3);
         assert_eq!(world.reason(), "unproven");
-        let mut allowed = World::new(config_with("", "unproven_push = true"));
+        let mut allowed = World::new(config_with("", "unauthenticated_push = true"));
         assert!(allowed.asked(&request).may_push);
         let mut upstream = World::new(config(testing::UPSTREAM));
         assert_eq!(upstream.answer(&request).code, 3);

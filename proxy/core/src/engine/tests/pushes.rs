@@ -291,7 +291,7 @@ fn an_accept_goes_only_to_the_response_that_an_upstream_server_was_asked_about()
 fn a_proof_that_a_login_had_is_kept_to_its_end() {
     for method in ["chap", "mschapv1", "mschapv2"] {
         play(UNPROVEN_CASES, method, || {
-            config_with("", "unproven_push = true\nmessage_authenticator = \"never\"")
+            config_with("", "unauthenticated_push = true\nmessage_authenticator = \"never\"")
         });
     }
 }
@@ -472,7 +472,7 @@ impl Table {
 
 #[test]
 fn an_unsigned_packet_does_not_take_the_place_of_a_signed_one() {
-    let mut world = World::new(config_with("", "unproven_push = true"));
+    let mut world = World::new(config_with("", "unauthenticated_push = true"));
     let signed = Build::access(1, 1, SECRET).user("jane").chap("push");
     let ask = world.asked(&signed);
     world.now = 20_000;

@@ -66,7 +66,7 @@ fn a_config(setting: u8) -> Config {
         "",
         "directory = true",
         "challenge = true",
-        "unproven_push = true\nmessage_authenticator = \"never\"",
+        "unauthenticated_push = true\nmessage_authenticator = \"never\"",
     ][usize::from(setting / 3 % 4)];
     config_with(
         &format!("[policy.limits]\npending = {PENDING}\npushes_per_user_per_minute = 3\n{provider}"),
