@@ -225,11 +225,16 @@ impl Engine {
         let (now, timeout) = (arrival.now.monotonic, arrival.client.config.timeout);
         let rivals = self.logins.rivals(user).iter();
         let fitting = rivals.filter_map(|id| {
-            let login = self.logins.get(*id).filter(|login| login.sender.matches(sender))?;
+            let login = self.logins.get(*id).filter(|login| login.sender.resembles(sender))?;
             if is_there(login, key) {
                 return Some((*id, Duration::ZERO));
             }
-            let off = off_schedule(now.saturating_sub(login.last_packet), timeout)?;
+            // The last packet may have been somebody else's that looked the same.
+            let first = login.attempt.as_ref()?.started;
+            let off = [login.last_packet, first]
+                .into_iter()
+                .filter_map(|packet| off_schedule(now.saturating_sub(packet), timeout))
+                .min()?;
             (off <= tolerance(timeout)).then_some((*id, off))
         });
         fitting.min_by_key(|(_, off)| *off)
