@@ -9,7 +9,7 @@ use super::end::End;
 use super::{Arrival, Engine};
 use crate::counters::{DropReason, Event};
 use crate::duplicates::{Found, Key};
-use crate::factor::{Approval, Basis, Continues, Factor, LoginId, RefusalReason, UserName};
+use crate::factor::{Approval, Basis, Continues, Factor, RefusalReason, UserName};
 use crate::logins::{Attempt, Shown};
 use crate::outputs::Outputs;
 use crate::packet::Request;
@@ -20,7 +20,7 @@ use crate::settings::ProviderKind;
 use crate::verify::{Proof, Verified};
 
 /// An answer leaves so much before the client gives up (or a tenth of its patience, if that is less).
-const MARGIN: Duration = Duration::from_millis(500);
+pub(super) const MARGIN: Duration = Duration::from_millis(500);
 
 const CODE_ASKED: &str = "Enter your passcode.";
 
@@ -35,8 +35,8 @@ impl Arrival<'_> {
     }
 
     /// A try that begins with this packet.
-    fn attempt(&self) -> Box<Attempt> {
-        let budget = self.client.config.budget();
+    fn attempt(&self, longest: Duration) -> Box<Attempt> {
+        let budget = self.client.config.budget().min(longest);
         let started = self.now.monotonic;
         Box::new(Attempt {
             key: self.key(),
@@ -76,11 +76,11 @@ impl Engine {
                 Ok(())
             }
             Found::Waiting(login) => {
-                self.seen_again(login, now.monotonic);
+                self.seen_again(now, login, &key, out);
                 Err(DropReason::DuplicatePending)
             }
             Found::Superseded(login) => {
-                self.seen_again(login, now.monotonic);
+                self.seen_again(now, login, &key, out);
                 Err(DropReason::DuplicateSilent)
             }
         }
@@ -89,7 +89,7 @@ impl Engine {
     fn new_request(&mut self, mut arrival: Arrival<'_>, out: &mut Outputs) -> Result<(), DropReason> {
         let now = arrival.now;
         self.counters.happened(Event::AccessRequest);
-        let mut attempt = arrival.attempt();
+        let mut attempt = arrival.attempt(self.checked().config.policy.login);
         let sent: &[u8] = arrival
             .request
             .packet()
@@ -165,15 +165,6 @@ impl Engine {
             return Ok(());
         }
         self.ask_provider(arrival, attempt, user, as_sent, given, out)
-    }
-
-    fn seen_again(&mut self, login: LoginId, now: Duration) {
-        if let Some(login) = self.logins.get_mut(login) {
-            login.last_packet = now;
-            if let Some(attempt) = &mut login.attempt {
-                attempt.packets = attempt.packets.saturating_add(1);
-            }
-        }
     }
 
     /// What comes faster than a client's limit. A directory's own probes must not fail, so it always has its answer.
