@@ -20,10 +20,11 @@ pub(crate) struct Arguments {
 type Step = (&'static str, &'static str, &'static [&'static str]);
 
 /// Quick and telling ones first; what is slow to build comes late, and nothing is built twice.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("format", "cargo", &["fmt", "--all", "--check"]),
     ("generated", "cargo", &["xtask", "verify", "generated"]),
     ("arrows", "cargo", &["xtask", "verify", "arrows"]),
+    ("pages", "cargo", &["xtask", "verify", "pages"]),
     (
         "clippy",
         "cargo",
