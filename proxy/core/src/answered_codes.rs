@@ -6,7 +6,7 @@ use crate::bounded::Bounded;
 use crate::duplicates::Key;
 use crate::factor::{Approval, Basis, RefusalReason, Verdict};
 use crate::random::TextDigest;
-use crate::sender::{Sender, off_schedule, tolerance};
+use crate::sender::{Sender, off_schedule, soonest, tolerance};
 
 const ANSWERS: usize = 16_384;
 
@@ -50,8 +50,8 @@ impl AnsweredCodes {
         }
     }
 
-    /// The answer for the same person's retry: of the same text, from the same port and identifier, or from another port of
-    /// the same address at the moment when its client tries again, and no more than it sends. Never for another address,
+    /// The answer for the same person's retry: of the same text from the same address, at the moment when its client tries
+    /// again (or later from the same port and identifier), and no more than it sends. Never for another address,
     /// and no more at all once a packet has come that is no such retry: somebody else has seen the code.
     pub(crate) fn repeat(
         &mut self,
@@ -71,7 +71,7 @@ impl AnsweredCodes {
         let is_retry = answered.sender.source == sender.source
             && answered.sender.matches(sender)
             && answered.tries_left > 0
-            && (answered.key == *key || on_schedule);
+            && (on_schedule || answered.key == *key && since >= soonest(timeout));
         let answered = self.0.touch(&text)?;
         if !is_retry {
             if sender.proved || !answered.sender.proved {

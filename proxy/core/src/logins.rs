@@ -87,6 +87,8 @@ pub(crate) struct Displaced {
     pub(crate) attempt: Box<Attempt>,
     pub(crate) source: IpAddr,
     pub(crate) moved: bool,
+    /// When a packet was seen last before the other one.
+    pub(crate) last_packet: Duration,
 }
 
 /// The hasher of a [`LoginId`]: a number that the engine counts up itself, so that nobody can choose a bad one.

@@ -179,6 +179,9 @@ impl Engine {
         }
         if displaced {
             self.roll_back(now, id, out);
+            if let Some(login) = self.logins.get_mut(id) {
+                login.last_packet = now.monotonic;
+            }
             self.settle_if_clear(now, id, out);
         }
     }
@@ -309,7 +312,7 @@ impl Engine {
         if !login.rival {
             self.counters.happened(Event::Joined);
         }
-        login.last_packet = now;
+        let last_packet = std::mem::replace(&mut login.last_packet, now);
         login.tries = login.tries.saturating_add(1);
         let (source, moved) = (login.sender.source, login.sender.moved);
         login.sender.joined_by(sender);
@@ -325,6 +328,7 @@ impl Engine {
                             attempt,
                             source,
                             moved,
+                            last_packet,
                         });
                     }
                 }
@@ -360,6 +364,7 @@ impl Engine {
             (Some(mut displaced), Some(waiting)) => {
                 login.sender.source = displaced.source;
                 login.sender.moved = displaced.moved;
+                login.last_packet = displaced.last_packet;
                 waiting.restore(&mut displaced.attempt);
                 self.duplicates.wait(waiting.key, waiting.to.authenticator, id);
                 displaced.attempt
@@ -396,21 +401,23 @@ impl Engine {
 
 /// How far off its client's schedule the packet joins the login; `None` when it cannot.
 ///
-/// From the port and identifier of the packet that waits it joins at any time: its client has given that one up for it (RFC
-/// 5080 section 2.2.2), and nobody else can send from there.
+/// From the port and identifier of the packet that waits it joins whatever else was seen: its client has given that one up
+/// for it (RFC 5080 section 2.2.2), and nobody else can send from there. No client does so sooner than after half its
+/// timeout.
 fn joins(login: &Login, arrival: &Arrival<'_>, key: Key, sender: &Sender, now: Duration) -> Option<Duration> {
     if !login.sender.matches(sender) {
         return None;
     }
-    if is_there(login, key) {
+    let client = &arrival.client.config;
+    let since = now.saturating_sub(login.last_packet);
+    if is_there(login, key) && since >= soonest(client.timeout / 2) {
         return Some(Duration::ZERO);
     }
-    let client = &arrival.client.config;
     let tries_left = login.attempt.is_none() || login.tries <= client.retries;
     if !login.sender.is_distinct() || !(sender.own_text || tries_left) {
         return None;
     }
-    off_schedule(now.saturating_sub(login.last_packet), client.timeout)
+    off_schedule(since, client.timeout)
 }
 
 impl Login {
