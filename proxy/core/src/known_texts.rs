@@ -47,7 +47,8 @@ impl KnownTexts {
         cool_down: Duration,
         now: Duration,
     ) -> bool {
-        let passes = |known: &KnownText| sender.proved && sender.text == Some(known.text) && now >= known.passes;
+        let passes =
+            |known: &KnownText| sender.proved && sender.text == Some(known.text) && now >= known.passes;
         if !self.0.get(user).is_some_and(passes) {
             return false;
         }

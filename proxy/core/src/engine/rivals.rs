@@ -121,13 +121,7 @@ impl Engine {
     }
 
     /// The packet waits in silence as a login of its own until its time is over.
-    pub(super) fn wait_apart(
-        &mut self,
-        now: Now,
-        attempt: Box<Attempt>,
-        sender: Sender,
-        out: &mut Outputs,
-    ) {
+    pub(super) fn wait_apart(&mut self, now: Now, attempt: Box<Attempt>, sender: Sender, out: &mut Outputs) {
         let user = UserName(attempt.shown.user.clone());
         let pending = self.checked().config.policy.limits.pending;
         if !self.logins.has_room_for_rival(&user, pending) {
@@ -173,7 +167,10 @@ impl Engine {
         if let Some(attempt) = &mut login.attempt {
             attempt.packets = attempt.packets.saturating_add(1);
         }
-        let displaced = login.displaced.as_ref().is_some_and(|old| old.attempt.key == *key);
+        let displaced = login
+            .displaced
+            .as_ref()
+            .is_some_and(|old| old.attempt.key == *key);
         if let Some(push) = push {
             self.pushes.packet_seen(push, now.monotonic);
         }
@@ -229,7 +226,11 @@ impl Engine {
     }
 
     fn settle_if_clear(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
-        if self.logins.get(id).is_some_and(|login| login.settles == Duration::ZERO) {
+        if self
+            .logins
+            .get(id)
+            .is_some_and(|login| login.settles == Duration::ZERO)
+        {
             self.settle(now, id, out);
         }
     }
@@ -267,7 +268,10 @@ impl Engine {
         let (now, timeout) = (arrival.now.monotonic, arrival.client.config.timeout);
         let rivals = self.logins.rivals(user).iter();
         let fitting = rivals.filter_map(|id| {
-            let login = self.logins.get(*id).filter(|login| login.sender.resembles(sender))?;
+            let login = self
+                .logins
+                .get(*id)
+                .filter(|login| login.sender.resembles(sender))?;
             if is_there(login, key) {
                 return Some((*id, Duration::ZERO));
             }
@@ -303,7 +307,13 @@ impl Engine {
         })
     }
 
-    pub(super) fn join(&mut self, arrival: &Arrival<'_>, id: LoginId, mut attempt: Box<Attempt>, sender: &Sender) {
+    pub(super) fn join(
+        &mut self,
+        arrival: &Arrival<'_>,
+        id: LoginId,
+        mut attempt: Box<Attempt>,
+        sender: &Sender,
+    ) {
         let now = arrival.now.monotonic;
         let (key, authenticator) = (attempt.key, attempt.to.authenticator);
         let Some(login) = self.logins.get_mut(id) else {

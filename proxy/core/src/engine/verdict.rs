@@ -37,7 +37,10 @@ impl Engine {
         match (verdict, attempt) {
             (Verdict::Approved(approval), Some(attempt)) => {
                 // A response is never the same again.
-                if login.exclusive && approval.basis == Basis::Factor && matches!(attempt.carrier, Carrier::Pap) {
+                if login.exclusive
+                    && approval.basis == Basis::Factor
+                    && matches!(attempt.carrier, Carrier::Pap)
+                {
                     self.known_texts.approved(&login.user, &login.sender);
                 }
                 self.end(now, attempt, End::Approved(approval, None), out);
