@@ -45,6 +45,11 @@ impl<P> Verified<P> {
         &self.secret
     }
 
+    /// The text of User-Password, until it is taken.
+    pub(crate) fn pap(&self) -> Option<&[u8]> {
+        self.pap.as_ref().map(Secret::expose)
+    }
+
     /// The text of User-Password, once.
     pub(crate) fn take_pap(&mut self) -> Option<Secret> {
         self.pap.take()
