@@ -8,6 +8,7 @@
 )]
 
 mod api_server;
+mod clock;
 mod kubernetes;
 mod pod;
 #[path = "../support/ports.rs"]
