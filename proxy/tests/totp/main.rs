@@ -8,6 +8,7 @@
 )]
 
 mod api_server;
+mod clock;
 mod failover;
 mod kubernetes;
 mod pod;

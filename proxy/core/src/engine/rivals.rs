@@ -82,13 +82,7 @@ impl Engine {
     }
 
     /// The packet waits in silence as a login of its own until its time is over.
-    pub(super) fn wait_apart(
-        &mut self,
-        now: Now,
-        attempt: Box<Attempt>,
-        sender: Sender,
-        out: &mut Outputs,
-    ) {
+    pub(super) fn wait_apart(&mut self, now: Now, attempt: Box<Attempt>, sender: Sender, out: &mut Outputs) {
         let user = UserName(attempt.shown.user.clone());
         let pending = self.checked().config.policy.limits.pending;
         if !self.logins.has_room_for_rival(&user, pending) {
@@ -134,7 +128,10 @@ impl Engine {
         if let Some(attempt) = &mut login.attempt {
             attempt.packets = attempt.packets.saturating_add(1);
         }
-        let displaced = login.displaced.as_ref().is_some_and(|old| old.attempt.key == *key);
+        let displaced = login
+            .displaced
+            .as_ref()
+            .is_some_and(|old| old.attempt.key == *key);
         if let Some(push) = push {
             self.pushes.packet_seen(push, now.monotonic);
         }
@@ -187,7 +184,11 @@ impl Engine {
     }
 
     fn settle_if_clear(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
-        if self.logins.get(id).is_some_and(|login| login.settles == Duration::ZERO) {
+        if self
+            .logins
+            .get(id)
+            .is_some_and(|login| login.settles == Duration::ZERO)
+        {
             self.settle(now, id, out);
         }
     }
@@ -225,7 +226,10 @@ impl Engine {
         let (now, timeout) = (arrival.now.monotonic, arrival.client.config.timeout);
         let rivals = self.logins.rivals(user).iter();
         let fitting = rivals.filter_map(|id| {
-            let login = self.logins.get(*id).filter(|login| login.sender.resembles(sender))?;
+            let login = self
+                .logins
+                .get(*id)
+                .filter(|login| login.sender.resembles(sender))?;
             if is_there(login, key) {
                 return Some((*id, Duration::ZERO));
             }

@@ -75,7 +75,9 @@ fn play(mut sent: Vec<Sent>, approved: u64, name: &str) -> Option<&'static str> 
             }
             let (now, from) = (world.now(), packet.from.parse().unwrap());
             let socket = crate::outputs::SocketId(3);
-            world.engine.receive(now, from, socket, &packet.bytes, &mut world.out);
+            world
+                .engine
+                .receive(now, from, socket, &packet.bytes, &mut world.out);
         }
         world.engine.tick(world.now(), &mut world.out);
         if let Some(ask) = world.out.asks.pop() {
@@ -90,7 +92,12 @@ fn play(mut sent: Vec<Sent>, approved: u64, name: &str) -> Option<&'static str> 
         }
         records += world.out.records.len();
         let accepts = world.out.records.iter();
-        assert!(accepts.filter(|record| record.result == LoginResult::Accept).count() <= 1);
+        assert!(
+            accepts
+                .filter(|record| record.result == LoginResult::Accept)
+                .count()
+                <= 1
+        );
         for datagram in world.out.datagrams().filter(|datagram| datagram.bytes[0] == 2) {
             // Ports are each person's own.
             let packet = sent.iter().find(|sent| sent.from == datagram.to.to_string());
@@ -110,10 +117,25 @@ fn every_case(mut each: impl FnMut(&str, &dyn Fn(bool) -> Vec<Sent>, u64)) {
     for retry in [Retry::Nothing, Retry::Authenticator, Retry::PortAndIdentifier] {
         for text in ["push", ""] {
             for apart in [100, 2_000, 19_500, 20_000] {
-                for (interval, at) in [(TIMEOUT, FIRST), (TIMEOUT, OTHER), (TIMEOUT * 19 / 20, FIRST), (TIMEOUT / 2, OTHER)] {
-                    let owner = Person { start: 0, from: FIRST, number: 10 };
-                    let stranger = Person { start: apart, from: at, number: 100 };
-                    let name = format!("{retry:?} {text:?} {apart} ms apart every {interval} ms, stranger from {at}");
+                for (interval, at) in [
+                    (TIMEOUT, FIRST),
+                    (TIMEOUT, OTHER),
+                    (TIMEOUT * 19 / 20, FIRST),
+                    (TIMEOUT / 2, OTHER),
+                ] {
+                    let owner = Person {
+                        start: 0,
+                        from: FIRST,
+                        number: 10,
+                    };
+                    let stranger = Person {
+                        start: apart,
+                        from: at,
+                        number: 100,
+                    };
+                    let name = format!(
+                        "{retry:?} {text:?} {apart} ms apart every {interval} ms, stranger from {at}"
+                    );
                     let sent = |stranger_first: bool| {
                         let mut sent = tries(owner, false, retry, interval, text);
                         sent.extend(tries(stranger, true, retry, interval, text));
@@ -133,11 +155,22 @@ fn every_case(mut each: impl FnMut(&str, &dyn Fn(bool) -> Vec<Sent>, u64)) {
 fn a_stranger_who_types_what_anybody_could_never_gets_the_accept() {
     let mut owners = (0, 0);
     every_case(|name, sent, apart| {
-        let times = [apart + 50, 10_000, 19_950, 20_000, 20_050, 20_500, 21_000, 25_000, 39_000];
+        let times = [
+            apart + 50,
+            10_000,
+            19_950,
+            20_000,
+            20_050,
+            20_500,
+            21_000,
+            25_000,
+            39_000,
+        ];
         // Before the stranger comes, it would be a login of its own.
         for approved in times.into_iter().filter(|approved| *approved >= apart) {
             for stranger_first in [false, true] {
-                let name = format!("{name}, approved at {approved}, stranger handled first: {stranger_first}");
+                let name =
+                    format!("{name}, approved at {approved}, stranger handled first: {stranger_first}");
                 let accepted = play(sent(stranger_first), approved, &name);
                 assert_ne!(accepted, Some("stranger"), "{name}");
                 owners.0 += usize::from(accepted == Some("owner"));
@@ -152,8 +185,18 @@ fn a_stranger_who_types_what_anybody_could_never_gets_the_accept() {
 #[test]
 fn nor_at_another_proxy() {
     for text in ["push", ""] {
-        for (apart, from) in [(1_000, FIRST), (2_000, OTHER), (19_500, OTHER), (20_000, FIRST), (20_000, OTHER)] {
-            for (retry, retry_at) in [(Retry::Nothing, 0), (Retry::PortAndIdentifier, 0), (Retry::PortAndIdentifier, 1)] {
+        for (apart, from) in [
+            (1_000, FIRST),
+            (2_000, OTHER),
+            (19_500, OTHER),
+            (20_000, FIRST),
+            (20_000, OTHER),
+        ] {
+            for (retry, retry_at) in [
+                (Retry::Nothing, 0),
+                (Retry::PortAndIdentifier, 0),
+                (Retry::PortAndIdentifier, 1),
+            ] {
                 for owner_first in [true, false] {
                     let name = format!("{text:?} {apart} ms apart, {retry:?} at {retry_at}, {owner_first}");
                     let mut group = Group::of(2, "directory = true");
