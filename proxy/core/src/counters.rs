@@ -41,6 +41,8 @@ closed_set! {
         UnexpectedCode => "unexpected_code",
         /// An attribute that may stand once stands more often, or has a length it cannot have.
         BadAttribute => "bad_attribute",
+        /// More than 200 attributes, FreeRADIUS' `max_attributes`.
+        TooManyAttributes => "too_many_attributes",
         /// Message-Authenticator is wrong under every secret of the client.
         BadMessageAuthenticator => "bad_message_authenticator",
         /// Message-Authenticator is demanded and missing.
@@ -172,6 +174,8 @@ closed_set! {
         Accepted => "accepted",
         /// An Access-Reject was sent for the first time.
         Rejected => "rejected",
+        /// The directory's probe was rejected: counted here, and not as [`Event::Rejected`].
+        Probe => "probe",
         /// An Access-Challenge was sent for the first time.
         Challenged => "challenged",
         /// A login got no answer.

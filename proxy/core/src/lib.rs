@@ -19,6 +19,7 @@ mod late;
 mod limits;
 mod logins;
 mod message_authenticator;
+mod observed;
 mod opened;
 pub mod outputs;
 mod packet;
@@ -27,6 +28,7 @@ pub mod peers;
 mod random;
 pub mod record;
 mod reply;
+mod sender;
 mod settings;
 mod shared;
 #[cfg(test)]
@@ -37,6 +39,7 @@ mod user_name;
 mod verify;
 
 pub use engine::Engine;
+pub use observed::ObservedChanges;
 pub use opened::Opened;
 pub use settings::Settings;
 pub use time::Now;

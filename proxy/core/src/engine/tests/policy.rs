@@ -247,3 +247,32 @@ fn the_users_address_is_read_from_its_attribute() {
         None
     );
 }
+
+#[test]
+fn an_exempt_monitor_is_accepted_as_often_as_it_asks() {
+    type Request = fn(u8) -> Build;
+    let requests: [Request; 3] = [
+        |i| pap(i, "monitor", "whatever"),
+        |i| pap(i, "monitor", "whatever").unsigned(),
+        |i| {
+            Build::access(i, i, SECRET)
+                .user("monitor")
+                .chap("whatever")
+                .unsigned()
+        },
+    ];
+    let exempt = "[policy]\nexempt_users = [\"monitor\"]\n";
+    for (provider, client) in [("", ""), (TOTP, "directory = true")] {
+        for request in requests {
+            let mut world = World::new(config_with(&format!("{exempt}{provider}"), client));
+            for i in 0..120 {
+                world.now += 1_500;
+                assert_eq!(world.answer(&request(i)).code, 2);
+            }
+        }
+    }
+    let limits = format!("{exempt}[policy.limits]\nrequests_per_client_per_second = 5\n");
+    let mut world = World::new(config(&limits));
+    let accepted = (0..40).filter(|i| world.answer(&pap(*i, "monitor", "x")).code == 2);
+    assert_eq!(accepted.count(), 5, "the rate of its address holds");
+}
