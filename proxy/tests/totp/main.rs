@@ -8,6 +8,8 @@
 )]
 
 mod api_server;
+mod clock;
+mod failover;
 mod kubernetes;
 mod pod;
 #[path = "../support/ports.rs"]
