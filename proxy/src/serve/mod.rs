@@ -79,9 +79,8 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let state = Arc::new(State::new(Arc::clone(&metrics), &loaded));
     let (ended, engine_ended) = oneshot::channel();
     let current: Current = Arc::new(RwLock::new(loaded.settings.clone()));
-    let (observing, observed) = watch::channel(report::Observation::default());
     let decider = Decider::new(Parts {
-        observing,
+        observing: state.observing(),
         engine,
         peers,
         current: Arc::clone(&current),
@@ -139,7 +138,6 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
         &state,
         &mailbox,
         &writer,
-        observed,
         engine_ended,
     ));
     // It ends by itself only by a panic, which in the shipped program aborts everything; this is for the one that tests
@@ -175,7 +173,6 @@ async fn supervise(
     state: &Arc<State>,
     mailbox: &Arc<Mailbox>,
     writer: &RecordWriter,
-    observed: watch::Receiver<report::Observation>,
     mut engine_ended: oneshot::Receiver<()>,
 ) {
     if let Some(listener) = admin {
@@ -187,7 +184,7 @@ async fn supervise(
         tokio::spawn(report.run(report::Sources {
             digests: state.watch_digest(),
             refused: state.metrics.provider.watch_refused(),
-            observed,
+            observed: state.observing().subscribe(),
         }));
         reloader.rehearse();
     }
