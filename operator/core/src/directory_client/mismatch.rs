@@ -19,6 +19,8 @@ const AT_LEAST: Duration = Duration::from_secs(60);
 const INTERVALS: u32 = 3;
 /// Requests that have to fail at one pod.
 const REQUESTS: u32 = 3;
+/// How long a pod may take to report one more request.
+const REPORTED_WITHIN: Duration = Duration::from_secs(60);
 /// A repair needs a request that failed as recently as this: the secret may have been corrected since.
 const RECENT: Duration = Duration::from_secs(600);
 
@@ -82,20 +84,17 @@ fn failing(
     completed: Timestamp,
     now: Timestamp,
 ) -> Vec<Failing> {
-    let verified: Vec<Option<Timestamp>> = reports.iter().map(|report| verified(report, clients)).collect();
     let mut list = Vec::new();
     for (index, report) in reports.iter().enumerate() {
         // Times of one pod compare exactly. Those of two, or of a pod and AWS, by what clocks may differ.
-        let own = verified.get(index).copied().flatten();
-        let others = verified.iter().enumerate().filter(|(other, _)| *other != index);
-        let others = others.filter_map(|(_, time)| *time).max();
-        let bound = [Some(completed), others]
-            .into_iter()
-            .flatten()
-            .map(|bound| time::later(bound, SKEW))
-            .chain(own)
-            .max()
-            .unwrap_or(completed);
+        let own = verified(report, clients).map(|(at, _)| at).max();
+        let others = reports.iter().enumerate().filter(|(other, _)| *other != index);
+        let others = others.flat_map(|(_, other)| verified(other, clients));
+        let others = others
+            .map(|(at, reported)| time::later(at, SKEW + reported))
+            .max();
+        let completed = time::later(completed, SKEW);
+        let bound = own.max(others).map_or(completed, |bound| bound.max(completed));
         for (address, seen) in &report.observed.addresses {
             let (Some(first), Some(last)) = (seen.failing_since.and_then(at), seen.last_failed.and_then(at))
             else {
@@ -119,13 +118,20 @@ fn failing(
     list
 }
 
-/// The last time that a request of the directory was verified at a pod.
-fn verified(report: &PodReport<'_>, clients: &BTreeSet<IpAddr>) -> Option<Timestamp> {
+/// When requests of the directory were last verified at a pod, for each address, and how much later another one may have
+/// been that is not reported yet. A pod reports at once when an address that failed is verified again.
+fn verified<'a>(
+    report: &'a PodReport<'_>,
+    clients: &'a BTreeSet<IpAddr>,
+) -> impl Iterator<Item = (Timestamp, Duration)> + 'a {
     let addresses = report.observed.addresses.iter();
     addresses
         .filter(|(address, _)| clients.contains(address))
-        .filter_map(|(_, seen)| at(seen.last_authenticated?))
-        .max()
+        .filter_map(|(_, seen)| {
+            let fails = seen.failing_since.is_some();
+            let later = if fails { Duration::ZERO } else { REPORTED_WITHIN };
+            Some((at(seen.last_authenticated?)?, later))
+        })
 }
 
 /// When the directory's addresses last asked the pods.
@@ -278,9 +284,11 @@ mod tests {
 
     #[test]
     fn clocks_that_differ_by_a_minute_make_no_mismatch_of_logins_that_verify() {
-        // Good logins at DC2 every 20 s at one pod, whose clock is a minute behind; forged ones at the other.
+        // Good logins at DC2 every 50 s at one pod, which reports once a minute and whose clock is a minute behind; forged
+        // ones at the other.
         for now in (1000..4000).step_by(10) {
-            let good = pod([seen(DC2, Some(now / 20 * 20 - 60), None)]);
+            let reported = now / 60 * 60;
+            let good = pod([seen(DC2, Some(reported / 50 * 50 - 60), None)]);
             let forged = pod([seen(DC1, None, Some((1000, now)))]);
             assert_eq!(judge(&[good, forged], now), None, "{now}");
         }
