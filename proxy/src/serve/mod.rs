@@ -80,6 +80,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let (ended, engine_ended) = oneshot::channel();
     let current: Current = Arc::new(RwLock::new(loaded.settings.clone()));
     let decider = Decider::new(Parts {
+        observing: state.observing(),
         engine,
         peers,
         current: Arc::clone(&current),
@@ -180,7 +181,11 @@ async fn supervise(
     let report = report::Report::from_environment();
     let reports = report.is_some();
     if let Some(report) = report {
-        tokio::spawn(report.run(state.watch_digest(), state.metrics.provider.watch_refused()));
+        tokio::spawn(report.run(report::Sources {
+            digests: state.watch_digest(),
+            refused: state.metrics.provider.watch_refused(),
+            observed: state.observing().subscribe(),
+        }));
         reloader.rehearse();
     }
     let mut look = tokio::time::interval(reload::LOOK_EVERY);

@@ -8,6 +8,7 @@ use crate::logins::Attempt;
 use crate::outputs::Outputs;
 use crate::record::{LoginRecord, LoginResult, Reason};
 use crate::reply::Accept;
+use crate::settings::ProviderKind;
 
 /// How a login ends.
 pub(super) enum End {
@@ -107,6 +108,24 @@ impl Engine {
         self.end(now, attempt, End::refused(reason), out);
     }
 
+    /// Tells a user who typed the name of another product's factor what to type instead.
+    pub(super) fn refuse_unknown_factor(&mut self, now: Now, attempt: Box<Attempt>, out: &mut Outputs) {
+        let message = match self.checked().provider {
+            ProviderKind::Local => {
+                "There is no push, call or SMS here. Type the code that your authenticator app shows."
+            }
+            _ => {
+                "That word is not known here. Type push, phone or sms, or the code that your app or token shows."
+            }
+        };
+        let refusal = Refusal {
+            factor: None,
+            reason: RefusalReason::UnknownFactor,
+            message: Some(message.to_owned()),
+        };
+        self.end(now, attempt, End::Refused(refusal), out);
+    }
+
     /// Answers and records without remembering the answer.
     pub(super) fn end_unremembered(&mut self, now: Now, attempt: Box<Attempt>, end: End, out: &mut Outputs) {
         let (bytes, outcome) = self.answer(now, &attempt, end);
@@ -117,6 +136,7 @@ impl Engine {
     /// Answers without remembering the answer and without a record.
     pub(super) fn end_unrecorded(&mut self, now: Now, attempt: &Attempt, end: End, out: &mut Outputs) {
         let (bytes, _) = self.answer(now, attempt, end);
+        self.observer.answered(attempt.observed, &attempt.key);
         out.send(attempt.to.from, attempt.to.socket, &bytes);
     }
 
@@ -131,6 +151,9 @@ impl Engine {
 
     pub(super) fn record(&mut self, now: Now, attempt: Box<Attempt>, outcome: &Outcome, out: &mut Outputs) {
         self.counters.happened(outcome.event());
+        if outcome.result != LoginResult::Silent {
+            self.observer.answered(attempt.observed, &attempt.key);
+        }
         if outcome.basis.is_some_and(|basis| basis != Basis::Exempt) && attempt.shown.message_authenticator {
             self.addresses.signs(attempt.to.from.ip().to_canonical());
         }
