@@ -38,6 +38,7 @@ mod codes;
 mod end;
 mod handover;
 mod rivals;
+mod rollback;
 #[cfg(test)]
 mod tests;
 mod verdict;

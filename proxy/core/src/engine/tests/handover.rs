@@ -335,6 +335,28 @@ fn a_push_whose_approval_another_proxy_has_used_refuses_no_next_login() {
 }
 
 #[test]
+fn a_push_that_went_on_for_who_knows_whom_accepts_nobody_and_holds_back_nobody() {
+    let mut group = started_with(2, "push");
+    until(&mut group, 20_000, &[]);
+    group.packet(1, "jane", "push", DC);
+    group.settle(&[]);
+    group.approve_at(1);
+    group.settle(&[]);
+    assert_eq!(outcomes(&mut group), ["1 follows", "0 handed_over"]);
+    // Either packet can be the client's next try.
+    group.packet(0, "jane", "push", DC);
+    group.settle(&[]);
+    assert!(group.outcomes.is_empty() && group.accepts.is_empty());
+    for node in [0, 1] {
+        group.packet(node, "jane", "next", DC);
+        assert_eq!(std::mem::take(&mut group.outcomes), [format!("{node} pushes")]);
+        group.approve_at(node);
+        group.settle(&[]);
+        assert_eq!(outcomes(&mut group), [format!("{node} accepts")]);
+    }
+}
+
+#[test]
 fn an_end_that_overtakes_the_announcement_ends_the_push() {
     let mut group = Group::new(2);
     group.packet(0, "jane", "pw", DC);
