@@ -171,6 +171,12 @@ impl Logins {
         self.logins.len()
     }
 
+    /// Entries of every index: none without a login.
+    #[cfg(test)]
+    pub(crate) fn indexed(&self) -> usize {
+        self.exclusive.len() + self.rivals.len() + self.rival_count + self.codes.len() + self.wakes.len()
+    }
+
     /// Logins whose client waits.
     pub(crate) fn attempts(&self) -> usize {
         self.attempts
