@@ -318,11 +318,12 @@ pub struct ClientSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_per_second: Option<u32>,
-    /// The attribute with the user's own address, such as Calling-Station-Id.
+    /// The attribute with the user's own address, such as Calling-Station-Id, or its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub user_address_attribute: Option<String>,
-    /// Attributes added to every Access-Accept, at most 16: dictionary name and text of at most 253 bytes.
+    /// Attributes added to every Access-Accept, at most 16: dictionary name or number (26.2636.1), and text of at most 253
+    /// bytes. The value of a numbered attribute can also be 0x0a01, integer:15, ipaddr:192.0.2.1 or ipv6addr:2001:db8::1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend(
         "maxProperties" = 16,
