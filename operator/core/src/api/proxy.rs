@@ -304,7 +304,7 @@ pub struct ClientSpec {
     #[serde(default = "default_client_retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
-    /// Whether Message-Authenticator is demanded (BlastRADIUS, CVE-2024-3596). auto: from an address, once it has sent one
+    /// Whether Message-Authenticator is demanded (BlastRADIUS, CVE-2024-3596). auto: from an address, once it has signed a login
     /// (until the proxy restarts). always: from every request. never: only checked where there is one.
     #[serde(default)]
     pub message_authenticator: MessageAuthenticatorPolicy,
