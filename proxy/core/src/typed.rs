@@ -115,14 +115,11 @@ fn meaning(text: &str) -> Option<Typed> {
     if text.len() == YUBIKEY_LENGTH && text.bytes().all(|byte| MODHEX.contains(&byte)) {
         return Some(Typed::Passcode(Secret::new(text.as_bytes().to_vec())));
     }
-    let is_other = |word: &&str| {
-        let (head, device) = text.split_at_checked(word.len()).unwrap_or_default();
-        head.eq_ignore_ascii_case(word) && self::device(device.as_bytes()).is_some()
-    };
-    OTHER_FACTORS
-        .iter()
-        .any(|word| is_other(word))
-        .then_some(Typed::UnknownFactor)
+    let is_other = OTHER_FACTORS.iter().any(|word| {
+        let (head, rest) = text.split_at_checked(word.len()).unwrap_or_default();
+        head.eq_ignore_ascii_case(word) && device(rest.as_bytes()).is_some()
+    });
+    is_other.then_some(Typed::UnknownFactor)
 }
 
 /// The digits of a code as it is typed or as apps show it: 6 to 10, all together or in groups of like length with the

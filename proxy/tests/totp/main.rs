@@ -17,5 +17,6 @@ mod ports;
 mod redis;
 #[path = "../support/request.rs"]
 mod request;
+mod throttle;
 #[path = "../support/tls.rs"]
 mod tls;

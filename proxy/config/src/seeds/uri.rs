@@ -71,7 +71,7 @@ impl KeyUri {
             "secret" => self.seed = seed(value)?,
             "issuer" => self.issuer = Some(form_decode(value)?).filter(|issuer| !issuer.is_empty()),
             "algorithm" => {
-                self.algorithm = Algorithm::parse(&form_decode(value)?).ok_or(SeedProblem::Algorithm)?
+                self.algorithm = Algorithm::parse(&form_decode(value)?).ok_or(SeedProblem::Algorithm)?;
             }
             "digits" => {
                 self.digits = value

@@ -132,10 +132,7 @@ impl Engine {
             self.refuse(now, attempt, RefusalReason::Unproven, out);
             return Ok(());
         }
-        let Some(continues) = self.continues(&arrival, &user) else {
-            self.refuse(now, attempt, RefusalReason::StaleState, out);
-            return Ok(());
-        };
+        let continues = self.continues(&arrival, &user);
         let given = self.classify(arrival.request.packet(), &password, &user, continues);
         drop(password);
         attempt.shown.credential = given.kind;
@@ -185,6 +182,7 @@ impl Engine {
         }
         // TOTP can do nothing with an empty text or a password; a client that can ask for the code does.
         let asks = arrival.client.config.challenge
+            && !given.stale
             && self.checked().provider == ProviderKind::Local
             && matches!(given.kind, CredentialKind::Default | CredentialKind::Keyword)
             && matches!(attempt.carrier, Carrier::Pap);
@@ -252,11 +250,16 @@ impl Engine {
 
     /// Takes one login of the user; `true` when none is left.
     pub(super) fn throttled(&mut self, user: &UserName, proved: bool, now: crate::Now) -> bool {
+        let granted = self.take_login(user, proved, now);
+        self.count_if(!granted, Event::ThrottledUser);
+        !granted
+    }
+
+    pub(super) fn take_login(&mut self, user: &UserName, proved: bool, now: crate::Now) -> bool {
         let mut evicted = false;
         let granted = self.users.login(user, proved, now.monotonic, &mut evicted);
         self.count_if(evicted, Event::EvictedUser);
-        self.count_if(!granted, Event::ThrottledUser);
-        !granted
+        granted
     }
 }
 

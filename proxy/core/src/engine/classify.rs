@@ -25,6 +25,8 @@ pub(super) struct Given {
     pub(super) continues: Continues,
     /// It names a factor that other products have: the user is told so, and nothing is asked.
     pub(super) unknown_factor: bool,
+    /// Its State is unknown, used up or too old: it can only be a retry of a login that is known.
+    pub(super) stale: bool,
 }
 
 impl Engine {
@@ -33,8 +35,10 @@ impl Engine {
         request: &Request<'_>,
         password: &Password,
         user: &UserName,
-        continues: Continues,
+        continues: Option<Continues>,
     ) -> Given {
+        let stale = continues.is_none();
+        let continues = continues.unwrap_or(Continues::Nothing);
         let mut given = match password {
             Password::Pap(text) => {
                 let typed = typed::classify(text.expose(), &self.checked().config.policy.typed_text);
@@ -55,9 +59,13 @@ impl Engine {
                     exclusive,
                     continues,
                     unknown_factor,
+                    stale,
                 }
             }
-            _ => self.guess(password, user, continues),
+            _ => Given {
+                stale,
+                ..self.guess(password, user, continues)
+            },
         };
         if self.checked().provider == ProviderKind::Upstream
             && let Some(forwarded) = forwarded(request, password)
@@ -93,6 +101,7 @@ impl Engine {
                 exclusive: self.exclusive(kind),
                 continues,
                 unknown_factor: false,
+                stale: false,
             };
         }
         let parts = password.response_parts();
@@ -107,6 +116,7 @@ impl Engine {
             exclusive: self.exclusive(CredentialKind::Response),
             continues,
             unknown_factor: false,
+            stale: false,
         }
     }
 

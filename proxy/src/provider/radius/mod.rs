@@ -1,7 +1,8 @@
 //! Another RADIUS server decides: FreeRADIUS, NPS, a vendor's proxy.
 //!
 //! The password goes on encrypted anew (PAP) or as it came (CHAP, MS-CHAP). This proxy is an end of both conversations
-//! and not a link in one: it adds no Proxy-State and passes none on, so that an answer that holds one is a forged one.
+//! and not a link in one: it adds no Proxy-State and passes none on, so that an answer that holds one answers something
+//! else.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Weak};

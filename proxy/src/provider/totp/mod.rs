@@ -346,7 +346,6 @@ impl Provider for Totp {
     fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
         Box::pin(async move {
             let users = self.seeds.users();
-            let (bad_lines, twice) = self.seeds.left_out();
             let mut findings = vec![if users == 0 {
                 Finding::Problem(
                     "totp: no user can log in: the seed folders hold no usable otpauth:// URI. `radius-proxy totp enrol \
@@ -366,12 +365,6 @@ impl Provider for Totp {
                 });
             }
             findings.extend(self.seeds.complaints().iter().cloned().map(Finding::Problem));
-            let untold = (bad_lines + twice).saturating_sub(self.seeds.complaints().len());
-            if untold > 0 {
-                findings.push(Finding::Problem(format!(
-                    "totp: and {untold} more lines like these"
-                )));
-            }
             findings
         })
     }

@@ -36,9 +36,9 @@ pub struct Seeds {
     /// `None` for a user who was found twice: which of the two seeds is right cannot be known.
     by_user: HashMap<Box<str>, Option<Seed>>,
     complaints: Vec<String>,
+    untold: usize,
     /// Scratch codes are passed over.
     without_scratch: bool,
-    bad_lines: usize,
     twice: usize,
 }
 
@@ -71,18 +71,21 @@ impl Seeds {
             }
         }
         if seeds.without_scratch {
-            seeds.complain(
-                "scratch codes are passed over: without a store (provider.totp.used_codes) each would work again after \
-                 a restart"
-                    .to_owned(),
-            );
+            let passed_over = "scratch codes are passed over: without a store (provider.totp.used_codes) each would work \
+                               again after a restart";
+            seeds.complaints.insert(0, passed_over.to_owned());
+        }
+        if seeds.untold > 0 {
+            seeds.complaints.push(format!(
+                "{} more lines of the seeds are left out or refused",
+                seeds.untold
+            ));
         }
         seeds.by_user.shrink_to_fit();
         seeds
     }
 
     fn leave_out(&mut self, file: &SeedFile, number: usize, problem: SeedProblem) {
-        self.bad_lines += 1;
         self.complain(format!("{}: line {number} {problem}; it is left out", file.path));
     }
 
@@ -135,8 +138,11 @@ impl Seeds {
     }
 
     fn complain(&mut self, complaint: String) {
-        if self.complaints.len() < MAX_COMPLAINTS {
+        // Two places are kept: for scratch codes that nobody can use, and for how many more there are.
+        if self.complaints.len() < MAX_COMPLAINTS - 2 {
             self.complaints.push(complaint);
+        } else {
+            self.untold += 1;
         }
     }
 
@@ -152,13 +158,7 @@ impl Seeds {
         self.by_user.len().saturating_sub(self.twice)
     }
 
-    /// How many lines could not be used, and how many users were found twice.
-    #[must_use]
-    pub const fn left_out(&self) -> (usize, usize) {
-        (self.bad_lines, self.twice)
-    }
-
-    /// What is wrong with the files, one sentence each, the first [`MAX_COMPLAINTS`].
+    /// What is wrong with the files, one sentence each, at most [`MAX_COMPLAINTS`]; the last says how many more there are.
     #[must_use]
     pub fn complaints(&self) -> &[String] {
         &self.complaints
@@ -185,7 +185,7 @@ mod tests {
             "# staff\n\notpauth://totp/Jane?secret=GEZDGNBVGY3TQOJQ\r\notpauth://totp/joe?secret=GEZDGNBVGY3TQOJ1\nhunter2\n\
              otpauth://totp/aaaaaaaaaaaaaaaaaaaaaaaaaaaa?secret=GEZDGNBVGY3TQOJQ\n",
         );
-        assert_eq!((seeds.users(), seeds.left_out()), (1, (3, 0)));
+        assert_eq!((seeds.users(), seeds.complaints().len()), (1, 3));
         assert!(seeds.of("jane").is_some_and(|seed| seed.is_some()));
         let text = seeds.complaints().join("\n");
         assert!(
@@ -235,9 +235,17 @@ mod tests {
             "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\notpauth://totp/JANE?secret=GEZDGNBVGY3TQOJQGEZDG\n\
              otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\notpauth://totp/joe?secret=GEZDGNBVGY3TQOJQ",
         );
-        assert_eq!((seeds.users(), seeds.left_out()), (1, (0, 1)));
+        assert_eq!(seeds.users(), 1);
         assert!(seeds.of("jane").is_some_and(|seed| seed.is_none()));
         assert_eq!(seeds.complaints().len(), 2);
+    }
+
+    #[test]
+    fn of_many_bad_lines_the_first_are_told_and_the_rest_is_counted() {
+        let seeds = load(&"hello\n".repeat(MAX_COMPLAINTS + 50));
+        assert_eq!(seeds.complaints().len(), MAX_COMPLAINTS - 1);
+        let last = seeds.complaints().last().unwrap();
+        assert_eq!(last, "52 more lines of the seeds are left out or refused");
     }
 
     #[test]
@@ -245,11 +253,10 @@ mod tests {
         let seeds = load(
             "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\notpauth://totp/Corp:JANE?secret=gezd-gnbv-gy3t-qojq&issuer=Corp",
         );
-        assert_eq!((seeds.users(), seeds.left_out()), (1, (0, 0)));
-        assert!(seeds.complaints().is_empty());
+        assert_eq!((seeds.users(), seeds.complaints().len()), (1, 0));
         let other = load(
             "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\notpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&digits=8",
         );
-        assert_eq!(other.left_out(), (0, 1));
+        assert_eq!((other.users(), other.complaints().len()), (0, 1));
     }
 }
