@@ -83,7 +83,7 @@ pub struct Upstream {
     servers: Vec<Arc<Server>>,
     challenges: Arc<Challenges>,
     patience: Patience,
-    returned: Vec<&'static Attribute>,
+    returned: Vec<Attribute>,
     warnings: Arc<Warnings>,
 }
 
@@ -138,7 +138,7 @@ impl Upstream {
             returned: config
                 .return_attributes
                 .iter()
-                .filter_map(|name| dictionary::lookup(name))
+                .filter_map(|name| dictionary::lookup(name).ok())
                 .collect(),
         })
     }
