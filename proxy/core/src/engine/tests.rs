@@ -6,6 +6,7 @@ mod handover;
 mod methods;
 mod policy;
 mod pushes;
+mod reality;
 mod script;
 mod vectors;
 mod verification;
