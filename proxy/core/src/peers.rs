@@ -74,6 +74,8 @@ pub enum Body {
         adopts: bool,
         /// Which of the sender's claims for this push it is.
         round: u32,
+        /// The list of members, as in [`Body::Arm`]: the list itself may have been lost.
+        members: Vec<Instance>,
     },
     /// The answer to a claim.
     Vote {

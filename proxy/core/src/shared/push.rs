@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::right::Right;
-use super::{KNOWN_LONGER, Step, soonest, tell};
+use super::{KNOWN_LONGER, LIVES, Step, soonest, tell};
 use crate::factor::{LoginId, UserName};
 use crate::outputs::Outputs;
 use crate::peers::{Announcement, Body, Instance, PushHandle, PushId};
@@ -55,6 +55,9 @@ pub(crate) struct Push {
     /// The claim that was heard last: by whom, and which of its claims.
     pub(super) heard: Option<(Instance, u32)>,
     pub(super) repeat: Option<Repeat>,
+    /// Until when it can be approved, and no second push may be started beside it.
+    pub(super) pending_until: Duration,
+    /// Until when it is remembered.
     pub(super) until: Duration,
     pub(super) wake: Duration,
 }
@@ -105,6 +108,7 @@ impl Push {
             ended: false,
             heard: None,
             repeat: Some(Repeat::announced(now)),
+            pending_until: started.open_until.max(started.last_packet + LIVES),
             until: started.open_until + KNOWN_LONGER,
             wake: Duration::ZERO,
         }
@@ -114,6 +118,7 @@ impl Push {
     pub(super) fn announced(id: PushId, now: Duration, announced: Announcement) -> Self {
         let milliseconds = |value: u64| Duration::from_millis(value.min(LONGEST));
         let open_until = now + milliseconds(announced.open);
+        let last_packet = now.saturating_sub(milliseconds(announced.age));
         Self {
             user: UserName(announced.user),
             source: announced.source,
@@ -121,13 +126,14 @@ impl Push {
             proved: announced.proved,
             handle: announced.handle,
             timeout: milliseconds(announced.timeout),
-            last_packet: now.saturating_sub(milliseconds(announced.age)),
+            last_packet,
             open_until,
             right: Right::of_another(id.origin),
             login: None,
             ended: false,
             heard: None,
             repeat: None,
+            pending_until: open_until.max(last_packet + LIVES),
             until: open_until + KNOWN_LONGER,
             wake: Duration::ZERO,
         }
@@ -138,6 +144,12 @@ impl Push {
         self.right.is_armed()
             && now.saturating_sub(self.last_packet) >= soonest(self.timeout)
             && now <= self.open_until
+    }
+
+    /// Another proxy goes on with it, whose client waits from now on.
+    pub(super) fn keep_pending(&mut self, now: Duration) {
+        self.pending_until = self.pending_until.max(now + KNOWN_LONGER);
+        self.until = self.until.max(now + KNOWN_LONGER);
     }
 
     pub(super) fn announcement(&self, now: Duration) -> Box<Announcement> {
@@ -226,6 +238,11 @@ impl Push {
         for other in &to {
             tell(out, Some(*other), id, self.body(now, what, round));
         }
+        self.repeat_later(now, what, to);
+    }
+
+    /// Says it again until it is answered.
+    pub(super) fn repeat_later(&mut self, now: Duration, what: What, to: Vec<Instance>) {
         self.repeat = (!to.is_empty()).then_some(Repeat {
             what,
             silent: to,
@@ -275,7 +292,11 @@ impl Push {
         match what {
             What::Announce => Body::Announce(self.announcement(now)),
             What::Arm => Body::Arm(self.right.list()),
-            What::Claim { adopts } => Body::Claim { adopts, round },
+            What::Claim { adopts } => Body::Claim {
+                adopts,
+                round,
+                members: self.right.list(),
+            },
             What::End => Body::Ended,
         }
     }

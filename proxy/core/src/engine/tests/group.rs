@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::factor::{Credential, LoginId, Verdict};
 use crate::outputs::{Outputs, SocketId};
-use crate::peers::{Instance, PeerMessage, PushHandle, ToPeer};
+use crate::peers::{Body, Instance, PeerMessage, PushHandle, ToPeer};
 use crate::record::{LoginRecord, LoginResult, Reason};
 use crate::testing::client::Build;
 use crate::testing::{self, PEERS, SECRET, config_with, settings};
@@ -41,6 +41,8 @@ pub(super) struct Group {
     /// What became of logins since it was looked at: node and word.
     pub(super) outcomes: Vec<String>,
     pub(super) released: usize,
+    /// Users of the pushes, by number.
+    pub(super) users: Vec<String>,
     packets: u8,
 }
 
@@ -70,6 +72,7 @@ impl Group {
             accepts: BTreeMap::new(),
             outcomes: Vec::new(),
             released: 0,
+            users: Vec::new(),
             packets: 0,
         }
     }
@@ -134,6 +137,7 @@ impl Group {
                 }
                 _ => {
                     self.outcomes.push(format!("{node} pushes"));
+                    self.users.push(ask.user.as_str().to_owned());
                     self.pushes += 1;
                     self.pushes - 1
                 }
@@ -218,6 +222,22 @@ impl Group {
                 self.deliver(0);
             }
         }
+    }
+
+    /// Delivers everything, but for what `lost` says.
+    pub(super) fn settle_without(&mut self, lost: impl Fn(&Body) -> bool) {
+        while let Some(flying) = self.flying.first() {
+            if lost(&flying.message.body) {
+                self.flying.remove(0);
+            } else {
+                self.deliver(0);
+            }
+        }
+    }
+
+    /// Nodes that start pushes.
+    pub(super) fn serving(&self) -> Vec<usize> {
+        (0..self.len()).filter(|node| !self.nodes[*node].engine.draining).collect()
     }
 
     /// Time passes, with a tick at every deadline of every engine.

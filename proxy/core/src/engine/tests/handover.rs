@@ -4,6 +4,7 @@ use bolero::TypeGenerator;
 
 use super::group::Group;
 use crate::factor::{RefusalReason, Verdict};
+use crate::peers::Body;
 use crate::testing::refusal;
 
 const DC: &str = "192.0.2.1";
@@ -295,6 +296,83 @@ fn a_proxy_that_is_ending_hands_its_own_pushes_over() {
     assert_eq!(outcomes(&mut group), ["1 accepts followed"]);
 }
 
+#[test]
+fn a_push_whose_approval_another_proxy_has_used_refuses_no_next_login() {
+    let used = || {
+        let mut group = started(2);
+        until(&mut group, 20_000, &[0]);
+        group.packet(1, "jane", "pw", DC);
+        group.settle(&[0]);
+        group.approve_at(1);
+        group
+    };
+    // The end comes while the first proxy still follows.
+    let mut group = used();
+    assert_eq!(
+        outcomes(&mut group),
+        ["1 follows", "1 accepts followed", "0 approval_used"]
+    );
+    group.packet(0, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["0 pushes"]);
+    // Every copy of the end was lost, and the first proxy hears of the approval later.
+    let mut group = used();
+    until(&mut group, 30_000, &[0]);
+    group.approve_at(0);
+    assert_eq!(
+        outcomes(&mut group),
+        ["1 follows", "1 accepts followed", "0 approval_used"]
+    );
+    group.packet(0, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["0 pushes"]);
+}
+
+#[test]
+fn an_end_that_overtakes_the_announcement_ends_the_push() {
+    let mut group = Group::new(2);
+    group.packet(0, "jane", "pw", DC);
+    group.approve_at(0);
+    group.flying.reverse();
+    assert_eq!(outcomes(&mut group), ["0 pushes", "0 accepts"]);
+    group.packet(1, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["1 pushes"]);
+}
+
+#[test]
+fn a_claim_that_overtakes_the_list_of_members_is_answered_by_it() {
+    for size in [2, 3] {
+        let mut group = Group::new(size);
+        group.hear(&(0..size).collect::<Vec<_>>());
+        group.packet(0, "jane", "pw", DC);
+        group.settle_without(|body| matches!(body, Body::Arm(_)));
+        group.approve_at(0);
+        group.settle(&[]);
+        assert_eq!(outcomes(&mut group), ["0 pushes", "0 accepts"], "{size}");
+    }
+}
+
+#[test]
+fn a_proxy_that_is_ending_before_the_list_comes_gives_its_vote_too() {
+    let mut group = Group::new(2);
+    group.hear(&[0, 1]);
+    group.packet(0, "jane", "pw", DC);
+    group.settle_without(|body| matches!(body, Body::Arm(_)));
+    group.drain(1);
+    // The list is repeated.
+    until(&mut group, 1_000, &[]);
+    group.crash(1);
+    group.approve_at(0);
+    assert_eq!(group.outcomes, ["0 pushes", "0 accepts"]);
+}
+
+#[test]
+fn a_push_of_a_dead_proxy_is_pending_no_longer_than_it_lives_at_its_provider() {
+    let mut group = started(2);
+    group.crash(0);
+    until(&mut group, 66_000, &[0]);
+    group.packet(1, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["1 pushes"]);
+}
+
 #[derive(Debug, TypeGenerator)]
 struct History {
     size: u8,
@@ -403,9 +481,27 @@ fn no_history_gives_one_approval_two_accepts() {
         let mut group = started(usize::from(history.size) % 4 + 2);
         for action in &history.steps {
             step(&mut group, action);
+            if !group.accepts.is_empty() && group.users == ["jane"] {
+                next_login_starts_everywhere(&mut group);
+                break;
+            }
         }
         group.wait(300_000, |group| group.settle(&[]));
         group.check();
         assert!(group.is_idle(), "nothing is left when time has passed");
     });
+}
+
+/// An approval was used, and everybody has heard of it.
+fn next_login_starts_everywhere(group: &mut Group) {
+    group.settle(&[]);
+    for node in group.serving() {
+        group.outcomes.clear();
+        group.packet(node, "jane", "pw", DC);
+        assert_eq!(group.outcomes, [format!("{node} pushes")]);
+        let latest = group.pushes - 1;
+        let (follower, _) = group.followers.iter().find(|(_, push)| **push == latest).unwrap();
+        group.verdict(*follower, Verdict::Refused(refusal(RefusalReason::TimedOut)));
+        group.settle(&[]);
+    }
 }
