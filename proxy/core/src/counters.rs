@@ -172,6 +172,8 @@ closed_set! {
         Accepted => "accepted",
         /// An Access-Reject was sent for the first time.
         Rejected => "rejected",
+        /// The directory's probe was rejected: counted here, and not as [`Event::Rejected`].
+        Probe => "probe",
         /// An Access-Challenge was sent for the first time.
         Challenged => "challenged",
         /// A login got no answer.

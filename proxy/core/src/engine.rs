@@ -24,7 +24,7 @@ use crate::reply::ReplyTo;
 use crate::settings::Checked;
 use crate::shared::Pushes;
 use crate::time::Now;
-use crate::verify::{self, Verified};
+use crate::verify::{self, Proof, Verified};
 
 mod access;
 mod ask;
@@ -40,6 +40,10 @@ const NOTICES: Rate = Rate {
     count: 20,
     period: Duration::from_secs(10),
 };
+
+/// Requests of one address within a second that prove no secret, whatever limit the client has: anybody can send them
+/// from a forged address, and each is worth a few dozen guesses.
+const UNAUTHENTICATED_PER_SECOND: u32 = 100;
 
 /// A RADIUS authentication server, sans I/O.
 pub struct Engine {
@@ -239,27 +243,39 @@ impl Engine {
         if !self.within_rate(arrival) {
             return Err(DropReason::Throttled);
         }
+        self.learn(arrival, false);
         self.counters.happened(Event::StatusServer);
         let reply = ReplyTo::new(&arrival.request, &arrival.client, arrival.from, arrival.socket);
         out.send(arrival.from, arrival.socket, &reply.status());
         Ok(())
     }
 
-    /// Notes what the request shows of its address, and takes one from the address's rate.
+    /// Takes one from the rate of the request's address.
     fn within_rate(&mut self, arrival: &Arrival<'_>) -> bool {
         let everyones = self.checked().config.policy.limits.requests_per_client_per_second;
-        let rate = Rate {
-            count: arrival.client.config.requests_per_second.unwrap_or(everyones),
+        let count = arrival.client.config.requests_per_second.unwrap_or(everyones);
+        let per_second = |count| Rate {
+            count,
             period: Duration::from_secs(1),
         };
         let (source, now) = (arrival.source, arrival.now.monotonic);
         let mut evicted = false;
-        let granted = match verify::shown(&arrival.request) {
-            Some(shown) => self.addresses.proved(source, shown, now, rate, &mut evicted),
-            None => self.addresses.unproved(source, now, rate, &mut evicted),
+        let granted = if arrival.request.proof() == Proof::None {
+            let rate = per_second(count.min(UNAUTHENTICATED_PER_SECOND));
+            self.addresses.unproved(source, now, rate, &mut evicted)
+        } else {
+            self.addresses
+                .proved(source, now, per_second(count), &mut evicted)
         };
         self.count_if(evicted, Event::EvictedAddress);
         granted
+    }
+
+    /// Notes what the request shows of its address.
+    fn learn(&mut self, arrival: &Arrival<'_>, is_login: bool) {
+        if let Some(shown) = verify::shown(&arrival.request, &arrival.client, is_login) {
+            self.addresses.learn(arrival.source, shown);
+        }
     }
 
     fn dropped(&mut self, now: Now, from: SocketAddr, reason: DropReason, out: &mut Outputs) {

@@ -144,6 +144,8 @@ pub enum Reason {
     HandedOver,
     /// The provider has no code for a login without one, and the client can ask for it.
     CodeAsked,
+    /// The directory's probe: rejected at once, and no login.
+    Probe,
 }
 
 impl Reason {
@@ -156,6 +158,7 @@ impl Reason {
             Self::Superseded => "superseded",
             Self::HandedOver => "handed_over",
             Self::CodeAsked => "code_asked",
+            Self::Probe => "probe",
         }
     }
 }

@@ -134,7 +134,8 @@ fn demand(request: &Request<'_>, client: &Client, known: Option<Known>) -> Resul
         return Err(DropReason::NoMessageAuthenticator);
     }
     // A directory is no proxy. Another client may be an old one, if Proxy-State is in the first request of its address.
-    let unsigned_proxy = !client.config.directory && known.is_none_or(|known| known.unsigned_proxy);
+    let unsigned_proxy =
+        !client.config.directory && known.and_then(|known| known.unsigned_proxy) != Some(false);
     if request.has(rfc2865::PROXY_STATE_TYPE) && !unsigned_proxy {
         return Err(DropReason::UnprovenProxyState);
     }
@@ -152,11 +153,15 @@ fn last_proved(client: &Client, known: Option<Known>) -> Option<&Arc<SecretKey>>
 }
 
 /// What a verified request shows of its address; nothing when it proves no secret.
-pub(crate) fn shown(verified: &Verified<Request<'_>>) -> Option<Known> {
-    let signs = verified.proof == Proof::MessageAuthenticator;
+///
+/// Whether the address signs and whether it is an old proxy show in a *login* only, a request with a password: what must
+/// be signed anyway (Status-Server, EAP, a request without a password) says nothing about the others. A directory shows it
+/// by a signed login that is accepted ([`crate::addresses::Addresses::signs`]), since it may sign its probes alone.
+pub(crate) fn shown(verified: &Verified<Request<'_>>, client: &Client, is_login: bool) -> Option<Known> {
+    let signed = verified.proof == Proof::MessageAuthenticator;
     (verified.proof != Proof::None).then(|| Known {
-        signs,
-        unsigned_proxy: !signs && verified.packet.has(rfc2865::PROXY_STATE_TYPE),
+        signs: signed && is_login && !client.config.directory,
+        unsigned_proxy: is_login.then(|| !signed && verified.packet.has(rfc2865::PROXY_STATE_TYPE)),
         secret: Some(verified.secret.fingerprint()),
     })
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use radius::core::rfc2865;
+use proxy_config::Secret;
+use radius::core::{rfc2865, rfc2869};
 
 use super::classify::Given;
 use super::end::End;
@@ -32,6 +33,11 @@ impl Arrival<'_> {
             identifier: self.request.packet().identifier,
             proved: self.request.proof() != Proof::None,
         }
+    }
+
+    fn user_name(&self) -> &[u8] {
+        let name = self.request.packet().value(rfc2865::USER_NAME_TYPE);
+        name.unwrap_or_default()
     }
 
     /// A try that begins with this packet.
@@ -89,35 +95,39 @@ impl Engine {
     fn new_request(&mut self, mut arrival: Arrival<'_>, out: &mut Outputs) -> Result<(), DropReason> {
         let now = arrival.now;
         self.counters.happened(Event::AccessRequest);
-        let mut attempt = arrival.attempt();
-        let sent: &[u8] = arrival
-            .request
-            .packet()
-            .value(rfc2865::USER_NAME_TYPE)
-            .unwrap_or_default();
-        let within_rate = self.within_rate(&arrival);
         let pap = arrival.request.take_pap();
-        let password = Password::read(arrival.request.packet(), pap, sent)?;
-        attempt.carrier = password.carrier();
-        if !within_rate {
-            attempt.shown.user = String::from_utf8_lossy(sent).into_owned();
-            return self.beyond_rate(&arrival, attempt, out);
+        if !self.within_rate(&arrival) {
+            return self.beyond_rate(&arrival, pap, out);
         }
-        let rule = &self.checked().config.policy.user_names;
-        let as_sent = std::str::from_utf8(sent).ok();
-        let user = as_sent.and_then(|name| Some((name, UserName::normalise(name, rule)?)));
-        let Some((as_sent, user)) = user else {
-            attempt.shown.user = String::from_utf8_lossy(sent).into_owned();
+        let mut attempt = arrival.attempt();
+        let sent = arrival.user_name();
+        let name = self.name(sent);
+        let password = Password::read(arrival.request.packet(), pap, sent);
+        attempt.carrier = carrier(&password);
+        attempt.shown.user = shown_name(sent, name.as_ref());
+        if self.is_probe(&arrival, name.as_ref()) {
+            self.learn(&arrival, false);
+            self.end(now, attempt, End::Probe, out);
+            return Ok(());
+        }
+        let password = password?;
+        let has_password = !matches!(password, Password::None);
+        let is_eap = arrival.request.packet().has(rfc2869::EAP_MESSAGE_TYPE);
+        self.learn(&arrival, has_password && !is_eap);
+        let Some((as_sent, user)) = name else {
             self.refuse(now, attempt, RefusalReason::BadUserName, out);
             return Ok(());
         };
-        user.as_str().clone_into(&mut attempt.shown.user);
-        if matches!(password, Password::None) {
+        if !has_password {
             // EAP, or an authorisation without authentication. Without a proof it is not worth a Reject.
             if arrival.request.proof() == Proof::None {
                 return Err(DropReason::NoPassword);
             }
             self.refuse(now, attempt, RefusalReason::NoPassword, out);
+            return Ok(());
+        }
+        if self.is_unauthenticated_push(&arrival, &password, &user) {
+            self.refuse(now, attempt, RefusalReason::Unproven, out);
             return Ok(());
         }
         let Some(continues) = self.continues(&arrival, &user) else {
@@ -131,6 +141,30 @@ impl Engine {
         self.decide(&arrival, attempt, user, as_sent, given, out)
     }
 
+    /// A user name as it was sent, and normalised.
+    fn name<'a>(&self, sent: &'a [u8]) -> Option<(&'a str, UserName)> {
+        let name = std::str::from_utf8(sent).ok()?;
+        Some((
+            name,
+            UserName::normalise(name, &self.checked().config.policy.user_names)?,
+        ))
+    }
+
+    fn is_probe(&self, arrival: &Arrival<'_>, name: Option<&(&str, UserName)>) -> bool {
+        let names = &self.checked().config.policy.probe_users;
+        arrival.client.config.directory && name.is_some_and(|(_, user)| names.contains(user.as_str()))
+    }
+
+    /// Whether all that can come of the request is a push, and the request may start none. Told before anything is
+    /// guessed of it: it may come from a forged address.
+    fn is_unauthenticated_push(&self, arrival: &Arrival<'_>, password: &Password, user: &UserName) -> bool {
+        arrival.request.proof() == Proof::None
+            && !arrival.client.config.unauthenticated_push
+            && !matches!(password, Password::Pap(_))
+            && self.checked().provider != ProviderKind::Local
+            && !self.checked().exempt.contains(user)
+    }
+
     /// What the policy says without a provider: exemption, and a code to be asked for.
     fn decide(
         &mut self,
@@ -142,12 +176,9 @@ impl Engine {
         out: &mut Outputs,
     ) -> Result<(), DropReason> {
         let (now, proved) = (arrival.now, attempt.key.proved);
+        // No limit of a user: it protects the provider and the user's phone, and neither is asked.
         if self.checked().exempt.contains(&user) {
-            if self.throttled(&user, proved, now) {
-                self.refuse(now, attempt, RefusalReason::Throttled, out);
-            } else {
-                self.end(now, attempt, End::Approved(exempt(), None), out);
-            }
+            self.end(now, attempt, End::Approved(exempt(), None), out);
             return Ok(());
         }
         // TOTP can do nothing with an empty text or a password; a client that can ask for the code does.
@@ -182,17 +213,29 @@ impl Engine {
     fn beyond_rate(
         &mut self,
         arrival: &Arrival<'_>,
-        attempt: Box<Attempt>,
+        pap: Option<Secret>,
         out: &mut Outputs,
     ) -> Result<(), DropReason> {
         self.counters.happened(Event::ThrottledClient);
-        // Not remembered: what comes beyond the rate must not push out the answers of what came within.
-        if attempt.key.proved {
-            self.end_unremembered(arrival.now, attempt, RefusalReason::Throttled, out);
-        } else if arrival.client.config.directory {
-            self.reject_unrecorded(&attempt, RefusalReason::Throttled, out);
-        } else {
+        let proved = arrival.request.proof() != Proof::None;
+        if !proved && !arrival.client.config.directory {
             return Err(DropReason::Throttled);
+        }
+        let sent = arrival.user_name();
+        let name = self.name(sent);
+        let mut attempt = arrival.attempt();
+        attempt.carrier = carrier(&Password::read(arrival.request.packet(), pap, sent));
+        attempt.shown.user = shown_name(sent, name.as_ref());
+        let end = if self.is_probe(arrival, name.as_ref()) {
+            End::Probe
+        } else {
+            End::refused(RefusalReason::Throttled)
+        };
+        // Not remembered: what comes beyond the rate must not push out the answers of what came within.
+        if proved {
+            self.end_unremembered(arrival.now, attempt, end, out);
+        } else {
+            self.end_unrecorded(arrival.now, &attempt, end, out);
         }
         Ok(())
     }
@@ -218,6 +261,18 @@ impl Engine {
         self.count_if(!granted, Event::ThrottledUser);
         !granted
     }
+}
+
+fn carrier(password: &Result<Password, DropReason>) -> Carrier {
+    password.as_ref().map_or(Carrier::None, Password::carrier)
+}
+
+/// What a record shows of a name.
+fn shown_name(sent: &[u8], name: Option<&(&str, UserName)>) -> String {
+    name.map_or_else(
+        || String::from_utf8_lossy(sent).into_owned(),
+        |(_, user)| user.as_str().to_owned(),
+    )
 }
 
 fn exempt() -> Approval {

@@ -5,6 +5,7 @@ mod group;
 mod handover;
 mod methods;
 mod policy;
+mod probe;
 mod pushes;
 mod reality;
 mod script;
