@@ -237,7 +237,9 @@ impl Group {
 
     /// Nodes that start pushes.
     pub(super) fn serving(&self) -> Vec<usize> {
-        (0..self.len()).filter(|node| !self.nodes[*node].engine.draining).collect()
+        (0..self.len())
+            .filter(|node| !self.nodes[*node].engine.draining)
+            .collect()
     }
 
     /// Time passes, with a tick at every deadline of every engine.

@@ -291,7 +291,10 @@ fn an_accept_goes_only_to_the_response_that_an_upstream_server_was_asked_about()
 fn a_proof_that_a_login_had_is_kept_to_its_end() {
     for method in ["chap", "mschapv1", "mschapv2"] {
         play(UNPROVEN_CASES, method, || {
-            config_with("", "unauthenticated_push = true\nmessage_authenticator = \"never\"")
+            config_with(
+                "",
+                "unauthenticated_push = true\nmessage_authenticator = \"never\"",
+            )
         });
     }
 }

@@ -11,8 +11,6 @@ use crate::testing::client::{Answer, Build};
 
 pub(super) const TIMEOUT: u64 = 20_000;
 pub(super) const RETRIES: u32 = 4;
-/// When another domain controller continues a login.
-const TAKEOVER: u64 = 12_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
@@ -80,7 +78,7 @@ impl Login {
             sent_tries: 0,
             sent: Vec::new(),
             next: Some((began, Next::Try)),
-            takeover: directory.takeover.then_some(began + TAKEOVER),
+            takeover: directory.takeover_seconds.map(|seconds| began + seconds * 1000),
             next_try: began,
         };
         login.probe = user == directory.probe_user;
@@ -139,7 +137,11 @@ impl Login {
     }
 
     fn send(&mut self, numbers: &mut Numbers) -> Vec<Sent> {
-        let packets: Vec<Sent> = self.current.iter().map(|server| self.packet(*server, numbers)).collect();
+        let packets: Vec<Sent> = self
+            .current
+            .iter()
+            .map(|server| self.packet(*server, numbers))
+            .collect();
         self.sent.extend(packets.iter().cloned());
         packets
     }
@@ -162,7 +164,10 @@ impl Login {
     }
 
     fn request(&self, identifier: u8, numbers: &mut Numbers) -> Vec<u8> {
-        numbers.0 = numbers.0.checked_add(1).expect("so few packets that none has another's number");
+        numbers.0 = numbers
+            .0
+            .checked_add(1)
+            .expect("so few packets that none has another's number");
         let build = Build::access(identifier, numbers.0, SECRET).user(self.user);
         let build = match self.method {
             Method::Pap => build.pap(&self.text),
@@ -176,7 +181,7 @@ impl Login {
         if signed { build } else { build.unsigned() }.bytes()
     }
 
-    /// The code of the answer, if it answers a packet of this login that is waited for. `true` when an Accept of MS-CHAPv2 proves that the server knows the text.
+    /// The code of the answer, if it answers a packet of this login that is waited for. An Accept of MS-CHAPv2 must prove that the server knows the text.
     pub(super) fn answered(&mut self, server: usize, to: &str, bytes: &[u8]) -> Option<u8> {
         self.next?;
         let fits = |sent: &&Sent| sent.server == server && sent.from == to && fits(bytes, &sent.bytes);
@@ -201,7 +206,10 @@ fn tries(directory: Directory, turn: u64) -> VecDeque<Vec<usize>> {
         Order::AllAtOnce => return (0..count).map(|_| vec![0, 1]).collect(),
     };
     if directory.one_server_first {
-        [first, 1 - first].into_iter().flat_map(|server| vec![vec![server]; count]).collect()
+        [first, 1 - first]
+            .into_iter()
+            .flat_map(|server| vec![vec![server]; count])
+            .collect()
     } else {
         (0..count).map(|number| vec![(first + number) % 2]).collect()
     }

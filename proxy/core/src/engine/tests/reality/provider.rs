@@ -44,7 +44,13 @@ pub(super) struct Provider {
 
 impl Provider {
     /// `codes`: what may be typed as a code, by the text.
-    pub(super) fn ask(&mut self, user: &str, credential: &Credential, codes: &[String], by: Follower) -> Answer {
+    pub(super) fn ask(
+        &mut self,
+        user: &str,
+        credential: &Credential,
+        codes: &[String],
+        by: Follower,
+    ) -> Answer {
         match credential {
             Credential::Follow(handle) => {
                 let push: usize = handle.as_str().parse().unwrap();
@@ -113,7 +119,10 @@ impl Provider {
             State::Approved => Self::approved(number),
             _ => Verdict::Refused(refusal(RefusalReason::TimedOut)),
         };
-        followers.into_iter().map(|follower| (follower, verdict())).collect()
+        followers
+            .into_iter()
+            .map(|follower| (follower, verdict()))
+            .collect()
     }
 
     /// Nobody asks for this login any more.

@@ -81,7 +81,10 @@ impl Site {
                 Signs::Always => "",
                 Signs::Never | Signs::ProbeOnly => "unauthenticated_push = true\n",
             };
-            let mut config = config_with(&format!("{PEERS}{provider}"), &format!("directory = true\n{unproved}"));
+            let mut config = config_with(
+                &format!("{PEERS}{provider}"),
+                &format!("directory = true\n{unproved}"),
+            );
             config.clients[0].retries = RETRIES;
             Engine::new(settings(config), [seed; 32])
         };
@@ -134,7 +137,11 @@ impl Site {
             let event = self.events.first_key_value().map(|((time, _), _)| *time);
             let start = testing::at(0).monotonic;
             let deadline = self.engines.iter().enumerate().filter_map(|(node, engine)| {
-                let deadline = engine.next_deadline()?.saturating_sub(start).as_micros().div_ceil(1000);
+                let deadline = engine
+                    .next_deadline()?
+                    .saturating_sub(start)
+                    .as_micros()
+                    .div_ceil(1000);
                 Some((u64::try_from(deadline).unwrap(), node))
             });
             let deadline = deadline.min();
@@ -160,7 +167,9 @@ impl Site {
             Event::Step(login) => self.step(login),
             Event::Arrives(node, from, bytes) => {
                 let from = from.parse().unwrap();
-                self.with(node, |engine, now, out| engine.receive(now, from, SocketId(0), &bytes, out));
+                self.with(node, |engine, now, out| {
+                    engine.receive(now, from, SocketId(0), &bytes, out)
+                });
             }
             Event::Answers(server, to, bytes) => self.answers(server, &to, &bytes),
             Event::Tells(node, from, message) => {
@@ -226,7 +235,10 @@ impl Site {
                 let next = login.next.expect("a login that sent waits").0;
                 self.at(next, Event::Step(number));
                 for packet in packets {
-                    self.after(UNDER_WAY, Event::Arrives(packet.server, packet.from, packet.bytes));
+                    self.after(
+                        UNDER_WAY,
+                        Event::Arrives(packet.server, packet.from, packet.bytes),
+                    );
                 }
             }
             None => self.is_not_let_in(person),
@@ -286,12 +298,27 @@ impl Site {
             self.after(UNDER_WAY, Event::Answers(node, to, bytes));
         }
         for ask in std::mem::take(&mut out.asks) {
-            self.ask((node, ask.login), ask.user.as_str(), &ask.credential, ask.may_push);
+            self.ask(
+                (node, ask.login),
+                ask.user.as_str(),
+                &ask.credential,
+                ask.may_push,
+            );
         }
     }
 
-    fn ask(&mut self, by: (usize, LoginId), user: &str, credential: &crate::factor::Credential, may_push: bool) {
-        let codes: Vec<String> = self.people.iter().flat_map(|person| person.texts.clone()).collect();
+    fn ask(
+        &mut self,
+        by: (usize, LoginId),
+        user: &str,
+        credential: &crate::factor::Credential,
+        may_push: bool,
+    ) {
+        let codes: Vec<String> = self
+            .people
+            .iter()
+            .flat_map(|person| person.texts.clone())
+            .collect();
         let follows = matches!(credential, crate::factor::Credential::Follow(_));
         let could_push = !matches!(
             credential,
@@ -302,12 +329,20 @@ impl Site {
             return self.after(10, Event::Says(by, Verdict::Refused(refused)));
         }
         match self.provider.ask(user, credential, &codes, by) {
-            provider::Answer::Says(milliseconds, verdict) => self.after(milliseconds, Event::Says(by, verdict)),
+            provider::Answer::Says(milliseconds, verdict) => {
+                self.after(milliseconds, Event::Says(by, verdict))
+            }
             provider::Answer::Follows(_) if follows => {}
             provider::Answer::Follows(push) => {
                 self.after(provider::STARTS_AFTER, Event::Started(by, push));
-                self.after(provider::STARTS_AFTER + self.approve_after, Event::Ends(push, State::Approved));
-                self.after(provider::STARTS_AFTER + provider::PUSH_LIVES, Event::Ends(push, State::Expired));
+                self.after(
+                    provider::STARTS_AFTER + self.approve_after,
+                    Event::Ends(push, State::Approved),
+                );
+                self.after(
+                    provider::STARTS_AFTER + provider::PUSH_LIVES,
+                    Event::Ends(push, State::Expired),
+                );
             }
         }
     }

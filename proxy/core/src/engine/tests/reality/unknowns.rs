@@ -32,8 +32,8 @@ pub(super) struct Directory {
     pub(super) order: Order,
     /// All tries go to one server before the next is asked.
     pub(super) one_server_first: bool,
-    /// The other domain controller continues a login in its middle.
-    pub(super) takeover: bool,
+    /// When the other domain controller continues a login, if it does.
+    pub(super) takeover_seconds: Option<u64>,
     /// How long a login is waited for; `None`: RadiusTimeout for each try.
     pub(super) patience_seconds: Option<u64>,
     pub(super) signs: Signs,
@@ -47,7 +47,7 @@ pub(super) const USUAL: Directory = Directory {
     interval_percent: 100,
     order: Order::Fixed,
     one_server_first: false,
-    takeover: false,
+    takeover_seconds: None,
     patience_seconds: None,
     signs: Signs::Always,
     probe_user: "fakeusername",
@@ -77,7 +77,9 @@ pub(super) const UNKNOWNS: &[Unknown] = &[
         values: &[
             value("nothing", |d| d.retry = Retry::Nothing),
             value("identifier and port", |d| d.retry = Retry::IdentifierAndPort),
-            value("identifier, port and authenticator", |d| d.retry = Retry::Everything),
+            value("identifier, port and authenticator", |d| {
+                d.retry = Retry::Everything
+            }),
         ],
     },
     Unknown {
@@ -101,14 +103,17 @@ pub(super) const UNKNOWNS: &[Unknown] = &[
         name: "A retry goes to",
         values: &[
             value("the next server", |d| d.one_server_first = false),
-            value("the same server until its tries are used up", |d| d.one_server_first = true),
+            value("the same server until its tries are used up", |d| {
+                d.one_server_first = true
+            }),
         ],
     },
     Unknown {
         name: "Another domain controller",
         values: &[
-            value("never continues a login", |d| d.takeover = false),
-            value("continues a login after 12 s", |d| d.takeover = true),
+            value("never continues a login", |d| d.takeover_seconds = None),
+            value("continues a login after 12 s", |d| d.takeover_seconds = Some(12)),
+            value("continues a login after 22 s", |d| d.takeover_seconds = Some(22)),
         ],
     },
     Unknown {
@@ -174,9 +179,12 @@ pub(super) fn directory(choice: &Choice) -> Directory {
 }
 
 pub(super) fn name(choice: &Choice) -> String {
-    let words = choice
-        .iter()
-        .map(|(unknown, value)| format!("{}: {}", UNKNOWNS[*unknown].name, UNKNOWNS[*unknown].values[*value].name));
+    let words = choice.iter().map(|(unknown, value)| {
+        format!(
+            "{}: {}",
+            UNKNOWNS[*unknown].name, UNKNOWNS[*unknown].values[*value].name
+        )
+    });
     words.collect::<Vec<_>>().join("; ")
 }
 
