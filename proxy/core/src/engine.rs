@@ -31,6 +31,7 @@ mod ask;
 mod classify;
 mod end;
 mod handover;
+mod rivals;
 #[cfg(test)]
 mod tests;
 mod verdict;

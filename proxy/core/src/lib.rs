@@ -27,6 +27,7 @@ pub mod peers;
 mod random;
 pub mod record;
 mod reply;
+mod sender;
 mod settings;
 mod shared;
 #[cfg(test)]

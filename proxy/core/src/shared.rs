@@ -11,6 +11,7 @@ use crate::bounded::Bounded;
 use crate::factor::{LoginId, UserName};
 use crate::outputs::Outputs;
 use crate::peers::{Announcement, Body, Instance, PeerMessage, PushId, ToPeer, Vote};
+use crate::sender::{Sender, soonest};
 
 mod push;
 mod right;
@@ -26,8 +27,6 @@ const EARLY_ENDS: usize = 4_096;
 const MEMBERS: usize = 16;
 /// How long a push is remembered beyond the last try of its client: votes are given once.
 const KNOWN_LONGER: Duration = Duration::from_secs(65);
-/// How long after its start a push can still be approved: it lives for a minute at its provider.
-const LIVES: Duration = Duration::from_secs(65);
 /// How long an ended one is: no datagram is taken so late that it could bring the push back.
 const REMEMBERED: Duration = Duration::from_secs(40);
 
@@ -40,6 +39,8 @@ pub(crate) enum Step {
     Left(LoginId),
     /// Another proxy has the approval.
     Lost(LoginId),
+    /// A rival of it was seen, here or by another proxy.
+    Rival(LoginId),
 }
 
 /// What came of wanting to use an approval.
@@ -114,7 +115,7 @@ impl Pushes {
     /// Another's push that a login of the user can only join, or that refuses it.
     pub(crate) fn of_user(&mut self, user: &UserName, now: Duration) -> Option<(PushId, &Push)> {
         let id = *self.users.get(user)?;
-        let gone = |push: &Push| push.ended || push.pending_until <= now || push.until <= now;
+        let gone = |push: &Push| push.ended || push.ends <= now || push.until <= now;
         if self.all.get(&id).is_none_or(gone) {
             self.users.remove(user);
             return None;
@@ -128,9 +129,49 @@ impl Pushes {
         self.change(id, |push| {
             push.login = Some(login);
             push.last_packet = now;
-            push.keep_pending(now);
+            push.until = push.until.max(now + KNOWN_LONGER);
             push.claim(now, id, me, true, out);
         });
+    }
+
+    /// A packet of `sender` goes on with another's push: when its login is over.
+    pub(crate) fn adopted_by(&mut self, id: PushId, sender: &Sender) -> Option<Duration> {
+        self.change(id, |push| {
+            push.sender.joined_by(sender);
+            push.ends
+        })
+    }
+
+    /// Whether its login has gone on from another address of the directory.
+    pub(crate) fn has_moved(&self, id: PushId) -> bool {
+        self.all.get(&id).is_some_and(|push| push.sender.moved)
+    }
+
+    /// The login here that follows it has had a packet.
+    pub(crate) fn packet_seen(&mut self, id: PushId, now: Duration) {
+        self.change(id, |push| push.last_packet = now);
+    }
+
+    /// A packet of `sender` is not the next try of the push's login.
+    pub(crate) fn rivalled_by(&mut self, now: Duration, id: PushId, sender: &Sender, out: &mut Outputs) {
+        let seen = self.change(id, |push| {
+            push.sender.rivalled_by(sender);
+            push.sender.rival_seen
+        });
+        if seen == Some(true) {
+            self.tell_of_rival(now, id, out);
+        }
+    }
+
+    /// The others must not take a rival's packet for its login's next try.
+    pub(crate) fn tell_of_rival(&mut self, now: Duration, id: PushId, out: &mut Outputs) {
+        let told = self.change(id, |push| {
+            push.sender.rival_seen = true;
+            now < push.ends && !push.ended
+        });
+        if told == Some(true) {
+            tell(out, None, id, Body::Rival);
+        }
     }
 
     /// An approval has come. With `Granted` the push is at its end everywhere.
@@ -230,6 +271,13 @@ impl Pushes {
             Body::Ended => {
                 tell(out, Some(from), id, Body::Forgotten);
                 self.take_end(now, id)
+            }
+            Body::Rival => {
+                let login = self.change(id, |push| {
+                    push.sender.rival_seen = true;
+                    push.login
+                });
+                login.flatten().map(Step::Rival)
             }
             Body::Forgotten => {
                 self.change(id, |push| push.answered(What::End, from));
@@ -359,13 +407,18 @@ impl Pushes {
             if push.ended {
                 return None;
             }
+            let again = push.heard == Some((from, round));
+            if adopts && !again && push.contends(now) {
+                push.sender.rival_seen = true;
+                return Some((Vote::No, push.login.map(Step::Rival), None));
+            }
             let vote = push.right.asked(me, from, adopts, round);
             let mut left = None;
             // Repeated, it is answered again and means nothing more: the client may be back by now.
             let again = push.heard.replace((from, round)) == Some((from, round));
             if vote != Vote::No && adopts && !again {
                 push.last_packet = now;
-                push.keep_pending(now);
+                push.until = push.until.max(now + KNOWN_LONGER);
                 left = push.login.map(Step::Left);
                 push.repeat = None;
             }
@@ -378,6 +431,9 @@ impl Pushes {
             tell(out, Some(from), id, Body::Ended);
             return None;
         };
+        if matches!(left, Some(Step::Rival(_))) {
+            tell(out, None, id, Body::Rival);
+        }
         tell(out, Some(from), id, Body::Vote { round, vote });
         self.close(closed.as_ref(), id);
         left
@@ -468,11 +524,6 @@ impl Pushes {
         }
         Some(result)
     }
-}
-
-/// No client tries again sooner. Timers and networks are not exact: a twentieth is forgiven.
-pub(crate) fn soonest(timeout: Duration) -> Duration {
-    timeout - timeout / 20
 }
 
 fn tell(out: &mut Outputs, to: Option<Instance>, push: PushId, body: Body) {

@@ -47,6 +47,15 @@ pub(crate) fn classify(text: &[u8], rules: &TypedText) -> Typed {
     Typed::Other
 }
 
+/// Whether a text is the user's own: neither empty nor a keyword nor a passcode, though one may stand at its end.
+pub(crate) fn is_own(text: &[u8]) -> bool {
+    let plain = TypedText {
+        delimiter: None,
+        passcode_suffix_length: None,
+    };
+    !text.trim_ascii().is_empty() && matches!(classify(text, &plain), Typed::Other)
+}
+
 fn keyword_or_passcode(text: &[u8]) -> Option<Typed> {
     if let Some(keyword) = keyword(text) {
         return Some(Typed::Keyword(keyword));

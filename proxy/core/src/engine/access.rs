@@ -10,7 +10,7 @@ use super::end::End;
 use super::{Arrival, Engine};
 use crate::counters::{DropReason, Event};
 use crate::duplicates::{Found, Key};
-use crate::factor::{Approval, Basis, Continues, Factor, LoginId, RefusalReason, UserName};
+use crate::factor::{Approval, Basis, Continues, Factor, RefusalReason, UserName};
 use crate::logins::{Attempt, Shown};
 use crate::outputs::Outputs;
 use crate::packet::Request;
@@ -21,7 +21,7 @@ use crate::settings::ProviderKind;
 use crate::verify::{Proof, Verified};
 
 /// An answer leaves so much before the client gives up (or a tenth of its patience, if that is less).
-const MARGIN: Duration = Duration::from_millis(500);
+pub(super) const MARGIN: Duration = Duration::from_millis(500);
 
 const CODE_ASKED: &str = "Enter your passcode.";
 
@@ -41,8 +41,8 @@ impl Arrival<'_> {
     }
 
     /// A try that begins with this packet.
-    fn attempt(&self) -> Box<Attempt> {
-        let budget = self.client.config.budget();
+    fn attempt(&self, longest: Duration) -> Box<Attempt> {
+        let budget = self.client.config.budget().min(longest);
         let started = self.now.monotonic;
         Box::new(Attempt {
             key: self.key(),
@@ -82,11 +82,11 @@ impl Engine {
                 Ok(())
             }
             Found::Waiting(login) => {
-                self.seen_again(login, now.monotonic);
+                self.seen_again(now, login, &key, out);
                 Err(DropReason::DuplicatePending)
             }
             Found::Superseded(login) => {
-                self.seen_again(login, now.monotonic);
+                self.seen_again(now, login, &key, out);
                 Err(DropReason::DuplicateSilent)
             }
         }
@@ -99,7 +99,7 @@ impl Engine {
         if !self.within_rate(&arrival) {
             return self.beyond_rate(&arrival, pap, out);
         }
-        let mut attempt = arrival.attempt();
+        let mut attempt = arrival.attempt(self.checked().config.policy.login);
         let sent = arrival.user_name();
         let name = self.name(sent);
         let password = Password::read(arrival.request.packet(), pap, sent);
@@ -198,15 +198,6 @@ impl Engine {
         self.ask_provider(arrival, attempt, user, as_sent, given, out)
     }
 
-    fn seen_again(&mut self, login: LoginId, now: Duration) {
-        if let Some(login) = self.logins.get_mut(login) {
-            login.last_packet = now;
-            if let Some(attempt) = &mut login.attempt {
-                attempt.packets = attempt.packets.saturating_add(1);
-            }
-        }
-    }
-
     /// What comes faster than a client's limit. A directory's own probes must not fail, so it always has its answer.
     /// Of others what proves nothing is dropped: it can be sent from a forged address at any rate, and is worth neither
     /// an answer nor a record.
@@ -223,7 +214,7 @@ impl Engine {
         }
         let sent = arrival.user_name();
         let name = self.name(sent);
-        let mut attempt = arrival.attempt();
+        let mut attempt = arrival.attempt(self.checked().config.policy.login);
         attempt.carrier = carrier(&Password::read(arrival.request.packet(), pap, sent));
         attempt.shown.user = shown_name(sent, name.as_ref());
         let end = if self.is_probe(arrival, name.as_ref()) {

@@ -13,9 +13,11 @@ use crate::typed::{self, Typed};
 pub(super) struct Given {
     pub(super) credential: Credential,
     pub(super) kind: CredentialKind,
-    /// Tells the same text from another, or the same response where no text was found. Made only where it matters:
-    /// for what is exclusive.
+    /// Tells the same text from another, or the same response where no text was found.
     pub(super) text: Option<TextDigest>,
+    /// The text is neither empty nor a keyword nor a passcode, which anybody could type. Nor is a response: only its client
+    /// can send it again.
+    pub(super) own_text: bool,
     /// The text, if it is one of the keywords that were tried.
     pub(super) found: Option<Box<str>>,
     /// It can start a push: one at a time for a user.
@@ -41,7 +43,8 @@ impl Engine {
                     };
                 let exclusive = self.exclusive(kind);
                 Given {
-                    text: exclusive.then(|| self.digest(user, text.expose())),
+                    text: Some(self.digest(user, text.expose())),
+                    own_text: typed::is_own(text.expose()),
                     credential,
                     kind,
                     found: None,
@@ -78,21 +81,22 @@ impl Engine {
                 credential,
                 kind,
                 text: Some(self.digest(user, candidate.text.as_bytes())),
+                own_text: false,
                 found: Some(candidate.text.as_str().into()),
                 exclusive: self.exclusive(kind),
                 continues,
             };
         }
-        let exclusive = self.exclusive(CredentialKind::Response);
-        let parts = password.response_parts().filter(|_| exclusive);
+        let parts = password.response_parts();
         Given {
             credential: password
                 .response()
                 .map_or(Credential::Default, Credential::Response),
             kind: CredentialKind::Response,
             text: parts.map(|parts| self.random.digest_response(user, parts)),
+            own_text: true,
             found: None,
-            exclusive,
+            exclusive: self.exclusive(CredentialKind::Response),
             continues,
         }
     }

@@ -111,17 +111,17 @@ impl Login {
                 return None;
             }
             Next::Takeover => {
-                // The answers to what the first domain controller sent are lost, and the second repeats the try.
+                // The answers to what the first domain controller sent are lost.
                 self.takeover = None;
                 self.controller = 3 - self.controller;
                 self.sent.clear();
+                if now == self.next_try {
+                    self.take_try(now);
+                }
                 self.send(numbers)
             }
             Next::Try => {
-                self.current = self.tries.pop_front().unwrap_or_default();
-                self.sent_tries += 1;
-                let interval = TIMEOUT * self.directory.interval_percent / 100;
-                self.next_try = now + interval;
+                self.take_try(now);
                 self.send(numbers)
             }
         };
@@ -129,11 +129,17 @@ impl Login {
         if !self.tries.is_empty() && self.next_try < next.0 {
             next = (self.next_try, Next::Try);
         }
-        if let Some(takeover) = self.takeover.filter(|takeover| *takeover < next.0) {
+        if let Some(takeover) = self.takeover.filter(|takeover| *takeover <= next.0) {
             next = (takeover, Next::Takeover);
         }
         self.next = Some(next);
         Some(packets)
+    }
+
+    fn take_try(&mut self, now: u64) {
+        self.current = self.tries.pop_front().unwrap_or_default();
+        self.sent_tries += 1;
+        self.next_try = now + TIMEOUT * self.directory.interval_percent / 100;
     }
 
     fn send(&mut self, numbers: &mut Numbers) -> Vec<Sent> {

@@ -21,7 +21,8 @@ pub(super) enum State {
 }
 
 struct Push {
-    user: String,
+    /// The person whose login it is.
+    starter: usize,
     state: State,
     followers: Vec<Follower>,
 }
@@ -46,7 +47,7 @@ impl Provider {
     /// `codes`: what may be typed as a code, by the text.
     pub(super) fn ask(
         &mut self,
-        user: &str,
+        (user, asker): (&str, usize),
         credential: &Credential,
         codes: &[String],
         by: Follower,
@@ -68,7 +69,7 @@ impl Provider {
             }
             _ => {
                 self.pushes.push(Push {
-                    user: user.to_owned(),
+                    starter: asker,
                     state: State::Pending,
                     followers: vec![by],
                 });
@@ -125,6 +126,10 @@ impl Provider {
             .collect()
     }
 
+    pub(super) fn starter(&self, number: usize) -> usize {
+        self.pushes[number].starter
+    }
+
     /// Nobody asks for this login any more.
     pub(super) fn forget(&mut self, by: Follower) {
         for push in &mut self.pushes {
@@ -132,7 +137,11 @@ impl Provider {
         }
     }
 
-    pub(super) fn user_of(&self, number: usize) -> &str {
-        &self.pushes[number].user
+    /// Pushes that their user has not approved.
+    pub(super) fn pending(&self) -> usize {
+        self.pushes
+            .iter()
+            .filter(|push| push.state == State::Pending)
+            .count()
     }
 }

@@ -8,7 +8,6 @@ use super::unknowns::{Directory, Signs};
 use crate::factor::{LoginId, RefusalReason, Verdict};
 use crate::outputs::{Outputs, SocketId};
 use crate::peers::{Instance, PeerMessage, PushHandle, ToPeer};
-use crate::record::Reason;
 use crate::testing::{self, PEERS, TOTP, config_with, settings};
 use crate::{Engine, Now};
 
@@ -16,6 +15,8 @@ use crate::{Engine, Now};
 const UNDER_WAY: u64 = 1;
 /// A person who was not let in types again after so long.
 const TYPES_AGAIN: u64 = 3_000;
+/// A second push on the phone is approved so much later than the first, unless its owner is in by then.
+const NEXT_PUSH: u64 = 1_000;
 /// And not more often.
 const LOGINS: usize = 3;
 
@@ -67,9 +68,12 @@ pub(super) struct Site {
     logins: Vec<(usize, Login)>,
     pub(super) people: Vec<Person>,
     turn: u64,
-    /// Refusals that were recorded of a person's logins.
-    pub(super) reasons: Vec<&'static str>,
-    pub(super) drops: BTreeMap<&'static str, u64>,
+    /// Whose packets leave from where.
+    addresses: BTreeMap<String, usize>,
+    /// Whose packet is being dealt with.
+    asker: usize,
+    /// Somebody got the Accept of another's push.
+    pub(super) stolen: bool,
 }
 
 impl Site {
@@ -109,8 +113,9 @@ impl Site {
             logins: Vec::new(),
             people: Vec::new(),
             turn,
-            reasons: Vec::new(),
-            drops: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            asker: 0,
+            stolen: false,
         }
     }
 
@@ -166,9 +171,10 @@ impl Site {
             Event::Types(person) => self.types(person),
             Event::Step(login) => self.step(login),
             Event::Arrives(node, from, bytes) => {
+                self.asker = self.addresses[&from];
                 let from = from.parse().unwrap();
                 self.with(node, |engine, now, out| {
-                    engine.receive(now, from, SocketId(0), &bytes, out)
+                    engine.receive(now, from, SocketId(0), &bytes, out);
                 });
             }
             Event::Answers(server, to, bytes) => self.answers(server, &to, &bytes),
@@ -185,6 +191,12 @@ impl Site {
             Event::Says((node, login), verdict) => {
                 self.with(node, |engine, now, out| engine.verdict(now, login, verdict, out));
             }
+            // Who is in already lets a further push be.
+            Event::Ends(_, State::Approved)
+                if self
+                    .people
+                    .iter()
+                    .any(|person| person.persists && person.accepted) => {}
             Event::Ends(push, state) => {
                 for (follower, verdict) in self.provider.end(push, state) {
                     self.after(100, Event::Says(follower, verdict));
@@ -235,6 +247,7 @@ impl Site {
                 let next = login.next.expect("a login that sent waits").0;
                 self.at(next, Event::Step(number));
                 for packet in packets {
+                    self.addresses.insert(packet.from.clone(), person);
                     self.after(
                         UNDER_WAY,
                         Event::Arrives(packet.server, packet.from, packet.bytes),
@@ -259,6 +272,9 @@ impl Site {
             match login.answered(server, to, bytes) {
                 Some(2) => {
                     assert!(!self.people[person].accepted, "one person is let in once");
+                    if let Some(push) = push_of(bytes) {
+                        self.stolen |= self.provider.starter(push) != person;
+                    }
                     self.people[person].accepted = true;
                 }
                 Some(_) => {
@@ -281,14 +297,6 @@ impl Site {
         }
         for login in out.cancels.drain(..).chain(out.released.drain(..)) {
             self.provider.forget((node, login));
-        }
-        for record in &out.records {
-            if let Some(Reason::Refused(reason)) = record.reason {
-                self.reasons.push(reason.name());
-            }
-        }
-        for notice in &out.notices {
-            *self.drops.entry(notice.reason.name()).or_default() += 1;
         }
         let answers: Vec<_> = out
             .datagrams()
@@ -328,15 +336,17 @@ impl Site {
             let refused = testing::refusal(RefusalReason::Throttled);
             return self.after(10, Event::Says(by, Verdict::Refused(refused)));
         }
-        match self.provider.ask(user, credential, &codes, by) {
+        match self.provider.ask((user, self.asker), credential, &codes, by) {
             provider::Answer::Says(milliseconds, verdict) => {
-                self.after(milliseconds, Event::Says(by, verdict))
+                self.after(milliseconds, Event::Says(by, verdict));
             }
             provider::Answer::Follows(_) if follows => {}
             provider::Answer::Follows(push) => {
+                // One push is looked at after the other.
+                let others = u64::try_from(self.provider.pending() - 1).unwrap() * NEXT_PUSH;
                 self.after(provider::STARTS_AFTER, Event::Started(by, push));
                 self.after(
-                    provider::STARTS_AFTER + self.approve_after,
+                    provider::STARTS_AFTER + self.approve_after + others,
                     Event::Ends(push, State::Approved),
                 );
                 self.after(
@@ -346,4 +356,11 @@ impl Site {
             }
         }
     }
+}
+
+/// Which push's approval an Accept is.
+fn push_of(accept: &[u8]) -> Option<usize> {
+    let text = String::from_utf8_lossy(accept).into_owned();
+    let number = text.split("push ").nth(1)?.chars().take(4).collect::<String>();
+    Some(number.parse().expect("a push's number"))
 }

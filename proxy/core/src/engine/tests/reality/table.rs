@@ -29,14 +29,16 @@ What AWS really does at your directory shows in `status.directory.observed`.
 ";
 
 const TAIL: &str = "\
-## What the numbers mean
+## What the rows mean
 
-- **Two pushes** come when all servers are asked at once: each proxy starts its push before it can know of the other's. Approve either one.
-- **A push that is approved after the client's patience** serves the next try with the same text, for 30 s.
-- **Another domain controller that continues a login** within the first RadiusTimeout can't be told from a stranger who knows the
-  user name and the text. It gets no answer while the push is pending, and the approval goes to the first domain controller. An approval before that moment lets the person in.
-- **Message-Authenticator never, or only in the probe**: a push by MS-CHAPv2 needs `spec.directory.unauthenticatedPush: true`. These rows have it.
+- **Two pushes** come when all servers are asked at once: each proxy starts its push before it can know of the other's. Either can be approved.
+- **A domain controller that continues a login between two tries** can't be told from a stranger who knows the user name and the
+  text. It gets no answer while the push is pending, and the approval goes to the first domain controller. Whoever approves before that moment is let in.
+- **A patience of 15 s**: who approves later isn't let in. A push that is approved in time is.
+- **Message-Authenticator never, or only in the probe**: a push by MS-CHAPv2 then needs `spec.directory.unauthenticatedPush: true`, and these rows have it.
 - **A Reject that counts as dead** is the one value with which no login works: the directory ends in `Failed`, and the condition `Registered` says so.
+- **Codes with all servers at once**: the proxy that finds the code used answers with a Reject, here after the other's Accept. If a network
+  delivers the Reject first, the person types the next code.
 
 ## Values that concern the operator
 
@@ -96,7 +98,7 @@ fn cell(logins: &[(Factor, Method, Option<Seen>)], factor: Factor) -> String {
 }
 
 /// The page.
-pub(super) fn page(single: &[Result], pairs: &[Result]) -> String {
+pub(super) fn page(single: &[Result], pairs: &[Result], (let_in, all): (usize, usize)) -> String {
     let mut page = HEAD.to_owned();
     for (number, unknown) in UNKNOWNS.iter().enumerate() {
         _ = write!(page, "\n## {}\n\n| Value |", unknown.name);
@@ -113,7 +115,12 @@ pub(super) fn page(single: &[Result], pairs: &[Result]) -> String {
         }
     }
     page.push_str(&of_pairs(single, pairs));
-    page.push('\n');
+    _ = write!(
+        page,
+        "\n## Beside a stranger\n\nSomebody else who knows the user name logs in 0.1, 2 or about 20 s after the owner, with `push`, with nothing or \
+         with another text,\nfrom the same or the other domain controller, with every value of what a retry keeps. In {all} logins nobody gets \
+         the Accept of\nanother person's push. The owner is let in by the first login in {let_in} of them, and by a later one in the others.\n\n"
+    );
     page.push_str(TAIL);
     page
 }
@@ -154,13 +161,17 @@ fn of_pairs(single: &[Result], pairs: &[Result]) -> String {
 
 /// The page in the tree is this one.
 pub(super) fn is_current(page: &str) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/aws-unknowns.md");
     if std::env::var_os(UPDATE).is_some() {
-        std::fs::write(path, page).unwrap();
+        std::fs::write(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/aws-unknowns.md"),
+            page,
+        )
+        .unwrap();
+        return;
     }
-    let there = std::fs::read_to_string(path).unwrap_or_default();
+    let there = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/aws-unknowns.md"));
     assert!(
-        there == *page,
+        there == page,
         "docs/aws-unknowns.md is out of date: {UPDATE}=1 cargo test -p proxy-core reality"
     );
 }

@@ -78,7 +78,7 @@ pub(super) const UNKNOWNS: &[Unknown] = &[
             value("nothing", |d| d.retry = Retry::Nothing),
             value("identifier and port", |d| d.retry = Retry::IdentifierAndPort),
             value("identifier, port and authenticator", |d| {
-                d.retry = Retry::Everything
+                d.retry = Retry::Everything;
             }),
         ],
     },
@@ -104,7 +104,7 @@ pub(super) const UNKNOWNS: &[Unknown] = &[
         values: &[
             value("the next server", |d| d.one_server_first = false),
             value("the same server until its tries are used up", |d| {
-                d.one_server_first = true
+                d.one_server_first = true;
             }),
         ],
     },
@@ -113,6 +113,9 @@ pub(super) const UNKNOWNS: &[Unknown] = &[
         values: &[
             value("never continues a login", |d| d.takeover_seconds = None),
             value("continues a login after 12 s", |d| d.takeover_seconds = Some(12)),
+            value("continues a login with the second try", |d| {
+                d.takeover_seconds = Some(20);
+            }),
             value("continues a login after 22 s", |d| d.takeover_seconds = Some(22)),
         ],
     },
