@@ -156,8 +156,12 @@ closed_set! {
         PreviousSecret => "previous_secret",
         /// An answer was sent again, byte for byte.
         Resent => "resent",
-        /// A new packet joined a pending push.
+        /// The answer to a passcode was given again, to its client's next try.
+        AnsweredAgain => "answered_again",
+        /// A new packet joined a pending login.
         Joined => "joined",
+        /// A login with the text that its user was let in with last has passed what other texts had caused.
+        KnownText => "known_text",
         /// A provider was asked.
         Asked => "asked",
         /// A provider started a push, call or SMS.

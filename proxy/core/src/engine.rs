@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::Settings;
 use crate::addresses::Addresses;
+use crate::answered_codes::AnsweredCodes;
 use crate::challenge::Challenges;
 use crate::clients::Client;
 use crate::counters::{Counters, DropReason, Event, RequestCode, Requests};
 use crate::duplicates::Duplicates;
 use crate::factor::{LoginId, Verdict};
+use crate::known_texts::KnownTexts;
 use crate::late::LateApprovals;
 use crate::limits::{Bucket, Rate, UserLimits};
 use crate::logins::Logins;
@@ -29,6 +31,7 @@ use crate::verify::{self, Proof, Verified};
 mod access;
 mod ask;
 mod classify;
+mod codes;
 mod end;
 mod handover;
 mod rivals;
@@ -57,6 +60,8 @@ pub struct Engine {
     logins: Logins,
     users: UserLimits,
     late: LateApprovals,
+    codes: AnsweredCodes,
+    known_texts: KnownTexts,
     challenges: Challenges,
     pushes: Pushes,
     candidates: Candidates,
@@ -98,6 +103,8 @@ impl Engine {
             logins: Logins::default(),
             users: UserLimits::new(limits),
             late: LateApprovals::new(),
+            codes: AnsweredCodes::new(),
+            known_texts: KnownTexts::new(),
             challenges: Challenges::new(),
             candidates: Candidates::new(),
             notices: Bucket::default(),

@@ -7,6 +7,7 @@
 //! [`Engine::next_deadline`]. Nothing here waits, and nothing here can grow without a bound.
 
 mod addresses;
+mod answered_codes;
 mod bounded;
 mod challenge;
 mod clients;
@@ -15,6 +16,7 @@ pub mod dictionary;
 mod duplicates;
 mod engine;
 pub mod factor;
+mod known_texts;
 mod late;
 mod limits;
 mod logins;

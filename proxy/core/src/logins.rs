@@ -10,6 +10,7 @@ use crate::duplicates::Key;
 use crate::factor::{Approval, LoginId, UserName};
 use crate::password::Carrier;
 use crate::peers::PushId;
+use crate::random::TextDigest;
 use crate::record::CredentialKind;
 use crate::reply::ReplyTo;
 use crate::sender::Sender;
@@ -114,6 +115,8 @@ pub(crate) struct Logins {
     logins: HashMap<LoginId, Login, BuildHasherDefault<Spread>>,
     exclusive: HashMap<UserName, LoginId>,
     rivals: HashMap<UserName, Vec<LoginId>>,
+    /// Passcodes that wait, by the digest of user and text.
+    codes: HashMap<TextDigest, LoginId>,
     rival_count: usize,
     wakes: BTreeSet<(Duration, LoginId)>,
     attempts: usize,
@@ -152,6 +155,13 @@ impl Attempt {
     }
 }
 
+impl Login {
+    /// What was given, where it starts no push.
+    fn code(&self) -> Option<TextDigest> {
+        self.sender.text.filter(|_| !self.exclusive && !self.rival)
+    }
+}
+
 impl Logins {
     pub(crate) fn len(&self) -> usize {
         self.logins.len()
@@ -167,6 +177,9 @@ impl Logins {
         self.next += 1;
         if login.exclusive {
             self.exclusive.insert(login.user.clone(), id);
+        }
+        if let Some(text) = login.code() {
+            self.codes.insert(text, id);
         }
         if login.rival {
             self.rivals.entry(login.user.clone()).or_default().push(id);
@@ -197,6 +210,11 @@ impl Logins {
         if login.exclusive && self.exclusive.get(&login.user) == Some(&id) {
             self.exclusive.remove(&login.user);
         }
+        if let Some(text) = login.code()
+            && self.codes.get(&text) == Some(&id)
+        {
+            self.codes.remove(&text);
+        }
         if login.rival {
             self.rival_count -= 1;
             if let Entry::Occupied(mut rivals) = self.rivals.entry(login.user.clone()) {
@@ -208,6 +226,11 @@ impl Logins {
         }
         self.attempts -= usize::from(login.attempt.is_some());
         Some(login)
+    }
+
+    /// The login that waits with a passcode.
+    pub(crate) fn of_code(&self, text: TextDigest) -> Option<LoginId> {
+        self.codes.get(&text).copied()
     }
 
     /// The rivals of the user's login that wait for their Reject.

@@ -31,9 +31,14 @@ pub(crate) struct Sender {
 impl Sender {
     /// Whether a packet of `other` can be the same person's, as far as address and text tell.
     pub(crate) fn matches(&self, other: &Self) -> bool {
-        let takes_over = !self.moved && self.directory.is_some() && self.directory == other.directory;
+        self.resembles(other) && (self.source == other.source || !self.moved)
+    }
+
+    /// The same, though the login has moved before.
+    pub(crate) fn resembles(&self, other: &Self) -> bool {
+        let one_directory = self.directory.is_some() && self.directory == other.directory;
         TextDigest::same(self.text, other.text)
-            && (self.source == other.source || takes_over)
+            && (self.source == other.source || one_directory)
             && self.user_address == other.user_address
             && (other.proved || !self.proved)
     }

@@ -407,6 +407,14 @@ impl Resolver {
         builder.build().ok()
     }
 
+    /// The addresses of a name as they are now: what is remembered may be where it was before a fail-over.
+    pub(crate) async fn addresses_now(&self, name: &str) -> Result<Vec<IpAddr>, DnsFailure> {
+        if let Some(Some(resolver)) = self.inner.get() {
+            resolver.clear_cache();
+        }
+        self.addresses(name).await
+    }
+
     /// The addresses of a name, without link-local ones.
     ///
     /// # Errors

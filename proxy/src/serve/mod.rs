@@ -32,7 +32,7 @@ mod state;
 
 mod workers;
 
-use crate::udp::{self, Sockets};
+use crate::udp::{self, ReceiveBufferDrops, Sockets};
 use decider::{Clock, Current, Decider, Parts};
 pub(crate) use mailbox::Heard;
 use mailbox::{Mailbox, Message, Reconfigured};
@@ -56,11 +56,11 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let fingerprint = source.fingerprint();
     let loaded = source.load()?;
 
-    let metrics = Arc::new(Metrics::default());
+    let sockets = Sockets::bind(&loaded.config.listen)?;
+    let metrics = Arc::new(Metrics::default().with(ReceiveBufferDrops::of(&sockets)));
     let shared = Shared::new(metrics.provider.clone());
     let provider = provider::build(&loaded.config, &shared)?;
     complain(provider.as_ref());
-    let sockets = Sockets::bind(&loaded.config.listen)?;
     let addresses: Vec<String> = sockets.addresses().iter().map(ToString::to_string).collect();
     let runtime = runtime()?;
     let admin = runtime.block_on(async { admin::bind(loaded.config.admin).await })?;

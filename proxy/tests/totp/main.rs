@@ -8,6 +8,7 @@
 )]
 
 mod api_server;
+mod failover;
 mod kubernetes;
 mod pod;
 #[path = "../support/ports.rs"]

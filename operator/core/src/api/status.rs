@@ -143,6 +143,10 @@ pub struct AppliedSettings {
     pub settings: RegisteredSettings,
     /// When AWS was given them.
     pub time: Time,
+    /// The servers as AWS described them before, when that write changed nothing visible but their order. For some seconds
+    /// a description that has them may be the one from before the write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers_before: Vec<String>,
     /// When AWS first described them, whatever it made of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown_time: Option<Time>,
@@ -168,6 +172,9 @@ pub struct PendingWrite {
     /// Whether the description of the directory shows if it arrived.
     #[serde(default)]
     pub shows: bool,
+    /// The servers as AWS described them before, when this write changes nothing visible but their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers_before: Vec<String>,
     /// When it was planned.
     pub time: Time,
 }

@@ -72,6 +72,7 @@ impl<'a> Round<'a> {
             input.proxy.metadata.generation,
             now,
         );
+        ledger.retry_after_stage(before, directory);
         let mut round = Self {
             input,
             now,

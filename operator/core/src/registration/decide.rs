@@ -8,8 +8,8 @@ use proxy_config::DigestKey;
 use super::difference::Difference;
 use super::ledger::Ledger;
 use super::servers::{Proxy, Servers};
-use super::wanted_settings;
 use super::words;
+use super::{all_servers, same, takes_writes, wanted_settings};
 use crate::api::{AddressSource, ConditionType, DirectorySpec, LastWrite, PendingWrite, RegisteredSettings};
 use crate::aws::AwsOperation;
 use crate::conditions::{Draft, Reason, Truth};
@@ -70,6 +70,14 @@ impl Verdict {
         }
     }
 
+    /// Adds sentences to what people are told.
+    fn note(&mut self, notes: impl IntoIterator<Item = String>) {
+        for note in notes {
+            let message = &mut self.condition.message;
+            *message = format!("{}. {note}", message.trim_end_matches('.'));
+        }
+    }
+
     pub(super) fn until(mut self, again: Timestamp) -> Self {
         self.again = Some(again);
         self
@@ -78,6 +86,14 @@ impl Verdict {
 
 /// Decides. `ledger` gets what has to be remembered, before it is relied on.
 pub(crate) fn decide(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
+    let mut verdict = decide_write(case, ledger);
+    if takes_writes(&case.directory.stage) {
+        verdict.note(words::stage_note(case.directory));
+    }
+    verdict
+}
+
+fn decide_write(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
     let wanted = case.settings();
     let difference = case.difference(&wanted, ledger);
     if let Some(hold) = case.hands_off(ledger, difference.is_some()) {
@@ -256,6 +272,10 @@ impl Case<'_> {
             secret_digest: secret_digest(self.key, &self.pair.current),
             settings: Some(shown.clone()),
             shows: have != Some(&shown) || self.directory.radius_status.is_none(),
+            servers_before: have
+                .filter(|have| same(have, &shown))
+                .map(all_servers)
+                .unwrap_or_default(),
             time: time.clone(),
         });
         let message = format!("{}: {}", words::why(difference.reason), difference.words);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proxy_config::DigestKey;
 
-use super::{fingerprint, same};
+use super::{ACTIVE, all_servers, fingerprint, same};
 use crate::api::{AppliedSettings, Drift, LastWrite, PendingWrite, RadiusProxyStatus, Trouble};
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use crate::input::{Directory, RadiusStatus, WriteOutcome};
@@ -137,6 +137,7 @@ impl Ledger {
                 secret_digest: pending.secret_digest,
                 settings,
                 time: pending.time,
+                servers_before: pending.servers_before,
                 shown_time: None,
                 completed_time: None,
             });
@@ -186,8 +187,11 @@ impl Ledger {
             .radius_settings
             .as_ref()
             .is_some_and(|settings| same(settings, &applied.settings));
-        let judged = applied.completed_time.is_some()
-            || directory.as_of >= time::after(&applied.time, DESCRIPTION_LAG);
+        // AWS may answer with the description from before the write, also after it has answered with a newer one.
+        let judged = directory.as_of >= time::after(&applied.time, DESCRIPTION_LAG);
+        if ours && may_be_from_before(applied, directory) {
+            return false;
+        }
         if ours && directory.radius_status.is_some() {
             applied.shown_time.get_or_insert_with(|| time::floor(now));
         }
@@ -199,7 +203,10 @@ impl Ledger {
                 self.drift.disabled = false;
             }
             // AWS is at it again, by whosoever's doing: nothing is complete until it says so.
-            (Some(RadiusStatus::Creating), true) => applied.completed_time = None,
+            (Some(RadiusStatus::Creating), true) => {
+                applied.completed_time = None;
+                applied.servers_before.clear();
+            }
             (Some(RadiusStatus::Failed), true) => {
                 let known = self
                     .trouble
@@ -240,6 +247,31 @@ impl Ledger {
         }
     }
 
+    /// Whether AWS has yet to describe what was applied.
+    pub(crate) fn awaits_description(&self, directory: &Directory) -> bool {
+        let Some(applied) = &self.applied else {
+            return false;
+        };
+        let described = directory.radius_settings.as_ref();
+        let shown = described.is_some_and(|d| same(d, &applied.settings))
+            && directory.radius_status.is_some()
+            && !may_be_from_before(applied, directory);
+        directory.as_of < applied.time.0 || (!shown && !self.drifted())
+    }
+
+    /// A refusal counts no more once the directory is Active again: AWS may have refused because of the stage.
+    pub(crate) fn retry_after_stage(
+        &mut self,
+        before: Option<&RadiusProxyStatus>,
+        directory: Option<&Directory>,
+    ) {
+        let stage = before.and_then(|status| status.directory.as_ref()?.stage.as_deref());
+        let was_other = stage.is_some_and(|stage| stage != ACTIVE);
+        if was_other && directory.is_some_and(|directory| directory.stage == ACTIVE) {
+            self.trouble.take_if(|trouble| trouble.kind != FAILED);
+        }
+    }
+
     /// Whether what AWS describes is not what was applied.
     pub(crate) const fn drifted(&self) -> bool {
         self.drift.seen.is_some() || self.drift.disabled
@@ -277,6 +309,13 @@ impl Ledger {
             _ => None,
         }
     }
+}
+
+/// Whether a description that shows the applied settings may be the one from before they were written.
+fn may_be_from_before(applied: &AppliedSettings, directory: &Directory) -> bool {
+    let lags = directory.as_of < time::after(&applied.time, DESCRIPTION_LAG);
+    let described = directory.radius_settings.as_ref().map(all_servers);
+    lags && !applied.servers_before.is_empty() && described.as_ref() == Some(&applied.servers_before)
 }
 
 /// Whether a description that was asked for after a write shows that it arrived.

@@ -130,10 +130,7 @@ impl Engine {
             self.refuse(now, attempt, RefusalReason::Unproven, out);
             return Ok(());
         }
-        let Some(continues) = self.continues(&arrival, &user) else {
-            self.refuse(now, attempt, RefusalReason::StaleState, out);
-            return Ok(());
-        };
+        let continues = self.continues(&arrival, &user);
         let given = self.classify(arrival.request.packet(), &password, &user, continues);
         drop(password);
         attempt.shown.credential = given.kind;
@@ -183,6 +180,7 @@ impl Engine {
         }
         // TOTP can do nothing with an empty text or a password; a client that can ask for the code does.
         let asks = arrival.client.config.challenge
+            && !given.stale
             && self.checked().provider == ProviderKind::Local
             && matches!(given.kind, CredentialKind::Default | CredentialKind::Keyword)
             && matches!(attempt.carrier, Carrier::Pap);

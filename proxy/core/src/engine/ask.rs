@@ -43,12 +43,27 @@ impl Engine {
             proved,
             rival_seen: false,
         };
+        if !given.exclusive {
+            match self.retry_of_code(arrival, attempt, &sender, out) {
+                Some(not_a_retry) => attempt = not_a_retry,
+                None => return Ok(()),
+            }
+        }
+        // What the text has passed already, it passes for the whole of this login.
+        let mut passed = false;
         if given.exclusive {
             let pushing = self.checked().provider == ProviderKind::Pushing;
             // An upstream server may start a push too, and the packet would be its user's one login meanwhile.
             if self.checked().provider != ProviderKind::Local && !may_push {
                 self.refuse(now, attempt, RefusalReason::Unproven, out);
                 return Ok(());
+            }
+            if let Some(pending) = self.logins.exclusive(&user)
+                && stop.is_none()
+                && !self.draining
+                && self.passes_push(now, pending, &user, &sender, out)
+            {
+                passed = true;
             }
             if let Some(pending) = self.logins.exclusive(&user) {
                 self.join_or_wait_apart(arrival, pending, attempt, &sender, out);
@@ -60,6 +75,7 @@ impl Engine {
             }
             if let Some(approval) = self.late.take(&user, &sender, now.monotonic) {
                 self.counters.happened(Event::LateApprovalServed);
+                self.known_texts.approved(&user, &sender);
                 self.end(
                     now,
                     attempt,
@@ -90,7 +106,11 @@ impl Engine {
                 return Ok(());
             }
         }
-        if self.throttled(&user, proved, now) {
+        if given.stale {
+            self.refuse(now, attempt, RefusalReason::StaleState, out);
+            return Ok(());
+        }
+        if self.throttled(&user, proved, now) && !passed && !self.passes(now, &user, &sender) {
             self.refuse(now, attempt, RefusalReason::Throttled, out);
             return Ok(());
         }

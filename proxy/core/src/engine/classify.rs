@@ -23,6 +23,8 @@ pub(super) struct Given {
     /// It can start a push: one at a time for a user.
     pub(super) exclusive: bool,
     pub(super) continues: Continues,
+    /// Its State is unknown, used up or too old: it can only be a retry of a login that is known.
+    pub(super) stale: bool,
 }
 
 impl Engine {
@@ -31,8 +33,10 @@ impl Engine {
         request: &Request<'_>,
         password: &Password,
         user: &UserName,
-        continues: Continues,
+        continues: Option<Continues>,
     ) -> Given {
+        let stale = continues.is_none();
+        let continues = continues.unwrap_or(Continues::Nothing);
         let mut given = match password {
             Password::Pap(text) => {
                 let (credential, kind) =
@@ -50,9 +54,13 @@ impl Engine {
                     found: None,
                     exclusive,
                     continues,
+                    stale,
                 }
             }
-            _ => self.guess(password, user, continues),
+            _ => Given {
+                stale,
+                ..self.guess(password, user, continues)
+            },
         };
         if self.checked().provider == ProviderKind::Upstream
             && let Some(forwarded) = password.forwarded(request)
@@ -85,6 +93,7 @@ impl Engine {
                 found: Some(candidate.text.as_str().into()),
                 exclusive: self.exclusive(kind),
                 continues,
+                stale: false,
             };
         }
         let parts = password.response_parts();
@@ -98,6 +107,7 @@ impl Engine {
             found: None,
             exclusive: self.exclusive(CredentialKind::Response),
             continues,
+            stale: false,
         }
     }
 

@@ -86,6 +86,17 @@ impl Engine {
         self.record(now, attempt, &outcome, out);
     }
 
+    /// Answers a retry of a login that has its record.
+    pub(super) fn end_again(&mut self, now: Now, attempt: &Attempt, end: End, out: &mut Outputs) {
+        let (bytes, _) = self.answer(now, attempt, end);
+        out.send(attempt.to.from, attempt.to.socket, &bytes);
+        let (key, authenticator) = (attempt.key, attempt.to.authenticator);
+        let evicted = self
+            .duplicates
+            .answered(key, authenticator, bytes.into_boxed_slice(), now.monotonic);
+        self.count_if(evicted, Event::EvictedReply);
+    }
+
     pub(super) fn refuse(
         &mut self,
         now: Now,

@@ -67,6 +67,43 @@ impl Engine {
         self.settle_if_clear(now, pending, out);
     }
 
+    /// A login with the text that the user was let in with last goes before a push that another text has started: that login
+    /// waits apart from now on, and an approval of its push is used by nobody.
+    pub(super) fn passes_push(
+        &mut self,
+        now: Now,
+        pending: LoginId,
+        user: &UserName,
+        sender: &Sender,
+        out: &mut Outputs,
+    ) -> bool {
+        let other_text = self
+            .logins
+            .get(pending)
+            .is_some_and(|login| login.sender.text != sender.text);
+        if !other_text || !self.passes(now, user, sender) {
+            return false;
+        }
+        let Some(mut login) = self.logins.remove(pending) else {
+            return false;
+        };
+        self.end_push(now, &login, out);
+        out.cancels.push(pending);
+        if let Some(attempt) = login.attempt.take() {
+            self.forget(now, &attempt, pending);
+            self.wait_apart(now, attempt, login.sender, out);
+        }
+        true
+    }
+
+    /// Whether a login passes what other texts have caused, once in a cool-down.
+    pub(super) fn passes(&mut self, now: Now, user: &UserName, sender: &Sender) -> bool {
+        let cool_down = self.checked().config.policy.limits.push_cool_down;
+        let passes = self.known_texts.pass(user, sender, cool_down, now.monotonic);
+        self.count_if(passes, Event::KnownText);
+        passes
+    }
+
     /// A rival's next try, which stays with the rival also when the push is over. `None` when it was one.
     pub(super) fn join_rival(
         &mut self,
@@ -256,11 +293,16 @@ impl Engine {
             let login = self
                 .logins
                 .get(*id)
-                .filter(|login| login.sender.matches(sender))?;
+                .filter(|login| login.sender.resembles(sender))?;
             if is_there(login, key) {
                 return Some((*id, Duration::ZERO));
             }
-            let off = off_schedule(now.saturating_sub(login.last_packet), timeout)?;
+            // The last packet may have been somebody else's that looked the same.
+            let first = login.attempt.as_ref()?.started;
+            let off = [login.last_packet, first]
+                .into_iter()
+                .filter_map(|packet| off_schedule(now.saturating_sub(packet), timeout))
+                .min()?;
             (off <= tolerance(timeout)).then_some((*id, off))
         });
         fitting.min_by_key(|(_, off)| *off)
@@ -287,7 +329,13 @@ impl Engine {
         })
     }
 
-    fn join(&mut self, arrival: &Arrival<'_>, id: LoginId, mut attempt: Box<Attempt>, sender: &Sender) {
+    pub(super) fn join(
+        &mut self,
+        arrival: &Arrival<'_>,
+        id: LoginId,
+        mut attempt: Box<Attempt>,
+        sender: &Sender,
+    ) {
         let now = arrival.now.monotonic;
         let (key, authenticator) = (attempt.key, attempt.to.authenticator);
         let Some(login) = self.logins.get_mut(id) else {
@@ -398,6 +446,15 @@ fn joins(login: &Login, arrival: &Arrival<'_>, key: Key, sender: &Sender, now: D
         return None;
     }
     off_schedule(now.saturating_sub(login.last_packet), client.timeout)
+}
+
+impl Login {
+    /// Whether the packet is its client's next try, where no push is at stake.
+    pub(super) fn is_retried_by(&self, arrival: &Arrival<'_>, key: Key, sender: &Sender) -> bool {
+        let since = arrival.now.monotonic.saturating_sub(self.last_packet);
+        self.sender.matches(sender)
+            && (is_there(self, key) || since >= soonest(arrival.client.config.timeout))
+    }
 }
 
 fn is_there(login: &Login, key: Key) -> bool {

@@ -33,8 +33,19 @@ impl Engine {
         if login.exclusive && !login.pushed && starts_none(&verdict) {
             self.refuse_rivals(now, &login.user, out);
         }
-        match (verdict, login.attempt.take()) {
+        let attempt = login.attempt.take();
+        if let Some(attempt) = &attempt {
+            self.keep_code_answer(now, &login, attempt, &verdict);
+        }
+        match (verdict, attempt) {
             (Verdict::Approved(approval), Some(attempt)) => {
+                // A response is never the same again.
+                if login.exclusive
+                    && approval.basis == Basis::Factor
+                    && matches!(attempt.carrier, Carrier::Pap)
+                {
+                    self.known_texts.approved(&login.user, &login.sender);
+                }
                 self.end(now, attempt, End::Approved(approval, None), out);
             }
             (Verdict::Approved(approval), None) => self.keep_late(now, login, approval),

@@ -175,7 +175,7 @@ impl Upstream {
             answer: begun + request.answer_within,
             of_use: begun + request.of_use,
         };
-        match login::ask(&servers, &question, self.patience, ends).await {
+        match login::ask(&servers, &request.user, &question, self.patience, ends).await {
             Ok((server, reply)) => {
                 let asker = Asker {
                     user: request.user,

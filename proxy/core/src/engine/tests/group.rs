@@ -1,6 +1,7 @@
 //! Several engines, the network between them, and a provider that all of them ask.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crate::factor::{Credential, LoginId, Verdict};
 use crate::outputs::{Outputs, SocketId};
@@ -31,6 +32,7 @@ struct Node {
 
 pub(super) struct Group {
     nodes: Vec<Node>,
+    client: &'static str,
     pub(super) now: u64,
     pub(super) flying: Vec<Flying>,
     /// Number of the push that each login follows.
@@ -44,26 +46,34 @@ pub(super) struct Group {
     /// Users of the pushes, by number.
     pub(super) users: Vec<String>,
     packets: u8,
+    /// The newest packet, and where from.
+    pub(super) last_packet: (SocketAddr, Vec<u8>),
 }
 
-fn engine(node: usize, run: u8) -> Engine {
+fn engine(node: usize, run: u8, client: &str) -> Engine {
     let seed = [u8::try_from(node).unwrap() + 1, run].repeat(16);
     let config = config_with(
         &format!(
             "{PEERS}[policy.limits]\npushes_per_user_per_minute = 60\nlogins_per_user_per_minute = 600\n"
         ),
-        "",
+        client,
     );
     Engine::new(settings(config), seed.try_into().unwrap())
 }
 
 impl Group {
     pub(super) fn new(size: usize) -> Self {
+        Self::of(size, "")
+    }
+
+    /// The same, of a client with this configuration.
+    pub(super) fn of(size: usize, client: &'static str) -> Self {
         let nodes = (0..size).map(|node| Node {
-            engine: engine(node, 0),
+            engine: engine(node, 0, client),
             run: 0,
         });
         Self {
+            client,
             nodes: nodes.collect(),
             now: 0,
             flying: Vec::new(),
@@ -74,6 +84,7 @@ impl Group {
             released: 0,
             users: Vec::new(),
             packets: 0,
+            last_packet: ("192.0.2.1:0".parse().unwrap(), Vec::new()),
         }
     }
 
@@ -162,6 +173,7 @@ impl Group {
         let from = format!("{from}:{}", 4000 + u16::from(self.packets))
             .parse()
             .unwrap();
+        self.last_packet = (from, bytes.clone());
         self.with(node, |engine, now, out| {
             let name = crate::factor::UserName(user.to_owned());
             let known = engine.pushes.of_user(&name, now.monotonic).is_some();
@@ -171,6 +183,13 @@ impl Group {
                 .iter()
                 .any(|ask| matches!(ask.credential, Credential::Default));
             assert!(!(known && pushes), "a second push for a login");
+        });
+    }
+
+    /// A packet that was sent before.
+    pub(super) fn again(&mut self, node: usize, (from, bytes): &(SocketAddr, Vec<u8>)) {
+        self.with(node, |engine, now, out| {
+            engine.receive(now, *from, SocketId(0), bytes, out);
         });
     }
 
@@ -266,7 +285,7 @@ impl Group {
         let old = self.nodes[node].engine.instance();
         let run = self.nodes[node].run + 1;
         self.nodes[node] = Node {
-            engine: engine(node, run),
+            engine: engine(node, run, self.client),
             run,
         };
         self.followers.retain(|follower, _| follower.0 != node);

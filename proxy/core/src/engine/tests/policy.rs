@@ -64,7 +64,39 @@ fn a_users_limit_refuses_and_never_locks_out() {
     assert_eq!(world.reason(), "throttled");
     world.asked(&pap(4, "joe", "123456"));
     world.now += 20_000;
-    world.asked(&pap(5, "jane", "123456"));
+    world.asked(&pap(5, "jane", "654321"));
+}
+
+#[test]
+fn the_text_that_a_user_was_let_in_with_last_passes_the_limit_that_others_have_used_up() {
+    let limits = "[policy.limits]\nlogins_per_user_per_minute = 3\n";
+    let mut world = World::new(config(limits));
+    let request = pap(1, "jane", "own text");
+    let ask = world.asked(&request);
+    let approved = Verdict::Approved(approval(Factor::Push));
+    world.verdict(ask.login, approved, &request);
+    world.now += 60_000;
+    for i in 2..5 {
+        let guess = pap(i, "jane", "guess");
+        let ask = world.asked(&guess);
+        world.verdict(
+            ask.login,
+            Verdict::Refused(refusal(RefusalReason::TimedOut)),
+            &guess,
+        );
+    }
+    assert_eq!(world.answer(&pap(5, "jane", "guess")).code, 3);
+    let request = pap(6, "jane", "own text");
+    let ask = world.asked(&request);
+    assert_eq!(world.count(Event::KnownText), 1);
+    world.verdict(
+        ask.login,
+        Verdict::Refused(refusal(RefusalReason::TimedOut)),
+        &request,
+    );
+    // Once in a cool-down.
+    assert_eq!(world.answer(&pap(7, "jane", "own text")).code, 3);
+    assert_eq!(world.reason(), "throttled");
 }
 
 #[test]

@@ -184,6 +184,51 @@ const CASES: &[(&str, &str)] = &[
          39 approve 0 -> accept b",
     ),
     (
+        "a stranger's push does not hold back the text that the user was let in with last",
+        "0 packet a jane pw -> ask 0
+         5 approve 0 -> accept a
+         100 packet b jane guess from 192.0.2.2 -> ask 1
+         101 packet c jane pw -> ask 2, cancel 1
+         102 approve 1 -> -
+         103 approve 2 -> accept c
+         139.5 tick -> reject b push_pending
+         140 again b -> resend b",
+    ),
+    (
+        "it does so once in a cool-down",
+        "0 packet a jane pw -> ask 0
+         5 approve 0 -> accept a
+         100 packet b jane push from 192.0.2.2 -> ask 1
+         101 packet c jane pw -> ask 2, cancel 1
+         103 approve 2 -> accept c
+         104 packet d jane push from 192.0.2.2 -> ask 3
+         110 packet e jane pw -> -
+         111.1 packet f jane pw from 192.0.2.3 -> ask 4, cancel 3",
+    ),
+    (
+        "it passes no push of its own text, and no cool-down after a denied push",
+        "0 packet a jane pw -> ask 0
+         5 approve 0 -> accept a
+         50 packet b jane pw -> ask 1
+         51 packet c jane pw from 192.0.2.2 -> -
+         52 pushed 1 -> -
+         53 deny 1 -> reject b denied
+         54 packet d jane pw -> reject d throttled",
+    ),
+    (
+        "a keyword, the empty text and a text that was never approved pass nothing",
+        "0 packet a jane push -> ask 0
+         5 approve 0 -> accept a
+         30 packet b jane -empty- -> ask 1
+         35 approve 1 -> accept b
+         60 packet c jane pw -> ask 2
+         65 deny 2 -> reject c denied
+         100 packet d jane guess from 192.0.2.2 -> ask 3
+         101 packet e jane push -> -
+         102 packet f jane -empty- -> -
+         103 packet g jane pw -> -",
+    ),
+    (
         "another spelling of the user is the same user",
         "0 packet a jane pw -> ask 0
          5 packet b CORP\\Jane pw from 192.0.2.2 -> -
@@ -298,6 +343,55 @@ const CASES: &[(&str, &str)] = &[
          5 packet b joe pw as a -> ask 1, silent superseded
          6 approve 0 -> -
          7 approve 1 -> accept b",
+    ),
+    (
+        "a passcode that is tried again joins, and only the newest packet has the answer",
+        "0 packet a jane 123456 -> ask 0
+         20 packet b jane 123456 -> -
+         25 approve 0 -> accept b
+         26 again a -> -
+         26 again b -> resend b",
+    ),
+    (
+        "a passcode from the port and identifier of the first joins it at once",
+        "0 packet a jane 123456 -> ask 0
+         1 packet b jane 123456 as a -> -
+         2 approve 0 -> accept b",
+    ),
+    (
+        "a passcode that comes too soon, from elsewhere or for another user is judged by itself",
+        "0 packet a jane 123456 -> ask 0
+         5 packet b jane 123456 -> ask 1
+         20 packet c jane 123456 from 192.0.2.2 -> ask 2
+         20 packet d joe 123456 -> ask 3
+         21 packet e jane 654321 -> ask 4
+         22 approve 0 -> accept a",
+    ),
+    (
+        "the answer to a passcode is given again to its client's next try, which is no login of its own",
+        "0 packet a jane 123456 -> ask 0
+         1 approve 0 -> accept a
+         20 packet b jane 123456 -> again accept b
+         21 again b -> resend b
+         39 packet c jane 123456 -> ask 1",
+    ),
+    (
+        "a wrong passcode is wrong for its client's next try too",
+        "0 packet a jane 123456 -> ask 0
+         1 wrong 0 -> reject a wrong_passcode
+         20 packet b jane 123456 as a -> again reject b
+         45 packet c jane 123456 -> ask 1",
+    ),
+    (
+        "the answer to a passcode is for no other address, and for no packet off the client's schedule",
+        "0 packet a jane 123456 -> ask 0
+         1 approve 0 -> accept a
+         20 packet b jane 123456 from 192.0.2.2 -> ask 1
+         20 packet c jane 123456 -> ask 2
+         50 packet d joe 123456 -> ask 3
+         51 approve 3 -> accept d
+         60 packet e joe 123456 -> ask 4
+         70 packet f joe 123456 -> ask 5",
     ),
     (
         "a passcode whose client is gone is cancelled",
@@ -475,6 +569,7 @@ impl Table {
                 self.verdict(n, Verdict::Approved(approval));
             }
             ["deny", n] => self.verdict(n, Verdict::Refused(refusal(RefusalReason::Denied))),
+            ["wrong", n] => self.verdict(n, Verdict::Refused(refusal(RefusalReason::WrongPasscode))),
             ["pushed", n] => {
                 let login = self.asks[n.parse::<usize>().unwrap()];
                 self.world.engine.pushed(self.world.now(), login);
@@ -573,7 +668,12 @@ impl Table {
                 continue;
             }
             packet.answered = Some(bytes.clone());
-            let record = answered.next().expect("an answer has its record");
+            let Some(record) = answered.next() else {
+                // The login has its record already.
+                let what = if bytes[0] == 2 { "accept" } else { "reject" };
+                outcome.push(format!("again {what} {name}"));
+                continue;
+            };
             outcome.push(match bytes[0] {
                 2 => format!("accept {name}"),
                 3 => format!("reject {name} {}", record.reason.map_or("", Reason::name)),
