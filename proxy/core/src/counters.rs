@@ -41,6 +41,8 @@ closed_set! {
         UnexpectedCode => "unexpected_code",
         /// An attribute that may stand once stands more often, or has a length it cannot have.
         BadAttribute => "bad_attribute",
+        /// More than 200 attributes, FreeRADIUS' `max_attributes`.
+        TooManyAttributes => "too_many_attributes",
         /// Message-Authenticator is wrong under every secret of the client.
         BadMessageAuthenticator => "bad_message_authenticator",
         /// Message-Authenticator is demanded and missing.

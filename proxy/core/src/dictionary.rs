@@ -1,5 +1,5 @@
-//! Attributes by name, as FreeRADIUS and the RFCs name them: those that a configuration can add to an Access-Accept,
-//! take the user's address from, or pass to and from an upstream server.
+//! Attributes by name, as FreeRADIUS and the RFCs name them, or by number: those that a configuration can add to an
+//! Access-Accept, take the user's address from, or pass to and from an upstream server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,22 +10,28 @@ use radius::core::{
 
 use crate::packet::Avp;
 
-/// An attribute with a name.
+/// An attribute that a configuration names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attribute {
-    /// Its name.
+    /// Its name; empty when it is in no dictionary.
     pub name: &'static str,
     /// Its type; 26 for one of a vendor.
     pub code: u8,
     /// The vendor and the vendor's own type, of one in Vendor-Specific.
     pub vendor: Option<(u32, u8)>,
     kind: Kind,
+    /// It was given by number: a value can say its own type.
+    by_number: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// In no dictionary: text, unless the value says otherwise.
+    Unknown,
     Text,
     Octets,
+    /// Octets, written in hexadecimal.
+    Hex,
     /// 32 bits, some of them with names.
     Integer(&'static [(&'static str, u32)]),
     /// A tag of zero and 24 bits (RFC 2868 section 3), some with names.
@@ -52,6 +58,37 @@ pub enum ValueError {
     /// No IPv6 address.
     #[error("must be an IPv6 address")]
     NotIpv6,
+    /// Octets that are none.
+    #[error("must have an even number of hexadecimal digits after 0x")]
+    NotHex,
+}
+
+/// Why a text names no attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A name that the dictionary does not have.
+    #[error(
+        "is not in the dictionary; write a name such as Filter-Id or Class, or a number such as 25 or 26.2636.1 (26, the vendor, the vendor's type)"
+    )]
+    Unknown,
+    /// A number that no attribute has.
+    #[error(
+        "is no attribute's number; write a type of 1 to 255 such as 25, or 26.2636.1: 26, a vendor of 1 to 16777215, and the vendor's type of 1 to 255"
+    )]
+    NotANumber,
+    /// What holds a password or a key, or what the proxy makes itself.
+    #[error(
+        "holds a password or a key, or is made by the proxy itself; no configuration can send it or pass it on"
+    )]
+    Withheld,
+    /// RFC 6929.
+    #[error("is an extended attribute (RFC 6929), which the proxy cannot write or read")]
+    Extended,
+    /// A vendor that writes its attributes in a format of its own.
+    #[error(
+        "is of a vendor whose attributes have a type of more than one octet, which the proxy cannot write or read"
+    )]
+    VendorFormat,
 }
 
 const SERVICE_TYPE: &[(&str, u32)] = &[
@@ -71,6 +108,7 @@ const fn standard(name: &'static str, code: AVPType, kind: Kind) -> Attribute {
         code,
         vendor: None,
         kind,
+        by_number: false,
     }
 }
 
@@ -80,6 +118,7 @@ const fn vendor(name: &'static str, id: u32, typ: u8, kind: Kind) -> Attribute {
         code: rfc2865::VENDOR_SPECIFIC_TYPE,
         vendor: Some((id, typ)),
         kind,
+        by_number: false,
     }
 }
 
@@ -187,23 +226,102 @@ const ATTRIBUTES: &[Attribute] = &[
     vendor("PaloAlto-User-Group", 25461, 5, Kind::Text),
 ];
 
-/// Looks a name up; case does not matter.
-#[must_use]
-pub fn lookup(name: &str) -> Option<&'static Attribute> {
-    ATTRIBUTES
+/// Looks up a name (case does not matter), or a number in one of the forms `25`, `26.2636.1`, `Attr-25`,
+/// `Attr-26.2636.1`, `Vendor-2636-Attr-1`.
+///
+/// # Errors
+/// No attribute, or none that a configuration can name.
+pub fn lookup(name: &str) -> Result<Attribute, NameError> {
+    let named = |attribute: &&Attribute| attribute.name.eq_ignore_ascii_case(name);
+    if let Some(attribute) = ATTRIBUTES.iter().find(named) {
+        return Ok(*attribute);
+    }
+    let (code, vendor) = numbers(name).ok_or(NameError::Unknown)??;
+    let known = ATTRIBUTES
         .iter()
-        .find(|attribute| attribute.name.eq_ignore_ascii_case(name))
+        .find(|attribute| attribute.code == code && attribute.vendor == vendor);
+    let unknown = Attribute {
+        name: "",
+        code,
+        vendor,
+        kind: Kind::Unknown,
+        by_number: true,
+    };
+    Ok(known.map_or(unknown, |known| Attribute {
+        by_number: true,
+        ..*known
+    }))
 }
 
+type Number = (AVPType, Option<(u32, u8)>);
+
+/// The numbers in `name`; `None` when it is none of their forms.
+fn numbers(name: &str) -> Option<Result<Number, NameError>> {
+    let lower = name.to_ascii_lowercase();
+    let of_vendor = lower
+        .strip_prefix("vendor-")
+        .and_then(|rest| rest.split_once("-attr-"))
+        .map(|(vendor, typ)| format!("26.{vendor}.{typ}"));
+    let text = of_vendor
+        .as_deref()
+        .unwrap_or_else(|| lower.strip_prefix("attr-").unwrap_or(&lower));
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    is_number.then(|| number_of(text))
+}
+
+fn number_of(text: &str) -> Result<Number, NameError> {
+    let parts: Option<Vec<u32>> = text.split('.').map(|part| part.parse().ok()).collect();
+    let octet = |number: u32| u8::try_from(number).ok().filter(|octet| *octet > 0);
+    let (code, rest) = match parts.as_deref().and_then(<[u32]>::split_first) {
+        Some((code, rest)) => (octet(*code).ok_or(NameError::NotANumber)?, rest),
+        None => return Err(NameError::NotANumber),
+    };
+    match (code, rest) {
+        (rfc2865::VENDOR_SPECIFIC_TYPE, [vendor @ 1..=0x00ff_ffff, typ]) => {
+            let typ = octet(*typ).ok_or(NameError::NotANumber)?;
+            match (*vendor, typ) {
+                (MICROSOFT, typ) if MICROSOFT_WITHHELD.contains(&typ) => Err(NameError::Withheld),
+                (vendor, _) if OTHER_FORMATS.contains(&vendor) => Err(NameError::VendorFormat),
+                _ => Ok((code, Some((*vendor, typ)))),
+            }
+        }
+        (241..=246, _) => Err(NameError::Extended),
+        (rfc2865::VENDOR_SPECIFIC_TYPE, _) | (_, [_, ..]) => Err(NameError::NotANumber),
+        (code, []) if WITHHELD.contains(&code) => Err(NameError::Withheld),
+        (code, []) => Ok((code, None)),
+    }
+}
+
+/// Passwords, challenges and responses (ARAP and Digest among them), State, Proxy-State, Tunnel-Password, EAP-Message,
+/// Message-Authenticator.
+const WITHHELD: &[u8] = &[
+    2, 3, 24, 33, 60, 69, 70, 73, 74, 79, 80, 84, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114,
+    115, 116, 117, 118, 119, 120, 121, 122,
+];
+const MICROSOFT: u32 = 311;
+/// MS-CHAP's and MPPE's (RFC 2548).
+const MICROSOFT_WITHHELD: &[u8] = &[1, 2, 3, 4, 5, 6, 11, 12, 16, 17, 25, 26, 27];
+/// Vendors whose attributes have no type and length of one octet each, in FreeRADIUS' dictionaries: US Robotics, Lucent,
+/// Starent, WiMAX.
+const OTHER_FORMATS: &[u32] = &[429, 4_846, 8_164, 24_757];
+
 impl Attribute {
-    /// The attribute with a value given as text.
+    /// The attribute with a value given as text. A value of one that was given by number can say its type: `0x0a01`,
+    /// `integer:15`, `ipaddr:192.0.2.1`, `ipv6addr:2001:db8::1`, `string:0x0a01`.
     ///
     /// # Errors
     /// The text is not a value of the attribute's type.
     pub(crate) fn encode(&self, text: &str) -> Result<Avp, ValueError> {
-        let plain = match self.kind {
-            Kind::Text => AVP::from_string(self.code, text),
+        let (kind, text) = if self.by_number {
+            explicit(text).unwrap_or((self.kind, text))
+        } else {
+            (self.kind, text)
+        };
+        let plain = match kind {
+            Kind::Text | Kind::Unknown => AVP::from_string(self.code, text),
             Kind::Octets => AVP::from_bytes(self.code, text.as_bytes()),
+            Kind::Hex => AVP::from_bytes(self.code, &hex::decode(text).map_err(|_| ValueError::NotHex)?),
             Kind::Integer(names) => AVP::from_u32(self.code, number(text, names, u32::MAX)?),
             // The crate's own tagged integer is a byte too long; a tag of zero is a number below 2^24.
             Kind::Tagged(names) => AVP::from_u32(self.code, number(text, names, 0x00ff_ffff)?),
@@ -245,15 +363,36 @@ impl Attribute {
 
     /// The address in a value of this attribute: as text, or as the four or sixteen bytes of its type.
     pub(crate) fn address(&self, value: &[u8]) -> Option<IpAddr> {
-        let address = match self.kind {
-            Kind::Ipv4 => IpAddr::from(<[u8; 4]>::try_from(value).ok()?),
-            Kind::Ipv6 => IpAddr::from(<[u8; 16]>::try_from(value).ok()?),
-            // A vendor's value begins after its number, type and length.
-            _ if self.vendor.is_some() => std::str::from_utf8(value.get(6..)?).ok()?.trim().parse().ok()?,
-            _ => std::str::from_utf8(value).ok()?.trim().parse().ok()?,
+        let value = match self.vendor {
+            // A vendor's value begins after the vendor's number, type and length, which counts the last two.
+            Some(_) => value.get(6..4 + usize::from(*value.get(5)?))?,
+            None => value,
         };
-        Some(address.to_canonical())
+        let v4 = || <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
+        let v6 = || <[u8; 16]>::try_from(value).ok().map(IpAddr::from);
+        let text = || std::str::from_utf8(value).ok()?.trim().parse().ok();
+        let address = match self.kind {
+            Kind::Ipv4 => v4(),
+            Kind::Ipv6 => v6(),
+            Kind::Unknown => text().or_else(v4).or_else(v6),
+            _ => text(),
+        };
+        Some(address?.to_canonical())
     }
+}
+
+/// A value that says its type, by FreeRADIUS' names of types.
+fn explicit(text: &str) -> Option<(Kind, &str)> {
+    let kinds = [
+        ("0x", Kind::Hex),
+        ("integer:", Kind::Integer(&[])),
+        ("ipaddr:", Kind::Ipv4),
+        ("ipv6addr:", Kind::Ipv6),
+        ("string:", Kind::Text),
+    ];
+    kinds
+        .into_iter()
+        .find_map(|(prefix, kind)| Some((kind, text.strip_prefix(prefix)?)))
 }
 
 /// Vendor-Specific (RFC 2865 section 5.26). The value must be of 247 bytes at most.
@@ -296,9 +435,123 @@ mod tests {
             "User-Password",
             "EAP-Message",
             "",
+            "Attr-",
+            "Attr-x",
+            "-25",
+            "+25",
+            ".25",
+            "Vendor-2636",
+            "Vendor-x-Attr-1",
         ] {
-            assert_eq!(lookup(name), None, "{name}");
+            assert_eq!(lookup(name), Err(NameError::Unknown), "{name}");
         }
+    }
+
+    #[test]
+    fn numbers_are_attributes_too_in_every_form_that_freeradius_writes() {
+        let juniper = (26, Some((2636, 1)));
+        for (name, number) in [
+            ("26.2636.1", juniper),
+            ("Attr-26.2636.1", juniper),
+            ("attr-26.2636.1", juniper),
+            ("Vendor-2636-Attr-1", juniper),
+            ("26.16777215.255", (26, Some((16_777_215, 255)))),
+            ("26.311.28", (26, Some((311, 28)))),
+            ("25", (25, None)),
+            ("Attr-240", (240, None)),
+        ] {
+            let found = lookup(name).unwrap();
+            assert_eq!((found.code, found.vendor), number, "{name}");
+        }
+        assert_eq!(lookup("11").unwrap().name, "Filter-Id");
+        assert_eq!(lookup("26.9.1").unwrap().name, "Cisco-AVPair");
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused_and_so_is_what_is_dangerous_by_name() {
+        for name in [
+            "0",
+            "256",
+            "99999999999",
+            "26",
+            "26.2636",
+            "26.2636.",
+            "26..1",
+            "26.0.1",
+            "26.16777216.1",
+            "26.2636.0",
+            "26.2636.256",
+            "26.2636.1.2",
+            "25.1",
+            "Attr-26",
+            "Vendor-0-Attr-1",
+        ] {
+            assert_eq!(lookup(name), Err(NameError::NotANumber), "{name}");
+        }
+        for name in [
+            "2",
+            "3",
+            "24",
+            "33",
+            "60",
+            "79",
+            "80",
+            "Attr-80",
+            "69",
+            "26.311.1",
+            "26.311.16",
+            "Vendor-311-Attr-25",
+        ] {
+            assert_eq!(lookup(name), Err(NameError::Withheld), "{name}");
+        }
+        for name in ["241", "241.1", "245.26.2636.1"] {
+            assert_eq!(lookup(name), Err(NameError::Extended), "{name}");
+        }
+        for name in ["26.429.1", "26.24757.1"] {
+            assert_eq!(lookup(name), Err(NameError::VendorFormat), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_by_number_is_text_or_says_its_type() {
+        let of = |value: &[u8]| {
+            let mut bytes = vec![0, 0, 0x0a, 0x4c, 1, u8::try_from(value.len() + 2).unwrap()];
+            bytes.extend(value);
+            Ok(bytes)
+        };
+        for (text, octets) in [
+            ("super-user", &b"super-user"[..]),
+            ("15", b"15"),
+            ("0x0A01ff", b"\x0a\x01\xff"),
+            ("integer:15", b"\0\0\0\x0f"),
+            ("ipaddr:192.0.2.1", b"\xc0\0\x02\x01"),
+            ("ipv6addr:::1", b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01"),
+            ("string:0x0a01", b"0x0a01"),
+        ] {
+            assert_eq!(value("26.2636.1", text), of(octets), "{text}");
+        }
+        for (text, error) in [
+            ("0x", ValueError::Empty),
+            ("0xabc", ValueError::NotHex),
+            ("0xzz", ValueError::NotHex),
+            ("string:", ValueError::Empty),
+            ("ipaddr:::1", ValueError::NotIpv4),
+            ("integer:x", ValueError::NotANumber(u32::MAX)),
+        ] {
+            assert_eq!(value("26.2636.1", text), Err(error), "{text}");
+        }
+        assert_eq!(
+            value("26.2636.1", &"x".repeat(248)),
+            Err(ValueError::TooLong(248, 247))
+        );
+        // One that the dictionary has keeps its type there.
+        assert_eq!(value("27", "3600"), Ok(vec![0, 0, 14, 16]));
+        assert_eq!(value("Attr-27", "0x00000e10"), Ok(vec![0, 0, 14, 16]));
+        assert_eq!(
+            value("Class", "0x0a01"),
+            Ok(b"0x0a01".to_vec()),
+            "by name as ever"
+        );
     }
 
     #[test]
@@ -335,6 +588,20 @@ mod tests {
         let bytes = lookup("Framed-IP-Address").unwrap();
         assert_eq!(bytes.address(&[192, 0, 2, 7]), Some("192.0.2.7".parse().unwrap()));
         assert_eq!(bytes.address(&[192, 0, 2]), None);
+        let unknown = lookup("26.2636.1").unwrap();
+        let of = |value: &[u8]| {
+            let mut bytes = vec![0, 0, 0x0a, 0x4c, 1, u8::try_from(value.len() + 2).unwrap()];
+            bytes.extend(value);
+            bytes
+        };
+        let address = Some("192.0.2.7".parse().unwrap());
+        assert_eq!(unknown.address(&of(b"192.0.2.7")), address);
+        assert_eq!(unknown.address(&of(&[192, 0, 2, 7])), address);
+        // Another part of the same Vendor-Specific follows.
+        let mut two = of(b"192.0.2.7");
+        two.extend([2, 3, b'x']);
+        assert_eq!(unknown.address(&two), address);
+        assert_eq!(unknown.address(&[0, 0, 0x0a, 0x4c, 1, 0]), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxy_config::observed::Observed;
+
 use crate::Settings;
 use crate::addresses::Addresses;
 use crate::answered_codes::AnsweredCodes;
@@ -16,6 +18,7 @@ use crate::known_texts::KnownTexts;
 use crate::late::LateApprovals;
 use crate::limits::{Bucket, Rate, UserLimits};
 use crate::logins::Logins;
+use crate::observed::{ObservedChanges, ObservedLogin, Observer};
 use crate::opened::Opened;
 use crate::outputs::{DropNotice, Outputs, SocketId};
 use crate::packet::{Request, RequestKind};
@@ -64,6 +67,7 @@ pub struct Engine {
     known_texts: KnownTexts,
     challenges: Challenges,
     pushes: Pushes,
+    observer: Observer,
     candidates: Candidates,
     notices: Bucket,
     suppressed: u64,
@@ -79,6 +83,7 @@ struct Arrival<'a> {
     socket: SocketId,
     client: Arc<Client>,
     request: Verified<Request<'a>>,
+    observed: Option<ObservedLogin>,
 }
 
 impl Engine {
@@ -106,6 +111,7 @@ impl Engine {
             codes: AnsweredCodes::new(),
             known_texts: KnownTexts::new(),
             challenges: Challenges::new(),
+            observer: Observer::new(),
             candidates: Candidates::new(),
             notices: Bucket::default(),
             suppressed: 0,
@@ -118,6 +124,14 @@ impl Engine {
     pub fn reconfigure(&mut self, settings: Settings) {
         self.users.reconfigure(settings.checked().config.policy.limits);
         self.settings = settings;
+        let Checked { clients, config, .. } = self.settings.checked();
+        let is_directory = |address| {
+            clients
+                .find(address)
+                .is_some_and(|client| client.config.directory)
+        };
+        self.observer
+            .retain(is_directory, |name| config.policy.probe_users.contains(name));
     }
 
     /// Takes a datagram that came in by `socket`. An IPv4-mapped source counts as IPv4, and is answered as it came.
@@ -201,6 +215,18 @@ impl Engine {
         &self.counters
     }
 
+    /// What was observed of the directory since the engine was made.
+    #[must_use]
+    pub fn observed(&self) -> Observed {
+        self.observer.report()
+    }
+
+    /// How often [`Engine::observed`] has changed.
+    #[must_use]
+    pub fn observed_changes(&self) -> ObservedChanges {
+        self.observer.changes()
+    }
+
     /// Takes how many datagrams came from each client, by what they ask for, since this was called last.
     pub fn take_requests(&mut self, each: impl FnMut(&Arc<str>, RequestCode, u64)) {
         self.requests.take(each);
@@ -225,7 +251,15 @@ impl Engine {
         } = opened;
         let (client, code) = asked.ok_or(DropReason::UnknownClient)?;
         self.requests.count(&client.name, code);
-        let request = verify::verify(request?, &client, self.addresses.known(source))?;
+        let request =
+            request.and_then(|request| verify::verify(request, &client, self.addresses.known(source)));
+        let observed = if client.config.directory {
+            let longest = self.checked().config.policy.login;
+            self.observer.request(now, from, code, &request, longest)
+        } else {
+            None
+        };
+        let request = request?;
         let now_secret = client.secrets.first();
         let previous = now_secret.is_some_and(|secret| !Arc::ptr_eq(secret, request.secret()));
         self.count_if(previous, Event::PreviousSecret);
@@ -236,6 +270,7 @@ impl Engine {
             socket,
             client,
             request,
+            observed,
         };
         match arrival.request.packet().kind {
             RequestKind::Access => self.access(arrival, out),

@@ -21,6 +21,7 @@ mod late;
 mod limits;
 mod logins;
 mod message_authenticator;
+mod observed;
 mod opened;
 pub mod outputs;
 mod packet;
@@ -40,6 +41,7 @@ mod user_name;
 mod verify;
 
 pub use engine::Engine;
+pub use observed::ObservedChanges;
 pub use opened::Opened;
 pub use settings::Settings;
 pub use time::Now;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::duplicates::Key;
 use crate::factor::{Approval, LoginId, UserName};
+use crate::observed::ObservedLogin;
 use crate::password::Carrier;
 use crate::peers::PushId;
 use crate::random::TextDigest;
@@ -32,6 +33,7 @@ pub(crate) struct Attempt {
     pub(crate) started: Duration,
     pub(crate) deadline: Duration,
     pub(crate) packets: u32,
+    pub(crate) observed: Option<ObservedLogin>,
     /// Keys of the packets that newer ones have replaced.
     pub(crate) older: Vec<Key>,
     pub(crate) shown: Shown,

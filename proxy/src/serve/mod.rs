@@ -79,7 +79,9 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let state = Arc::new(State::new(Arc::clone(&metrics), &loaded));
     let (ended, engine_ended) = oneshot::channel();
     let current: Current = Arc::new(RwLock::new(loaded.settings.clone()));
+    let (observing, observed) = watch::channel(report::Observation::default());
     let decider = Decider::new(Parts {
+        observing,
         engine,
         peers,
         current: Arc::clone(&current),
@@ -137,6 +139,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
         &state,
         &mailbox,
         &writer,
+        observed,
         engine_ended,
     ));
     // It ends by itself only by a panic, which in the shipped program aborts everything; this is for the one that tests
@@ -172,6 +175,7 @@ async fn supervise(
     state: &Arc<State>,
     mailbox: &Arc<Mailbox>,
     writer: &RecordWriter,
+    observed: watch::Receiver<report::Observation>,
     mut engine_ended: oneshot::Receiver<()>,
 ) {
     if let Some(listener) = admin {
@@ -180,7 +184,11 @@ async fn supervise(
     let report = report::Report::from_environment();
     let reports = report.is_some();
     if let Some(report) = report {
-        tokio::spawn(report.run(state.watch_digest(), state.metrics.provider.watch_refused()));
+        tokio::spawn(report.run(report::Sources {
+            digests: state.watch_digest(),
+            refused: state.metrics.provider.watch_refused(),
+            observed,
+        }));
         reloader.rehearse();
     }
     let mut look = tokio::time::interval(reload::LOOK_EVERY);

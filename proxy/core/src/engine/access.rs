@@ -52,6 +52,7 @@ impl Arrival<'_> {
             started,
             deadline: started + budget.saturating_sub(MARGIN.min(budget / 10)),
             packets: 1,
+            observed: self.observed,
             older: Vec::new(),
             shown: Shown {
                 user: String::new(),
@@ -107,6 +108,7 @@ impl Engine {
         attempt.shown.user = shown_name(sent, name.as_ref());
         if self.is_probe(&arrival, name.as_ref()) {
             self.learn(&arrival, false);
+            self.observer.probe(now, &attempt.shown.user);
             self.end(now, attempt, End::Probe, out);
             return Ok(());
         }

@@ -117,6 +117,7 @@ impl Engine {
     /// Answers without remembering the answer and without a record.
     pub(super) fn end_unrecorded(&mut self, now: Now, attempt: &Attempt, end: End, out: &mut Outputs) {
         let (bytes, _) = self.answer(now, attempt, end);
+        self.observer.answered(attempt.observed, &attempt.key);
         out.send(attempt.to.from, attempt.to.socket, &bytes);
     }
 
@@ -131,6 +132,9 @@ impl Engine {
 
     pub(super) fn record(&mut self, now: Now, attempt: Box<Attempt>, outcome: &Outcome, out: &mut Outputs) {
         self.counters.happened(outcome.event());
+        if outcome.result != LoginResult::Silent {
+            self.observer.answered(attempt.observed, &attempt.key);
+        }
         if outcome.basis.is_some_and(|basis| basis != Basis::Exempt) && attempt.shown.message_authenticator {
             self.addresses.signs(attempt.to.from.ip().to_canonical());
         }

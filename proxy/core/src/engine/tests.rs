@@ -4,6 +4,7 @@ mod budget;
 mod group;
 mod handover;
 mod methods;
+mod observed;
 mod policy;
 mod probe;
 mod pushes;

@@ -82,7 +82,7 @@ pub struct Upstream {
     servers: Vec<Arc<Server>>,
     challenges: Arc<Challenges>,
     patience: Patience,
-    returned: Vec<&'static Attribute>,
+    returned: Vec<Attribute>,
     warnings: Arc<Warnings>,
 }
 
@@ -137,7 +137,7 @@ impl Upstream {
             returned: config
                 .return_attributes
                 .iter()
-                .filter_map(|name| dictionary::lookup(name))
+                .filter_map(|name| dictionary::lookup(name).ok())
                 .collect(),
         })
     }

@@ -5,7 +5,7 @@ use crate::counters::{DropReason, Event};
 use crate::factor::{Continues, Factor, RefusalReason, Verdict};
 use crate::record::LoginResult;
 use crate::testing::client::Build;
-use crate::testing::{SECRET, TOTP, approval, config, config_with, refusal};
+use crate::testing::{SECRET, TOTP, UPSTREAM, approval, config, config_with, refusal};
 
 #[test]
 fn what_was_typed_is_classified_and_a_password_goes_nowhere() {
@@ -278,4 +278,66 @@ fn the_users_address_is_read_from_its_attribute() {
             .user_address,
         None
     );
+}
+
+#[test]
+fn an_exempt_monitor_is_accepted_as_often_as_it_asks() {
+    type Request = fn(u8) -> Build;
+    let requests: [Request; 3] = [
+        |i| pap(i, "monitor", "whatever"),
+        |i| pap(i, "monitor", "whatever").unsigned(),
+        |i| {
+            Build::access(i, i, SECRET)
+                .user("monitor")
+                .chap("whatever")
+                .unsigned()
+        },
+    ];
+    let exempt = "[policy]\nexempt_users = [\"monitor\"]\n";
+    for (provider, client) in [("", ""), (TOTP, "directory = true")] {
+        for request in requests {
+            let mut world = World::new(config_with(&format!("{exempt}{provider}"), client));
+            for i in 0..120 {
+                world.now += 1_500;
+                assert_eq!(world.answer(&request(i)).code, 2);
+            }
+        }
+    }
+    let limits = format!("{exempt}[policy.limits]\nrequests_per_client_per_second = 5\n");
+    let mut world = World::new(config(&limits));
+    let accepted = (0..40).filter(|i| world.answer(&pap(*i, "monitor", "x")).code == 2);
+    assert_eq!(accepted.count(), 5, "the rate of its address holds");
+}
+
+#[test]
+fn vendor_attributes_by_number_go_into_the_accept_and_to_the_upstream_server() {
+    let client = "accept_attributes = [{ name = \"26.2636.1\", value = \"super-user\" }, \
+                  { name = \"Attr-26.2636.5\", value = \"0x0a01\" }, { name = \"25\", value = \"mfa\" }]";
+    let mut world = World::new(config_with("", client));
+    let request = pap(1, "jane", "push");
+    let ask = world.asked(&request);
+    let answer = world.verdict(ask.login, Verdict::Approved(approval(Factor::Push)), &request);
+    assert_eq!(
+        answer.all(26),
+        [
+            &b"\0\0\x0a\x4c\x01\x0csuper-user"[..],
+            b"\0\0\x0a\x4c\x05\x04\x0a\x01"
+        ]
+    );
+    assert_eq!(answer.all(25), [b"mfa"]);
+
+    let forward = UPSTREAM.replacen(
+        "[provider.radius]\n",
+        "[provider.radius]\nforward_attributes = [\"26.2636.7\", \"Vendor-9-Attr-2\", \"31\"]\n",
+        1,
+    );
+    let mut world = World::new(config_with(&forward, "user_address_attribute = \"26.2636.7\""));
+    let juniper = [&[0, 0, 0x0a, 0x4c, 7, 11][..], b"192.0.2.9"].concat();
+    let request = pap(1, "jane", "push")
+        .with(26, &juniper)
+        .with(26, b"\0\0\x0a\x4c\x08\x03x")
+        .with(31, b"station");
+    let ask = world.asked(&request);
+    assert_eq!(ask.attributes, [(26, juniper), (31, b"station".to_vec())]);
+    assert_eq!(ask.user_address, Some("192.0.2.9".parse().unwrap()));
 }
