@@ -34,22 +34,52 @@ const TIMEOUT_S: u32 = 2;
 const RETRIES: u32 = 2;
 const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A value of an unknown, and whether a push is still of use that is approved after a retry.
+/// A value of an unknown.
 struct Unknown {
     name: &'static str,
     client: Value,
+    /// The directory that has it: an address that signs is expected to go on with it.
+    directory: Signs,
+    /// Whether a push that is approved after a retry lets its user in.
     late_push: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signs {
+    Always,
+    Never,
+    ProbeOnly,
+}
+
+impl Signs {
+    const ALL: [Self; 3] = [Self::Always, Self::Never, Self::ProbeOnly];
+
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Always => "send",
+            Self::Never => "none",
+            Self::ProbeOnly => "probe-only",
+        }
+    }
 }
 
 fn unknowns() -> Vec<Unknown> {
     let value = |name, client| Unknown {
         name,
         client,
+        directory: Signs::Always,
+        late_push: true,
+    };
+    let signs = |name, directory| Unknown {
+        name,
+        client: json!({}),
+        directory,
         late_push: true,
     };
     let not_late = |name, client| Unknown {
         name,
         client,
+        directory: Signs::Always,
         late_push: false,
     };
     vec![
@@ -69,18 +99,19 @@ fn unknowns() -> Vec<Unknown> {
         value("round robin", json!({"server_order": "round-robin"})),
         value("all servers at once", json!({"server_order": "all-at-once"})),
         value("one server first", json!({"failover": "after-retries"})),
+        value(
+            "taken over with the second try",
+            json!({"takeover_after_ms": 2000}),
+        ),
         // Who continues a login between two tries can be a stranger.
         not_late("taken over after 1 s", json!({"takeover_after_ms": 1000})),
         not_late("a patience of 1.5 s", json!({"patience_ms": 1500})),
         value("a patience of 4 s", json!({"patience_ms": 4000})),
         value("a patience of 6 s", json!({"patience_ms": 6000})),
         value("a patience of timeout × (retries + 1)", json!({"patience_ms": 0})),
-        value("always signs", json!({"message_authenticator": "send"})),
-        value("never signs", json!({"message_authenticator": "none"})),
-        value(
-            "signs the probe only",
-            json!({"message_authenticator": "probe-only"}),
-        ),
+        signs("always signs", Signs::Always),
+        signs("never signs", Signs::Never),
+        signs("signs the probe only", Signs::ProbeOnly),
     ]
 }
 
@@ -220,10 +251,11 @@ async fn json_of(admin: SocketAddr, method: &str, path: &str, body: &Value) -> V
 struct Aws {
     directory: Running,
     controllers: Vec<Running>,
+    signs: Signs,
 }
 
 impl Aws {
-    async fn start() -> Self {
+    async fn start(signs: Signs, addresses: [u8; 2]) -> Self {
         let spec = directory::DirectorySpec::new(ID, directory::DirectoryType::MicrosoftAD);
         let directory = directory::start(directory::Options {
             listen: ANY,
@@ -238,7 +270,7 @@ impl Aws {
         .await
         .unwrap();
         let mut controllers = Vec::new();
-        for last in [131, 132] {
+        for last in addresses {
             let address = IpAddr::from([127, 0, 0, last]);
             let options = controller::Options {
                 directory_url: directory.admin_url(),
@@ -252,22 +284,22 @@ impl Aws {
             controllers.push(controller::start(options).await.unwrap());
         }
         for controller in &controllers {
-            until("a domain controller registers", || async {
-                call(controller.admin, "GET", "/healthz", &Value::Null)
-                    .await
-                    .is_ok_and(|(status, _)| status == 200)
+            until("a domain controller registers and knows of the other", || async {
+                let state = json_of(controller.admin, "GET", "/state", &Value::Null).await;
+                state["others"].as_array().is_some_and(|others| others.len() == 1)
             })
             .await;
         }
         Self {
             directory,
             controllers,
+            signs,
         }
     }
 
     async fn login(&self, port: u16, (user, typed): (&str, &str), protocol: &str, client: &Value) -> Value {
         // Other than where a value says so, AWS is as it is assumed to be.
-        let mut asked = json!({"message_authenticator": "send", "retransmission": "new-port"});
+        let mut asked = json!({"message_authenticator": self.signs.setting(), "retransmission": "new-port"});
         for (name, value) in client.as_object().unwrap() {
             asked[name] = value.clone();
         }
@@ -278,10 +310,10 @@ impl Aws {
         json_of(self.controllers[0].admin, "POST", "/login", &body).await
     }
 
-    async fn probe(&self, port: u16, user: &str, client: &Value) {
+    async fn probe(&self, port: u16, user: &str) {
         let body = json!({
             "username": user, "password": user, "servers": ["127.0.0.1", "127.0.0.2"], "port": port,
-            "shared_secret": SECRET, "timeout_s": TIMEOUT_S, "retries": RETRIES, "radius_client": client,
+            "shared_secret": SECRET, "timeout_s": TIMEOUT_S, "retries": RETRIES, "radius_client": {"message_authenticator": self.signs.setting()},
         });
         let probes = self
             .controllers
@@ -346,7 +378,10 @@ fn users(kind: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_value_lets_people_in_by_push_and_by_code() {
-    let aws = Aws::start().await;
+    let mut all = Vec::new();
+    for (signs, addresses) in Signs::ALL.into_iter().zip([[131, 132], [133, 134], [135, 136]]) {
+        all.push(Aws::start(signs, addresses).await);
+    }
     let enrolled = |kind: &str, delay_ms: u64| -> Vec<duo::User> {
         let all = users(kind).into_iter();
         all.map(|name| serde_json::from_value(json!({"name": name, "delay_ms": delay_ms})).unwrap())
@@ -373,11 +408,10 @@ async fn every_value_lets_people_in_by_push_and_by_code() {
     let (pushing, _pushing) = pair(&provider, "", "duo").await;
     let (coding, _coding) = pair("[provider.totp]\nseed_folders = [\"seeds\"]\n", &seeds, "totp").await;
 
-    for port in [pushing, coding] {
-        for signs in ["send", "none", "probe-only"] {
+    for aws in &all {
+        for port in [pushing, coding] {
             for name in ["fakeusername", "another name"] {
-                aws.probe(port, name, &json!({"message_authenticator": signs}))
-                    .await;
+                aws.probe(port, name).await;
             }
         }
     }
@@ -386,17 +420,20 @@ async fn every_value_lets_people_in_by_push_and_by_code() {
     let mut logins = Vec::new();
     for (value, unknown) in unknowns().into_iter().enumerate() {
         for (protocol, name) in PROTOCOLS.into_iter().enumerate() {
-            for (kind, port, typed, accepted) in [
-                ("quick", pushing, "push", true),
-                ("slow", pushing, "push", unknown.late_push),
-                ("code", coding, code.as_str(), true),
+            for (kind, port, typed) in [
+                ("quick", pushing, "push"),
+                ("slow", pushing, "push"),
+                ("code", coding, code.as_str()),
             ] {
-                let (client, aws, unknown) = (unknown.client.clone(), &aws, unknown.name);
+                if kind == "slow" && !unknown.late_push {
+                    continue;
+                }
+                let aws = all.iter().find(|aws| aws.signs == unknown.directory).unwrap();
+                let (client, unknown) = (unknown.client.clone(), unknown.name);
                 logins.push(async move {
                     let user = user(kind, value, protocol);
                     let result = aws.login(port, (&user, typed), name, &client).await;
-                    let is = result["outcome"] == "accept";
-                    (is != accepted).then(|| format!("{unknown}, {kind} by {name}: {result}"))
+                    (result["outcome"] != "accept").then(|| format!("{unknown}, {kind} by {name}: {result}"))
                 });
             }
         }
@@ -409,7 +446,7 @@ async fn every_value_lets_people_in_by_push_and_by_code() {
         .collect();
     assert!(
         wrong.is_empty(),
-        "{} of {count} logins go otherwise:\n{}",
+        "{} of {count} logins are not let in:\n{}",
         wrong.len(),
         wrong.join("\n")
     );
@@ -418,18 +455,18 @@ async fn every_value_lets_people_in_by_push_and_by_code() {
     let counters = json_of(vendor.admin, "GET", "/counters", &Value::Null).await;
     for (value, unknown) in unknowns().iter().enumerate() {
         let at_once = unknown.client["server_order"] == "all-at-once";
-        for (kind, protocol) in ["quick", "slow"]
-            .into_iter()
-            .flat_map(|kind| [(kind, 0), (kind, 1)])
-        {
+        // On a busy machine the second try comes sooner after the first than a timeout, and is a stranger's for the proxy.
+        let taken_over = unknown.client["takeover_after_ms"] == 2000;
+        let allowed = if at_once || taken_over { 2 } else { 1 };
+        let kinds = if unknown.late_push {
+            &["quick", "slow"][..]
+        } else {
+            &["quick"]
+        };
+        for (kind, protocol) in kinds.iter().flat_map(|kind| [(kind, 0), (kind, 1)]) {
             let pushes = counters["users"][user(kind, value, protocol)]["pushes"]
                 .as_u64()
                 .unwrap();
-            let allowed = if at_once || (kind == "slow" && !unknown.late_push) {
-                2
-            } else {
-                1
-            };
             assert!(
                 (1..=allowed).contains(&pushes),
                 "{}: {pushes} pushes",
@@ -438,5 +475,7 @@ async fn every_value_lets_people_in_by_push_and_by_code() {
         }
     }
     vendor.stop().await;
-    aws.stop().await;
+    for aws in all {
+        aws.stop().await;
+    }
 }

@@ -52,6 +52,7 @@ async fn state(State(controller): Shared) -> Json<Value> {
         "directory_type": heard.as_ref().map(|heard| heard.directory_type),
         "region": heard.as_ref().map(|heard| heard.region.clone()),
         "addresses": controller.options.advertise,
+        "others": heard.as_ref().map(|heard| heard.others.clone()).unwrap_or_default(),
         "registered": *controller.registered.borrow(),
         "changing": view.as_ref().is_some_and(|view| view.status == crate::directory::RadiusStatus::Creating),
         "status": view.as_ref().map(|view| view.status),

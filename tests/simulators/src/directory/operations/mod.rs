@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(refused.name, "InvalidNextTokenException");
     }
 
-    fn world(stage: &str, settings: Value) -> World {
+    fn world(stage: &str, settings: &Value) -> World {
         let directory = json!({"id": "d-0123456789", "type": "MicrosoftAD", "stage": stage});
         let config = json!({"settings": settings, "directories": [directory]});
         let config = serde_json::from_value(config).unwrap();
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn an_impaired_directory_accepts_or_refuses_a_write() {
         let enable = |settings| {
-            let world = &mut world("Impaired", settings);
+            let world = &mut world("Impaired", &settings);
             run(world, Operation::EnableRadius, 0, Some(20)).map(|_| ())
         };
         assert_eq!(enable(json!({})), Err("ClientException".to_owned()));
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(enable(other), Err("ServiceException".to_owned()));
         assert_eq!(enable(json!({"radius_when_impaired": "accept"})), Ok(()));
         // Of the other stages it says nothing.
-        let world = &mut world("Inoperable", json!({"radius_when_impaired": "accept"}));
+        let world = &mut world("Inoperable", &json!({"radius_when_impaired": "accept"}));
         let refused = run(world, Operation::EnableRadius, 0, Some(20));
         assert_eq!(refused, Err("ClientException".to_owned()));
     }
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_description_can_be_one_write_old_for_a_while() {
         let settings = json!({"description_lag_ms": 1000, "probe": {"mode": "complete"}});
-        let world = &mut world("Active", settings);
+        let world = &mut world("Active", &settings);
         let shown = |world: &mut World, at_ms| {
             let all = run(world, Operation::DescribeDirectories, at_ms, None).unwrap();
             let directory = &all["DirectoryDescriptions"][0];
