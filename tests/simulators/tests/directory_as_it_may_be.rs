@@ -1,5 +1,10 @@
 //! Each unknown of AWS is a setting of the simulated directory: every value of it, seen by a RADIUS server.
-#![allow(clippy::unwrap_used, reason = "also in the helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "also in the helpers of tests"
+)]
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
