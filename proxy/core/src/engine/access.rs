@@ -246,11 +246,16 @@ impl Engine {
 
     /// Takes one login of the user; `true` when none is left.
     pub(super) fn throttled(&mut self, user: &UserName, proved: bool, now: crate::Now) -> bool {
+        let granted = self.take_login(user, proved, now);
+        self.count_if(!granted, Event::ThrottledUser);
+        !granted
+    }
+
+    pub(super) fn take_login(&mut self, user: &UserName, proved: bool, now: crate::Now) -> bool {
         let mut evicted = false;
         let granted = self.users.login(user, proved, now.monotonic, &mut evicted);
         self.count_if(evicted, Event::EvictedUser);
-        self.count_if(!granted, Event::ThrottledUser);
-        !granted
+        granted
     }
 }
 

@@ -43,61 +43,22 @@ impl Engine {
             proved,
             rival_seen: false,
         };
-        if !given.exclusive {
-            match self.retry_of_code(arrival, attempt, &sender, out) {
-                Some(not_a_retry) => attempt = not_a_retry,
-                None => return Ok(()),
-            }
-        }
         // What the text has passed already, it passes for the whole of this login.
         let mut passed = false;
         if given.exclusive {
-            let pushing = self.checked().provider == ProviderKind::Pushing;
             // An upstream server may start a push too, and the packet would be its user's one login meanwhile.
             if self.checked().provider != ProviderKind::Local && !may_push {
                 self.refuse(now, attempt, RefusalReason::Unproven, out);
                 return Ok(());
             }
-            if let Some(pending) = self.logins.exclusive(&user)
-                && stop.is_none()
-                && !self.draining
-                && self.passes_push(now, pending, &user, &sender, out)
-            {
-                passed = true;
-            }
-            if let Some(pending) = self.logins.exclusive(&user) {
-                self.join_or_wait_apart(arrival, pending, attempt, &sender, out);
-                return Ok(());
-            }
-            match self.join_rival(arrival, &user, attempt, &sender) {
-                Some(not_joined) => attempt = not_joined,
-                None => return Ok(()),
-            }
-            if let Some(approval) = self.late.take(&user, &sender, now.monotonic) {
-                self.counters.happened(Event::LateApprovalServed);
-                self.known_texts.approved(&user, &sender);
-                self.end(
-                    now,
-                    attempt,
-                    End::Approved(approval, Some(Reason::LateApproval)),
-                    out,
-                );
-                return Ok(());
-            }
-            if self.draining {
-                self.end(
-                    now,
-                    attempt,
-                    End::Silent(Reason::Refused(RefusalReason::Draining)),
-                    out,
-                );
-                return Err(DropReason::Draining);
-            }
-            match self.go_on(arrival, attempt, &user, as_sent, &given, &sender, out) {
+            passed = stop.is_none() && self.passes_push(now, &user, &sender, out);
+            match self.use_known_push(arrival, attempt, &user, as_sent, &given, &sender, out)? {
                 Some(unused) => attempt = unused,
                 None => return Ok(()),
             }
-            if pushing && let Some(stop) = stop {
+            if self.checked().provider == ProviderKind::Pushing
+                && let Some(stop) = stop
+            {
                 self.counters.happened(match stop {
                     PushStop::CoolDown => Event::CoolDown,
                     PushStop::TooMany => Event::ThrottledPush,
@@ -105,12 +66,18 @@ impl Engine {
                 self.refuse(now, attempt, RefusalReason::Throttled, out);
                 return Ok(());
             }
+        } else {
+            match self.retry_of_code(arrival, attempt, &sender, out) {
+                Some(not_a_retry) => attempt = not_a_retry,
+                None => return Ok(()),
+            }
         }
         if given.stale {
             self.refuse(now, attempt, RefusalReason::StaleState, out);
             return Ok(());
         }
-        if self.throttled(&user, proved, now) && !passed && !self.passes(now, &user, &sender) {
+        if !self.take_login(&user, proved, now) && !passed && !self.passes(now, &user, &sender) {
+            self.counters.happened(Event::ThrottledUser);
             self.refuse(now, attempt, RefusalReason::Throttled, out);
             return Ok(());
         }
@@ -130,6 +97,42 @@ impl Engine {
             out,
         );
         Ok(())
+    }
+
+    /// What the packet is of use for without a push of its own: a push that is pending, here or at another proxy, a
+    /// rival's wait, or an approval that came late. Gives it back if it is not.
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
+    fn use_known_push(
+        &mut self,
+        arrival: &Arrival<'_>,
+        attempt: Box<Attempt>,
+        user: &UserName,
+        as_sent: &str,
+        given: &Given,
+        sender: &Sender,
+        out: &mut Outputs,
+    ) -> Result<Option<Box<Attempt>>, DropReason> {
+        let now = arrival.now;
+        if let Some(pending) = self.logins.exclusive(user) {
+            self.join_or_wait_apart(arrival, pending, attempt, sender, out);
+            return Ok(None);
+        }
+        let Some(attempt) = self.join_rival(arrival, user, attempt, sender) else {
+            return Ok(None);
+        };
+        if let Some(approval) = self.late.take(user, sender, now.monotonic) {
+            self.counters.happened(Event::LateApprovalServed);
+            self.known_texts.approved(user, sender);
+            let end = End::Approved(approval, Some(Reason::LateApproval));
+            self.end(now, attempt, end, out);
+            return Ok(None);
+        }
+        if self.draining {
+            let end = End::Silent(Reason::Refused(RefusalReason::Draining));
+            self.end(now, attempt, end, out);
+            return Err(DropReason::Draining);
+        }
+        Ok(self.go_on(arrival, attempt, user, as_sent, given, sender, out))
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]

@@ -72,11 +72,13 @@ impl Engine {
     pub(super) fn passes_push(
         &mut self,
         now: Now,
-        pending: LoginId,
         user: &UserName,
         sender: &Sender,
         out: &mut Outputs,
     ) -> bool {
+        let Some(pending) = self.logins.exclusive(user).filter(|_| !self.draining) else {
+            return false;
+        };
         let other_text = self
             .logins
             .get(pending)

@@ -1,6 +1,6 @@
 //! When answers leave, and what remains of a login afterwards.
 
-use super::world::{World, pap};
+use super::world::{HERE, World, pap};
 use crate::counters::Event;
 use crate::factor::{Factor, RefusalReason, Verdict};
 use crate::testing::client::Answer;
@@ -78,4 +78,59 @@ fn every_login_has_one_record_and_holds_nothing_when_it_is_over() {
     assert_eq!(records, 200);
     assert_eq!((world.engine.pending(), world.engine.logins.len()), (0, 0));
     assert!(world.engine.duplicates.held().1 <= 16, "answers of 30 s");
+}
+
+/// A directory may be configured to wait for 100 s; its user's program gives up much sooner.
+#[test]
+fn a_user_who_gives_up_and_starts_again_meets_the_first_try_for_the_longest_time_of_a_login_at_most() {
+    let start = || {
+        let mut config = config("");
+        config.clients[0].retries = 4;
+        config.clients[0].directory = true;
+        let mut world = World::new(config);
+        let ask = world.asked(&pap(1, "jane", "push"));
+        assert_eq!(ask.answer_within.as_millis(), 59_500);
+        assert_eq!(ask.of_use.as_millis(), 60_000);
+        world.now = 20_000;
+        assert!(world.receive(HERE, &pap(2, "jane", "push").bytes()).is_empty());
+        // The user's program has given up, and the user types something else.
+        world.now = 26_000;
+        assert!(world.receive(HERE, &pap(3, "jane", "phone").bytes()).is_empty());
+        assert!(world.out.asks.is_empty() && world.out.records.is_empty());
+        (world, ask.login)
+    };
+    // Nobody approves: the first try is over at 60 s, and the next one starts as usual.
+    let (mut world, _) = start();
+    world.now = 59_500;
+    world.engine.tick(world.now(), &mut world.out);
+    assert_eq!(
+        Answer::read(&world.sent()[0], &pap(2, "jane", "push").bytes(), SECRET).code,
+        3
+    );
+    world.now = 60_000;
+    world.out.clear();
+    world.engine.tick(world.now(), &mut world.out);
+    assert_eq!(world.out.cancels.len(), 1);
+    world.asked(&pap(4, "jane", "own text"));
+    world.now = 85_500;
+    world.out.clear();
+    world.engine.tick(world.now(), &mut world.out);
+    assert_eq!(
+        Answer::read(&world.sent()[0], &pap(3, "jane", "phone").bytes(), SECRET).code,
+        3
+    );
+    assert_eq!(world.reason(), "push_pending");
+    // The user approves or denies the push that is on the phone: it is over at once.
+    for verdict in [
+        Verdict::Approved(approval(Factor::Push)),
+        Verdict::Refused(refusal(RefusalReason::Denied)),
+    ] {
+        let (mut world, login) = start();
+        world.now = 30_000;
+        world.verdict(login, verdict, &pap(2, "jane", "push"));
+        world.asked(&pap(4, "jane", "own text"));
+    }
+    // A code is judged by itself at any time.
+    let (mut world, _) = start();
+    world.asked(&pap(4, "jane", "123456"));
 }
