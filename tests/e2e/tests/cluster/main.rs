@@ -22,6 +22,7 @@ mod freeradius;
 mod handover;
 mod logins;
 mod ownership;
+mod reality;
 mod refused;
 mod registration;
 mod rotation;
