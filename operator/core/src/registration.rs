@@ -9,6 +9,7 @@ mod difference;
 pub(crate) mod gate;
 mod hands_off;
 pub(crate) mod ledger;
+mod secret_mismatch;
 pub(crate) mod servers;
 pub(crate) mod words;
 

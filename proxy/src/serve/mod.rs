@@ -66,9 +66,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let admin = runtime.block_on(async { admin::bind(loaded.config.admin).await })?;
     let (records, writer) = records::start(&loaded.records, &metrics)?;
     let mailbox = Arc::new(Mailbox::new(Arc::clone(&metrics))?);
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(Error::Random)?;
-    let engine = Engine::new(loaded.settings.clone(), seed);
+    let engine = engine(&loaded)?;
     let group = watch::Sender::new(loaded.config.peers.clone());
     let (peers, net) = runtime.block_on(async { peers::bind(group.subscribe(), &metrics).await })?;
     let net = net.map(|net| {
@@ -79,9 +77,8 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let state = Arc::new(State::new(Arc::clone(&metrics), &loaded));
     let (ended, engine_ended) = oneshot::channel();
     let current: Current = Arc::new(RwLock::new(loaded.settings.clone()));
-    let (observing, observed) = watch::channel(report::Observation::default());
     let decider = Decider::new(Parts {
-        observing,
+        observing: state.observing(),
         engine,
         peers,
         current: Arc::clone(&current),
@@ -139,7 +136,6 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
         &state,
         &mailbox,
         &writer,
-        observed,
         engine_ended,
     ));
     // It ends by itself only by a panic, which in the shipped program aborts everything; this is for the one that tests
@@ -163,6 +159,12 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     }
 }
 
+fn engine(loaded: &Loaded) -> Result<Engine, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(Error::Random)?;
+    Ok(Engine::new(loaded.settings.clone(), seed))
+}
+
 /// Runs everything beside the engine until the engine has ended.
 async fn supervise(
     Signals {
@@ -175,7 +177,6 @@ async fn supervise(
     state: &Arc<State>,
     mailbox: &Arc<Mailbox>,
     writer: &RecordWriter,
-    observed: watch::Receiver<report::Observation>,
     mut engine_ended: oneshot::Receiver<()>,
 ) {
     if let Some(listener) = admin {
@@ -187,7 +188,7 @@ async fn supervise(
         tokio::spawn(report.run(report::Sources {
             digests: state.watch_digest(),
             refused: state.metrics.provider.watch_refused(),
-            observed,
+            observed: state.observing().subscribe(),
         }));
         reloader.rehearse();
     }

@@ -8,6 +8,7 @@
 )]
 
 mod api_server;
+mod clock;
 mod failover;
 mod kubernetes;
 mod pod;
@@ -16,5 +17,6 @@ mod ports;
 mod redis;
 #[path = "../support/request.rs"]
 mod request;
+mod throttle;
 #[path = "../support/tls.rs"]
 mod tls;

@@ -4,11 +4,18 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proxy_config::Secret;
 use proxy_core::factor::{Basis, RefusalReason};
 
-use crate::pod::{Pod, START, USERS, code_at, config, race, told};
+use radius_proxy::metrics::ProviderMetrics;
+use radius_proxy::provider::Shared;
+use radius_proxy::provider::totp::store::ledger::Ledger;
+use radius_proxy::provider::totp::store::{Claim, Owner};
+
+use crate::pod::{Pod, START, USERS, code_at, config, race, settings, told};
 use crate::ports::free_port;
 use crate::tls::certificates;
 
@@ -248,6 +255,49 @@ async fn the_code_of_a_step_before_a_used_one_is_used_too() {
     assert_eq!(login(START - 30).await, Err(RefusalReason::PasscodeReplayed));
     assert_eq!(login(START + 30).await, Ok(Basis::Factor));
     assert_eq!(login(START).await, Err(RefusalReason::PasscodeReplayed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_history_of_codes_is_decided_as_by_the_other_stores() {
+    let server = Server::start(false);
+    let config = config(&server.used_codes("deny"));
+    let shared = Shared::new(ProviderMetrics::default());
+    let store = shared
+        .code_stores
+        .obtain(&settings(&config), &shared.transports)
+        .unwrap();
+    let mut ledger = Ledger::default();
+    let mut outcomes = std::collections::BTreeMap::new();
+    // Any numbers do, as long as they are the same in each run: a clock that goes on, and codes around it.
+    let mut state = 1_u64;
+    let mut below = |bound: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % bound
+    };
+    for seed in 0..20_u64 {
+        let owner = Owner::of(&Secret::new(b"a key".to_vec()), &[&seed.to_be_bytes()]);
+        let mut now = START / 30;
+        for _ in 0..60 {
+            now += below(8) * below(2) * (1 + 20 * below(2));
+            let step = now - 14 + below(29);
+            let claim = Claim {
+                owner,
+                step,
+                ceiling: now + 1,
+                until: (now + 1_000) * 30,
+            };
+            let expected = ledger.settle([claim], now * 30)[0];
+            assert_eq!(
+                Arc::clone(&store).take(claim, now * 30).await.unwrap(),
+                expected,
+                "{seed} {step}"
+            );
+            *outcomes.entry(format!("{expected:?}")).or_insert(0) += 1;
+        }
+    }
+    assert!(outcomes.values().all(|count| *count > 100), "{outcomes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,6 +102,10 @@ impl Ledger {
             Some(Err(failure)) => {
                 self.refused(failure, &pending, key, now);
                 if failure.class.is_definite() {
+                    // Nothing was repaired, so that it may be tried again.
+                    self.drift
+                        .secret_repair_time
+                        .take_if(|time| *time == pending.time);
                     self.pending = None;
                     return;
                 }
@@ -270,6 +274,15 @@ impl Ledger {
         if was_other && directory.is_some_and(|directory| directory.stage == ACTIVE) {
             self.trouble.take_if(|trouble| trouble.kind != FAILED);
         }
+    }
+
+    /// Whether the last write repairs a changed secret and is not completed yet.
+    pub(crate) fn repairs_secret(&self) -> bool {
+        let last = self.last_write.as_ref().map(|last| &last.time);
+        let applied = self.applied.as_ref();
+        let completed = applied.is_some_and(|applied| applied.completed_time.is_some());
+        let under_way = self.pending.is_some() || !completed;
+        under_way && last.is_some() && last == self.drift.secret_repair_time.as_ref()
     }
 
     /// Whether what AWS describes is not what was applied.

@@ -30,6 +30,7 @@ pub(crate) const fn why(reason: WriteReason) -> &'static str {
         WriteReason::Settings => "settings changed",
         WriteReason::Secret => "new shared secret",
         WriteReason::Drift => "changed from outside",
+        WriteReason::SecretMismatch => "shared secret changed from outside",
         WriteReason::Retry => "another try",
         WriteReason::Deletion => "deletion",
     }

@@ -195,6 +195,10 @@ impl Engine {
             }
             return Ok(());
         }
+        if given.unknown_factor {
+            self.refuse_unknown_factor(now, attempt, out);
+            return Ok(());
+        }
         self.ask_provider(arrival, attempt, user, as_sent, given, out)
     }
 

@@ -1,7 +1,7 @@
 //! What was given as second factor, as far as it can be read.
 
 use super::Engine;
-use crate::factor::{Continues, Credential, UserName};
+use crate::factor::{Continues, Credential, Forwarded, UserName};
 use crate::packet::Request;
 use crate::password::Password;
 use crate::random::TextDigest;
@@ -23,6 +23,8 @@ pub(super) struct Given {
     /// It can start a push: one at a time for a user.
     pub(super) exclusive: bool,
     pub(super) continues: Continues,
+    /// It names a factor that other products have: the user is told so, and nothing is asked.
+    pub(super) unknown_factor: bool,
     /// Its State is unknown, used up or too old: it can only be a retry of a login that is known.
     pub(super) stale: bool,
 }
@@ -39,12 +41,14 @@ impl Engine {
         let continues = continues.unwrap_or(Continues::Nothing);
         let mut given = match password {
             Password::Pap(text) => {
-                let (credential, kind) =
-                    match typed::classify(text.expose(), &self.checked().config.policy.typed_text) {
-                        Typed::Keyword(keyword) => (Credential::Keyword(keyword), CredentialKind::Keyword),
-                        Typed::Passcode(code) => (Credential::Passcode(code), CredentialKind::Passcode),
-                        Typed::Other => (Credential::Default, CredentialKind::Default),
-                    };
+                let typed = typed::classify(text.expose(), &self.checked().config.policy.typed_text);
+                let unknown_factor = matches!(typed, Typed::UnknownFactor);
+                let (credential, kind) = match typed {
+                    Typed::Keyword(keyword) => (Credential::Keyword(keyword), CredentialKind::Keyword),
+                    Typed::Passcode(code) => (Credential::Passcode(code), CredentialKind::Passcode),
+                    Typed::UnknownFactor => (Credential::Default, CredentialKind::Keyword),
+                    Typed::Other => (Credential::Default, CredentialKind::Default),
+                };
                 let exclusive = self.exclusive(kind);
                 Given {
                     text: Some(self.digest(user, text.expose())),
@@ -54,6 +58,7 @@ impl Engine {
                     found: None,
                     exclusive,
                     continues,
+                    unknown_factor,
                     stale,
                 }
             }
@@ -63,10 +68,12 @@ impl Engine {
             },
         };
         if self.checked().provider == ProviderKind::Upstream
-            && let Some(forwarded) = password.forwarded(request)
+            && let Some(forwarded) = forwarded(request, password)
         {
             given.credential = Credential::Forward(forwarded);
             given.kind = CredentialKind::Forward;
+            // Its words are the upstream server's own.
+            given.unknown_factor = false;
         }
         given
     }
@@ -93,6 +100,7 @@ impl Engine {
                 found: Some(candidate.text.as_str().into()),
                 exclusive: self.exclusive(kind),
                 continues,
+                unknown_factor: false,
                 stale: false,
             };
         }
@@ -107,6 +115,7 @@ impl Engine {
             found: None,
             exclusive: self.exclusive(CredentialKind::Response),
             continues,
+            unknown_factor: false,
             stale: false,
         }
     }
@@ -119,4 +128,13 @@ impl Engine {
     fn exclusive(&self, kind: CredentialKind) -> bool {
         self.checked().provider != ProviderKind::Local && kind != CredentialKind::Passcode
     }
+}
+
+/// What an upstream server is sent: of a code in groups the digits alone, as it would not know it otherwise.
+fn forwarded(request: &Request<'_>, password: &Password) -> Option<Forwarded> {
+    match password {
+        Password::Pap(text) => typed::whole_code(text.expose()).map(Forwarded::Pap),
+        _ => None,
+    }
+    .or_else(|| password.forwarded(request))
 }

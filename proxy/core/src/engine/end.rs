@@ -8,6 +8,7 @@ use crate::logins::Attempt;
 use crate::outputs::Outputs;
 use crate::record::{LoginRecord, LoginResult, Reason};
 use crate::reply::Accept;
+use crate::settings::ProviderKind;
 
 /// How a login ends.
 pub(super) enum End {
@@ -105,6 +106,24 @@ impl Engine {
         out: &mut Outputs,
     ) {
         self.end(now, attempt, End::refused(reason), out);
+    }
+
+    /// Tells a user who typed the name of another product's factor what to type instead.
+    pub(super) fn refuse_unknown_factor(&mut self, now: Now, attempt: Box<Attempt>, out: &mut Outputs) {
+        let message = match self.checked().provider {
+            ProviderKind::Local => {
+                "There is no push, call or SMS here. Type the code that your authenticator app shows."
+            }
+            _ => {
+                "That word is not known here. Type push, phone or sms, or the code that your app or token shows."
+            }
+        };
+        let refusal = Refusal {
+            factor: None,
+            reason: RefusalReason::UnknownFactor,
+            message: Some(message.to_owned()),
+        };
+        self.end(now, attempt, End::Refused(refusal), out);
     }
 
     /// Answers and records without remembering the answer.

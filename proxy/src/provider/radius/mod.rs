@@ -1,7 +1,8 @@
 //! Another RADIUS server decides: FreeRADIUS, NPS, a vendor's proxy.
 //!
 //! The password goes on encrypted anew (PAP) or as it came (CHAP, MS-CHAP). This proxy is an end of both conversations
-//! and not a link in one: it adds no Proxy-State and passes none on, so that an answer that holds one is a forged one.
+//! and not a link in one: it adds no Proxy-State and passes none on, so that an answer that holds one answers something
+//! else.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Weak};
@@ -161,7 +162,7 @@ impl Upstream {
             .then(|| self.challenges.take(&request.user, request.source, begun))
             .flatten();
         let (servers, state) = match challenge {
-            Some(Challenge { server, state, .. }) => (vec![server], Some(state)),
+            Some(Challenge { server, state }) => (vec![server], Some(state)),
             None => (self.servers.clone(), None),
         };
         let question = Question {

@@ -233,6 +233,28 @@ fn chap_without_a_signature_starts_no_push_unless_a_setting_says_so() {
 }
 
 #[test]
+fn the_setting_for_unauthenticated_pushes_holds_for_a_directory_and_for_every_provider() {
+    let methods: [Method; 4] = [
+        |build, text| build.pap(text),
+        |build, text| build.chap(text),
+        |build, text| build.mschapv1(text),
+        |build, text| build.mschapv2("jane", text),
+    ];
+    let directory = "directory = true\nunauthenticated_push = true";
+    for method in methods {
+        for text in ["push", "Winter2026!"] {
+            let request = method(access(1), text).unsigned();
+            for provider in ["", testing::UPSTREAM, TOTP] {
+                let ask = World::new(config_with(provider, directory)).asked(&request);
+                assert!(ask.may_push, "{provider} {text}");
+                let is_forwarded = matches!(ask.credential, Credential::Forward(_));
+                assert_eq!(is_forwarded, provider == testing::UPSTREAM);
+            }
+        }
+    }
+}
+
+#[test]
 fn line_breaks_of_a_message_are_spaces_on_the_users_screen() {
     let request = access(1).pap("pw");
     for (message, shown) in [

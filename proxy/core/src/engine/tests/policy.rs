@@ -2,8 +2,9 @@
 
 use super::world::{HERE, World, pap, word};
 use crate::counters::{DropReason, Event};
-use crate::factor::{Continues, Factor, RefusalReason, Verdict};
+use crate::factor::{Continues, Credential, Factor, Forwarded, RefusalReason, Verdict};
 use crate::record::LoginResult;
+use crate::testing;
 use crate::testing::client::Build;
 use crate::testing::{SECRET, TOTP, UPSTREAM, approval, config, config_with, refusal};
 
@@ -21,6 +22,42 @@ fn what_was_typed_is_classified_and_a_password_goes_nowhere() {
         let ask = world.asked(&pap(1, "jane", text));
         assert_eq!(word(&ask.credential), meaning, "{text:?}");
     }
+}
+
+#[test]
+fn a_code_in_groups_is_the_code_for_every_provider() {
+    for provider in ["", TOTP, testing::UPSTREAM] {
+        for text in ["123 456", "123-456", "123\u{a0}456"] {
+            let mut world = World::new(config(provider));
+            let ask = world.asked(&pap(1, "jane", text));
+            let code = match &ask.credential {
+                Credential::Passcode(code) | Credential::Forward(Forwarded::Pap(code)) => code.expose(),
+                other => panic!("{}", word(other)),
+            };
+            assert_eq!(code, b"123456", "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn the_name_of_another_products_factor_is_answered_in_words_and_starts_nothing() {
+    for (provider, told) in [("", "Type push, phone or sms"), (TOTP, "Type the code")] {
+        let mut world = World::new(config(provider));
+        let answer = world.answer(&pap(1, "jane", "EMAIL"));
+        assert_eq!(
+            (answer.code, world.reason(), world.out.asks.len()),
+            (3, "unknown_factor", 0)
+        );
+        let message = answer.message();
+        assert!(message.contains(told) && !message.contains("EMAIL"), "{message}");
+    }
+    let mut world = World::new(config(testing::UPSTREAM));
+    match &world.asked(&pap(1, "jane", "EMAIL")).credential {
+        Credential::Forward(Forwarded::Pap(text)) => assert_eq!(text.expose(), b"EMAIL"),
+        other => panic!("{}", word(other)),
+    }
+    let mut world = World::new(config("[policy]\nexempt_users = [\"jane\"]\n"));
+    assert_eq!(world.answer(&pap(1, "jane", "EMAIL")).code, 2);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use super::{Claim, LIMIT, NEVER, Outcome, Owner, Store};
 use crate::provider::BoxFuture;
 use crate::provider::fault::{Fault, FaultClass};
 use crate::provider::http::{self, Resolver};
+use crate::provider::totp::used_steps::KNOWN;
 
 /// The beginning of every key.
 const PREFIX: &str = "radius-mfa:used:";
@@ -34,27 +35,50 @@ const ANSWER: Duration = Duration::from_millis(1000);
 /// How long an address may take where the name has another one.
 const ADDRESS: Duration = Duration::from_millis(500);
 
-/// [`super::Ledger`]'s decision: KEYS has the owner; ARGV the step, the claim's number, and how many seconds the key
-/// lasts, or nothing. The answer is OK for a code that is used now by this claim, and nil for one that was used before.
+/// The decision of `UsedSteps::take`: KEYS has the owner; ARGV the step, the ceiling, the claim's number, and how many
+/// seconds the key lasts, or nothing. The answer is OK for a code that is used now by this claim, and nil for one that
+/// can't be used. The value has the last step, the last one of a right clock, the steps before as a string of 0 and 1 (the
+/// one just before the last step first), and the claim's number. ARGV\[5\] is `KNOWN`.
 const CLAIM: &str = "\
+local step, ceiling, known = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[5])
+local last, right, before = step, 0, ''
 local used = redis.call('GET', KEYS[1])
 if used then
-  local step, number = string.match(used, '^(%d+) (%x+)$')
-  if not step then
+  local number
+  last, right, before, number = string.match(used, '^(%d+) (%d+) ([01]*) (%x+)$')
+  if not last then
     return redis.error_reply('ERR the key is not of a proxy')
   end
-  if step == ARGV[1] and number == ARGV[2] then
+  if number == ARGV[3] then
     return redis.status_reply('OK')
   end
-  if tonumber(ARGV[1]) <= tonumber(step) then
+  last, right = tonumber(last), tonumber(right)
+  local back = last - step
+  local was_used = back == 0 or back > known or (back > 0 and string.sub(before, back, back) == '1')
+  local is_free = step > last
+  if step <= ceiling then
+    is_free = not was_used and (step > right or last > ceiling)
+  end
+  if not is_free then
     return false
   end
+  if back < 0 then
+    before = string.rep('0', math.min(-back - 1, known)) .. '1' .. before
+    last = step
+  else
+    before = before .. string.rep('0', known)
+    before = string.sub(before, 1, back - 1) .. '1' .. string.sub(before, back + 1)
+  end
+  before = string.sub(before, 1, known)
 end
-local value = ARGV[1] .. ' ' .. ARGV[2]
-if ARGV[3] == '' then
+if step <= ceiling then
+  right = math.max(right, step)
+end
+local value = string.format('%d %d %s %s', last, right, before, ARGV[3])
+if ARGV[4] == '' then
   return redis.call('SET', KEYS[1], value)
 end
-return redis.call('SET', KEYS[1], value, 'EX', ARGV[3])";
+return redis.call('SET', KEYS[1], value, 'EX', ARGV[4])";
 
 /// One connection, shared by all claims, opened when it is needed.
 pub struct RedisServer {
@@ -294,8 +318,10 @@ fn script(claim: Claim, now: u64) -> Result<redis::Cmd, Fault> {
         .arg(1)
         .arg(format!("{PREFIX}{}", claim.owner.to_text()))
         .arg(claim.step)
+        .arg(claim.ceiling)
         .arg(HEXLOWER.encode(&number))
-        .arg(seconds);
+        .arg(seconds)
+        .arg(KNOWN);
     Ok(command)
 }
 
@@ -330,6 +356,7 @@ impl Store for RedisServer {
             let nobody = Claim {
                 owner: Owner::of(&Secret::new(random()?.to_vec()), &[b"check"]),
                 step: 0,
+                ceiling: 0,
                 until: 0,
             };
             self.take(nobody, 0).await.map(drop)
