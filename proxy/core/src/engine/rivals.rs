@@ -19,6 +19,7 @@ use crate::duplicates::Key;
 use crate::factor::{LoginId, RefusalReason, UserName};
 use crate::logins::{Attempt, Displaced, Login};
 use crate::outputs::Outputs;
+use crate::peers::PushId;
 use crate::record::Reason;
 use crate::sender::{Sender, off_schedule, soonest, tolerance};
 
@@ -148,6 +149,32 @@ impl Engine {
             attempt: Some(attempt),
         });
         self.duplicates.wait(key, authenticator, login);
+    }
+
+    /// Another proxy has started a push of the user before either proxy could tell the other. The two logins can be two persons',
+    /// and each is the other's rival.
+    pub(super) fn heard_of_another_push(&mut self, now: Now, user: &str, push: PushId, out: &mut Outputs) {
+        let Some(pending) = self.logins.exclusive(&UserName(user.to_owned())) else {
+            return;
+        };
+        let own = self.logins.get(pending).and_then(|login| login.push);
+        if own == Some(push) {
+            return;
+        }
+        self.heard_of_rival(now, pending, out);
+        if let Some(own) = own {
+            self.pushes.tell_of_rival(now.monotonic, own, out);
+        }
+    }
+
+    /// The login that they waited apart from has ended without a push: nothing needs their silence any more.
+    pub(super) fn refuse_rivals(&mut self, now: Now, user: &UserName, out: &mut Outputs) {
+        for rival in self.logins.rivals(user).to_vec() {
+            if let Some(attempt) = self.leave(now, rival, out) {
+                self.forget(now, &attempt, rival);
+                self.refuse(now, attempt, RefusalReason::PushPending, out);
+            }
+        }
     }
 
     fn place(
