@@ -62,7 +62,7 @@ impl Addresses {
         }
     }
 
-    /// A signed login from the address was accepted.
+    /// A user whom the provider knows has logged in from the address, signed.
     pub(crate) fn signs(&mut self, address: IpAddr) {
         if let Some((known, _)) = self.proved.touch(&address) {
             known.signs = true;

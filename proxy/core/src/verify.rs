@@ -170,7 +170,8 @@ fn last_proved(client: &Client, known: Option<Known>) -> Option<&Arc<SecretKey>>
 ///
 /// Whether the address signs and whether it is an old proxy show in a *login* only, a request with a password: what must
 /// be signed anyway (Status-Server, EAP, a request without a password) says nothing about the others. A directory shows it
-/// by a signed login that is accepted ([`crate::addresses::Addresses::signs`]), since it may sign its probes alone.
+/// by a signed login of a user whom the provider knows ([`crate::addresses::Addresses::signs`]), since it may sign its
+/// probes alone, and under a name that the policy lacks.
 pub(crate) fn shown(verified: &Verified<Request<'_>>, client: &Client, is_login: bool) -> Option<Known> {
     let signed = verified.proof == Proof::MessageAuthenticator;
     (verified.proof != Proof::None).then(|| Known {

@@ -53,6 +53,17 @@ impl Outcome {
         }
     }
 
+    /// Whether the provider knows the user: no probe ends so, whatever its name.
+    fn is_of_a_known_user(&self) -> bool {
+        self.basis.is_some_and(|basis| basis != Basis::Exempt)
+            || matches!(
+                self.reason,
+                Some(Reason::Refused(
+                    RefusalReason::WrongPasscode | RefusalReason::PasscodeReplayed | RefusalReason::Fraud
+                ))
+            )
+    }
+
     pub(super) fn silent(reason: Reason) -> Self {
         Self {
             result: LoginResult::Silent,
@@ -154,7 +165,7 @@ impl Engine {
         if outcome.result != LoginResult::Silent {
             self.observer.answered(attempt.observed, &attempt.key);
         }
-        if outcome.basis.is_some_and(|basis| basis != Basis::Exempt) && attempt.shown.message_authenticator {
+        if outcome.is_of_a_known_user() && attempt.shown.message_authenticator {
             self.addresses.signs(attempt.to.from.ip().to_canonical());
         }
         match outcome.basis {

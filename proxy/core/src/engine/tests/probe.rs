@@ -2,10 +2,10 @@
 
 use super::world::{HERE, World, pap};
 use crate::counters::{DropReason, Event};
-use crate::factor::{Factor, Verdict};
+use crate::factor::{Factor, RefusalReason, Verdict};
 use crate::record::LoginResult;
 use crate::testing::client::Build;
-use crate::testing::{self, OLD_SECRET, SECRET, TOTP, UPSTREAM, approval, config, config_with};
+use crate::testing::{self, OLD_SECRET, SECRET, TOTP, UPSTREAM, approval, config, config_with, refusal};
 
 const DIRECTORY: &str = "directory = true";
 const NAMES: [&str; 4] = [
@@ -146,22 +146,39 @@ fn a_probe_under_a_wrong_secret_is_dropped_and_one_under_the_previous_secret_ans
 
 #[test]
 fn a_directory_that_signs_its_probes_only_is_not_made_to_sign_its_logins() {
-    for probe in ["fakeusername", "probe-of-another-name"] {
-        let mut world = World::new(config_with(TOTP, DIRECTORY));
-        world.receive(HERE, &pap(1, probe, "x").bytes());
-        world.asked(&pap(2, "jane", "123456").unsigned());
+    for reason in [
+        RefusalReason::UnknownUser,
+        RefusalReason::NotEnrolled,
+        RefusalReason::NothingMatched,
+        RefusalReason::Denied,
+        RefusalReason::TimedOut,
+    ] {
+        for name in ["fakeusername", "probe-of-another-name"] {
+            let mut world = World::new(config_with(TOTP, DIRECTORY));
+            let probe = pap(1, name, "x");
+            world.receive(HERE, &probe.bytes());
+            if let Some(ask) = world.out.asks.pop() {
+                world.verdict(ask.login, Verdict::Refused(refusal(reason)), &probe);
+            }
+            world.asked(&pap(2, "jane", "123456").unsigned());
+        }
     }
 }
 
 #[test]
-fn a_directory_whose_signed_login_was_accepted_must_sign_from_then_on() {
-    let mut world = World::new(config_with(TOTP, DIRECTORY));
-    let login = pap(1, "jane", "123456");
-    let ask = world.asked(&login);
-    world.asked(&pap(2, "joe", "123456").unsigned());
-    world.verdict(ask.login, Verdict::Approved(approval(Factor::Passcode)), &login);
-    assert_eq!(
-        world.dropped(&pap(3, "jane", "123456").unsigned()),
-        DropReason::NoMessageAuthenticator
-    );
+fn a_directory_that_signs_the_login_of_a_known_user_must_sign_from_then_on() {
+    for verdict in [
+        || Verdict::Approved(approval(Factor::Passcode)),
+        || Verdict::Refused(refusal(RefusalReason::WrongPasscode)),
+    ] {
+        let mut world = World::new(config_with(TOTP, DIRECTORY));
+        let login = pap(1, "jane", "123456");
+        let ask = world.asked(&login);
+        world.asked(&pap(2, "joe", "123456").unsigned());
+        world.verdict(ask.login, verdict(), &login);
+        assert_eq!(
+            world.dropped(&pap(3, "jane", "123456").unsigned()),
+            DropReason::NoMessageAuthenticator
+        );
+    }
 }
