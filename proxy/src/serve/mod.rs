@@ -66,9 +66,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let admin = runtime.block_on(async { admin::bind(loaded.config.admin).await })?;
     let (records, writer) = records::start(&loaded.records, &metrics)?;
     let mailbox = Arc::new(Mailbox::new(Arc::clone(&metrics))?);
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(Error::Random)?;
-    let engine = Engine::new(loaded.settings.clone(), seed);
+    let engine = engine(&loaded)?;
     let group = watch::Sender::new(loaded.config.peers.clone());
     let (peers, net) = runtime.block_on(async { peers::bind(group.subscribe(), &metrics).await })?;
     let net = net.map(|net| {
@@ -159,6 +157,12 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
             source: std::io::Error::other("it ended by itself"),
         })
     }
+}
+
+fn engine(loaded: &Loaded) -> Result<Engine, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(Error::Random)?;
+    Ok(Engine::new(loaded.settings.clone(), seed))
 }
 
 /// Runs everything beside the engine until the engine has ended.

@@ -66,7 +66,8 @@ pub struct DirectorySpec {
     pub adoption_policy: AdoptionPolicy,
 
     /// What happens when somebody changes the settings later: Repair writes them back (but leaves RADIUS off when it
-    /// was switched off), Enforce switches it on again too, Report only tells.
+    /// was switched off), Enforce switches it on again too, Report only tells. Repair and Enforce also write back a shared
+    /// secret that was changed at AWS, which shows in the directory's requests only, at most once an hour.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
 }

@@ -7,7 +7,7 @@ use proxy_config::DigestKey;
 
 use super::difference::Difference;
 use super::ledger::Ledger;
-use super::secret_mismatch::found;
+use super::secret_mismatch::besides;
 use super::servers::{Proxy, Servers};
 use super::words;
 use super::{all_servers, same, takes_writes, wanted_settings};
@@ -126,7 +126,7 @@ fn decide_write(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
     };
     let differs = difference.is_some() || mismatch.is_some();
     if let Some(mut hold) = case.hands_off(ledger, differs) {
-        hold.note(mismatch.as_ref().map(found));
+        hold.note(mismatch.as_ref().map(besides));
         return hold;
     }
     let Some(difference) = difference else {
@@ -145,7 +145,8 @@ fn decide_write(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
         verdict.again = Some(verdict.again.map_or(due, |again| again.min(due)));
         return verdict;
     }
-    if let Some(hold) = case.backs_off(ledger, &wanted) {
+    if let Some(mut hold) = case.backs_off(ledger, &wanted) {
+        hold.note(mismatch.as_ref().map(besides));
         return hold;
     }
     let since = ledger

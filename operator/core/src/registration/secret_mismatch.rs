@@ -75,8 +75,13 @@ impl Case<'_> {
     }
 }
 
+/// The same beside another reason.
+pub(super) fn besides(mismatch: &Mismatch) -> String {
+    format!("Besides, {}.", found(mismatch))
+}
+
 /// What is the matter, and what to look at.
-pub(super) fn found(mismatch: &Mismatch) -> String {
+fn found(mismatch: &Mismatch) -> String {
     let addresses: Vec<String> = mismatch.addresses.iter().map(IpAddr::to_string).collect();
     format!(
         "somebody seems to have changed the shared secret at AWS: since {} every request of {} fails under the secrets that \

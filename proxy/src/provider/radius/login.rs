@@ -108,18 +108,20 @@ pub(super) async fn ask(
 }
 
 /// The servers that are up in the order of the configuration, then those that are down. One that is due for a trial keeps
-/// its place. One that is known to be down by Status-Server gets one try; any other gets all of them, since it may be a
-/// server whose users do not pick up their phones, and who need 5 to 15 seconds for it.
+/// its place, with one try where another server is up. Of those that are asked because there is no better one, one that is
+/// known to be down by Status-Server gets one try; any other gets all of them, since it may be a server whose users did not
+/// pick up their phones, and people need 5 to 15 seconds for that.
 fn order(servers: &[Arc<Server>]) -> Vec<(&Arc<Server>, Option<u32>)> {
     let now = Instant::now();
+    let is_one_up = servers.iter().any(|server| server.peer.is_up());
     let mut order: Vec<_> = servers
         .iter()
         .map(|server| {
-            let tries = server.peer.knows_status().then_some(1);
+            let known_down = server.peer.knows_status();
             match server.peer.standing(now) {
                 Standing::Up => (0, server, None),
-                Standing::Trial => (0, server, tries),
-                Standing::Down => (1, server, tries),
+                Standing::Trial => (0, server, (is_one_up || known_down).then_some(1)),
+                Standing::Down => (1, server, known_down.then_some(1)),
             }
         })
         .collect();

@@ -162,7 +162,7 @@ impl Upstream {
             .then(|| self.challenges.take(&request.user, request.source, begun))
             .flatten();
         let (servers, state) = match challenge {
-            Some(Challenge { server, state, .. }) => (vec![server], Some(state)),
+            Some(Challenge { server, state }) => (vec![server], Some(state)),
             None => (self.servers.clone(), None),
         };
         let question = Question {

@@ -26,7 +26,7 @@ fn what_was_typed_is_classified_and_a_password_goes_nowhere() {
 
 #[test]
 fn a_code_in_groups_is_the_code_for_every_provider() {
-    for provider in ["", TOTP, testing::UPSTREAM] {
+    for provider in ["", TOTP, UPSTREAM] {
         for text in ["123 456", "123-456", "123\u{a0}456"] {
             let mut world = World::new(config(provider));
             let ask = world.asked(&pap(1, "jane", text));
@@ -51,7 +51,7 @@ fn the_name_of_another_products_factor_is_answered_in_words_and_starts_nothing()
         let message = answer.message();
         assert!(message.contains(told) && !message.contains("EMAIL"), "{message}");
     }
-    let mut world = World::new(config(testing::UPSTREAM));
+    let mut world = World::new(config(UPSTREAM));
     match &world.asked(&pap(1, "jane", "EMAIL")).credential {
         Credential::Forward(Forwarded::Pap(text)) => assert_eq!(text.expose(), b"EMAIL"),
         other => panic!("{}", word(other)),

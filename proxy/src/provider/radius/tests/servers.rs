@@ -299,3 +299,22 @@ async fn an_answer_that_comes_when_its_login_is_over_shows_that_the_server_lives
     nps.release(&nps.seen()[0]).await;
     becomes(&provider, 0, State::Alive).await;
 }
+
+#[tokio::test]
+async fn a_trial_costs_one_try_where_another_server_is_up() {
+    let (silent, stub) = (Stub::start(never).await, Stub::start(always).await);
+    let mut setting = Setting::new(&[&silent, &stub]);
+    setting.pace.intervals.trial = Duration::ZERO;
+    let provider = setting.build();
+    for user in ["jane", "joe", "ann"] {
+        let mut request = request(pap("x"));
+        request.user = named(user);
+        approved(ask(&provider, request).await);
+    }
+    assert!(!provider.servers[0].peer.is_up());
+    approved(login(&provider, "x").await);
+    assert_eq!(silent.seen().len(), 2 + 2 + 2 + 1);
+    // The late answer of a trial brings it back.
+    silent.release(silent.seen().last().unwrap()).await;
+    becomes(&provider, 0, State::Alive).await;
+}
