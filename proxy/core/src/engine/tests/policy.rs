@@ -4,7 +4,6 @@ use super::world::{HERE, World, pap, word};
 use crate::counters::{DropReason, Event};
 use crate::factor::{Continues, Credential, Factor, Forwarded, RefusalReason, Verdict};
 use crate::record::LoginResult;
-use crate::testing;
 use crate::testing::client::Build;
 use crate::testing::{SECRET, TOTP, UPSTREAM, approval, config, config_with, refusal};
 
