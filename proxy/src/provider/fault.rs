@@ -6,7 +6,6 @@ use std::time::Duration;
 use proxy_config::FailMode;
 use proxy_core::factor::{Approval, Basis, Factor, RefusalReason, Verdict};
 
-use super::http::LastSuccess;
 use super::refused;
 
 /// Which call of a login failed.
@@ -172,21 +171,16 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The fail mode as it counts now: a provider that answered another call a moment ago is not away, whatever failed.
-#[must_use]
-pub fn effective(fail_mode: FailMode, last_success: &LastSuccess) -> FailMode {
-    if last_success.is_recent() {
-        FailMode::Secure
-    } else {
-        fail_mode
-    }
+/// Whether `failMode: safe` opens for a failed call of a provider that answers no other.
+pub(super) const fn opens(step: Step, class: FaultClass) -> bool {
+    matches!(step, Step::Preauth) && class.is_absence()
 }
 
 /// What becomes of a login whose call failed. Only the first step fails open, only with `failMode: safe`, and only
 /// when the provider is away: a push that was sent, or a passcode that was typed, is never taken for approved.
 #[must_use]
 pub fn verdict(step: Step, class: FaultClass, fail_mode: FailMode) -> Verdict {
-    if step == Step::Preauth && fail_mode == FailMode::Safe && class.is_absence() {
+    if fail_mode == FailMode::Safe && opens(step, class) {
         return Verdict::Approved(Approval {
             factor: Factor::None,
             basis: Basis::FailOpen,

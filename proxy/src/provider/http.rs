@@ -18,6 +18,7 @@ use tower::Service;
 use zeroize::Zeroizing;
 
 use super::fault::{Fault, FaultClass};
+use super::last_success::LastSuccess;
 use super::resolver::DnsFailure;
 pub(crate) use super::resolver::Resolver;
 use crate::error::Error;
@@ -34,8 +35,6 @@ mod lag;
 /// No answer of a provider is longer.
 const MAX_BODY: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-/// A provider that answered a call so lately is there, whatever becomes of another.
-const PRESENT: Duration = Duration::from_secs(10);
 
 /// How long a call may take. It is small, since every push that waits holds some.
 #[derive(Debug, Clone, Copy)]
@@ -88,23 +87,6 @@ impl Deadline {
 impl From<Duration> for Deadline {
     fn from(duration: Duration) -> Self {
         Self::at(Instant::now() + duration)
-    }
-}
-
-/// When a call to a provider last succeeded.
-#[derive(Debug, Default)]
-pub struct LastSuccess(Mutex<Option<Instant>>);
-
-impl LastSuccess {
-    /// A call has succeeded.
-    pub fn record(&self) {
-        *lock(&self.0) = Some(Instant::now());
-    }
-
-    /// Whether one succeeded a moment ago.
-    #[must_use]
-    pub fn is_recent(&self) -> bool {
-        lock(&self.0).is_some_and(|at| at.elapsed() < PRESENT)
     }
 }
 
@@ -161,7 +143,7 @@ impl Transports {
     }
 
     /// When a call to the provider at `origin` last succeeded; it outlives a configuration.
-    pub fn last_success(&self, origin: &str) -> Arc<LastSuccess> {
+    pub(crate) fn last_success(&self, origin: &str) -> Arc<LastSuccess> {
         let mut providers = lock(&self.providers);
         providers.retain(|(_, last)| last.strong_count() > 0);
         let known = providers.iter().find(|(known, _)| known == origin);

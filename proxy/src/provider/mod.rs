@@ -24,6 +24,7 @@ pub mod totp;
 pub mod warnings;
 
 mod back_off;
+mod last_success;
 mod resolver;
 mod unknown;
 

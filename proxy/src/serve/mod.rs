@@ -5,6 +5,7 @@
 //! thread of its own. None of these can stop the first from answering.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, RwLock};
@@ -119,16 +120,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
             what: "the thread that takes datagrams",
             source,
         })?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        listen = addresses.join(","),
-        admin = admin.as_ref().and_then(|listener| listener.local_addr().ok()).map(tracing::field::display),
-        health = health.map(tracing::field::display),
-        provider = loaded.config.provider.name(),
-        clients = loaded.config.clients.len(),
-        config_digest = %loaded.digest,
-        "serving"
-    );
+    tell_serving(&loaded, &addresses, admin.as_ref(), health);
     let reloader = Reloader::new(
         source,
         fingerprint,
@@ -166,6 +158,25 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
             source: std::io::Error::other("it ended by itself"),
         })
     }
+}
+
+fn tell_serving(
+    loaded: &Loaded,
+    addresses: &[String],
+    admin: Option<&TcpListener>,
+    health: Option<SocketAddr>,
+) {
+    let admin = admin.and_then(|listener| listener.local_addr().ok());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = addresses.join(","),
+        admin = admin.map(tracing::field::display),
+        health = health.map(tracing::field::display),
+        provider = loaded.config.provider.name(),
+        clients = loaded.config.clients.len(),
+        config_digest = %loaded.digest,
+        "serving"
+    );
 }
 
 /// Runs everything beside the engine until the engine has ended.

@@ -316,7 +316,7 @@ fn a_proxys_user_name_and_password_come_from_files_and_belong_together() {
     };
     let proxy = "http_proxy = \"http://proxy:3128\"\n";
     let both = "http_proxy_username_file = \"pu\"\nhttp_proxy_password_file = \"pp\"";
-    let Provider::Duo(duo) = check(&format!("{proxy}{both}")).unwrap().provider else {
+    let crate::Provider::Duo(duo) = check(&format!("{proxy}{both}")).unwrap().provider else {
         panic!("another provider");
     };
     let proxy_of_duo = duo.http_proxy.unwrap();

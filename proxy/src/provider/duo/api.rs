@@ -14,7 +14,8 @@ use super::sign::{Parameter, Unsigned, authorization};
 use crate::metrics::ProviderMetrics;
 use crate::provider::back_off::BackOff;
 use crate::provider::fault::{Fault, FaultClass, Step};
-use crate::provider::http::{Deadline, LastSuccess, Transport, wiped};
+use crate::provider::http::{Deadline, Transport, wiped};
+use crate::provider::last_success::LastSuccess;
 
 /// One application at Duo.
 pub(super) struct Api {

@@ -9,7 +9,7 @@ use proxy_core::factor::{Approval, Basis, Credential, Factor, FactorRequest, Ref
 use proxy_core::record::is_unsafe_to_show;
 use zeroize::Zeroizing;
 
-use super::fault::{self, Fault, FaultClass, Step};
+use super::fault::{Fault, FaultClass, Step};
 use super::http::Deadline;
 use super::unknown::UnknownUsers;
 use super::warnings::Warnings;
@@ -238,8 +238,8 @@ impl Duo {
 
     fn failed(&self, step: Step, fault: &Fault) -> Verdict {
         self.warnings.failed("duo", step, fault);
-        let fail_mode = fault::effective(self.fail_mode, &self.api.last_success);
-        fault::verdict(step, fault.class, fail_mode)
+        let last_success = &self.api.last_success;
+        last_success.verdict(&self.warnings, "duo", step, fault.class, self.fail_mode)
     }
 
     /// What the phone shows beside the user's name, form-encoded.

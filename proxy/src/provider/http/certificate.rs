@@ -32,7 +32,8 @@ fn advice(cause: &CertificateError) -> Option<String> {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "the server's certificate is not valid yet: check this host's clock".to_owned()
         }
-        CertificateError::UnknownIssuer => {
+        // A CA that was made again under its old name has another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the server's certificate is signed by a CA that is not trusted: put that CA's certificate (or the server's own, \
              if it is self-signed) into the CA bundle, and have the server send its intermediate certificates"
                 .to_owned()
@@ -59,12 +60,13 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use rcgen::{BasicConstraints, CertificateParams, Certificate, IsCa, KeyPair};
+    use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, KeyPair};
     use rustls::client::danger::ServerCertVerifier as _;
     use rustls::pki_types::{ServerName, UnixTime};
 
     fn self_signed(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         change(&mut params);
         params.self_signed(&KeyPair::generate().unwrap()).unwrap()
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Bytes, Frame, SizeHint};
-use reqwest::{Body, Request, Response, Version};
+use reqwest::{Body, Method, Request, Response, Version};
 use tokio::sync::{MutexGuard, oneshot};
 use tokio::time::{sleep_until, timeout_at};
 
@@ -188,6 +188,8 @@ impl Permit {
             .open_alone(deadline.send_by())
             .await
             .map_err(NotSent::Fault)?;
+        // One that is given up while it waits for a stream can still be sent: it is stopped before its body, if it has one.
+        let may_move = request.method() != Method::POST || !is_empty(request.body());
         let (request, mut on_its_way) = marked(request);
         let mut pending: Pending = Box::pin(connection.client.execute(request));
         let begun = Instant::now();
@@ -197,16 +199,21 @@ impl Permit {
                 opening.is_some() || others == 0 || connection.is_http1.load(Ordering::Relaxed);
             let patience = if is_connecting {
                 deadline.answer_after(begun)
-            } else {
+            } else if may_move {
                 deadline.send_by().min(Instant::now() + STREAM_WAIT)
+            } else {
+                deadline.send_by()
             };
             tokio::select! {
                 biased;
                 result = &mut pending => break Some(result),
                 _ = &mut on_its_way => break None,
                 () = sleep_until(patience.into()) => {
-                    if !is_connecting {
+                    if !is_connecting && may_move {
                         return Err(NotSent::Full(others));
+                    }
+                    if !is_connecting {
+                        return Err(NotSent::Fault(busy("no stream of the connection was free")));
                     }
                     // Others may have been sent meanwhile: then it is a stream that this call waits for.
                     if opening.is_some() || connection.sent.load(Ordering::Relaxed) == others {
@@ -275,6 +282,10 @@ impl Sent {
 /// Nobody else's failure: this program had no time or no room for the call.
 pub(super) fn busy(detail: impl Into<String>) -> Fault {
     Fault::before_sending(FaultClass::Busy, detail)
+}
+
+fn is_empty(body: Option<&Body>) -> bool {
+    body.is_none_or(|body| body.as_bytes().is_some_and(<[u8]>::is_empty))
 }
 
 /// The request with a body that tells when it is on its way. HTTP/2 reads or drops a body only when its stream is open.

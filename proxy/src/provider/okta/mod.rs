@@ -15,8 +15,9 @@ use self::meaning::Meaning;
 use self::push::Ends;
 use self::sent::Sent;
 use self::token::{App, Credentials};
-use super::fault::{self, Fault, FaultClass, Step};
-use super::http::{Deadline, LastSuccess, Transport};
+use super::fault::{Fault, FaultClass, Step};
+use super::http::{Deadline, Transport};
+use super::last_success::LastSuccess;
 use super::unknown::UnknownUsers;
 use super::warnings::Warnings;
 use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, TheirClock, clock_finding, refused};
@@ -258,11 +259,14 @@ impl Okta {
     }
 
     fn failed(&self, step: Step, factor: Option<Factor>, problem: Problem) -> Verdict {
-        let fail_mode = fault::effective(self.fail_mode, &self.api.link.last_success);
+        let verdict = |class| {
+            let last_success = &self.api.link.last_success;
+            last_success.verdict(&self.warnings, "okta", step, class, self.fail_mode)
+        };
         let (said, detail) = match problem {
             Problem::Fault(fault) => {
                 self.warnings.failed("okta", step, &fault);
-                return fault::verdict(step, fault.class, fail_mode);
+                return verdict(fault.class);
             }
             Problem::Said(said, detail) => (said, detail),
         };
@@ -281,7 +285,7 @@ impl Okta {
                 let message = "The factor cannot be used now. Try again in a minute, or type a passcode.";
                 refused(factor, RefusalReason::FactorUnavailable, message)
             }
-            Meaning::Failure(class) => fault::verdict(step, class, fail_mode),
+            Meaning::Failure(class) => verdict(class),
         }
     }
 }
