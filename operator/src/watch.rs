@@ -180,8 +180,19 @@ impl Cluster {
         }
     }
 
-    fn touched_by_row<V: PartialEq>(&self, change: &Change<V>) {
+    fn touched_by_pod(&self, change: &Change<PodState>) {
         if change.before != change.after && !change.key.proxy.is_empty() {
+            self.queue
+                .touch(ProxyKey::new(&change.key.namespace, &change.key.proxy));
+        }
+    }
+
+    fn touched_by_owned(&self, change: &Change<Owned>) {
+        let news = match (&change.before, &change.after) {
+            (Some(before), Some(after)) => before.is_news(after),
+            _ => true,
+        };
+        if news && !change.key.proxy.is_empty() {
             self.queue
                 .touch(ProxyKey::new(&change.key.namespace, &change.key.proxy));
         }

@@ -11,6 +11,7 @@
 
 mod directory;
 mod grant;
+mod observed;
 mod provider;
 mod proxy;
 mod status;
@@ -24,6 +25,7 @@ pub use directory::{
     AdoptionPolicy, AuthenticationProtocol, DeletionPolicy, DirectorySpec, DriftPolicy, directory_id_pattern,
 };
 pub use grant::{DirectoryGrant, DirectoryGrantSpec};
+pub use observed::{ObservedClientAddress, ObservedDirectory, ObservedRetries, ObservedSigning};
 pub use provider::{
     DuoFactor, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec, UpstreamServerSpec,
     UpstreamSpec,

@@ -167,6 +167,8 @@ reasons! {
     Drifted => Warning,
     /// Somebody changes the settings again and again.
     Contended => Warning,
+    /// Somebody changed the shared secret at AWS: every request of the directory fails.
+    SecretMismatch => Warning,
     /// Somebody switched RADIUS off.
     SwitchedOff => Warning,
     /// RADIUS is being switched off.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, Secret};
 
 use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxySpec, RegisteredSettings, SeedsSelector};
@@ -206,6 +207,8 @@ pub struct Report {
     pub version: Option<String>,
     /// What somebody has to mend.
     pub problem: Option<ReportedProblem>,
+    /// What it has observed of the directory ([`crate::directory_client::read`]).
+    pub observed: Option<Observed>,
 }
 
 /// What a proxy says of itself, of a closed set.

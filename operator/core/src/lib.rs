@@ -14,6 +14,7 @@ pub mod api;
 pub mod aws;
 pub mod conditions;
 mod config;
+pub mod directory_client;
 pub mod dns;
 pub mod input;
 pub mod names;

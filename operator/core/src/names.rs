@@ -31,6 +31,8 @@ pub const REPORT_DIGEST_ANNOTATION: &str = "radius-mfa.dev/config-digest";
 pub const REPORT_VERSION_ANNOTATION: &str = "radius-mfa.dev/version";
 /// Annotation of a pod's Lease, written by the pod while there is one: what somebody has to mend, in one word.
 pub const REPORT_PROBLEM_ANNOTATION: &str = "radius-mfa.dev/problem";
+/// What the pod has observed of the directory ([`proxy_config::observed::Observed`], JSON).
+pub const REPORT_OBSERVED_ANNOTATION: &str = "radius-mfa.dev/observed";
 /// Annotation of a pod's Lease, written by the pod: its uid. The Lease's `spec.holderIdentity` says the same.
 pub const REPORT_POD_UID_ANNOTATION: &str = "radius-mfa.dev/pod-uid";
 /// Annotation of a RadiusProxy, written by a person, value `true`: let the RadiusProxy go without a word to AWS.

@@ -277,6 +277,8 @@ pub enum WriteReason {
     Secret,
     /// Somebody changed the settings.
     Drift,
+    /// Somebody changed the shared secret.
+    SecretMismatch,
     /// The last try ended in Failed, or was not answered.
     Retry,
     /// The RadiusProxy is deleted.
@@ -294,6 +296,7 @@ impl WriteReason {
             Self::Settings => "settings",
             Self::Secret => "secret",
             Self::Drift => "drift",
+            Self::SecretMismatch => "secret_mismatch",
             Self::Retry => "retry",
             Self::Deletion => "deletion",
         }

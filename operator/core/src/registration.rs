@@ -9,6 +9,7 @@ mod difference;
 pub(crate) mod gate;
 mod hands_off;
 pub(crate) mod ledger;
+mod secret_mismatch;
 pub(crate) mod servers;
 pub(crate) mod words;
 
@@ -17,6 +18,35 @@ use std::collections::BTreeSet;
 use proxy_config::{ConfigDigest, DigestKey};
 
 use crate::api::{DirectorySpec, RegisteredSettings};
+
+/// The stage of a directory that works.
+pub(crate) const ACTIVE: &str = "Active";
+
+/// Whether AWS is written to in this stage. A directory that is Impaired or Inoperable has users all the same: AWS may
+/// refuse. A stage that this version does not know is for AWS to judge, too.
+pub(crate) fn takes_writes(stage: &str) -> bool {
+    !matches!(
+        stage,
+        "Requested"
+            | "Creating"
+            | "Created"
+            | "Restoring"
+            | "RestoreFailed"
+            | "Deleting"
+            | "Deleted"
+            | "Failed"
+    )
+}
+
+/// The servers of both families, in AWS's order.
+pub(crate) fn all_servers(settings: &RegisteredSettings) -> Vec<String> {
+    settings
+        .servers
+        .iter()
+        .chain(&settings.servers_ipv6)
+        .cloned()
+        .collect()
+}
 
 /// Whether two settings mean the same to AWS: the order of servers has no documented meaning.
 pub(crate) fn same(a: &RegisteredSettings, b: &RegisteredSettings) -> bool {

@@ -121,6 +121,7 @@ mod tests {
             secret_digest: secret_digest(&key, &secret(s)),
             settings: crate::api::RegisteredSettings::default(),
             time: time.clone(),
+            servers_before: Vec::new(),
             shown_time: None,
             completed_time: None,
         });
@@ -130,6 +131,7 @@ mod tests {
             secret_digest: secret_digest(&key, &secret(s)),
             settings: None,
             shows: true,
+            servers_before: Vec::new(),
             time,
         });
         let held = Held {

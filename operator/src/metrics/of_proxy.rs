@@ -298,13 +298,14 @@ const WRITES: [AwsOperation; 3] = [
     AwsOperation::DisableRadius,
 ];
 
-const REASONS: [WriteReason; 8] = [
+const REASONS: [WriteReason; 9] = [
     WriteReason::FirstRegistration,
     WriteReason::Adoption,
     WriteReason::Servers,
     WriteReason::Settings,
     WriteReason::Secret,
     WriteReason::Drift,
+    WriteReason::SecretMismatch,
     WriteReason::Retry,
     WriteReason::Deletion,
 ];

@@ -308,7 +308,7 @@ fn pods(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 'st
         scope: scope.clone(),
         row: Box::new(|pod| Some((labelled(pod.meta())?, rows::pod(pod)))),
         view: Box::new(|cluster| Some(&cluster.pods)),
-        touched: Box::new(|cluster, change| cluster.touched_by_row(change)),
+        touched: Box::new(|cluster, change| cluster.touched_by_pod(change)),
         other: |_, _| {},
         relisted: |_| {},
         required: true,
@@ -329,7 +329,7 @@ fn secrets(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 
             Some((labelled(&secret.metadata)?, row))
         }),
         view: Box::new(|cluster| cluster.owned.get("Secret")),
-        touched: Box::new(|cluster, change| cluster.touched_by_row(change)),
+        touched: Box::new(|cluster, change| cluster.touched_by_owned(change)),
         other: |cluster, secret| cluster.touched_by_source(&secret.metadata),
         relisted: Cluster::touch_all,
         required: true,
@@ -376,7 +376,7 @@ where
             ))
         }),
         view: Box::new(move |cluster| cluster.owned.get(kind)),
-        touched: Box::new(|cluster, change| cluster.touched_by_row(change)),
+        touched: Box::new(|cluster, change| cluster.touched_by_owned(change)),
         other: |_, _| {},
         relisted: |_| {},
         required: true,

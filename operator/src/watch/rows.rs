@@ -2,19 +2,22 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use operator_core::directory_client;
 use operator_core::input::{PodState, Report, ReportedProblem, StatefulSetState};
 use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, PEERS_DIGEST_ANNOTATION,
     POD_TEMPLATE_ANNOTATION, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
-    REPORT_POD_UID_ANNOTATION, REPORT_PROBLEM_ANNOTATION, REPORT_VERSION_ANNOTATION, REVISION_LABEL,
-    TEMPLATE_ANNOTATION, WRITTEN_BY_LABEL,
+    REPORT_OBSERVED_ANNOTATION, REPORT_POD_UID_ANNOTATION, REPORT_PROBLEM_ANNOTATION,
+    REPORT_VERSION_ANNOTATION, REVISION_LABEL, TEMPLATE_ANNOTATION, WRITTEN_BY_LABEL,
 };
 use proxy_config::ConfigDigest;
+use proxy_config::observed::Observed;
 
 /// An object that the operator made, or that carries its label.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +28,24 @@ pub(crate) struct Owned {
     pub(crate) print: u64,
     /// What decisions need of it beside that it is there.
     pub(crate) detail: Detail,
+}
+
+impl Owned {
+    /// Whether a row that takes this one's place is worth another look at the RadiusProxy.
+    pub(crate) fn is_news(&self, after: &Self) -> bool {
+        let (Detail::Report(Some((uid, old))), Detail::Report(Some((new_uid, new)))) =
+            (&self.detail, &after.detail)
+        else {
+            return self != after;
+        };
+        let plain = |report: &Report| Report {
+            observed: None,
+            ..report.clone()
+        };
+        (&self.controller, self.print, uid) != (&after.controller, after.print, new_uid)
+            || plain(old) != plain(new)
+            || directory_client::is_news(old.observed.as_ref(), new.observed.as_ref())
+    }
 }
 
 /// What decisions need of an owned object.
@@ -135,8 +156,24 @@ pub(crate) fn report(lease: &Lease) -> Detail {
         digest: ConfigDigest::from_reported(&digest),
         version: annotation(REPORT_VERSION_ANNOTATION),
         problem: annotation(REPORT_PROBLEM_ANNOTATION).and_then(|word| ReportedProblem::from_word(&word)),
+        observed: annotation(REPORT_OBSERVED_ANNOTATION).and_then(|text| observed(&text)),
     });
     Detail::Report(uid.filter(|uid| !uid.is_empty()).zip(report))
+}
+
+/// What a pod has observed of the directory. An unreadable report is ignored, and logged once: pods renew their Leases all
+/// the time.
+fn observed(text: &str) -> Option<Observed> {
+    static LOGGED: AtomicBool = AtomicBool::new(false);
+    match directory_client::read(text) {
+        Ok(observed) => Some(observed),
+        Err(unreadable) => {
+            if !LOGGED.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%unreadable, "a pod's report of what it observed of the directory is ignored");
+            }
+            None
+        }
+    }
 }
 
 /// The addresses and host names of a load balancer.
@@ -375,6 +412,43 @@ mod tests {
             ("u", "d", Some("1"))
         );
         assert_eq!(read.problem, Some(ReportedProblem::ProviderCredentials));
+        assert_eq!(read.observed, None);
+    }
+
+    fn reported(observed: &str) -> Owned {
+        let lease: Lease = from(json!({"metadata": {"annotations": {
+            "radius-mfa.dev/config-digest": "d", "radius-mfa.dev/pod-uid": "u", "radius-mfa.dev/observed": observed}}}));
+        owned("Lease", &lease.metadata, report(&lease))
+    }
+
+    #[test]
+    fn what_a_pod_observed_is_read_and_what_cannot_be_leaves_the_rest_of_its_report() {
+        let observed = |row: &Owned| match &row.detail {
+            Detail::Report(Some((_, report))) => report.observed.clone(),
+            _ => panic!("no report"),
+        };
+        let good = r#"{"addresses": {"10.0.0.10": {"lastRequest": 1800000000, "signed": 3}}, "moved": 1}"#;
+        assert_eq!(observed(&reported(good)).map(|observed| observed.moved), Some(1));
+        let long = format!("{{}}{}", " ".repeat(20_000));
+        for bad in ["", "null", "[3]", r#"{"moved": "x"}"#, long.as_str()] {
+            assert_eq!(observed(&reported(bad)), None, "{bad:.20}");
+        }
+    }
+
+    #[test]
+    fn one_more_login_is_worth_no_look_and_one_that_fails_is() {
+        let row = |last: u64, more: &str| {
+            reported(&format!(
+                r#"{{"addresses": {{"10.0.0.10": {{"lastRequest": {last}, "signed": 30{more}}}}}}}"#
+            ))
+        };
+        let before = row(1_800_000_000, "");
+        assert!(!before.is_news(&row(1_800_000_060, "")));
+        assert!(before.is_news(&row(
+            1_800_000_060,
+            r#", "failingSince": 1800000060, "lastFailed": 1800000060, "failed": 1"#
+        )));
+        assert!(before.is_news(&reported("")));
     }
 
     #[test]

@@ -192,7 +192,7 @@ pub struct Client {
     /// How often the client tries again after that, 0 to 10.
     #[serde(default = "default_retries")]
     pub retries: u32,
-    /// Whether Message-Authenticator is demanded: `auto` (once seen), `always`, `never`.
+    /// Whether Message-Authenticator is demanded: `auto` (once the address has signed a login), `always`, `never`.
     #[serde(default)]
     pub message_authenticator: MessageAuthenticator,
     /// Whether CHAP and MS-CHAPv1 without Message-Authenticator may start a push (they prove no shared secret).

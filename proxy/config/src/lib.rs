@@ -12,6 +12,7 @@ pub mod file;
 mod model;
 pub mod observed;
 mod secret;
+pub mod seeds;
 
 pub use check::{Contents, DEFAULT_PROVIDER_HOST_SUFFIXES, Unread, Unreadable};
 pub use digest::{ConfigDigest, DigestKey};

@@ -15,11 +15,11 @@ const PRESENT: Duration = Duration::from_secs(10);
 
 /// When a call to a provider last succeeded.
 #[derive(Debug, Default)]
-pub struct LastSuccess(Mutex<Option<Instant>>);
+pub(crate) struct LastSuccess(Mutex<Option<Instant>>);
 
 impl LastSuccess {
     /// A call has succeeded.
-    pub fn record(&self) {
+    pub(crate) fn record(&self) {
         *lock(&self.0) = Some(Instant::now());
     }
 

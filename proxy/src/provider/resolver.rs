@@ -78,6 +78,18 @@ impl Resolver {
         }
     }
 
+    /// The addresses of a name as they are now: what is remembered may be where it was before a fail-over.
+    ///
+    /// # Errors
+    /// As [`Resolver::addresses`].
+    pub(crate) async fn addresses_now(&self, name: &str) -> Result<Vec<IpAddr>, DnsFailure> {
+        if let Some(servers) = self.shared.servers() {
+            servers.v4.clear_cache();
+            servers.v6.clear_cache();
+        }
+        self.addresses(name).await
+    }
+
     /// The addresses of a name, without link-local ones; those of IPv4 first.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Names that a provider does not know: its answer holds for a while, so that a monitor or a stranger who asks again and again
 //! costs the provider one call a minute.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use proxy_core::factor::{Refusal, UserName, Verdict};
 use sha2::Sha256;
 
+use super::recent::Recent;
 use crate::locks::lock;
 
 /// How long an answer holds, and so how long it takes at most until somebody who has just enrolled gets in.
@@ -23,14 +23,7 @@ type Digest = [u8; 32];
 pub(super) struct UnknownUsers {
     /// `None` where the system has no randomness: then nothing is remembered.
     key: Option<[u8; 32]>,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    refusals: HashMap<Digest, (Instant, Refusal)>,
-    /// In the order in which they are forgotten.
-    order: VecDeque<(Instant, Digest)>,
+    refusals: Mutex<Recent<Digest, Refusal>>,
 }
 
 impl Default for UnknownUsers {
@@ -39,7 +32,7 @@ impl Default for UnknownUsers {
         let key = getrandom::fill(&mut key).is_ok().then_some(key);
         Self {
             key,
-            known: Mutex::default(),
+            refusals: Mutex::new(Recent::new(REMEMBERED, NAMES)),
         }
     }
 }
@@ -48,31 +41,15 @@ impl UnknownUsers {
     /// What the provider said of the user a moment ago.
     pub(super) fn refusal(&self, user: &UserName, now: Instant) -> Option<Verdict> {
         let digest = self.digest(user)?;
-        let known = lock(&self.known);
-        let (at, refusal) = known.refusals.get(&digest)?;
-        let holds = now.saturating_duration_since(*at) < REMEMBERED;
-        holds.then(|| Verdict::Refused(refusal.clone()))
+        let refusals = lock(&self.refusals);
+        refusals.get(&digest, now).cloned().map(Verdict::Refused)
     }
 
     /// The provider does not let the user in, whatever is typed.
     pub(super) fn remember(&self, user: &UserName, verdict: &Verdict, now: Instant) {
-        let (Some(digest), Verdict::Refused(refusal)) = (self.digest(user), verdict) else {
-            return;
-        };
-        let mut known = lock(&self.known);
-        while let Some((at, oldest)) = known.order.front().copied() {
-            let holds = now.saturating_duration_since(at) < REMEMBERED;
-            if holds && known.order.len() < NAMES {
-                break;
-            }
-            known.order.pop_front();
-            // One that was remembered again since has a later place in the order.
-            if known.refusals.get(&oldest).is_some_and(|(when, _)| *when == at) {
-                known.refusals.remove(&oldest);
-            }
+        if let (Some(digest), Verdict::Refused(refusal)) = (self.digest(user), verdict) {
+            lock(&self.refusals).keep(digest, refusal.clone(), now);
         }
-        known.order.push_back((now, digest));
-        known.refusals.insert(digest, (now, refusal.clone()));
     }
 
     fn digest(&self, user: &UserName) -> Option<Digest> {
@@ -115,7 +92,5 @@ mod tests {
         }
         assert!(unknown.refusal(&user("jane"), after(62)).is_none());
         assert!(unknown.refusal(&user("u1"), after(62)).is_some());
-        let known = lock(&unknown.known);
-        assert_eq!((known.refusals.len(), known.order.len()), (NAMES, NAMES));
     }
 }

@@ -39,7 +39,7 @@ mod state;
 
 mod workers;
 
-use crate::udp::{self, Sockets};
+use crate::udp::{self, ReceiveBufferDrops, Sockets};
 use decider::{Clock, Current, Decider, Parts};
 pub(crate) use mailbox::Heard;
 use mailbox::{Mailbox, Message, Reconfigured};
@@ -63,19 +63,17 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let fingerprint = source.fingerprint();
     let loaded = source.load()?;
 
-    let metrics = Arc::new(Metrics::default());
+    let sockets = Sockets::bind(&loaded.config.listen)?;
+    let metrics = Arc::new(Metrics::default().with(ReceiveBufferDrops::of(&sockets)));
     let shared = Shared::new(metrics.provider.clone());
     let provider = provider::build(&loaded.config, &shared)?;
     complain(provider.as_ref());
-    let sockets = Sockets::bind(&loaded.config.listen)?;
     let addresses: Vec<String> = sockets.addresses().iter().map(ToString::to_string).collect();
     let runtime = runtime()?;
     let admin = runtime.block_on(async { listener::bind(loaded.config.admin).await })?;
     let (records, writer) = records::start(&loaded.records, &metrics)?;
     let mailbox = Arc::new(Mailbox::new(Arc::clone(&metrics))?);
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(Error::Random)?;
-    let engine = Engine::new(loaded.settings.clone(), seed);
+    let engine = engine(&loaded)?;
     let group = watch::Sender::new(loaded.config.peers.clone());
     let (peers, net) = runtime.block_on(async { peers::bind(group.subscribe(), &metrics).await })?;
     let net = net.map(|net| {
@@ -88,6 +86,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let (ended, engine_ended) = oneshot::channel();
     let current: Current = Arc::new(RwLock::new(loaded.settings.clone()));
     let decider = Decider::new(Parts {
+        observing: state.observing(),
         engine,
         peers,
         current: Arc::clone(&current),
@@ -179,6 +178,12 @@ fn tell_serving(
     );
 }
 
+fn engine(loaded: &Loaded) -> Result<Engine, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(Error::Random)?;
+    Ok(Engine::new(loaded.settings.clone(), seed))
+}
+
 /// Runs everything beside the engine until the engine has ended.
 async fn supervise(
     Signals {
@@ -199,7 +204,11 @@ async fn supervise(
     let report = report::Report::from_environment();
     let reports = report.is_some();
     if let Some(report) = report {
-        tokio::spawn(report.run(state.watch_digest(), state.metrics.provider.watch_refused()));
+        tokio::spawn(report.run(report::Sources {
+            digests: state.watch_digest(),
+            refused: state.metrics.provider.watch_refused(),
+            observed: state.observing().subscribe(),
+        }));
         reloader.rehearse();
     }
     let mut look = tokio::time::interval(reload::LOOK_EVERY);

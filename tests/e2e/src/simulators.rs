@@ -337,6 +337,14 @@ impl Controller<'_> {
         Ok(answer["id"].as_str().context("no id")?.to_owned())
     }
 
+    /// The same under another shared secret than the registered one, as somebody sends packets who does not know it.
+    pub fn begin_forged_logins(&self, logins: &BackgroundLogins, secret: &str) -> Result<String> {
+        let mut body = serde_json::to_value(logins)?;
+        body["shared_secret"] = json!(secret);
+        let answer: Value = self.kubectl.pod_post(&self.admin(), "/logins", &body)?;
+        Ok(answer["id"].as_str().context("no id")?.to_owned())
+    }
+
     /// How they went so far.
     pub fn report(&self, id: &str) -> Result<Report> {
         self.kubectl.pod_get(&self.admin(), &format!("/logins/{id}"))

@@ -209,11 +209,11 @@ pub struct UpstreamSpec {
     /// Whether health is asked by Status-Server (RFC 5997).
     #[serde(default = "yes")]
     pub status_server: bool,
-    /// Attributes of the request that are passed on, by dictionary name.
+    /// Attributes of the request that are passed on, by dictionary name or by number, such as 26.2636.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub forward_attributes: Vec<String>,
-    /// Attributes of the Access-Accept that are passed back, by dictionary name.
+    /// Attributes of the Access-Accept that are passed back, by dictionary name or by number, such as 26.2636.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub return_attributes: Vec<String>,

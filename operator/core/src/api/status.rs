@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::observed::ObservedDirectory;
+
 /// What the operator sees and did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -104,6 +106,9 @@ pub struct DirectoryStatus {
     /// Where its requests come from: domain controllers or connector addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_addresses: Vec<String>,
+    /// How it asks the proxies, as they have observed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedDirectory>,
 }
 
 /// RadiusSettings of the AWS API without the shared secret.
@@ -143,6 +148,10 @@ pub struct AppliedSettings {
     pub settings: RegisteredSettings,
     /// When AWS was given them.
     pub time: Time,
+    /// The servers as AWS described them before, when that write changed nothing visible but their order. For some seconds
+    /// a description that has them may be the one from before the write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers_before: Vec<String>,
     /// When AWS first described them, whatever it made of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown_time: Option<Time>,
@@ -168,6 +177,9 @@ pub struct PendingWrite {
     /// Whether the description of the directory shows if it arrived.
     #[serde(default)]
     pub shows: bool,
+    /// The servers as AWS described them before, when this write changes nothing visible but their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers_before: Vec<String>,
     /// When it was planned.
     pub time: Time,
 }
@@ -247,6 +259,10 @@ pub struct Drift {
     /// The RadiusProxy's `metadata.generation` when the last one was seen: whoever changes the spec since has decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
+    /// When a shared secret that somebody changed at AWS was last written back. The next time is an hour later at the
+    /// earliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_repair_time: Option<Time>,
 }
 
 /// The condition types of a RadiusProxy.

@@ -271,6 +271,7 @@ impl Round<'_> {
         let working = self.has_directory()
             && judgement.may_write
             && (self.ledger.pending.is_some()
+                || self.directory.is_some_and(|d| self.ledger.awaits_description(d))
                 || described(RadiusStatus::Creating)
                 || (self.ledger.applied.as_ref().is_some_and(incomplete)
                     && !self.ledger.drifted()

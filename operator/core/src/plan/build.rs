@@ -11,9 +11,10 @@ use super::actions::Told;
 use super::desired::{client_addresses, digest_key, kept_pair};
 use super::upgrade::upgrade;
 use super::{FinalizerChange, Plan, deletion, status};
-use crate::api::{ConditionType, RadiusProxyStatus};
+use crate::api::{ConditionType, ObservedDirectory, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
+use crate::directory_client::{self, PodReport};
 use crate::input::{Directory, Input, ReportedProblem};
 use crate::names::FINALIZER;
 use crate::objects::{self, Owner, Template};
@@ -59,6 +60,14 @@ pub(super) struct Round<'a> {
     pub(super) pair_before: Option<Pair>,
 }
 
+/// What registration is decided by, beside the directory itself.
+struct Evidence<'a> {
+    proxies: &'a [Proxy<'a>],
+    servers: &'a Servers,
+    reports: &'a [PodReport<'a>],
+    observed: Option<&'a ObservedDirectory>,
+}
+
 impl<'a> Round<'a> {
     fn new(input: &'a Input, directory: Option<&'a Directory>, now: Timestamp) -> Self {
         let before = input.proxy.status.as_ref();
@@ -72,6 +81,7 @@ impl<'a> Round<'a> {
             input.proxy.metadata.generation,
             now,
         );
+        ledger.retry_after_stage(before, directory);
         let mut round = Self {
             input,
             now,
@@ -119,8 +129,16 @@ impl<'a> Round<'a> {
         let applied = self.ledger.applied.as_ref().map(|applied| &applied.settings);
         let both = (have, applied);
         let servers = compare(self.input, &proxies, network, both, replicas, self.now);
+        let reports = directory_client::reports(self.input, digest.as_ref());
+        let observed = self.observed(&reports);
         let mut ledger = std::mem::take(&mut self.ledger);
-        let verdict = self.verdict(&judgement, &mut ledger, &proxies, &servers, digest.is_some());
+        let evidence = Evidence {
+            proxies: &proxies,
+            servers: &servers,
+            reports: &reports,
+            observed: observed.as_ref(),
+        };
+        let verdict = self.verdict(&judgement, &mut ledger, &evidence, digest.is_some());
         self.ledger = ledger;
 
         let words = upgrade.words.as_deref().filter(|_| running);
@@ -134,6 +152,9 @@ impl<'a> Round<'a> {
             directory: self.directory,
         };
         let mut status = status::tables(&seen, self.before);
+        if let Some(directory) = &mut status.directory {
+            directory.observed = observed;
+        }
         status.config_digest = digest.as_ref().map(ToString::to_string);
         status.conditions = self.stamped(&drafts);
         status.surge.clone_from(&upgrade.surge);
@@ -170,6 +191,15 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// How the directory asks, as far as the pods have seen.
+    fn observed(&self, reports: &[PodReport<'_>]) -> Option<ObservedDirectory> {
+        let before = self
+            .before
+            .and_then(|status| status.directory.as_ref()?.observed.as_ref());
+        let probes = &self.input.proxy.spec.policy.probe_users;
+        directory_client::shown(reports, &self.clients, probes, before, self.now)
+    }
+
     /// The configuration that pods should report: the present one, or the last one that could be made.
     fn digest(&self, fresh: Option<&Rendered>, running: bool) -> Option<ConfigDigest> {
         let last = self
@@ -185,8 +215,7 @@ impl<'a> Round<'a> {
         &self,
         judgement: &Judgement,
         ledger: &mut Ledger,
-        proxies: &[Proxy<'_>],
-        servers: &Servers,
+        evidence: &Evidence<'_>,
         configured: bool,
     ) -> Verdict {
         let Some(spec) = &self.input.proxy.spec.directory else {
@@ -218,8 +247,10 @@ impl<'a> Round<'a> {
             input: self.input,
             spec,
             directory,
-            servers,
-            proxies,
+            servers: evidence.servers,
+            proxies: evidence.proxies,
+            reports: evidence.reports,
+            observed: evidence.observed,
             pair,
             key: &self.key,
             owner: &owner,

@@ -18,7 +18,7 @@ use crate::config;
 use crate::input::{Directory, DirectoryObservation, Input, RadiusStatus};
 use crate::names::{ABANDON_ANNOTATION, DirectoryTags};
 use crate::registration::ledger::{DESCRIPTION_LAG, Ledger};
-use crate::registration::{same, words};
+use crate::registration::{all_servers, same, takes_writes, words};
 use crate::time;
 
 /// How often AWS is looked at meanwhile.
@@ -42,6 +42,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
     let directory = input.directory.described().map(Directory::canonical);
     let generation = input.proxy.metadata.generation;
     ledger.learn(input.outcome.as_ref(), directory.as_ref(), &key, generation, now);
+    ledger.retry_after_stage(Some(&before), directory.as_ref());
     let mut plan = Plan {
         finalizer: FinalizerChange::Keep,
         apply: Vec::new(),
@@ -59,6 +60,9 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
     }
     plan.requeue_after = LOOK;
     plan.describe_after = LOOK / 2;
+    if let (Some(shown), Some(directory)) = (&mut plan.status.directory, &directory) {
+        shown.stage = Some(directory.stage.clone());
+    }
     match step(input, directory.as_ref(), &ledger, now) {
         Step::Done { why, loud } => {
             plan.finalizer = FinalizerChange::Remove;
@@ -181,34 +185,28 @@ fn aws_step(
         let message = format!("{} was sent; waiting for AWS", pending.operation);
         return unasked.unwrap_or(Step::Wait(Reason::Deregistering, message, None));
     }
+    if let Some(wait) = stage_or_lag(directory, ledger) {
+        let (reason, message) = wait;
+        return Step::Wait(reason, stuck(input, &message), None);
+    }
     if directory.radius_status.is_none() {
         return Step::Done {
             why: format!("RADIUS is switched off in directory {}", spec.id),
             loud: false,
         };
     }
-    let disabled_at = ledger
-        .last_write
-        .as_ref()
-        .filter(|last| last.operation == AwsOperation::DisableRadius.as_str() && ledger.trouble.is_none())
-        .map(|last| time::after(&last.time, DESCRIPTION_LAG));
+    let disabled_at = disabled(ledger).map(|last| time::after(&last.time, DESCRIPTION_LAG));
     if disabled_at.is_some_and(|lag| directory.as_of < lag) {
         let message = "AWS took DisableRadius; waiting for it to describe that".to_owned();
         return Step::Wait(Reason::Deregistering, message, None);
     }
     if !is_ours(input, spec, ledger, directory) {
-        return Step::Done {
-            why: format!(
-                "the RADIUS settings of directory {} are somebody else's by now, so they stay",
-                spec.id
-            ),
-            loud: false,
-        };
+        return somebody_elses(spec, ledger, directory);
     }
-    if directory.radius_status == Some(RadiusStatus::Creating) || directory.stage != "Active" {
+    if directory.radius_status == Some(RadiusStatus::Creating) {
         let message = stuck(
             input,
-            "AWS is changing the directory; RADIUS is switched off when it is done.",
+            "AWS is changing the directory's RADIUS settings; RADIUS is switched off when it is done.",
         );
         return Step::Wait(Reason::Deregistering, message, None);
     }
@@ -217,10 +215,65 @@ fn aws_step(
         && let Some((at, _)) = ledger.retry_at()
         && now < at
     {
-        let (reason, message) = words::trouble(trouble, spec);
+        let (reason, mut message) = words::trouble(trouble, spec);
+        if let Some(note) = words::stage_note(directory) {
+            message = format!("{message} {note}");
+        }
         return Step::Wait(reason, stuck(input, &message), Some(at));
     }
     Step::Disable
+}
+
+/// The last write, if it is DisableRadius and AWS has taken it.
+fn disabled(ledger: &Ledger) -> Option<&LastWrite> {
+    let last = ledger.last_write.as_ref()?;
+    let taken = last.operation == AwsOperation::DisableRadius.as_str() && ledger.trouble.is_none();
+    taken.then_some(last)
+}
+
+/// Why the directory's description cannot be acted on: it is in a stage of its own, or may be the one from before a write.
+fn stage_or_lag(directory: &Directory, ledger: &Ledger) -> Option<(Reason, String)> {
+    if !takes_writes(&directory.stage) {
+        let message = format!("{}.", words::stage_holds(directory));
+        return Some((Reason::DirectoryNotActive, message));
+    }
+    let applied = ledger.applied.as_ref()?;
+    let lags = directory.as_of < time::after(&applied.time, DESCRIPTION_LAG) && disabled(ledger).is_none();
+    let described = directory.radius_settings.as_ref();
+    let shown = described.is_some_and(|d| same(d, &applied.settings)) && directory.radius_status.is_some();
+    (lags && !shown).then(|| {
+        let message = "AWS took the settings; waiting for it to describe them.".to_owned();
+        (Reason::Deregistering, message)
+    })
+}
+
+/// The settings stay. They may still name servers that end with this RadiusProxy: nobody could log in then.
+fn somebody_elses(spec: &DirectorySpec, ledger: &Ledger, directory: &Directory) -> Step {
+    let described = directory.radius_settings.as_ref().map(all_servers);
+    let own = ledger
+        .applied
+        .as_ref()
+        .map(|applied| all_servers(&applied.settings));
+    let (described, own) = (described.unwrap_or_default(), own.unwrap_or_default());
+    let ending: Vec<&str> = described
+        .iter()
+        .filter(|server| own.contains(server))
+        .map(String::as_str)
+        .collect();
+    let mut why = format!(
+        "the RADIUS settings of directory {} are somebody else's by now, so they stay",
+        spec.id
+    );
+    if !ending.is_empty() {
+        why = format!(
+            "{why}, and they name {}, which ends with this RadiusProxy: unless somebody else answers there, users cannot log in",
+            ending.join(", ")
+        );
+    }
+    Step::Done {
+        why,
+        loud: !ending.is_empty(),
+    }
 }
 
 /// Whether what AWS describes is what this RadiusProxy applied.
@@ -257,6 +310,7 @@ fn disable(input: &Input, ledger: &mut Ledger, now: Timestamp) -> Option<Directo
         secret_digest: String::new(),
         settings: None,
         shows: true,
+        servers_before: Vec::new(),
         time: time.clone(),
     });
     ledger.last_write = Some(LastWrite {

@@ -64,6 +64,7 @@ fn directory_status(directory: &Directory) -> DirectoryStatus {
                 .to_owned(),
         ),
         client_addresses: directory.client_addresses.iter().map(IpAddr::to_string).collect(),
+        observed: None,
     }
 }
 

@@ -7,14 +7,19 @@ use proxy_config::DigestKey;
 
 use super::difference::Difference;
 use super::ledger::Ledger;
+use super::secret_mismatch::besides;
 use super::servers::{Proxy, Servers};
-use super::wanted_settings;
 use super::words;
-use crate::api::{AddressSource, ConditionType, DirectorySpec, LastWrite, PendingWrite, RegisteredSettings};
+use super::{all_servers, same, takes_writes, wanted_settings};
+use crate::api::{
+    AddressSource, ConditionType, DirectorySpec, LastWrite, ObservedDirectory, PendingWrite,
+    RegisteredSettings,
+};
 use crate::aws::AwsOperation;
 use crate::conditions::{Draft, Reason, Truth};
+use crate::directory_client::{self, PodReport};
 use crate::input::{Directory, Input, RadiusStatus};
-use crate::plan::{DirectoryCall, DirectoryWrite, RadiusSettings};
+use crate::plan::{DirectoryCall, DirectoryWrite, RadiusSettings, WriteReason};
 use crate::rotation::{Pair, secret_digest};
 use crate::time;
 
@@ -41,6 +46,10 @@ pub(crate) struct Case<'a> {
     pub(crate) directory: &'a Directory,
     pub(crate) servers: &'a Servers,
     pub(crate) proxies: &'a [Proxy<'a>],
+    /// What the pods have observed of the directory.
+    pub(crate) reports: &'a [PodReport<'a>],
+    /// The same as the status shows it.
+    pub(crate) observed: Option<&'a ObservedDirectory>,
     pub(crate) pair: &'a Pair,
     pub(crate) key: &'a DigestKey,
     /// `<cluster>/<namespace>/<name>` of this RadiusProxy.
@@ -70,6 +79,14 @@ impl Verdict {
         }
     }
 
+    /// Adds sentences to what people are told.
+    fn note(&mut self, notes: impl IntoIterator<Item = String>) {
+        for note in notes {
+            let message = &mut self.condition.message;
+            *message = format!("{}. {note}", message.trim_end_matches('.'));
+        }
+    }
+
     pub(super) fn until(mut self, again: Timestamp) -> Self {
         self.again = Some(again);
         self
@@ -78,16 +95,45 @@ impl Verdict {
 
 /// Decides. `ledger` gets what has to be remembered, before it is relied on.
 pub(crate) fn decide(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
+    let mut verdict = decide_write(case, ledger);
+    if ledger.repairs_secret() && verdict.condition.reason == Reason::Registering {
+        // One event, and one reason until it is over.
+        verdict.condition.reason = Reason::SecretMismatch;
+        let message = &verdict.condition.message;
+        verdict.condition.message = format!("the shared secret is written back: {message}");
+    }
+    if takes_writes(&case.directory.stage) {
+        verdict.note(words::stage_note(case.directory));
+    }
+    verdict.note(case.warnings(ledger));
+    verdict
+}
+
+fn decide_write(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
     let wanted = case.settings();
-    let difference = case.difference(&wanted, ledger);
-    if let Some(hold) = case.hands_off(ledger, difference.is_some()) {
+    let mismatch = case.secret_mismatch(ledger);
+    let repair = || case.repair_of_secret(mismatch.as_ref()?, ledger);
+    let difference = match case.difference(&wanted, ledger) {
+        Some(difference) if difference.due.is_none_or(|due| due <= case.now) => Some(difference),
+        later => repair().or(later),
+    };
+    let at_rest = |ledger: &Ledger| {
+        let mut verdict = case.in_sync();
+        if let Some(mismatch) = &mismatch {
+            case.tell_mismatch(&mut verdict, mismatch, ledger);
+        }
+        verdict
+    };
+    let differs = difference.is_some() || mismatch.is_some();
+    if let Some(mut hold) = case.hands_off(ledger, differs) {
+        hold.note(mismatch.as_ref().map(besides));
         return hold;
     }
     let Some(difference) = difference else {
         ledger.differs_since = None;
         // What was refused is no longer wanted.
         ledger.trouble = None;
-        return case.in_sync();
+        return at_rest(ledger);
     };
     if case.servers.want.is_empty() {
         // The old list stays: a wrong server costs a time-out, no server costs every login.
@@ -95,11 +141,12 @@ pub(crate) fn decide(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
     }
     if let Some(due) = difference.due.filter(|due| case.now < *due) {
         ledger.differs_since = None;
-        let mut verdict = case.in_sync();
+        let mut verdict = at_rest(ledger);
         verdict.again = Some(verdict.again.map_or(due, |again| again.min(due)));
         return verdict;
     }
-    if let Some(hold) = case.backs_off(ledger, &wanted) {
+    if let Some(mut hold) = case.backs_off(ledger, &wanted) {
+        hold.note(mismatch.as_ref().map(besides));
         return hold;
     }
     let since = ledger
@@ -139,6 +186,20 @@ impl Case<'_> {
         settings.servers.clone_from(&self.servers.want.v4);
         settings.servers_ipv6.clone_from(&self.servers.want.v6);
         settings
+    }
+
+    /// Where the spec and what was observed of the directory disagree.
+    fn warnings(&self, ledger: &Ledger) -> Vec<String> {
+        let context = directory_client::Context {
+            spec: self.spec,
+            provider: &self.input.proxy.spec.provider,
+            port: self.input.proxy.spec.port,
+            reports: self.reports,
+            shown: self.observed,
+            directory: self.directory,
+            applied: ledger.applied.as_ref(),
+        };
+        directory_client::warnings(&context, self.now)
     }
 
     /// AWS has what it should have.
@@ -256,9 +317,16 @@ impl Case<'_> {
             secret_digest: secret_digest(self.key, &self.pair.current),
             settings: Some(shown.clone()),
             shows: have != Some(&shown) || self.directory.radius_status.is_none(),
+            servers_before: have
+                .filter(|have| same(have, &shown))
+                .map(all_servers)
+                .unwrap_or_default(),
             time: time.clone(),
         });
         let message = format!("{}: {}", words::why(difference.reason), difference.words);
+        if difference.reason == WriteReason::SecretMismatch {
+            ledger.drift.secret_repair_time = Some(time.clone());
+        }
         ledger.last_write = Some(LastWrite {
             operation: operation.as_str().to_owned(),
             reason: message.clone(),

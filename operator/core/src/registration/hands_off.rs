@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::decide::{Case, Verdict};
 use super::ledger::{FAILED, Ledger};
 use super::servers::Proxy;
-use super::{fingerprint, same, tag_digest, words};
+use super::{fingerprint, tag_digest, takes_writes, words};
 use crate::api::{AdoptionPolicy, DriftPolicy, RegisteredSettings};
 use crate::conditions::{Reason, Truth};
 use crate::input::RadiusStatus;
@@ -55,14 +55,11 @@ impl Case<'_> {
             let (reason, message) = trouble.unwrap_or((Reason::Registering, message));
             return Some(Verdict::hold(reason, message).until(soon));
         }
-        if directory.stage != "Active" {
-            let detail = directory.stage_reason.as_deref().map(|r| format!(" ({r})"));
-            let message = format!(
-                "the directory's stage is {}{}; RADIUS settings can be changed when it is Active. Look at it in the AWS console",
-                directory.stage,
-                detail.unwrap_or_default()
-            );
-            return Some(Verdict::hold(Reason::DirectoryNotActive, message));
+        if !takes_writes(&directory.stage) {
+            return Some(Verdict::hold(
+                Reason::DirectoryNotActive,
+                words::stage_holds(directory),
+            ));
         }
         if let Some(hold) = self.somebody_elses(ledger) {
             return Some(hold);
@@ -71,14 +68,9 @@ impl Case<'_> {
             let message = "AWS is changing the directory's RADIUS settings; this takes seconds to minutes";
             return Some(Verdict::hold(Reason::Registering, message).until(soon));
         }
-        if let Some(applied) = &ledger.applied {
-            let described = directory.radius_settings.as_ref();
-            let shown =
-                described.is_some_and(|d| same(d, &applied.settings)) && directory.radius_status.is_some();
-            if directory.as_of < applied.time.0 || (!shown && !ledger.drifted()) {
-                let message = "AWS took the settings; waiting for it to describe them";
-                return Some(Verdict::hold(Reason::Registering, message).until(soon));
-            }
+        if ledger.awaits_description(directory) {
+            let message = "AWS took the settings; waiting for it to describe them";
+            return Some(Verdict::hold(Reason::Registering, message).until(soon));
         }
         self.left_alone(ledger)
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proxy_config::DigestKey;
 
-use super::{fingerprint, same};
+use super::{ACTIVE, all_servers, fingerprint, same};
 use crate::api::{AppliedSettings, Drift, LastWrite, PendingWrite, RadiusProxyStatus, Trouble};
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use crate::input::{Directory, RadiusStatus, WriteOutcome};
@@ -102,6 +102,10 @@ impl Ledger {
             Some(Err(failure)) => {
                 self.refused(failure, &pending, key, now);
                 if failure.class.is_definite() {
+                    // Nothing was repaired, so that it may be tried again.
+                    self.drift
+                        .secret_repair_time
+                        .take_if(|time| *time == pending.time);
                     self.pending = None;
                     return;
                 }
@@ -137,6 +141,7 @@ impl Ledger {
                 secret_digest: pending.secret_digest,
                 settings,
                 time: pending.time,
+                servers_before: pending.servers_before,
                 shown_time: None,
                 completed_time: None,
             });
@@ -186,8 +191,11 @@ impl Ledger {
             .radius_settings
             .as_ref()
             .is_some_and(|settings| same(settings, &applied.settings));
-        let judged = applied.completed_time.is_some()
-            || directory.as_of >= time::after(&applied.time, DESCRIPTION_LAG);
+        // AWS may answer with the description from before the write, also after it has answered with a newer one.
+        let judged = directory.as_of >= time::after(&applied.time, DESCRIPTION_LAG);
+        if ours && may_be_from_before(applied, directory) {
+            return false;
+        }
         if ours && directory.radius_status.is_some() {
             applied.shown_time.get_or_insert_with(|| time::floor(now));
         }
@@ -199,7 +207,10 @@ impl Ledger {
                 self.drift.disabled = false;
             }
             // AWS is at it again, by whosoever's doing: nothing is complete until it says so.
-            (Some(RadiusStatus::Creating), true) => applied.completed_time = None,
+            (Some(RadiusStatus::Creating), true) => {
+                applied.completed_time = None;
+                applied.servers_before.clear();
+            }
             (Some(RadiusStatus::Failed), true) => {
                 let known = self
                     .trouble
@@ -240,6 +251,40 @@ impl Ledger {
         }
     }
 
+    /// Whether AWS has yet to describe what was applied.
+    pub(crate) fn awaits_description(&self, directory: &Directory) -> bool {
+        let Some(applied) = &self.applied else {
+            return false;
+        };
+        let described = directory.radius_settings.as_ref();
+        let shown = described.is_some_and(|d| same(d, &applied.settings))
+            && directory.radius_status.is_some()
+            && !may_be_from_before(applied, directory);
+        directory.as_of < applied.time.0 || (!shown && !self.drifted())
+    }
+
+    /// A refusal counts no more once the directory is Active again: AWS may have refused because of the stage.
+    pub(crate) fn retry_after_stage(
+        &mut self,
+        before: Option<&RadiusProxyStatus>,
+        directory: Option<&Directory>,
+    ) {
+        let stage = before.and_then(|status| status.directory.as_ref()?.stage.as_deref());
+        let was_other = stage.is_some_and(|stage| stage != ACTIVE);
+        if was_other && directory.is_some_and(|directory| directory.stage == ACTIVE) {
+            self.trouble.take_if(|trouble| trouble.kind != FAILED);
+        }
+    }
+
+    /// Whether the last write repairs a changed secret and is not completed yet.
+    pub(crate) fn repairs_secret(&self) -> bool {
+        let last = self.last_write.as_ref().map(|last| &last.time);
+        let applied = self.applied.as_ref();
+        let completed = applied.is_some_and(|applied| applied.completed_time.is_some());
+        let under_way = self.pending.is_some() || !completed;
+        under_way && last.is_some() && last == self.drift.secret_repair_time.as_ref()
+    }
+
     /// Whether what AWS describes is not what was applied.
     pub(crate) const fn drifted(&self) -> bool {
         self.drift.seen.is_some() || self.drift.disabled
@@ -277,6 +322,13 @@ impl Ledger {
             _ => None,
         }
     }
+}
+
+/// Whether a description that shows the applied settings may be the one from before they were written.
+fn may_be_from_before(applied: &AppliedSettings, directory: &Directory) -> bool {
+    let lags = directory.as_of < time::after(&applied.time, DESCRIPTION_LAG);
+    let described = directory.radius_settings.as_ref().map(all_servers);
+    lags && !applied.servers_before.is_empty() && described.as_ref() == Some(&applied.servers_before)
 }
 
 /// Whether a description that was asked for after a write shows that it arrived.

@@ -12,8 +12,8 @@ use crate::input::{Directory, Input};
 use crate::plan::WriteReason;
 
 use super::ledger::{FAILED, Ledger};
-use super::same_but_servers;
 use super::servers::{Proxy, Servers};
+use super::{ACTIVE, same_but_servers};
 use crate::names::ObjectNames;
 use crate::time;
 
@@ -30,6 +30,7 @@ pub(crate) const fn why(reason: WriteReason) -> &'static str {
         WriteReason::Settings => "settings changed",
         WriteReason::Secret => "new shared secret",
         WriteReason::Drift => "changed from outside",
+        WriteReason::SecretMismatch => "shared secret changed from outside",
         WriteReason::Retry => "another try",
         WriteReason::Deletion => "deletion",
     }
@@ -121,6 +122,32 @@ fn failed(spec: &DirectorySpec) -> String {
          the shared secret is the operator's doing.",
         spec.id,
         spec.protocol.as_str()
+    )
+}
+
+/// A stage in which nothing is written.
+pub(crate) fn stage_holds(directory: &Directory) -> String {
+    format!(
+        "the directory's stage is {}; RADIUS settings are written when it has left that stage. Look at it in the AWS console",
+        stage(directory)
+    )
+}
+
+/// A stage in which AWS may refuse what is written.
+pub(crate) fn stage_note(directory: &Directory) -> Option<String> {
+    (directory.stage != ACTIVE).then(|| {
+        format!(
+            "The directory's stage is {}: AWS may refuse changes until it is Active. Look at it in the AWS console.",
+            stage(directory)
+        )
+    })
+}
+
+fn stage(directory: &Directory) -> String {
+    let detail = directory.stage_reason.as_deref();
+    detail.map_or_else(
+        || directory.stage.clone(),
+        |detail| format!("{} ({detail})", directory.stage),
     )
 }
 

@@ -52,7 +52,11 @@ impl Build {
     }
 
     pub(crate) fn pap(self, text: &str) -> Self {
-        let mut padded = text.as_bytes().to_vec();
+        self.pap_octets(text.as_bytes())
+    }
+
+    pub(crate) fn pap_octets(self, text: &[u8]) -> Self {
+        let mut padded = text.to_vec();
         padded.resize(padded.len().next_multiple_of(16).max(16), 0);
         let (mut value, mut previous) = (Vec::new(), self.authenticator.to_vec());
         for block in padded.chunks(16) {

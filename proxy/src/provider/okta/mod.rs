@@ -13,7 +13,7 @@ use self::choose::{Choice, choose};
 use self::jwt::AppKey;
 use self::meaning::Meaning;
 use self::push::Ends;
-use self::sent::Sent;
+pub use self::sent::Sent;
 use self::token::{App, Credentials};
 use super::fault::{Fault, FaultClass, Step};
 use super::http::{Deadline, Transport};
@@ -59,7 +59,7 @@ pub struct Okta {
     factors: Vec<OktaFactor>,
     login_suffix: Option<String>,
     fail_mode: FailMode,
-    sent: Sent,
+    sent: Arc<Sent>,
     unknown: UnknownUsers,
     warnings: Arc<Warnings>,
 }
@@ -101,7 +101,7 @@ impl Okta {
             factors: config.factors.clone(),
             login_suffix: config.login_suffix.clone(),
             fail_mode: config.fail_mode,
-            sent: Sent::default(),
+            sent: Arc::clone(&shared.sent_codes),
             unknown: UnknownUsers::default(),
             warnings: Arc::clone(&shared.warnings),
         })

@@ -1,10 +1,17 @@
 //! Whether a server is up, from what was heard of it and what was not. The time is a parameter.
+//!
+//! The states are those of a home server of FreeRADIUS: alive, zombie, dead. A login that gets no answer may be a phone
+//! that nobody picks up, so the silence of one login makes a zombie and nothing worse.
 
 use std::time::{Duration, Instant};
+
+use proxy_core::factor::UserName;
 
 /// Answers to Status-Server in a row that bring a server back: one that comes and goes is not used meanwhile
 /// (as RFC 3539 section 3.4.1 does).
 const ANSWERS_TO_REVIVE: u32 = 3;
+/// Users whose logins got no answer, while nobody got one, that make a server dead.
+const SILENT_USERS: usize = 3;
 
 /// How often something is asked.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +24,8 @@ pub(super) struct Intervals {
     pub(super) confirm: Duration,
     /// A login to a server that is down, as a trial.
     pub(super) trial: Duration,
+    /// How long a zombie answers nobody before the silence of a further login makes it dead.
+    pub(super) zombie: Duration,
 }
 
 impl Default for Intervals {
@@ -26,6 +35,7 @@ impl Default for Intervals {
             revive: Duration::from_secs(5),
             confirm: Duration::from_secs(1),
             trial: Duration::from_secs(30),
+            zombie: Duration::from_secs(40),
         }
     }
 }
@@ -38,13 +48,33 @@ pub(super) struct Health {
     knows_status: bool,
     heard: Option<Instant>,
     status_asked: Option<Instant>,
+    /// When the host last said that nothing listens there.
+    refused: Option<Instant>,
+    zombie: Option<Zombie>,
     down: Option<Down>,
+}
+
+/// Since the first login without an answer, nothing was heard.
+#[derive(Debug)]
+struct Zombie {
+    since: Instant,
+    /// Whose logins got none; fewer than [`SILENT_USERS`].
+    users: Vec<UserName>,
 }
 
 #[derive(Debug)]
 struct Down {
     answers: u32,
     last_trial: Instant,
+}
+
+/// What a server is held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Alive,
+    /// A login got no answer. It is asked as one that is alive.
+    Zombie,
+    Dead,
 }
 
 /// What may be done with a server now.
@@ -62,6 +92,8 @@ pub(super) enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     None,
+    /// It has become a zombie.
+    Suspected,
     Died,
     Revived,
 }
@@ -74,8 +106,24 @@ impl Health {
         }
     }
 
-    pub(super) fn is_up(&self) -> bool {
-        self.down.is_none()
+    pub(super) fn state(&self) -> State {
+        match (&self.down, &self.zombie) {
+            (Some(_), _) => State::Dead,
+            (None, Some(_)) => State::Zombie,
+            (None, None) => State::Alive,
+        }
+    }
+
+    /// Whether silence on Status-Server tells when it is dead. Otherwise a server that is held for dead may only have had
+    /// users who did not pick up their phones.
+    pub(super) fn knows_status(&self) -> bool {
+        self.knows_status
+    }
+
+    /// Whether a login that was sent since `asked` has no answer to expect: its server is proved to be dead, by
+    /// Status-Server or by its host.
+    pub(super) fn is_lost(&self, asked: Instant) -> bool {
+        self.down.is_some() && (self.knows_status || self.refused.is_some_and(|at| at >= asked))
     }
 
     /// Of a server that is down one login gets a trial now and then.
@@ -93,7 +141,7 @@ impl Health {
     /// An Access-Request was answered. A server that does so while it is held for dead does not answer Status-Server
     /// (any more).
     pub(super) fn answered(&mut self, now: Instant) -> Change {
-        self.heard = Some(now);
+        self.hear(now);
         if self.down.take().is_some() {
             self.knows_status = false;
             return Change::Revived;
@@ -103,7 +151,7 @@ impl Health {
 
     /// A Status-Server was answered.
     pub(super) fn status_answered(&mut self, now: Instant) -> Change {
-        self.heard = Some(now);
+        self.hear(now);
         self.knows_status = true;
         if let Some(down) = &mut self.down {
             down.answers += 1;
@@ -115,17 +163,42 @@ impl Health {
         Change::None
     }
 
+    /// A Status-Server was answered when nobody waited for it any more. That does not make it one that answers in time.
+    pub(super) fn status_answered_late(&mut self, now: Instant) -> Change {
+        if self.knows_status {
+            self.hear(now);
+            return Change::None;
+        }
+        self.answered(now)
+    }
+
     /// Nothing listens there: the host said so (ICMP).
     pub(super) fn refused(&mut self, now: Instant) -> Change {
+        self.refused = Some(now);
         self.die(now)
     }
 
-    /// A login got no answer to anything it sent since `asked`.
-    pub(super) fn silent(&mut self, asked: Instant, now: Instant) -> Change {
-        if self.heard.is_some_and(|heard| heard >= asked) {
+    /// A login of `user` got no answer to anything it sent since `asked`.
+    pub(super) fn silent(&mut self, user: &UserName, asked: Instant, now: Instant) -> Change {
+        if self.down.is_some() || self.has_heard_since(asked) {
             return Change::None;
         }
-        self.die(now)
+        let Some(zombie) = &mut self.zombie else {
+            self.zombie = Some(Zombie {
+                since: now,
+                users: vec![user.clone()],
+            });
+            return Change::Suspected;
+        };
+        if !zombie.users.contains(user) {
+            zombie.users.push(user.clone());
+        }
+        let is_over = now.saturating_duration_since(zombie.since) >= self.intervals.zombie;
+        if is_over || zombie.users.len() >= SILENT_USERS {
+            self.die(now)
+        } else {
+            Change::None
+        }
     }
 
     /// A Status-Server, and its retransmissions, got no answer since `asked`. That says nothing of a server that has
@@ -134,8 +207,8 @@ impl Health {
         if let Some(down) = &mut self.down {
             down.answers = 0;
         }
-        if self.knows_status {
-            self.silent(asked, now)
+        if self.knows_status && !self.has_heard_since(asked) {
+            self.die(now)
         } else {
             Change::None
         }
@@ -165,7 +238,17 @@ impl Health {
             && last.is_none_or(|last| now.saturating_duration_since(last) >= self.intervals.confirm)
     }
 
+    fn hear(&mut self, now: Instant) {
+        self.heard = Some(now);
+        self.zombie = None;
+    }
+
+    fn has_heard_since(&self, asked: Instant) -> bool {
+        self.heard.is_some_and(|heard| heard >= asked)
+    }
+
     fn die(&mut self, now: Instant) -> Change {
+        self.zombie = None;
         if self.down.is_some() {
             return Change::None;
         }
@@ -185,24 +268,93 @@ mod tests {
         Duration::from_secs(n)
     }
 
+    fn user(name: &str) -> UserName {
+        let rule = proxy_config::UserNameRule {
+            strip_domain: true,
+            case: proxy_config::CaseRule::Lower,
+            max_bytes: 64,
+        };
+        UserName::normalise(name, &rule).unwrap()
+    }
+
+    /// A server that was silent on so many users, each a second after the other.
+    fn silent_on(health: &mut Health, users: &[&str], start: Instant) -> Vec<Change> {
+        (0..)
+            .zip(users)
+            .map(|(n, name)| health.silent(&user(name), start, start + seconds(n)))
+            .collect()
+    }
+
     #[test]
-    fn silence_kills_only_when_nothing_was_heard_since_the_question() {
+    fn silence_says_nothing_when_something_was_heard_since_the_question() {
         let start = Instant::now();
         let mut health = Health::default();
         assert_eq!(health.answered(start + seconds(5)), Change::None);
+        let silent = silent_on(&mut health, &["jane", "joe", "ann", "bob"], start + seconds(4));
+        assert_eq!(silent, [Change::None; 4]);
+        assert_eq!(health.state(), State::Alive);
+    }
+
+    #[test]
+    fn the_silence_of_one_user_makes_a_zombie_and_that_of_several_a_dead_server() {
+        let start = Instant::now();
+        let mut health = Health::new(Intervals::default());
+        let again = silent_on(&mut health, &["jane", "JANE", "LAB\\jane"], start);
+        assert_eq!(again, [Change::Suspected, Change::None, Change::None]);
         assert_eq!(
-            health.silent(start + seconds(4), start + seconds(9)),
+            (health.state(), health.standing(start)),
+            (State::Zombie, Standing::Up)
+        );
+        // An answer to anybody clears it.
+        assert_eq!(health.answered(start + seconds(1)), Change::None);
+        assert_eq!(health.state(), State::Alive);
+        let several = silent_on(&mut health, &["jane", "joe", "ann"], start + seconds(2));
+        assert_eq!(several, [Change::Suspected, Change::None, Change::Died]);
+        assert!(!health.is_lost(start), "nobody has proved it");
+        assert_eq!(health.answered(start + seconds(9)), Change::Revived);
+        assert_eq!(health.state(), State::Alive);
+    }
+
+    #[test]
+    fn a_login_without_an_answer_after_the_zombie_period_makes_a_dead_server() {
+        let start = Instant::now();
+        let mut health = Health::new(Intervals::default());
+        assert_eq!(health.silent(&user("jane"), start, start), Change::Suspected);
+        assert_eq!(
+            health.silent(&user("jane"), start, start + seconds(39)),
             Change::None
         );
         assert_eq!(
-            health.silent(start + seconds(6), start + seconds(9)),
+            health.silent(&user("jane"), start, start + seconds(40)),
             Change::Died
         );
-        assert_eq!(
-            health.silent(start + seconds(6), start + seconds(9)),
-            Change::None
-        );
-        assert!(!health.is_up());
+    }
+
+    #[test]
+    fn only_the_host_and_status_server_prove_that_a_login_is_lost() {
+        let start = Instant::now();
+        let mut health = Health::default();
+        health.refused(start + seconds(2));
+        assert!(health.is_lost(start + seconds(1)));
+        assert!(!health.is_lost(start + seconds(3)), "it may listen by now");
+        let mut health = Health::default();
+        health.status_answered(start);
+        assert!(!health.is_lost(start));
+        health.status_silent(start + seconds(1), start + seconds(4));
+        assert!(health.is_lost(start + seconds(9)));
+    }
+
+    #[test]
+    fn a_late_answer_to_status_server_revives_only_what_never_answers_in_time() {
+        let start = Instant::now();
+        let mut health = Health::default();
+        health.refused(start);
+        assert_eq!(health.status_answered_late(start), Change::Revived);
+        assert!(!health.knows_status());
+        health.status_answered(start);
+        health.status_silent(start + seconds(1), start + seconds(4));
+        assert_eq!(health.status_answered_late(start + seconds(5)), Change::None);
+        assert_eq!(health.state(), State::Dead);
     }
 
     #[test]
@@ -234,7 +386,7 @@ mod tests {
         for expected in [Change::None, Change::None, Change::Revived] {
             assert_eq!(health.status_answered(start + seconds(9)), expected);
         }
-        assert!(health.is_up());
+        assert_eq!(health.state(), State::Alive);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod figures;
 mod freeradius;
 mod handover;
 mod logins;
+mod observed;
 mod ownership;
 mod refused;
 mod registration;

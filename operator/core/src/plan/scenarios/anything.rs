@@ -27,6 +27,9 @@ enum Happening {
     DomainController(u8),
     Blind(bool),
     Slow(u64),
+    Lag(u64),
+    SecretAtAws,
+    Logins(u64),
 }
 
 const SECRETS: [&str; 4] = [
@@ -66,6 +69,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (11_u8..14).prop_map(H::DomainController),
         1 => any::<bool>().prop_map(H::Blind),
         1 => prop_oneof![Just(0_u64), Just(12_u64), Just(20_u64)].prop_map(H::Slow),
+        1 => prop_oneof![Just(0_u64), Just(8_u64)].prop_map(H::Lag),
+        1 => Just(H::SecretAtAws),
+        3 => (10_u64..200).prop_map(H::Logins),
     ]
 }
 
@@ -110,6 +116,9 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
                 .insert(std::net::Ipv4Addr::new(10, 0, 0, last).into());
         }
         Happening::Slow(seconds) => world.aws.slow = Duration::from_secs(seconds),
+        Happening::Lag(seconds) => world.aws.lag = Duration::from_secs(seconds),
+        Happening::SecretAtAws => world.change_secret_at_aws(),
+        Happening::Logins(seconds) => world.logins_for(Duration::from_secs(seconds)),
         Happening::Blind(blind) => world.aws.blind = blind.then_some(AwsErrorClass::Unreachable),
     }
 }
@@ -144,7 +153,10 @@ proptest! {
         world.run_for(Duration::from_secs(600));
         world.wake();
         let held = |world: &World| world.aws.secret == SECRETS[secret].as_bytes();
+        // A secret that somebody changed at AWS shows in logins only.
+        world.traffic = Some(Duration::from_secs(30));
         world.run_until(|world| held(world) && is_over(world));
+        world.traffic = None;
         let mut servers = world.aws.settings.clone().unwrap().servers;
         servers.sort();
         let mut addresses: Vec<String> = world.pods.iter().map(|pod| pod.state.ips[0].to_string()).collect();
@@ -152,8 +164,8 @@ proptest! {
         prop_assert_eq!(&servers, &addresses);
         prop_assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
 
-        // At rest nothing is written.
-        world.run_for(Duration::from_secs(300));
+        // At rest nothing is written, once the last wrong secret is an hour old.
+        world.run_for(Duration::from_secs(4200));
         let (writes, status) = (world.aws.writes.len(), world.status());
         world.run_for(Duration::from_secs(3600));
         prop_assert_eq!(world.aws.writes.len(), writes);

@@ -218,16 +218,6 @@ fn a_write_that_was_not_sent_is_not_blamed_on_aws_and_follows_soon() {
 }
 
 #[test]
-fn a_directory_that_is_not_active_is_waited_for() {
-    let mut world = World::new();
-    world.aws.stage = Some("Impaired".to_owned());
-    world.run_for(Duration::from_secs(120));
-    assert_eq!(world.condition("Registered").1, "DirectoryNotActive");
-    world.aws.stage = None;
-    world.run_until(World::is_ready);
-}
-
-#[test]
 fn an_http_proxy_that_wants_a_password_gets_it_from_a_secret() {
     let mut world = ready();
     world.edit(|proxy| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, Secret};
 
 use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxyStatus};
@@ -17,6 +18,7 @@ mod aws;
 mod checks;
 mod cluster;
 mod dns;
+mod logins;
 mod rounds;
 
 use cluster::{Revisions, digest_of};
@@ -47,6 +49,10 @@ pub(super) struct Pod {
     gone_at: Option<Timestamp>,
     /// Whether its containers can become ready at all.
     pub(super) sound: bool,
+    /// What it reports of the directory.
+    pub(super) observed: Observed,
+    /// How far its node's clock is ahead, in seconds.
+    pub(super) ahead: i64,
 }
 
 impl Pod {
@@ -99,6 +105,9 @@ pub(super) struct World {
     /// How many registered servers may be down at any time.
     pub(super) most_down: Option<usize>,
     in_place_refused: Option<String>,
+    /// How often somebody logs in through each client address of the directory, and when next.
+    pub(super) traffic: Option<Duration>,
+    next_login: Timestamp,
     /// What every pod reports beside its configuration.
     pub(super) reported_problem: Option<ReportedProblem>,
     // The operator's memory, lost in a crash.
@@ -183,6 +192,8 @@ impl World {
             refuses_patches: false,
             most_down: None,
             in_place_refused: None,
+            traffic: None,
+            next_login: now,
             reported_problem: None,
             settings: Settings::new(cluster, "proxy:1".to_owned()),
             described: None,
@@ -259,6 +270,7 @@ impl World {
         if let Some(pod) = self.pods.get_mut(index) {
             pod.state.container = Some(container);
             pod.state.containers_ready = false;
+            pod.observed = Observed::default();
             pod.ready_at = Some(at);
         }
         self.wake();
@@ -291,6 +303,9 @@ impl World {
         }
         if let Some((at, _)) = self.aws.done_at {
             next = next.min(at);
+        }
+        if self.traffic.is_some() {
+            next = next.min(self.next_login);
         }
         next = self.looks.values().fold(next, |next, (_, at)| next.min(*at));
         self.now = self.now.max(next);
@@ -329,7 +344,7 @@ impl World {
                 changed = true;
             }
         }
-        changed |= self.statefulset() | self.look_up();
+        changed |= self.statefulset() | self.look_up() | self.traffic();
         if changed {
             self.wake();
         }

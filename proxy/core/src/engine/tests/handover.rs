@@ -4,6 +4,7 @@ use bolero::TypeGenerator;
 
 use super::group::Group;
 use crate::factor::{RefusalReason, Verdict};
+use crate::peers::Body;
 use crate::testing::refusal;
 
 const DC: &str = "192.0.2.1";
@@ -76,7 +77,9 @@ fn who_is_there_and_silent_is_waited_for_and_then_left_out() {
     group.crash(0);
     until(&mut group, 20_000, &[0]);
     group.packet(1, "jane", "pw", DC);
-    assert_eq!(outcomes(&mut group), ["0 pushes", "1 push_pending"]);
+    assert_eq!(outcomes(&mut group), ["0 pushes"]);
+    until(&mut group, 59_500, &[0]);
+    assert_eq!(outcomes(&mut group), ["1 push_pending"]);
     let mut group = Group::new(3);
     group.hear(&[0, 1, 2]);
     group.packet(0, "jane", "pw", DC);
@@ -194,13 +197,14 @@ fn only_the_clients_own_next_try_goes_on_with_the_push() {
         until(&mut group, at, &[0]);
         group.packet(1, "jane", text, from);
         group.packet(1, "joe", text, from);
+        until(&mut group, at + 39_500, &[0]);
         assert_eq!(
             group
                 .outcomes
                 .iter()
                 .filter(|o| o.starts_with('1'))
                 .collect::<Vec<_>>(),
-            ["1 push_pending", "1 pushes"],
+            ["1 pushes", "1 push_pending", "1 timed_out"],
             "{at} {text} {from}"
         );
     }
@@ -293,6 +297,83 @@ fn a_proxy_that_is_ending_hands_its_own_pushes_over() {
     group.crash(0);
     group.approve_at(1);
     assert_eq!(outcomes(&mut group), ["1 accepts followed"]);
+}
+
+#[test]
+fn a_push_whose_approval_another_proxy_has_used_refuses_no_next_login() {
+    let used = || {
+        let mut group = started(2);
+        until(&mut group, 20_000, &[0]);
+        group.packet(1, "jane", "pw", DC);
+        group.settle(&[0]);
+        group.approve_at(1);
+        group
+    };
+    // The end comes while the first proxy still follows.
+    let mut group = used();
+    assert_eq!(
+        outcomes(&mut group),
+        ["1 follows", "1 accepts followed", "0 approval_used"]
+    );
+    group.packet(0, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["0 pushes"]);
+    // Every copy of the end was lost, and the first proxy hears of the approval later.
+    let mut group = used();
+    until(&mut group, 30_000, &[0]);
+    group.approve_at(0);
+    assert_eq!(
+        outcomes(&mut group),
+        ["1 follows", "1 accepts followed", "0 approval_used"]
+    );
+    group.packet(0, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["0 pushes"]);
+}
+
+#[test]
+fn an_end_that_overtakes_the_announcement_ends_the_push() {
+    let mut group = Group::new(2);
+    group.packet(0, "jane", "pw", DC);
+    group.approve_at(0);
+    group.flying.reverse();
+    assert_eq!(outcomes(&mut group), ["0 pushes", "0 accepts"]);
+    group.packet(1, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["1 pushes"]);
+}
+
+#[test]
+fn a_claim_that_overtakes_the_list_of_members_is_answered_by_it() {
+    for size in [2, 3] {
+        let mut group = Group::new(size);
+        group.hear(&(0..size).collect::<Vec<_>>());
+        group.packet(0, "jane", "pw", DC);
+        group.settle_without(|body| matches!(body, Body::Arm(_)));
+        group.approve_at(0);
+        group.settle(&[]);
+        assert_eq!(outcomes(&mut group), ["0 pushes", "0 accepts"], "{size}");
+    }
+}
+
+#[test]
+fn a_proxy_that_is_ending_before_the_list_comes_gives_its_vote_too() {
+    let mut group = Group::new(2);
+    group.hear(&[0, 1]);
+    group.packet(0, "jane", "pw", DC);
+    group.settle_without(|body| matches!(body, Body::Arm(_)));
+    group.drain(1);
+    // The list is repeated.
+    until(&mut group, 1_000, &[]);
+    group.crash(1);
+    group.approve_at(0);
+    assert_eq!(group.outcomes, ["0 pushes", "0 accepts"]);
+}
+
+#[test]
+fn a_push_of_a_dead_proxy_is_pending_no_longer_than_it_lives_at_its_provider() {
+    let mut group = started(2);
+    group.crash(0);
+    until(&mut group, 66_000, &[0]);
+    group.packet(1, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["1 pushes"]);
 }
 
 #[derive(Debug, TypeGenerator)]
@@ -403,9 +484,28 @@ fn no_history_gives_one_approval_two_accepts() {
         let mut group = started(usize::from(history.size) % 4 + 2);
         for action in &history.steps {
             step(&mut group, action);
+            if !group.accepts.is_empty() && group.users == ["jane"] {
+                next_login_starts_everywhere(&mut group);
+                break;
+            }
         }
         group.wait(300_000, |group| group.settle(&[]));
         group.check();
         assert!(group.is_idle(), "nothing is left when time has passed");
     });
+}
+
+/// An approval was used, and everybody has heard of it. The text is another one: a rival's next try would stay with the
+/// rival, if one waits.
+fn next_login_starts_everywhere(group: &mut Group) {
+    group.settle(&[]);
+    for node in group.serving() {
+        group.outcomes.clear();
+        group.packet(node, "jane", "next", DC);
+        assert_eq!(group.outcomes, [format!("{node} pushes")]);
+        let latest = group.pushes - 1;
+        let (follower, _) = group.followers.iter().find(|(_, push)| **push == latest).unwrap();
+        group.verdict(*follower, Verdict::Refused(refusal(RefusalReason::TimedOut)));
+        group.settle(&[]);
+    }
 }

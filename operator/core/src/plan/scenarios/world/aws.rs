@@ -57,6 +57,14 @@ pub(in crate::plan::scenarios) struct Aws {
     pub(in crate::plan::scenarios) blind: Option<AwsErrorClass>,
     /// How long DescribeDirectories takes.
     pub(in crate::plan::scenarios) slow: Duration,
+    /// How long DescribeDirectories goes on describing what was there before the last write.
+    pub(in crate::plan::scenarios) lag: Duration,
+    /// What was there before the last write, and when that was.
+    pub(super) before: Option<(Timestamp, Option<RadiusStatus>, Option<RegisteredSettings>)>,
+    /// Whether writes are refused while the stage is another than Active.
+    pub(in crate::plan::scenarios) refuses_stage: bool,
+    /// Writes that AWS was asked for, refused ones too.
+    pub(in crate::plan::scenarios) asked: usize,
     pub(in crate::plan::scenarios) writes: Vec<Written>,
 }
 
@@ -89,13 +97,18 @@ impl World {
         if self.aws.blind.is_some() {
             return;
         }
+        let lags = |at: &Timestamp| self.now < at.saturating_add(self.aws.lag).unwrap();
+        let (radius_status, radius_settings) = match &self.aws.before {
+            Some((at, status, settings)) if lags(at) => (*status, settings.clone()),
+            _ => (self.aws.status, self.aws.settings.clone()),
+        };
         self.asking = Some(Directory {
             kind: self.aws.kind.clone().unwrap_or(DirectoryKind::MicrosoftAd),
             stage: self.aws.stage.clone().unwrap_or_else(|| "Active".to_owned()),
             stage_reason: None,
             network: self.aws.network,
-            radius_status: self.aws.status,
-            radius_settings: self.aws.settings.clone().map(|mut settings| {
+            radius_status,
+            radius_settings: radius_settings.map(|mut settings| {
                 // As AWS might write it.
                 for server in &mut settings.servers_ipv6 {
                     *server = server.to_uppercase();
@@ -117,6 +130,11 @@ impl World {
             return Err(failure(operation, class));
         }
         let aws = &mut self.aws;
+        aws.asked += 1;
+        if aws.refuses_stage && aws.stage.is_some() {
+            return Err(failure(operation, AwsErrorClass::Refused));
+        }
+        let before = (self.now, aws.status, aws.settings.clone());
         match (call, aws.status) {
             (DirectoryCall::Enable(_), Some(RadiusStatus::Completed)) => {
                 return Err(failure(operation, AwsErrorClass::AlreadyExists));
@@ -164,6 +182,7 @@ impl World {
                     .then(|| (self.now.saturating_add(CREATING).unwrap(), end));
             }
         }
+        aws.before = Some(before);
         if answer == Some(Answer::Lost) {
             return Err(failure(operation, AwsErrorClass::Unreachable));
         }

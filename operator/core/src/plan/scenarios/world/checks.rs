@@ -1,7 +1,6 @@
 //! What holds at any moment, whatever the scene.
 
 use jiff::SignedDuration;
-use proxy_config::Secret;
 
 use super::{Pod, THEIR_SECRET, World};
 
@@ -65,18 +64,9 @@ impl World {
             if !settings.servers.contains(&address) {
                 continue;
             }
-            let accepted: Vec<&[u8]> = ["directory", "directory-previous"]
-                .iter()
-                .filter_map(|key| pod.mounted.get(&format!("/etc/radius-proxy/radius/{key}")))
-                .map(Secret::expose)
-                .collect();
             let held = std::iter::once(&self.aws.secret).chain(&self.aws.old_secret);
             for secret in held.filter(|secret| *secret != THEIR_SECRET) {
-                assert!(
-                    accepted.contains(&secret.as_slice()),
-                    "{} refuses what AWS holds",
-                    pod.state.name
-                );
+                assert!(pod.accepts(secret), "{} refuses what AWS holds", pod.state.name);
             }
         }
     }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use proxy_config::file::{ConfigFile, NamedFile};
+use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, DigestKey, Secret};
 use serde_json::Value;
 
@@ -158,6 +159,8 @@ impl World {
             sync_at: None,
             gone_at: None,
             sound: true,
+            observed: Observed::default(),
+            ahead: 0,
         });
     }
 

@@ -70,6 +70,7 @@ impl World {
                         digest: pod.digest.clone(),
                         version: None,
                         problem: self.reported_problem,
+                        observed: Some(pod.observed.clone()).filter(|observed| !observed.is_empty()),
                     };
                     (pod.state.uid.clone(), report)
                 })

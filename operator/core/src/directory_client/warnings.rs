@@ -1,0 +1,161 @@
+//! Where what was observed of the directory and the spec disagree. Nothing of this stops anything: the condition says it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{PodReport, at};
+use crate::api::{
+    AppliedSettings, AuthenticationProtocol, DirectorySpec, DuoFactor, ObservedDirectory, ObservedSigning,
+    OktaFactor, ProviderSpec,
+};
+use crate::input::{Directory, RadiusStatus};
+use crate::time;
+
+/// Retries that have to be seen before they say how long the directory waits.
+const RETRIES: u32 = 10;
+/// How long others have to have asked, since AWS completed, before an address that never did is told.
+const SILENT_FOR: Duration = Duration::from_secs(1800);
+/// Requests that others have to have sent.
+const REQUESTS: u32 = 20;
+
+/// What the warnings are made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) spec: &'a DirectorySpec,
+    pub(crate) provider: &'a ProviderSpec,
+    pub(crate) port: u32,
+    pub(crate) reports: &'a [PodReport<'a>],
+    pub(crate) shown: Option<&'a ObservedDirectory>,
+    pub(crate) directory: &'a Directory,
+    pub(crate) applied: Option<&'a AppliedSettings>,
+}
+
+/// One sentence or more for each.
+pub(crate) fn warnings(context: &Context<'_>, now: Timestamp) -> Vec<String> {
+    let Some(shown) = context.shown else {
+        return Vec::new();
+    };
+    [
+        probe_counts_as_dead(context),
+        never_asked(context, shown, now),
+        unsigned(context, shown),
+        short_patience(context, shown),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn sum(context: &Context<'_>, count: fn(&proxy_config::observed::ObservedAddress) -> u32) -> u32 {
+    context
+        .reports
+        .iter()
+        .flat_map(|report| report.observed.addresses.values())
+        .map(count)
+        .fold(0, u32::saturating_add)
+}
+
+fn short_patience(context: &Context<'_>, shown: &ObservedDirectory) -> Option<String> {
+    let (wait, interval) = (shown.longest_wait_seconds?, shown.retry_interval_milliseconds?);
+    let retries = sum(context, |seen| {
+        let same_port = seen.same_packet.saturating_add(seen.new_authenticator);
+        same_port.saturating_add(seen.new_identifier)
+    });
+    let timeout = context.spec.timeout_seconds;
+    let short = wait.saturating_add(interval.div_ceil(1000)) < timeout;
+    (short && retries >= RETRIES).then(|| {
+        format!(
+            "The directory sends a retry about every {} s, and no login was seen to wait for more than {wait} s, although \
+             spec.directory.timeoutSeconds is {timeout}: it may give up earlier than that. A push that is approved \
+             later serves the user's next try.",
+            interval.div_ceil(1000)
+        )
+    })
+}
+
+fn unsigned(context: &Context<'_>, shown: &ObservedDirectory) -> Option<String> {
+    let spec = context.spec;
+    let which = match shown.signs? {
+        ObservedSigning::Always => return None,
+        ObservedSigning::Sometimes => "some of its requests",
+        ObservedSigning::Never => "its requests",
+    };
+    let starts = spec.protocol == AuthenticationProtocol::Pap || spec.unauthenticated_push;
+    (!starts && pushes(context.provider)).then(|| {
+        format!(
+            "The directory sends {which} without Message-Authenticator. With {} such a request proves no shared secret, so \
+             that it starts no push and is refused. Set spec.directory.protocol: PAP, or spec.directory.unauthenticatedPush: \
+             true if nobody else can send packets with the directory's addresses.",
+            spec.protocol.as_str()
+        )
+    })
+}
+
+/// Whether the provider can ask a person who typed no code.
+fn pushes(provider: &ProviderSpec) -> bool {
+    let duo = provider.duo.as_ref().is_some_and(|duo| {
+        let pushed = |factor: &DuoFactor| !matches!(factor, DuoFactor::Passcode | DuoFactor::Sms);
+        duo.factors.iter().any(pushed)
+    });
+    let okta = provider
+        .okta
+        .as_ref()
+        .is_some_and(|okta| okta.factors.contains(&OktaFactor::Push));
+    duo || okta
+}
+
+fn never_asked(context: &Context<'_>, shown: &ObservedDirectory, now: Timestamp) -> Option<String> {
+    let completed = context.applied?.completed_time.as_ref()?;
+    let told_from = time::after(completed, SILENT_FOR);
+    let last = shown
+        .addresses
+        .iter()
+        .filter_map(|each| each.last_request.as_ref());
+    let asks = last.max_by_key(|last| last.0)?;
+    let requests = sum(context, |seen| seen.signed.saturating_add(seen.unsigned));
+    if now < told_from || asks.0 < told_from || requests < REQUESTS {
+        return None;
+    }
+    let silent: Vec<&str> = shown
+        .addresses
+        .iter()
+        .filter(|each| each.last_request.is_none())
+        .map(|each| each.address.as_str())
+        .collect();
+    (!silent.is_empty()).then(|| {
+        format!(
+            "{} has never asked the proxies, although others of the directory do. Check that the security group \
+             {}_controllers and the network ACLs of its subnet allow UDP port {} out to the proxies, and that the proxies' \
+             allow it in: logins that go through it fail otherwise.",
+            silent.join(", "),
+            context.spec.id,
+            context.port
+        )
+    })
+}
+
+/// AWS says Failed although its probe was answered under the right secret: it wants another answer than a Reject.
+fn probe_counts_as_dead(context: &Context<'_>) -> Option<String> {
+    let written = context.applied?.time.0;
+    if context.directory.radius_status != Some(RadiusStatus::Failed) {
+        return None;
+    }
+    let since = |seconds: u64| at(seconds).filter(|at| *at >= written);
+    let observed = || context.reports.iter().map(|report| report.observed);
+    let authenticated = observed()
+        .flat_map(|observed| observed.addresses.values())
+        .any(|seen| seen.last_authenticated.and_then(since).is_some());
+    let probe = observed()
+        .flat_map(|observed| observed.probes.values())
+        .filter_map(|seconds| since(*seconds))
+        .max();
+    let probe = probe.filter(|_| authenticated)?;
+    Some(format!(
+        "The proxies have answered the directory's probe at {}, after the settings were written, and the shared secret was \
+         right: network and secret work. AWS seems to count the probe's Access-Reject as a server that is dead. A probe \
+         never gets an Access-Accept, since that would be a user without a second factor. See whether people can log in all \
+         the same; if not, ask AWS Support which answer the probe expects.",
+        time::clock(probe)
+    ))
+}
