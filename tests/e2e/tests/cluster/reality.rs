@@ -117,14 +117,15 @@ fn an_impaired_directory_is_written_to_and_a_refusal_ends_with_the_stage() {
     of_stage("Impaired");
     site.grant("impaired", NAMESPACE);
     site.apply(NAMESPACE, &totp_proxy("impaired", NAMESPACE, id));
-    until("AWS to refuse a write", PATIENCE, || {
+    let refusal = until("AWS to refuse a write", PATIENCE, || {
         let refused = directory.unmade_writes(before, id)?;
-        Ok(match refused.as_slice() {
-            [] => Err("no write".to_owned()),
-            [first, ..] => Ok(assert_eq!(first.result, "ClientException")),
-        })
+        Ok(refused
+            .first()
+            .map(|write| write.result.clone())
+            .ok_or("no write".to_owned()))
     })
     .unwrap();
+    assert_eq!(refusal, "ClientException");
     let message = world.reason(NAMESPACE, "impaired", "Registered", "False", "AwsRefused");
     assert!(message.contains("Impaired"), "{message}");
     of_stage("Active");
