@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use proxy_config::Secret;
-use proxy_config::seeds::KeyUri;
+use proxy_config::seeds::{KeyUri, TotpKey};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
@@ -144,10 +144,12 @@ fn new_key(user: &str, args: &EnrolArgs) -> Result<Secret, Error> {
     let uri = KeyUri {
         account: user.trim().to_owned(),
         issuer: Some(args.issuer.replace(':', " ")).filter(|issuer| !issuer.trim().is_empty()),
-        seed: Secret::new(key),
-        algorithm: args.algorithm,
-        digits: args.digits,
-        period: args.period,
+        key: TotpKey {
+            seed: Secret::new(key),
+            algorithm: args.algorithm,
+            digits: args.digits,
+            period: args.period,
+        },
     };
     Ok(uri.to_text())
 }
@@ -236,7 +238,7 @@ mod tests {
         let read = KeyUri::parse(text(&uri)).unwrap();
         assert_eq!(read.account, "CORP\\Jane");
         assert_eq!(read.issuer.as_deref(), Some("Corp  VPN"));
-        assert_eq!(read.seed.expose().len(), 32);
+        assert_eq!(read.key.seed.expose().len(), 32);
         assert_ne!(new_key("CORP\\Jane", &args()).unwrap(), uri);
     }
 

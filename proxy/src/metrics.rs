@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::logging;
+
 mod provider;
 
 pub use provider::{CallLabels, ProviderMetrics, StepLabels};
@@ -123,6 +125,8 @@ pub struct Metrics {
     pub config_current: Gauge,
     /// TOTP codes that are remembered as used.
     pub used_codes: Gauge<i64, AtomicI64>,
+    /// Lines of the log that found no room, looked up when they are asked for.
+    lost_log_lines: Counter,
     /// Other proxies of the group that were heard lately.
     pub peers: Gauge,
     /// Messages to other proxies.
@@ -159,6 +163,7 @@ impl Default for Metrics {
             pending: Gauge::default(),
             send_failures: Counter::default(),
             lost_records: Counter::default(),
+            lost_log_lines: Counter::default(),
             lost_verdicts: Counter::default(),
             record_write_failures: Counter::default(),
             info: Family::default(),
@@ -225,6 +230,11 @@ impl Metrics {
             "lost_records",
             "Login records that found no room",
             self.lost_records.clone(),
+        );
+        r.register(
+            "lost_log_lines",
+            "Lines of the log that found no room",
+            self.lost_log_lines.clone(),
         );
         r.register(
             "lost_verdicts",
@@ -304,6 +314,8 @@ impl Metrics {
     /// All of them in the text format.
     #[must_use]
     pub fn encode(&self) -> String {
+        let lost = logging::lost_lines().saturating_sub(self.lost_log_lines.get());
+        self.lost_log_lines.inc_by(lost);
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode(&mut out, &self.registry);

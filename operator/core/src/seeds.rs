@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use proxy_config::seeds::{KeyUri, MAX_SCRATCH, ScratchLine, SeedLine, SeedProblem};
+use proxy_config::seeds::{MAX_SCRATCH, ScratchLine, SeedLine, SeedProblem, TotpKey};
 use proxy_config::{Secret, UserNameRule};
 
 use crate::names::SEED_SHARDS;
@@ -54,7 +54,7 @@ pub(crate) fn merge(sources: &[SeedSource<'_>], names: &UserNameRule) -> Merged 
 #[derive(Default)]
 struct Merging<'a> {
     /// The user's seeds and the Secrets that hold them; twice the same Secret when both seeds are in it.
-    by_user: BTreeMap<String, Vec<(&'a str, KeyUri)>>,
+    by_user: BTreeMap<String, Vec<(&'a str, TotpKey)>>,
     /// Lines for the shards, by user, so that the same Secrets make the same bytes.
     lines: BTreeMap<String, Vec<&'a [u8]>>,
     /// Scratch codes, where they stand and whose they are.
@@ -83,7 +83,7 @@ impl<'a> Merging<'a> {
                 let (user, is_new) = match read {
                     Ok((user, SeedLine::Key(uri))) => {
                         seeds += 1;
-                        let is_new = self.is_new(secret, &user, uri);
+                        let is_new = self.is_new(secret, &user, uri.key);
                         (user, is_new)
                     }
                     Ok((user, SeedLine::Scratch(line))) => {
@@ -108,11 +108,11 @@ impl<'a> Merging<'a> {
     }
 
     /// Whether no line before it had the key: the same key twice is one.
-    fn is_new(&mut self, secret: &'a str, user: &str, uri: KeyUri) -> bool {
+    fn is_new(&mut self, secret: &'a str, user: &str, key: TotpKey) -> bool {
         let known = self.by_user.entry(user.to_owned()).or_default();
-        let is_new = !known.iter().any(|(_, known)| known.makes_the_codes_of(&uri));
+        let is_new = !known.iter().any(|(_, known)| *known == key);
         if is_new {
-            known.push((secret, uri));
+            known.push((secret, key));
         }
         is_new
     }

@@ -7,7 +7,7 @@ mod uri;
 
 pub use algorithm::{Algorithm, Digits};
 pub use scratch::{MAX_SCRATCH, ScratchLine};
-pub use uri::KeyUri;
+pub use uri::{KeyUri, TotpKey};
 
 /// Why a line cannot be used. It never holds any part of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -38,6 +38,7 @@ mod codes;
 mod end;
 mod handover;
 mod rivals;
+mod rollback;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -182,6 +183,7 @@ impl Engine {
         }
         while self.pushes.wake(now.monotonic, out) {}
         self.duplicates.expire(now.monotonic);
+        self.codes.expire(now.monotonic);
     }
 
     /// When [`Engine::tick`] has something to do, in the caller's monotonic time; `None` while nothing is waiting.

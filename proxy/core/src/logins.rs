@@ -89,6 +89,8 @@ pub(crate) struct Displaced {
     pub(crate) attempt: Box<Attempt>,
     pub(crate) source: IpAddr,
     pub(crate) moved: bool,
+    /// When a packet was seen last before the other one.
+    pub(crate) last_packet: Duration,
 }
 
 /// The hasher of a [`LoginId`]: a number that the engine counts up itself, so that nobody can choose a bad one.
@@ -167,6 +169,12 @@ impl Login {
 impl Logins {
     pub(crate) fn len(&self) -> usize {
         self.logins.len()
+    }
+
+    /// Entries of every index: none without a login.
+    #[cfg(test)]
+    pub(crate) fn indexed(&self) -> usize {
+        self.exclusive.len() + self.rivals.len() + self.rival_count + self.codes.len() + self.wakes.len()
     }
 
     /// Logins whose client waits.

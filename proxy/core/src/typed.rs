@@ -125,6 +125,8 @@ fn meaning(text: &str) -> Option<Typed> {
 /// The digits of a code as it is typed or as apps show it: 6 to 10, all together or in groups of like length with the
 /// same separator between them. A date (24.12.1985) is none.
 fn code(text: &str) -> Option<Secret> {
+    // Telephones end what is typed with a full stop, when the space bar is touched twice.
+    let text = text.strip_suffix('.').unwrap_or(text);
     let mut digits = Zeroizing::new(Vec::with_capacity(*DIGITS.end()));
     let (mut smallest, mut largest, mut group) = (usize::MAX, 0, 0);
     let mut separator: Option<&str> = None;
@@ -287,6 +289,7 @@ mod tests {
             "123\u{2013}456",
             "123 - 456",
             "123.456",
+            "123456. ",
             "123\u{b7}456",
             "12 34 56",
             "1 2 3 4 5 6",

@@ -402,6 +402,7 @@ impl Group {
 /// Follows the names. What cannot be looked up keeps the addresses that it had.
 async fn look_up(mut config: watch::Receiver<Option<Peers>>, found: watch::Sender<BTreeSet<SocketAddr>>) {
     let mut by_name: BTreeMap<(String, u16), Vec<SocketAddr>> = BTreeMap::new();
+    let resolver = crate::provider::http::Resolver::default();
     loop {
         let names = config
             .borrow_and_update()
@@ -410,9 +411,10 @@ async fn look_up(mut config: watch::Receiver<Option<Peers>>, found: watch::Sende
         let names = names.unwrap_or_default();
         by_name.retain(|name, _| names.contains(name));
         for name in names {
-            let looked_up = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
-            match looked_up.map(|addresses| addresses.take(ADDRESSES).collect()) {
-                Ok(addresses) => {
+            match resolver.addresses_now(&name.0).await {
+                Ok(found) => {
+                    let found = found.into_iter().take(ADDRESSES);
+                    let addresses = found.map(|address| SocketAddr::new(address, name.1)).collect();
                     by_name.insert(name, addresses);
                 }
                 Err(error) => tracing::debug!(name = name.0, %error, "the other proxies cannot be looked up"),

@@ -24,7 +24,10 @@ pub mod totp;
 pub mod warnings;
 
 mod back_off;
+mod last_success;
 mod recent;
+mod resolver;
+mod unknown;
 
 /// What is boxed wherever a provider has to wait.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

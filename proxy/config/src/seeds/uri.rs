@@ -14,7 +14,14 @@ pub struct KeyUri {
     pub account: String,
     /// Who gave the key out.
     pub issuer: Option<String>,
-    /// The key.
+    /// What codes are made of.
+    pub key: TotpKey,
+}
+
+/// A seed and how codes are made of it. Two that are equal make the same codes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TotpKey {
+    /// The key of the HMAC.
     pub seed: Secret,
     /// The hash.
     pub algorithm: Algorithm,
@@ -48,10 +55,12 @@ impl KeyUri {
         let mut uri = Self {
             account,
             issuer: prefix,
-            seed: Secret::new(Vec::new()),
-            algorithm: Algorithm::Sha1,
-            digits: Digits::SIX,
-            period: 30,
+            key: TotpKey {
+                seed: Secret::new(Vec::new()),
+                algorithm: Algorithm::Sha1,
+                digits: Digits::SIX,
+                period: 30,
+            },
         };
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -59,7 +68,7 @@ impl KeyUri {
             let name = name.strip_prefix("amp;").unwrap_or(name);
             uri.parameter(&name.to_ascii_lowercase(), value.trim())?;
         }
-        match uri.seed.expose().len() {
+        match uri.key.seed.expose().len() {
             0 => Err(SeedProblem::NoSecret),
             length if !SEED_BYTES.contains(&length) => Err(SeedProblem::SeedLength(length)),
             _ => Ok(uri),
@@ -68,20 +77,20 @@ impl KeyUri {
 
     fn parameter(&mut self, name: &str, value: &str) -> Result<(), SeedProblem> {
         match name {
-            "secret" => self.seed = seed(value)?,
+            "secret" => self.key.seed = seed(value)?,
             "issuer" => self.issuer = Some(form_decode(value)?).filter(|issuer| !issuer.is_empty()),
             "algorithm" => {
-                self.algorithm = Algorithm::parse(&form_decode(value)?).ok_or(SeedProblem::Algorithm)?;
+                self.key.algorithm = Algorithm::parse(&form_decode(value)?).ok_or(SeedProblem::Algorithm)?;
             }
             "digits" => {
-                self.digits = value
+                self.key.digits = value
                     .parse()
                     .ok()
                     .and_then(Digits::new)
                     .ok_or(SeedProblem::Digits)?;
             }
             "period" => {
-                self.period = value
+                self.key.period = value
                     .parse()
                     .ok()
                     .filter(|period| (10..=300).contains(period))
@@ -90,13 +99,6 @@ impl KeyUri {
             _ => {}
         }
         Ok(())
-    }
-
-    /// Whether both make the same codes.
-    #[must_use]
-    pub fn makes_the_codes_of(&self, other: &Self) -> bool {
-        self.seed == other.seed
-            && (self.algorithm, self.digits, self.period) == (other.algorithm, other.digits, other.period)
     }
 
     /// The URI as text: every parameter written out, since apps differ in their defaults.
@@ -109,10 +111,10 @@ impl KeyUri {
         };
         let mut text = format!(
             "otpauth://totp/{label}?secret={}&algorithm={}&digits={}&period={}",
-            BASE32_NOPAD.encode(self.seed.expose()),
-            self.algorithm.name(),
-            self.digits.count(),
-            self.period
+            BASE32_NOPAD.encode(self.key.seed.expose()),
+            self.key.algorithm.name(),
+            self.key.digits.count(),
+            self.key.period
         );
         if let Some(issuer) = issuer {
             text.push_str("&issuer=");
@@ -209,7 +211,7 @@ mod tests {
         .unwrap();
         assert_eq!(uri.account, "john.doe@email.com");
         assert_eq!(uri.issuer.as_deref(), Some("ACME Co"));
-        assert_eq!(uri.seed.expose().len(), 20);
+        assert_eq!(uri.key.seed.expose().len(), 20);
         assert_eq!(KeyUri::parse(uri.to_text().expose_str().unwrap()).unwrap(), uri);
     }
 
@@ -219,8 +221,8 @@ mod tests {
             KeyUri::parse("otpauth://totp/Corp%3A%20jane?secret=gezd%20gnbv-gy3tqojq====&digits=8").unwrap();
         assert_eq!(uri.account, "jane");
         assert_eq!(uri.issuer.as_deref(), Some("Corp"));
-        assert_eq!(uri.seed.expose(), b"1234567890");
-        assert_eq!(uri.digits.count(), 8);
+        assert_eq!(uri.key.seed.expose(), b"1234567890");
+        assert_eq!(uri.key.digits.count(), 8);
     }
 
     #[test]
@@ -231,7 +233,7 @@ mod tests {
             let expected = &b"12345678901234567890"[..length * 5 / 8];
             for text in [text.to_owned(), text.to_lowercase(), format!("{text}==")] {
                 let uri = KeyUri::parse(&format!("otpauth://totp/jane?secret={text}")).unwrap();
-                assert_eq!(uri.seed.expose(), expected, "{length}");
+                assert_eq!(uri.key.seed.expose(), expected, "{length}");
             }
         }
         for text in [
@@ -241,7 +243,7 @@ mod tests {
             "GEZDGNBV%3D%3DGY3TQOJQ",
         ] {
             let uri = KeyUri::parse(&format!("otpauth://totp/jane?secret={text}")).unwrap();
-            assert_eq!(uri.seed.expose(), b"1234567890", "{text}");
+            assert_eq!(uri.key.seed.expose(), b"1234567890", "{text}");
         }
     }
 
@@ -271,8 +273,8 @@ mod tests {
             "otpauth://totp/jane?Secret=GEZDGNBVGY3TQOJQ&amp;issuer=A+B&amp;DIGITS=8&algorithm=HmacSHA256",
         );
         let uri = uri.unwrap();
-        assert_eq!((uri.issuer.as_deref(), uri.digits.count()), (Some("A B"), 8));
-        assert_eq!(uri.algorithm, Algorithm::Sha256);
+        assert_eq!((uri.issuer.as_deref(), uri.key.digits.count()), (Some("A B"), 8));
+        assert_eq!(uri.key.algorithm, Algorithm::Sha256);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::counters::Event;
 use crate::factor::{Approval, Credential, FactorRequest, LoginId, RefusalReason, UserName};
 use crate::logins::{Attempt, Login};
 use crate::outputs::Outputs;
-use crate::peers::{Instance, PeerMessage, PushHandle, PushId};
+use crate::peers::{Body, Instance, PeerMessage, PushHandle, PushId};
 use crate::record::Reason;
 use crate::sender::{Sender, tolerance};
 use crate::shared::{Started, Step, Use};
@@ -63,6 +63,9 @@ impl Engine {
     /// Takes what another proxy of the group says.
     pub fn peer(&mut self, now: Now, from: Instance, message: PeerMessage, out: &mut Outputs) {
         let mut evicted = false;
+        if let Body::Announce(announced) = &message.body {
+            self.heard_of_another_push(now, &announced.user, message.push, out);
+        }
         let step = self.pushes.take(now.monotonic, from, message, &mut evicted, out);
         self.count_if(evicted, Event::EvictedPush);
         if let Some(step) = step {

@@ -16,9 +16,10 @@ use super::{Arrival, Engine};
 use crate::Now;
 use crate::counters::Event;
 use crate::duplicates::Key;
-use crate::factor::{LoginId, RefusalReason, UserName, Verdict};
+use crate::factor::{LoginId, RefusalReason, UserName};
 use crate::logins::{Attempt, Displaced, Login};
 use crate::outputs::Outputs;
+use crate::peers::PushId;
 use crate::record::Reason;
 use crate::sender::{Sender, off_schedule, soonest, tolerance};
 
@@ -150,85 +151,29 @@ impl Engine {
         self.duplicates.wait(key, authenticator, login);
     }
 
-    /// A retransmission of a packet that waits, or of one whose place another has taken.
-    pub(super) fn seen_again(&mut self, now: Now, id: LoginId, key: &Key, out: &mut Outputs) {
-        let Some(login) = self.logins.get_mut(id) else {
+    /// Another proxy has started a push of the user before either proxy could tell the other. The two logins can be two persons',
+    /// and each is the other's rival.
+    pub(super) fn heard_of_another_push(&mut self, now: Now, user: &str, push: PushId, out: &mut Outputs) {
+        let Some(pending) = self.logins.exclusive(&UserName(user.to_owned())) else {
             return;
         };
-        let timeout = login
-            .attempt
-            .as_ref()
-            .map_or(Duration::ZERO, |attempt| attempt.to.client.config.timeout);
-        if now.monotonic.saturating_sub(login.last_packet) >= soonest(timeout) {
-            login.tries = login.tries.saturating_add(1);
+        let own = self.logins.get(pending).and_then(|login| login.push);
+        if own == Some(push) {
+            return;
         }
-        login.last_packet = now.monotonic;
-        let push = login.push;
-        if let Some(attempt) = &mut login.attempt {
-            attempt.packets = attempt.packets.saturating_add(1);
-        }
-        let displaced = login
-            .displaced
-            .as_ref()
-            .is_some_and(|old| old.attempt.key == *key);
-        if let Some(push) = push {
-            self.pushes.packet_seen(push, now.monotonic);
-        }
-        if displaced {
-            self.roll_back(now, id, out);
-            self.settle_if_clear(now, id, out);
+        self.heard_of_rival(now, pending, out);
+        if let Some(own) = own {
+            self.pushes.tell_of_rival(now.monotonic, own, out);
         }
     }
 
-    /// Another proxy has seen a rival of the push.
-    pub(super) fn heard_of_rival(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
-        if let Some(login) = self.logins.get_mut(id) {
-            login.sender.rival_seen = true;
-            if !login.sender.own_text && now.monotonic <= login.settles {
-                self.roll_back(now, id, out);
-                self.settle_if_clear(now, id, out);
+    /// The login that they waited apart from has ended without a push: nothing needs their silence any more.
+    pub(super) fn refuse_rivals(&mut self, now: Now, user: &UserName, out: &mut Outputs) {
+        for rival in self.logins.rivals(user).to_vec() {
+            if let Some(attempt) = self.leave(now, rival, out) {
+                self.forget(now, &attempt, rival);
+                self.refuse(now, attempt, RefusalReason::PushPending, out);
             }
-        }
-    }
-
-    /// Whether an approval must wait until it is clear whose the last packet was. It is kept then.
-    pub(super) fn is_unsettled(&mut self, now: Now, id: LoginId, verdict: &Verdict) -> bool {
-        let Verdict::Approved(approval) = verdict else {
-            return false;
-        };
-        let Some(login) = self.logins.get_mut(id) else {
-            return false;
-        };
-        let settles = login.settles;
-        let waits = now.monotonic < settles && login.attempt.is_some();
-        if waits {
-            login.unsettled = Some(Box::new(approval.clone()));
-            self.logins.wake_by(id, settles);
-        }
-        waits
-    }
-
-    /// An approval has waited for this.
-    pub(super) fn settle(&mut self, now: Now, id: LoginId, out: &mut Outputs) -> bool {
-        let unsettled = self.logins.get_mut(id).and_then(|login| {
-            login.settles = Duration::ZERO;
-            login.unsettled.take()
-        });
-        let Some(approval) = unsettled else {
-            return false;
-        };
-        self.logins.wake_at_deadline(id);
-        self.take_verdict(now, id, Verdict::Approved(*approval), out);
-        true
-    }
-
-    fn settle_if_clear(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
-        if self
-            .logins
-            .get(id)
-            .is_some_and(|login| login.settles == Duration::ZERO)
-        {
-            self.settle(now, id, out);
         }
     }
 
@@ -319,7 +264,7 @@ impl Engine {
         if !login.rival {
             self.counters.happened(Event::Joined);
         }
-        login.last_packet = now;
+        let last_packet = std::mem::replace(&mut login.last_packet, now);
         login.tries = login.tries.saturating_add(1);
         let (source, moved) = (login.sender.source, login.sender.moved);
         login.sender.joined_by(sender);
@@ -335,6 +280,7 @@ impl Engine {
                             attempt,
                             source,
                             moved,
+                            last_packet,
                         });
                     }
                 }
@@ -356,40 +302,6 @@ impl Engine {
         }
     }
 
-    /// The last packet may have been a rival's: the one before it waits again, if there is one here.
-    fn roll_back(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
-        let Some(login) = self.logins.get_mut(id) else {
-            return;
-        };
-        login.sender.rival_seen = true;
-        login.settles = Duration::ZERO;
-        let displaced = login.displaced.take();
-        let mut rival_sender = login.sender.clone();
-        rival_sender.rival_seen = false;
-        let rival = match (displaced, &mut login.attempt) {
-            (Some(mut displaced), Some(waiting)) => {
-                login.sender.source = displaced.source;
-                login.sender.moved = displaced.moved;
-                waiting.restore(&mut displaced.attempt);
-                self.duplicates.wait(waiting.key, waiting.to.authenticator, id);
-                displaced.attempt
-            }
-            // The packet before it waited at another proxy, and nobody can be answered any more.
-            (_, Some(_)) => {
-                let ends = login.ends;
-                login.unsettled = None;
-                let Some(attempt) = self.logins.take_attempt(id, ends) else {
-                    return;
-                };
-                self.forget(now, &attempt, id);
-                attempt
-            }
-            (_, None) => return,
-        };
-        self.duplicates.forget(&rival.key, id);
-        self.wait_apart(now, rival, rival_sender, out);
-    }
-
     /// A rival of the pending login was seen: the other proxies are told.
     fn saw_rival(&mut self, now: Now, pending: LoginId, sender: &Sender, out: &mut Outputs) {
         let Some(login) = self.logins.get_mut(pending) else {
@@ -406,21 +318,23 @@ impl Engine {
 
 /// How far off its client's schedule the packet joins the login; `None` when it cannot.
 ///
-/// From the port and identifier of the packet that waits it joins at any time: its client has given that one up for it (RFC
-/// 5080 section 2.2.2), and nobody else can send from there.
+/// From the port and identifier of the packet that waits it joins whatever else was seen: its client has given that one up
+/// for it (RFC 5080 section 2.2.2), and nobody else can send from there. No client does so sooner than after half its
+/// timeout.
 fn joins(login: &Login, arrival: &Arrival<'_>, key: Key, sender: &Sender, now: Duration) -> Option<Duration> {
     if !login.sender.matches(sender) {
         return None;
     }
-    if is_there(login, key) {
+    let client = &arrival.client.config;
+    let since = now.saturating_sub(login.last_packet);
+    if is_there(login, key) && since >= soonest(client.timeout / 2) {
         return Some(Duration::ZERO);
     }
-    let client = &arrival.client.config;
     let tries_left = login.attempt.is_none() || login.tries <= client.retries;
     if !login.sender.is_distinct() || !(sender.own_text || tries_left) {
         return None;
     }
-    off_schedule(now.saturating_sub(login.last_packet), client.timeout)
+    off_schedule(since, client.timeout)
 }
 
 impl Login {

@@ -8,6 +8,7 @@ mod observed;
 mod policy;
 mod probe;
 mod pushes;
+mod reality;
 mod rivals;
 mod script;
 mod vectors;

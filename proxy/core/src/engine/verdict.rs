@@ -30,6 +30,9 @@ impl Engine {
         if let Some(attempt) = &login.attempt {
             self.forget(now, attempt, id);
         }
+        if login.exclusive && !login.pushed && starts_none(&verdict) {
+            self.refuse_rivals(now, &login.user, out);
+        }
         let attempt = login.attempt.take();
         if let Some(attempt) = &attempt {
             self.keep_code_answer(now, &login, attempt, &verdict);
@@ -142,5 +145,16 @@ impl Engine {
             out.cancels.push(id);
         }
         self.logins.remove(id)?.attempt
+    }
+}
+
+/// Whether the provider has refused before any push could be started.
+fn starts_none(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Approved(_) => false,
+        Verdict::Refused(refusal) => !matches!(
+            refusal.reason,
+            RefusalReason::Denied | RefusalReason::Fraud | RefusalReason::TimedOut
+        ),
     }
 }

@@ -82,10 +82,15 @@ impl Build {
     }
 
     pub(crate) fn mschapv2(self, user: &str, text: &str) -> Self {
+        self.mschapv2_to(b"server challeng1", user, text)
+    }
+
+    /// The response to a challenge: a retry that is no retransmission has another one.
+    pub(crate) fn mschapv2_to(self, challenge: &[u8; 16], user: &str, text: &str) -> Self {
         let hash = Sha1::digest(
             [
                 b"peer challenge 1".as_slice(),
-                b"server challeng1",
+                challenge.as_slice(),
                 user.as_bytes(),
             ]
             .concat(),
@@ -94,7 +99,7 @@ impl Build {
         response.extend(b"peer challenge 1");
         response.extend([0; 8]);
         response.extend(des_response(hash[..8].try_into().unwrap(), text));
-        self.microsoft(11, b"server challeng1").microsoft(25, &response)
+        self.microsoft(11, challenge).microsoft(25, &response)
     }
 
     fn microsoft(self, typ: u8, value: &[u8]) -> Self {

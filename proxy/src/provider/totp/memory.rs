@@ -86,7 +86,7 @@ struct Remembered {
 
 /// The last step that a clock which is right can show at `now`.
 pub(super) fn ceiling(seed: &Seed, now: u64, skew: u32) -> u64 {
-    (now / u64::from(seed.period.max(1))).saturating_add(u64::from(skew))
+    (now / u64::from(seed.key.period.max(1))).saturating_add(u64::from(skew))
 }
 
 /// When no code of a step can be valid any more, in seconds since the epoch, however far the user's clock is off.
@@ -95,14 +95,14 @@ pub(super) fn forget_at(step: u64, seed: &Seed, skew: u32) -> u64 {
         .saturating_add(MAX_DRIFT.unsigned_abs())
         .saturating_add(2);
     step.saturating_add(reach)
-        .saturating_mul(u64::from(seed.period.max(1)))
+        .saturating_mul(u64::from(seed.key.period.max(1)))
 }
 
 impl UsedCodes {
     /// What a user's seed is known by here.
     #[must_use]
     pub fn key(&self, user: &str, seed: &Seed) -> UsedKey {
-        UsedKey(self.key.hash_one((user, seed.key.expose())))
+        UsedKey(self.key.hash_one((user, seed.key.seed.expose())))
     }
 
     /// How many steps the user's clock was ahead (or behind, when negative) at the last login.
@@ -117,7 +117,7 @@ impl UsedCodes {
     /// Uses a step, as [`UsedSteps::take`] decides. `now` is in seconds since the epoch, `skew` the
     /// width of the accepted window in steps.
     pub fn take(&self, key: UsedKey, seed: &Seed, step: u64, now: u64, skew: u32) -> bool {
-        let period = u64::from(seed.period.max(1));
+        let period = u64::from(seed.key.period.max(1));
         let drift = i64::try_from(step)
             .unwrap_or(i64::MAX)
             .saturating_sub(i64::try_from(now / period).unwrap_or(i64::MAX))
@@ -261,13 +261,16 @@ mod tests {
     use super::super::code::{Algorithm, Digits};
     use super::*;
     use proxy_config::Secret;
+    use proxy_config::seeds::TotpKey;
 
     fn seed(key: &[u8]) -> Seed {
         Seed {
-            key: Secret::new(key.to_vec()),
-            algorithm: Algorithm::Sha1,
-            digits: Digits::SIX,
-            period: 30,
+            key: TotpKey {
+                seed: Secret::new(key.to_vec()),
+                algorithm: Algorithm::Sha1,
+                digits: Digits::SIX,
+                period: 30,
+            },
             scratch: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use proxy_config::seeds::TotpKey;
 use proxy_config::{Secret, StoreOutage, UserNameRule};
 use proxy_core::factor::{
     Approval, Basis, Credential, Factor, FactorRequest, RefusalReason, ResponseCheck, UserName, Verdict,
@@ -97,10 +98,12 @@ impl Totp {
             store_is_well: AtomicBool::new(true),
             metrics: shared.metrics.clone(),
             nobody: Seed {
-                key: Secret::new(vec![0; 20]),
-                algorithm: Algorithm::Sha1,
-                digits: Digits::SIX,
-                period: 30,
+                key: TotpKey {
+                    seed: Secret::new(vec![0; 20]),
+                    algorithm: Algorithm::Sha1,
+                    digits: Digits::SIX,
+                    period: 30,
+                },
                 scratch: Vec::new(),
             },
         }
@@ -109,7 +112,7 @@ impl Totp {
     /// The steps whose codes are valid at `now`, the likeliest first: those of the user's clock, and those of a clock that
     /// is right, so that one which is put right is.
     fn steps(&self, key: UsedKey, seed: &Seed, now: u64) -> impl Iterator<Item = u64> + use<> {
-        let (right, skew) = (now / u64::from(seed.period.max(1)), u64::from(self.skew));
+        let (right, skew) = (now / u64::from(seed.key.period.max(1)), u64::from(self.skew));
         let users = right.saturating_add_signed(self.used.drift(key));
         around(users, skew).chain(around(right, skew).filter(move |step| step.abs_diff(users) > skew))
     }
@@ -123,7 +126,7 @@ impl Totp {
         typed_as: impl Fn(&[u8]) -> Option<Secret>,
     ) -> Option<(u64, Secret)> {
         self.steps(key, seed, now).find_map(|step| {
-            let code = Code::at(seed.algorithm, seed.key.expose(), step, seed.digits);
+            let code = Code::at(seed.key.algorithm, seed.key.seed.expose(), step, seed.key.digits);
             Some((step, typed_as(code.as_bytes())?))
         })
     }
@@ -197,7 +200,7 @@ impl Totp {
                 return Looked::Right(Right {
                     text,
                     claim: self.claim_of(|key| Claim {
-                        owner: Owner::of(key, &[b"step", user.as_bytes(), seed.key.expose()]),
+                        owner: Owner::of(key, &[b"step", user.as_bytes(), seed.key.seed.expose()]),
                         step,
                         ceiling: memory::ceiling(seed, now, self.skew),
                         until: memory::forget_at(step, seed, self.skew),

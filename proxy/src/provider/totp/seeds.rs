@@ -3,31 +3,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use proxy_config::seeds::{self, Algorithm, Digits, KeyUri, MAX_SCRATCH, ScratchLine, SeedLine, SeedProblem};
+use proxy_config::seeds::{self, MAX_SCRATCH, ScratchLine, SeedLine, SeedProblem, TotpKey};
 use proxy_config::{Secret, SeedFile};
 
 use crate::provider::MAX_COMPLAINTS;
 
-/// A user's seed and how codes are made of it.
+/// A user's key and scratch codes.
 #[derive(Debug)]
 pub struct Seed {
-    /// The key.
-    pub key: Secret,
-    /// The hash.
-    pub algorithm: Algorithm,
-    /// Digits of a code.
-    pub digits: Digits,
-    /// Seconds of a time step.
-    pub period: u16,
+    /// What time-based codes are made of.
+    pub key: TotpKey,
     /// Codes that work once each.
     pub scratch: Vec<Secret>,
-}
-
-impl Seed {
-    fn makes_the_codes_of(&self, other: &Self) -> bool {
-        self.key == other.key
-            && (self.algorithm, self.digits, self.period) == (other.algorithm, other.digits, other.period)
-    }
 }
 
 /// Seeds by normalised user name, for a million users and more.
@@ -58,7 +45,7 @@ impl Seeds {
                     Ok((user, line))
                 });
                 match read {
-                    Ok((user, SeedLine::Key(uri))) => seeds.add(file, number, user, uri),
+                    Ok((user, SeedLine::Key(uri))) => seeds.add(file, number, user, uri.key),
                     Ok((_, SeedLine::Scratch(_))) if !takes_scratch => seeds.without_scratch = true,
                     Ok((user, SeedLine::Scratch(line))) => scratch.push((file, number, user, line)),
                     Err(problem) => seeds.leave_out(file, number, problem),
@@ -89,24 +76,14 @@ impl Seeds {
         self.complain(format!("{}: line {number} {problem}; it is left out", file.path));
     }
 
-    fn add(&mut self, file: &SeedFile, number: usize, user: String, uri: KeyUri) {
-        let seed = Seed {
-            key: uri.seed,
-            algorithm: uri.algorithm,
-            digits: uri.digits,
-            period: uri.period,
-            scratch: Vec::new(),
-        };
+    fn add(&mut self, file: &SeedFile, number: usize, user: String, key: TotpKey) {
         match self.by_user.entry(user.into_boxed_str()) {
             Entry::Vacant(place) => {
-                place.insert(Some(seed));
+                let scratch = Vec::new();
+                place.insert(Some(Seed { key, scratch }));
             }
             // The same key once more is still one.
-            Entry::Occupied(place)
-                if place
-                    .get()
-                    .as_ref()
-                    .is_some_and(|known| known.makes_the_codes_of(&seed)) => {}
+            Entry::Occupied(place) if place.get().as_ref().is_some_and(|known| known.key == key) => {}
             Entry::Occupied(mut place) => {
                 let complaint = format!(
                     "{}: line {number} is one more seed of user {:?}; the user is refused until only one is left",

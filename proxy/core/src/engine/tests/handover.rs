@@ -11,8 +11,13 @@ const DC: &str = "192.0.2.1";
 
 /// A push that was started at node 0 and is known to all others.
 fn started(size: usize) -> Group {
-    let mut group = Group::new(size);
-    group.packet(0, "jane", "pw", DC);
+    started_with(size, "pw")
+}
+
+fn started_with(size: usize, text: &str) -> Group {
+    let client = if text == "pw" { "" } else { "directory = true" };
+    let mut group = Group::of(size, client);
+    group.packet(0, "jane", text, DC);
     group.wait(1000, |group| group.settle(&[]));
     assert_eq!(std::mem::take(&mut group.outcomes), ["0 pushes"]);
     group
@@ -330,6 +335,28 @@ fn a_push_whose_approval_another_proxy_has_used_refuses_no_next_login() {
 }
 
 #[test]
+fn a_push_that_went_on_for_who_knows_whom_accepts_nobody_and_holds_back_nobody() {
+    let mut group = started_with(2, "push");
+    until(&mut group, 20_000, &[]);
+    group.packet(1, "jane", "push", DC);
+    group.settle(&[]);
+    group.approve_at(1);
+    group.settle(&[]);
+    assert_eq!(outcomes(&mut group), ["1 follows", "0 handed_over"]);
+    // Either packet can be the client's next try.
+    group.packet(0, "jane", "push", DC);
+    group.settle(&[]);
+    assert!(group.outcomes.is_empty() && group.accepts.is_empty());
+    for node in [0, 1] {
+        group.packet(node, "jane", "next", DC);
+        assert_eq!(std::mem::take(&mut group.outcomes), [format!("{node} pushes")]);
+        group.approve_at(node);
+        group.settle(&[]);
+        assert_eq!(outcomes(&mut group), [format!("{node} accepts")]);
+    }
+}
+
+#[test]
 fn an_end_that_overtakes_the_announcement_ends_the_push() {
     let mut group = Group::new(2);
     group.packet(0, "jane", "pw", DC);
@@ -417,8 +444,9 @@ fn step(group: &mut Group, step: &Step) {
         Step::Packet { node, user, from } => {
             let node = usize::from(*node) % group.len();
             let user = ["jane", "joe"][usize::from(user / 128)];
-            let from = ["192.0.2.1", "192.0.2.2"][usize::from(from / 200)];
-            group.packet(node, user, "pw", from);
+            let text = ["pw", "push", ""][usize::from(from % 3)];
+            let from = ["192.0.2.1", "192.0.2.2"][usize::from(from / 128)];
+            group.packet(node, user, text, from);
         }
         Step::Approve(n) => {
             if let Some(at) = pick(*n, group.followers.len()) {
@@ -453,7 +481,8 @@ fn step(group: &mut Group, step: &Step) {
             if *before {
                 group.settle(&[]);
             }
-            group.packet(usize::from(*node) % group.len(), "jane", "pw", DC);
+            let text = ["pw", "push"][usize::from(node / 128)];
+            group.packet(usize::from(*node) % group.len(), "jane", text, DC);
             if *after {
                 group.settle(&[]);
             }
@@ -481,7 +510,8 @@ fn step(group: &mut Group, step: &Step) {
 #[test]
 fn no_history_gives_one_approval_two_accepts() {
     bolero::check!().with_type::<History>().for_each(|history| {
-        let mut group = started(usize::from(history.size) % 4 + 2);
+        let text = ["pw", "push"][usize::from(history.size / 128)];
+        let mut group = started_with(usize::from(history.size) % 4 + 2, text);
         for action in &history.steps {
             step(&mut group, action);
             if !group.accepts.is_empty() && group.users == ["jane"] {

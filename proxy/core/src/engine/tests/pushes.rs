@@ -322,11 +322,20 @@ const CASES: &[(&str, &str)] = &[
          25 approve 0 -> accept b",
     ),
     (
-        "the port and identifier used again early: its client has given up the packet for the new one",
+        "the port and identifier used again too early: a rival, and the approval is kept for a further try",
         "0 packet a jane pw -> ask 0
-         5 packet b jane pw as a -> -
+         5 packet b jane pw as a -> silent superseded
          6 again b -> -
-         10 approve 0 -> accept b",
+         10 approve 0 -> -
+         12 packet c jane pw -> accept c
+         44.5 tick -> reject b push_pending",
+    ),
+    (
+        "the port and identifier used again after half the timeout: its client has given up the packet for the new one",
+        "0 packet a jane push -> ask 0
+         2 packet b jane push -> -
+         10 packet c jane push as a -> -
+         15 approve 0 -> accept c",
     ),
     (
         "the port and identifier used again with another text: a rival, and the first has lost its client",
@@ -379,7 +388,7 @@ const CASES: &[(&str, &str)] = &[
         "a wrong passcode is wrong for its client's next try too",
         "0 packet a jane 123456 -> ask 0
          1 wrong 0 -> reject a wrong_passcode
-         20 packet b jane 123456 as a -> again reject b
+         19.9 packet b jane 123456 as a -> again reject b
          45 packet c jane 123456 -> ask 1",
     ),
     (

@@ -212,7 +212,7 @@ impl RedisServer {
             .connector()?
             .connect(name, stream)
             .await
-            .map_err(|error| Fault::before_sending(FaultClass::Tls, error.to_string()))?;
+            .map_err(|error| Fault::before_sending(FaultClass::Tls, http::describe_io(&error)))?;
         self.log_in(stream).await
     }
 
