@@ -313,3 +313,30 @@ fn an_accepted_login_is_answered_and_the_next_one_begins_anew() {
     world.send(10_000, HERE, &pap(2, "jane", "123456"));
     assert_eq!(world.address(HERE).new_identifier, 0);
 }
+
+#[test]
+fn no_fuzz_makes_the_report_longer_than_its_bounds() {
+    bolero::check!()
+        .with_type::<Vec<(u8, u8, u8, u16)>>()
+        .for_each(|script| {
+            let mut world = directory(TOTP);
+            let mut now = 0;
+            for (kind, address, user, pause) in script {
+                now += u64::from(*pause);
+                let secret = if kind & 1 == 0 { SECRET } else { "another" };
+                let request = Build::access(*user, kind / 8, secret)
+                    .user(if kind & 2 == 0 { "fakeusername" } else { "jane" })
+                    .pap(&user.to_string());
+                let request = if kind & 4 == 0 {
+                    request
+                } else {
+                    request.unsigned()
+                };
+                world.send(now, &format!("192.0.2.{address}:4000"), &request);
+                let (observed, changes) = (world.engine.observed(), world.engine.observed_changes());
+                assert!(observed.addresses.len() <= MAX_ADDRESSES && observed.probes.len() <= 1);
+                assert!(observed.longest_wait_ms.is_none_or(|wait| wait <= 60_000));
+                assert!(changes.notable <= changes.any);
+            }
+        });
+}
