@@ -68,7 +68,8 @@ pub struct EnrolArgs {
     /// The user's name, as they log in.
     #[arg(long, group = "whom")]
     pub user: Option<String>,
-    /// A CSV file with one user a line, in the first column; a header `user` is passed over.
+    /// A list with one user a line, as directories and spreadsheets export it: in the column that a header names
+    /// (`SamAccountName`, `user`), or in the first one.
     #[arg(long, value_name = "FILE", group = "whom")]
     pub csv: Option<PathBuf>,
     /// What the authenticator app shows above the code.

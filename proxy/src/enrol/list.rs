@@ -86,7 +86,7 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<String>, String> {
     let mut listed: Vec<Listed> = Vec::new();
     for row in reader.records() {
         let row = row.map_err(|error| error.to_string())?;
-        let line = first_line + row.position().map_or(0, csv::Position::line);
+        let line = first_line + line_of(&row, text);
         if row.iter().all(str::is_empty) || is_underline(&row, line)? {
             continue;
         }
@@ -124,6 +124,15 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<String>, String> {
     }
     no_user_twice(&listed)?;
     Ok(listed.into_iter().map(|listed| listed.user).collect())
+}
+
+/// The line that a row begins at. The reader's own position is before the empty lines and comments that it passes over.
+fn line_of(row: &csv::StringRecord, text: &str) -> u64 {
+    let Some(position) = row.position() else { return 0 };
+    let from = usize::try_from(position.byte()).unwrap_or_default();
+    let passed_over = text.get(from..).unwrap_or_default().lines();
+    let passed_over = passed_over.take_while(|line| line.is_empty() || line.starts_with('#'));
+    position.line() + u64::try_from(passed_over.count()).unwrap_or_default()
 }
 
 fn wrong(line: u64, what: impl std::fmt::Display) -> String {
@@ -338,6 +347,21 @@ mod tests {
                 "no user in column 1",
             ),
             ("ja:ne\n", "line 1", "':'"),
+            (
+                "# staff\r\n\r\njane\r\n\r\n# more\r\nJANE\r\n",
+                "line 6",
+                "of line 3",
+            ),
+            (
+                "#TYPE Selected.X\n\"SamAccountName\"\n\n\"jane\"\n\n\"jane\"\n",
+                "line 6",
+                "of line 4",
+            ),
+            (
+                "sep=;\nuser;name\njane;Jane\n;Joe\n",
+                "line 4",
+                "no user in column 1",
+            ),
             (
                 "SamAccountName Name\n-------------- ----\njane Jane\n",
                 "line 2",
