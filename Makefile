@@ -5,7 +5,7 @@ XTASK := cargo run --quiet --package xtask --
 # local: a real cluster on this machine (Linux, root). current: the cluster of the current kubectl context.
 CLUSTER ?= local
 
-.PHONY: help demo demo-down test clean-up fmt lint unit e2e failures judges generate bench fuzz images
+.PHONY: help demo demo-down test test-long clean-up fmt lint unit e2e failures judges generate bench fuzz images
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ demo-down: ## Ends what `make demo` left running
 
 test: ## Everything CI runs: format, lints, unit tests, generated files, licences, chart, judges, end to end
 	@$(XTASK) test
+
+test-long: ## What is too long for CI, before a release: random input, ignored tests, each failure at length
+	@$(XTASK) test --long
 
 clean-up: ## Removes what an interrupted run left: clusters, processes, mounts, links
 	@$(XTASK) clean-up

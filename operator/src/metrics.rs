@@ -1,7 +1,6 @@
 //! What Prometheus sees. Labels come from closed sets, and from the names of RadiusProxy resources that exist.
 
 mod of_proxy;
-mod process;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub(crate) use of_proxy::ProxyMetrics;
-use process::Process;
+use process_metrics::ProcessCollector;
 
 /// All of the operator's metrics. Clones count into the same ones.
 #[derive(Debug, Clone)]
@@ -88,7 +87,7 @@ impl Metrics {
         };
         let mut registry = Registry::default();
         // Under the names that every client library gives them, without a prefix.
-        registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(ProcessCollector));
         metrics.register(registry.sub_registry_with_prefix("radius_mfa_operator"));
         metrics.registry = Arc::new(registry);
         metrics

@@ -79,19 +79,20 @@ fn findings(path: PathBuf, offline: bool) -> Result<Vec<Finding>, Error> {
 
 /// Binds every address that `serve` would, all of them at once, and lets go of them.
 fn places(loaded: &Loaded) -> Vec<Finding> {
-    let (mut findings, mut sockets) = (Vec::new(), Vec::new());
+    let (mut findings, mut sockets, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
     for address in &loaded.config.listen {
         let bound = Sockets::bind(&[*address]);
         findings.push(place("UDP", *address, bound.as_ref().err()));
         sockets.extend(bound);
     }
-    if let Some(address) = loaded.config.admin {
+    for address in [loaded.config.admin, loaded.config.health].into_iter().flatten() {
         let bound = TcpListener::bind(address).map_err(|source| Error::Bind {
             kind: "TCP",
             address,
             source,
         });
         findings.push(place("TCP", address, bound.as_ref().err()));
+        listeners.extend(bound);
     }
     if let Some(peers) = &loaded.config.peers {
         let bound = Sockets::bind(&[peers.listen]);

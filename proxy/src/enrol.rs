@@ -1,19 +1,18 @@
 //! `radius-proxy totp enrol`: new keys, as URIs, QR codes and a Secret's manifest.
 
-use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write};
 
 use proxy_config::Secret;
+use proxy_config::seeds::{KeyUri, TotpKey};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
 use crate::cli::{EnrolArgs, Qr};
 use crate::error::Error;
-use crate::provider::totp::KeyUri;
 
+mod list;
 mod manifest;
 
-const MAX_USERS: usize = 1_000_000;
 /// Digits of a scratch code.
 const SCRATCH_MODULUS: u64 = 10_000_000_000;
 
@@ -111,55 +110,32 @@ fn draw_for(each: &Enrolled, out: &mut impl Write, is_terminal: bool) -> Result<
 
 fn users(args: &EnrolArgs) -> Result<Vec<String>, Error> {
     let users = match (&args.user, &args.csv) {
-        (Some(user), _) => vec![user.clone()],
-        (None, Some(path)) => from_csv(path)?,
+        (Some(user), _) => {
+            check_name(user).map_err(Error::Enrol)?;
+            vec![user.clone()]
+        }
+        (None, Some(path)) => {
+            let wrong = |what: &dyn std::fmt::Display| Error::Enrol(format!("{}: {what}", path.display()));
+            let file = std::fs::read(path).map_err(|error| wrong(&error))?;
+            list::read(&file).map_err(|error| wrong(&error))?
+        }
         (None, None) => Vec::new(),
     };
-    let mut seen = BTreeSet::new();
-    for user in &users {
-        if user.trim().is_empty() || user.contains(':') || user.chars().any(char::is_control) {
-            return Err(Error::Enrol(format!(
-                "{user:?} cannot be a user's name in an otpauth:// URI: it must not be empty, nor hold ':' or control \
-                 characters"
-            )));
-        }
-        if !seen.insert(user.to_lowercase()) {
-            return Err(Error::Enrol(format!(
-                "{user:?} is listed twice; nobody can have two keys"
-            )));
-        }
-    }
     if users.is_empty() {
         return Err(Error::Enrol("the list holds no user".to_owned()));
     }
     Ok(users)
 }
 
-fn from_csv(path: &std::path::Path) -> Result<Vec<String>, Error> {
-    let wrong = |error: csv::Error| Error::Enrol(format!("{}: {error}", path.display()));
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(wrong)?;
-    let mut users = Vec::new();
-    for (number, row) in reader.records().enumerate() {
-        let row = row.map_err(wrong)?;
-        let user = row.get(0).unwrap_or_default();
-        let is_header = number == 0 && user.eq_ignore_ascii_case("user");
-        if user.is_empty() || is_header {
-            continue;
-        }
-        if users.len() >= MAX_USERS {
-            return Err(Error::Enrol(format!(
-                "{} lists more than {MAX_USERS} users",
-                path.display()
-            )));
-        }
-        users.push(user.to_owned());
+/// Whether a name can stand in a URI.
+fn check_name(user: &str) -> Result<(), String> {
+    if user.trim().is_empty() || user.contains(':') || user.chars().any(char::is_control) {
+        return Err(format!(
+            "{user:?} cannot be a user's name in an otpauth:// URI: it must not be empty, nor hold ':' or control \
+             characters"
+        ));
     }
-    Ok(users)
+    Ok(())
 }
 
 fn new_key(user: &str, args: &EnrolArgs) -> Result<Secret, Error> {
@@ -168,10 +144,12 @@ fn new_key(user: &str, args: &EnrolArgs) -> Result<Secret, Error> {
     let uri = KeyUri {
         account: user.trim().to_owned(),
         issuer: Some(args.issuer.replace(':', " ")).filter(|issuer| !issuer.trim().is_empty()),
-        seed: Secret::new(key),
-        algorithm: args.algorithm,
-        digits: args.digits,
-        period: args.period,
+        key: TotpKey {
+            seed: Secret::new(key),
+            algorithm: args.algorithm,
+            digits: args.digits,
+            period: args.period,
+        },
     };
     Ok(uri.to_text())
 }
@@ -232,6 +210,8 @@ fn draw(uri: &str, colour: bool) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::provider::totp::{Algorithm, Digits};
 
@@ -258,7 +238,7 @@ mod tests {
         let read = KeyUri::parse(text(&uri)).unwrap();
         assert_eq!(read.account, "CORP\\Jane");
         assert_eq!(read.issuer.as_deref(), Some("Corp  VPN"));
-        assert_eq!(read.seed.expose().len(), 32);
+        assert_eq!(read.key.seed.expose().len(), 32);
         assert_ne!(new_key("CORP\\Jane", &args()).unwrap(), uri);
     }
 

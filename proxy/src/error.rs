@@ -67,8 +67,8 @@ pub enum Error {
     },
     /// A running program is to listen at another address.
     #[error(
-        "server.listen or server.admin is another than the one that runs, and neither can change while logins come in: \
-         restart the program to have the whole configuration taken over"
+        "server.listen, server.admin or server.health is another than the one that runs, and none can change while logins \
+         come in: restart the program to have the whole configuration taken over"
     )]
     ListenElsewhere,
     /// A login record could not be opened for writing.

@@ -34,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Check { config, offline } => check::check(config.config, offline),
         Command::Totp(TotpCommand::Enrol(args)) => enrol::enrol(&args),
     };
+    logging::finish();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Findings(_)) => ExitCode::FAILURE,

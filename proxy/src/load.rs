@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
-use std::io::Read as _;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use proxy_config::{
     Config, ConfigDigest, Contents, DigestKey, Problem, Problems, RecordSink, Secret, Unreadable,
 };
 use proxy_core::Settings;
+use zeroize::Zeroizing;
 
 use crate::error::Error;
 
@@ -234,17 +235,42 @@ fn files_of(folder: &Path) -> std::io::Result<Vec<String>> {
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let name = || path.display().to_string();
-    let read = || {
-        let file = File::open(path)?;
-        let mut bytes = Vec::new();
-        file.take(limit + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes: Vec<u8> = read().map_err(|source| Error::ReadFile { path: name(), source })?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
+    let limit_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut bytes =
+        read_wiped(path, limit_bytes).map_err(|source| Error::ReadFile { path: name(), source })?;
+    if bytes.len() > limit_bytes {
         return Err(Error::FileTooLarge { path: name(), limit });
     }
-    Ok(bytes)
+    Ok(std::mem::take(&mut *bytes))
+}
+
+/// A file, up to one byte more than `limit`. Every buffer that a secret was in is overwritten: a vector that grows by itself
+/// leaves copies behind.
+fn read_wiped(path: &Path, limit: usize) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut file = File::open(path)?;
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(limit);
+    let most = limit.saturating_add(1);
+    // One byte more than the file has shows its end.
+    let mut bytes = Zeroizing::new(vec![0; size.saturating_add(1).clamp(1, most)]);
+    let mut filled = 0;
+    loop {
+        match file.read(bytes.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => {
+                bytes.truncate(filled);
+                return Ok(bytes);
+            }
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if filled == bytes.len() && filled < most {
+            let mut grown = Zeroizing::new(vec![0; filled.saturating_mul(2).min(most)]);
+            for (to, from) in grown.iter_mut().zip(bytes.iter()) {
+                *to = *from;
+            }
+            bytes = grown;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +288,22 @@ mod tests {
 
     fn source(folder: &tempfile::TempDir) -> Source {
         Source::new(folder.path().join("config.toml")).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_read_to_its_end_without_a_buffer_that_grows_by_itself() {
+        let folder = folder();
+        let path = folder.path().join("secret");
+        for size in [0, 1, 100, 5000] {
+            fs::write(&path, vec![7; size]).unwrap();
+            let bytes = read_wiped(&path, 5000).unwrap();
+            assert_eq!((bytes.len(), bytes.capacity()), (size, size + 1));
+            assert!(read(&path, 5000).is_ok());
+        }
+        fs::write(&path, vec![7; 5001]).unwrap();
+        assert!(matches!(read(&path, 5000), Err(Error::FileTooLarge { .. })));
+        // A file that has no size before it is read.
+        assert!(!read_wiped(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
     }
 
     #[test]

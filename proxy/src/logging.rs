@@ -1,10 +1,23 @@
-//! Logs: to standard error, for people or as JSON.
+//! Logs: to standard error, for people or as JSON. A thread of its own writes them, so that a terminal or a pipe that is stuck
+//! stops no login; what finds no room is counted.
 
 use std::io::IsTerminal as _;
+use std::sync::{Mutex, OnceLock};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::locks::lock;
+
+/// Lines that wait to be written.
+const MAX_WAITING: usize = 16_384;
+
+/// What writes the lines, until the program ends.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// How a line of the log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -23,7 +36,13 @@ pub fn start(format: LogFormat) {
         .and_then(|text| text.parse::<Targets>().ok());
     let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let (lines, writer) = NonBlockingBuilder::default()
+        .buffered_lines_limit(MAX_WAITING)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    LOST.get_or_init(|| lines.error_counter());
+    lock(&WRITER).get_or_insert(writer);
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     // It fails only when logging was started before.
     let _ = match format {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
@@ -34,4 +53,15 @@ pub fn start(format: LogFormat) {
                 .try_init()
         }
     };
+}
+
+/// Writes what waits, but not for an output that is stuck. Nothing is logged after it.
+pub(crate) fn finish() {
+    drop(lock(&WRITER).take());
+}
+
+/// Lines that found no room.
+pub(crate) fn lost_lines() -> u64 {
+    let lost = LOST.get().map_or(0, ErrorCounter::dropped_lines);
+    u64::try_from(lost).unwrap_or(u64::MAX)
 }

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use process_metrics::ProcessCollector;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::logging;
 
 mod provider;
 
@@ -121,8 +125,8 @@ pub struct Metrics {
     pub config_current: Gauge,
     /// TOTP codes that are remembered as used.
     pub used_codes: Gauge<i64, AtomicI64>,
-    /// Memory of the process that is not swapped out, looked up when it is asked for.
-    resident: Gauge,
+    /// Lines of the log that found no room, looked up when they are asked for.
+    lost_log_lines: Counter,
     /// Other proxies of the group that were heard lately.
     pub peers: Gauge,
     /// Messages to other proxies.
@@ -159,6 +163,7 @@ impl Default for Metrics {
             pending: Gauge::default(),
             send_failures: Counter::default(),
             lost_records: Counter::default(),
+            lost_log_lines: Counter::default(),
             lost_verdicts: Counter::default(),
             record_write_failures: Counter::default(),
             info: Family::default(),
@@ -167,7 +172,6 @@ impl Default for Metrics {
             config_reload_failures: Counter::default(),
             config_current: Gauge::default(),
             used_codes: Gauge::default(),
-            resident: Gauge::default(),
             peers: Gauge::default(),
             peer_sent: Counter::default(),
             peer_received: Counter::default(),
@@ -181,13 +185,7 @@ impl Default for Metrics {
 
 impl Metrics {
     fn register(&mut self) {
-        // The name that every client library gives it, without a prefix.
-        self.registry.register_with_unit(
-            "process_resident_memory",
-            "Resident memory",
-            Unit::Bytes,
-            self.resident.clone(),
-        );
+        self.registry.register_collector(Box::new(ProcessCollector));
         let r = self.registry.sub_registry_with_prefix("radius_proxy");
         r.register(
             "requests",
@@ -232,6 +230,11 @@ impl Metrics {
             "lost_records",
             "Login records that found no room",
             self.lost_records.clone(),
+        );
+        r.register(
+            "lost_log_lines",
+            "Lines of the log that found no room",
+            self.lost_log_lines.clone(),
         );
         r.register(
             "lost_verdicts",
@@ -301,25 +304,23 @@ impl Metrics {
         );
     }
 
+    /// The same, with a collector that has its values elsewhere.
+    #[must_use]
+    pub fn with(mut self, collector: impl Collector) -> Self {
+        self.registry.register_collector(Box::new(collector));
+        self
+    }
+
     /// All of them in the text format.
     #[must_use]
     pub fn encode(&self) -> String {
-        if let Some(bytes) = resident_memory() {
-            self.resident.set(bytes);
-        }
+        let lost = logging::lost_lines().saturating_sub(self.lost_log_lines.get());
+        self.lost_log_lines.inc_by(lost);
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode(&mut out, &self.registry);
         out
     }
-}
-
-/// `VmRSS` of this process in bytes; `None` on a system without it.
-fn resident_memory() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: i64 = kib.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 #[cfg(test)]

@@ -15,9 +15,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::error::Error;
 use crate::locks::{read, write};
 
+mod drops;
 mod receive;
 mod send;
 
+pub use drops::ReceiveBufferDrops;
 pub use receive::Receiver;
 pub use send::Sender;
 

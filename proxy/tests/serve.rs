@@ -63,6 +63,37 @@ fn a_code_is_accepted_once_and_nothing_typed_is_written_down() {
 }
 
 #[test]
+fn a_directorys_probe_is_rejected_at_once_and_counted_apart() {
+    let lab = Lab::totp();
+    lab.write("config.toml", &(config(TOTP) + "directory = true\n"));
+    let mut proxy = Proxy::start(&lab);
+    for name in ["fakeusername", "LAB\\FakeUserName", "fakeusername@lab.example"] {
+        assert!(matches!(proxy.login(name, "fakepassword"), Answer::Reject(text) if text.is_empty()));
+    }
+    assert_eq!(proxy.login("jane", &code(0)), Answer::Accept);
+    eventually("the probes are counted", || {
+        (proxy.metric("radius_proxy_events_total{event=\"probe\"}") == 3.0).then_some(())
+    });
+    assert_eq!(proxy.metric("radius_proxy_events_total{event=\"rejected\"}"), 0.0);
+    let (_, metrics) = proxy.get("/metrics");
+    let logins: Vec<_> = metrics
+        .lines()
+        .filter(|line| line.starts_with("radius_proxy_logins_total{"))
+        .collect();
+    assert!(
+        matches!(logins[..], [login] if login.contains("result=\"accept\"")),
+        "{logins:?}"
+    );
+    proxy.signal("TERM");
+    assert!(proxy.wait().success());
+    let records = lab.read("records.jsonl");
+    let probes = records
+        .lines()
+        .filter(|line| line.contains(r#""result":"reject","reason":"probe""#));
+    assert_eq!(probes.count(), 3, "{records}");
+}
+
+#[test]
 fn a_new_user_can_log_in_without_a_restart_and_a_used_code_stays_used() {
     let lab = Lab::totp();
     let proxy = Proxy::start(&lab);

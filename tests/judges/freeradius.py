@@ -38,8 +38,8 @@ def free_port():
     raise AssertionError("a hundred ports in a row are taken")
 
 
-def config(folder: pathlib.Path, port: int, demand: bool, parts: str, sections: str):
-    """What both kinds have: everything below one folder, one client, loopback only."""
+def config(folder: pathlib.Path, port: int, demand: bool, parts: str, sections: str, threads: int, status: bool):
+    """What all kinds have: everything below one folder, one client, loopback only."""
     return f"""
         prefix = /usr
         libdir = /usr/lib/freeradius
@@ -48,17 +48,17 @@ def config(folder: pathlib.Path, port: int, demand: bool, parts: str, sections: 
         radacctdir = {folder}
         run_dir = {folder}
         pidfile = {folder}/judge.pid
-        max_request_time = 5
+        max_request_time = 10
         security {{
             max_attributes = 200
             reject_delay = 0
-            status_server = yes
+            status_server = {"yes" if status else "no"}
         }}
         thread pool {{
-            start_servers = 1
-            max_servers = 4
-            min_spare_servers = 1
-            max_spare_servers = 2
+            start_servers = {threads // 4}
+            max_servers = {threads}
+            min_spare_servers = {threads // 4}
+            max_spare_servers = {threads // 2}
         }}
         client loopback {{
             ipaddr = 127.0.0.0/8
@@ -80,11 +80,11 @@ def config(folder: pathlib.Path, port: int, demand: bool, parts: str, sections: 
 class FreeRadius:
     """A running one."""
 
-    def __init__(self, folder: pathlib.Path, demand: bool, parts: str, sections: str):
+    def __init__(self, folder: pathlib.Path, demand: bool, parts: str, sections: str, threads=4, status=True):
         folder.mkdir(exist_ok=True)
         self.port = free_port()
         (folder / "dictionary").write_text("$INCLUDE /usr/share/freeradius/dictionary\n")
-        (folder / "radiusd.conf").write_text(config(folder, self.port, demand, parts, sections))
+        (folder / "radiusd.conf").write_text(config(folder, self.port, demand, parts, sections, threads, status))
         self.log = open(folder / "log", "w+")
         command = [FREERADIUS, "-f", "-l", "stdout", "-d", folder, "-n", "radiusd", "-x"]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
@@ -149,6 +149,70 @@ def server(folder: pathlib.Path, demand: bool, signed: bool = True):
             {SIGNED_ANSWERS if signed else ""}
     """
     return FreeRadius(folder, demand, modules, sections)
+
+
+def nps(folder: pathlib.Path, demand: bool, delay: int):
+    """In the place of a Microsoft NPS with the Entra extension: it answers no Status-Server, and an Access-Accept waits until
+    somebody has approved a push. Everybody has the same password; whoever is called `ignores…` never looks at the phone."""
+    folder.mkdir(exist_ok=True)
+    (folder / "users").write_text('DEFAULT Cleartext-Password := "Winter2026"\n')
+    modules = f"""
+        modules {{
+            pap {{
+            }}
+            chap {{
+            }}
+            mschap {{
+                with_ntdomain_hack = yes
+            }}
+            files {{
+                usersfile = {folder}/users
+            }}
+            exec push {{
+                wait = yes
+                program = "/bin/sleep {delay}"
+                timeout = 10
+            }}
+        }}
+    """
+    sections = f"""
+            authorize {{
+                chap
+                mschap
+                files
+                pap
+            }}
+            authenticate {{
+                Auth-Type PAP {{
+                    pap
+                }}
+                Auth-Type CHAP {{
+                    chap
+                }}
+                Auth-Type MS-CHAP {{
+                    mschap
+                }}
+            }}
+            post-auth {{
+                if (&User-Name =~ /ignores/) {{
+                    update control {{
+                        Response-Packet-Type := Do-Not-Respond
+                    }}
+                }}
+                else {{
+                    push
+                }}
+                update reply {{
+                    Message-Authenticator := 0x00
+                }}
+                Post-Auth-Type REJECT {{
+                    update reply {{
+                        Message-Authenticator := 0x00
+                    }}
+                }}
+            }}
+    """
+    return FreeRadius(folder, demand, modules, sections, threads=16, status=False)
 
 
 def front(folder: pathlib.Path, home_port: int, home_secret: str):

@@ -100,7 +100,7 @@ class User:
 class Proxy:
     """A running one."""
 
-    def __init__(self, folder: pathlib.Path, provider=TOTP, upstream_secret="", listen='"127.0.0.1:0"'):
+    def __init__(self, folder: pathlib.Path, provider=TOTP, upstream_secret="", listen='"127.0.0.1:0"', clients=""):
         folder.mkdir(exist_ok=True)
         self.folder = folder
         (folder / "seeds").mkdir()
@@ -112,7 +112,7 @@ class Proxy:
         (folder / "upstream-secret").write_text(upstream_secret)
         (folder / "digest-key").write_text("the same on every proxy")
         (folder / "store-password").write_text(STORE_PASSWORD)
-        (folder / "config.toml").write_text(CONFIG.replace("PROVIDER", provider).replace("LISTEN", listen))
+        (folder / "config.toml").write_text(CONFIG.replace("PROVIDER", provider).replace("LISTEN", listen) + clients)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RUST_LOG", "RADIUS_PROXY_CONFIG"))}
         command = [BINARY, "serve", "--log-format", "json", "--config", folder / "config.toml"]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)

@@ -233,7 +233,7 @@ def test_settings_are_completed_when_every_controller_reaches_every_server(fleet
     enable(controller.directory, ["127.0.0.1", "127.0.0.2"], port)
     until(lambda: radius(controller.directory)["status"] == "Completed")
     assert {(len(judge.got), *sorted(source[0] for _, source, _ in judge.got)) for judge in judges} == {(2, "127.0.0.21", "127.0.0.22")}
-    assert {request["User-Name"][0] for judge in judges for _, _, request in judge.got} == {"awsmfaprobe"}
+    assert {request["User-Name"][0] for judge in judges for _, _, request in judge.got} == {"fakeusername"}
     until(lambda: second.get("/state")["status"] == "Completed")
     assert second.post("/login", {"username": "alice", "password": "push"})["outcome"] == "reject"
 

@@ -1,8 +1,11 @@
 //! `cargo xtask e2e`: the end-to-end tests on a three-node cluster of their own, which is gone afterwards.
 
+use std::cmp::Reverse;
 use std::fs::{File, TryLockError};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -12,6 +15,8 @@ use local_cluster::{Cluster, Console, Name, Options};
 
 /// The tests' own cluster: it can stand beside the demo's.
 const NAME: &str = "test";
+/// How many of the slowest tests are named at the end, so that somebody sees what `make test` spends its time on.
+const SLOWEST: usize = 12;
 
 /// What stands above the table.
 const FAILURES: &str = "\
@@ -41,6 +46,9 @@ pub(crate) struct Arguments {
     /// write their table to docs/failures.md.
     #[arg(long, conflicts_with = "filter")]
     failures: bool,
+    /// What takes too long for `make test`: the failures at length, and every ignored test. No page is written.
+    #[arg(long, conflicts_with_all = ["failures", "filter"])]
+    long: bool,
     /// Only tests whose names contain one of these.
     filter: Vec<String>,
 }
@@ -106,46 +114,107 @@ fn test(cluster: &Cluster, archives: &[Archive], arguments: &Arguments) -> Resul
             .map(|a| a.reference.clone())
             .with_context(|| format!("no image of {name} was built"))
     };
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args([
-        "test",
-        "--package",
-        "e2e",
-        "--features",
-        "cluster",
-        "--test",
-        "cluster",
-        "--",
-    ]);
-    if arguments.failures {
-        command.args(["failures::", "--include-ignored"]);
-        command.env("E2E_AWAY_SECONDS", "120");
+    let own = [
+        ("E2E_KUBECONFIG", cluster.kubeconfig().as_os_str().to_owned()),
+        ("E2E_KUBECTL", cluster.kubectl_path().into_os_string()),
+        ("E2E_HELM", Tool::Helm.path().into_os_string()),
+        ("E2E_XTASK", std::env::current_exe()?.into_os_string()),
+        ("E2E_CLUSTER", NAME.into()),
+        ("E2E_OPERATOR_IMAGE", reference("operator")?.into()),
+        ("E2E_PROXY_IMAGE", reference("proxy")?.into()),
+        ("E2E_SIMULATORS_IMAGE", reference("simulators")?.into()),
+    ];
+    let filter: Vec<&str> = arguments.filter.iter().map(String::as_str).collect();
+    let at_length = ["failures::", "--include-ignored"];
+    let selections: &[&[&str]] = match (arguments.long, arguments.failures) {
+        (true, _) => &[&at_length, &["--ignored", "--skip", "failures::"]],
+        (false, true) => &[&at_length],
+        (false, false) => &[&filter],
+    };
+    let mut times = Vec::new();
+    for selection in selections {
+        // Of the whole workspace: of the package alone, its dependencies would have fewer features and be built again.
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command
+            .args([
+                "test",
+                "--workspace",
+                "--features",
+                "e2e/cluster",
+                "--test",
+                "cluster",
+                "--",
+            ])
+            .args(*selection)
+            .args(["--test-threads=1", "--nocapture"])
+            .current_dir(crate::repository())
+            .envs(own.clone());
+        if arguments.long || arguments.failures {
+            command.env("E2E_AWAY_SECONDS", "120");
+        }
+        let passed = timed(&mut command, &mut times)?;
+        if !passed {
+            show_what_is_left(cluster.kubectl_path().as_path(), cluster.kubeconfig());
+            bail!(
+                "the end-to-end tests failed; `cargo xtask e2e --keep FILTER` leaves the cluster running to look at it"
+            );
+        }
     }
-    command
-        .args(&arguments.filter)
-        .args(["--test-threads=1", "--nocapture"]);
-    command.current_dir(crate::repository());
-    command
-        .env("E2E_KUBECONFIG", cluster.kubeconfig())
-        .env("E2E_KUBECTL", cluster.kubectl_path());
-    command.env("E2E_HELM", Tool::Helm.path());
-    command
-        .env("E2E_XTASK", std::env::current_exe()?)
-        .env("E2E_CLUSTER", NAME);
-    command.env("E2E_OPERATOR_IMAGE", reference("operator")?);
-    command.env("E2E_PROXY_IMAGE", reference("proxy")?);
-    command.env("E2E_SIMULATORS_IMAGE", reference("simulators")?);
-    let status = command.status()?;
-    if !status.success() {
-        show_what_is_left(cluster.kubectl_path().as_path(), cluster.kubeconfig());
-        bail!(
-            "the end-to-end tests failed; `cargo xtask e2e --keep FILTER` leaves the cluster running to look at it"
-        );
-    }
+    tell_slowest(times);
     if arguments.failures {
         write_failures()?;
     }
     Ok(())
+}
+
+/// Runs the tests, shows what they say, and notes how long each took. Whether all passed.
+fn timed(command: &mut Command, times: &mut Vec<(Duration, String)>) -> Result<bool> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
+    let output = child.stdout.take().context("the tests have no output")?;
+    let (mut running, mut since) = (None, Instant::now());
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("cannot read what the tests say")?;
+        // A test may show what is no text, such as a packet.
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        if let Some(name) = test_of(&line) {
+            running = Some(name.to_owned());
+        }
+        // One runs after another, so each begins when the one before has ended, and the first when cargo has built them.
+        if line.starts_with("running ") {
+            since = Instant::now();
+        }
+        if is_end(&line)
+            && let Some(name) = running.take()
+        {
+            times.push((since.elapsed(), name));
+            since = Instant::now();
+        }
+    }
+    Ok(child.wait()?.success())
+}
+
+/// The test that a line of libtest's is about: `test NAME ... `, with what the test itself says, or how it ended, behind.
+fn test_of(line: &str) -> Option<&str> {
+    let (name, _) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    Some(name)
+}
+
+/// Whether a test ends with this line: alone where the test has said something, else behind its name.
+fn is_end(line: &str) -> bool {
+    matches!(line, "ok" | "FAILED")
+        || (test_of(line).is_some() && (line.ends_with(" ... ok") || line.ends_with(" ... FAILED")))
+}
+
+fn tell_slowest(mut times: Vec<(Duration, String)>) {
+    times.sort_by_key(|(time, _)| Reverse(*time));
+    println!("the slowest tests:");
+    for (time, name) in times.iter().take(SLOWEST) {
+        println!("{:>7.1} s  {name}", time.as_secs_f64());
+    }
 }
 
 /// Puts the table that the tests have just made into docs/.
@@ -194,4 +263,44 @@ fn show_what_is_left(kubectl: &Path, kubeconfig: &Path) {
 #[allow(clippy::cast_precision_loss, reason = "for people, one digit")]
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1_000_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tests_end_is_found_whether_it_said_something_or_not() {
+        for (line, test, end) in [
+            ("test logins::a_push ... ok", Some("logins::a_push"), true),
+            ("test logins::a_push ... FAILED", Some("logins::a_push"), true),
+            (
+                "test logins::a_push ... the cluster is up",
+                Some("logins::a_push"),
+                false,
+            ),
+            ("test logins::a_push ... ", Some("logins::a_push"), false),
+            (
+                "test failures::long ... ignored, takes minutes",
+                Some("failures::long"),
+                false,
+            ),
+            ("ok", None, true),
+            ("FAILED", None, true),
+            ("all is ok", None, false),
+            ("test result: ok. 3 passed; 0 failed", None, false),
+        ] {
+            assert_eq!(test_of(line), test, "{line:?}");
+            assert_eq!(is_end(line), end, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn each_test_has_the_time_since_the_one_before() {
+        let mut times = Vec::new();
+        let script = "printf 'test a ... said \\377\\n'; echo ok; echo ok; echo 'test b ... ignored'; echo 'test c ... FAILED'; exit 3";
+        let passed = timed(Command::new("sh").args(["-c", script]), &mut times).unwrap();
+        let names: Vec<&str> = times.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!((names, passed), (vec!["a", "c"], false));
+    }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that CI runs, in one order, each step with its time.
+//! `cargo xtask test`: everything that CI runs, in one order, each step with its time. `--long`: what takes too long for CI.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,6 +8,9 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
+    /// What a release runs beside it, and takes too long for CI: random input, ignored tests, failures at length.
+    #[arg(long)]
+    long: bool,
     /// Only these steps, by name, in the order of the whole.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -17,10 +20,11 @@ pub(crate) struct Arguments {
 type Step = (&'static str, &'static str, &'static [&'static str]);
 
 /// Quick and telling ones first; what is slow to build comes late, and nothing is built twice.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("format", "cargo", &["fmt", "--all", "--check"]),
     ("generated", "cargo", &["xtask", "verify", "generated"]),
     ("arrows", "cargo", &["xtask", "verify", "arrows"]),
+    ("pages", "cargo", &["xtask", "verify", "pages"]),
     (
         "clippy",
         "cargo",
@@ -42,12 +46,12 @@ const STEPS: [Step; 11] = [
     (
         "cluster",
         "cargo",
+        // Of the whole workspace: of the package alone, its dependencies would have fewer features and be built again.
         &[
             "test",
-            "--package",
-            "local-cluster",
+            "--workspace",
             "--features",
-            "machine",
+            "local-cluster/machine",
             "--test",
             "lifecycle",
         ],
@@ -55,24 +59,30 @@ const STEPS: [Step; 11] = [
     ("end-to-end", "cargo", &["xtask", "e2e"]),
 ];
 
+/// What `--long` runs.
+const LONG_STEPS: [Step; 3] = [
+    ("ignored", "cargo", &["test", "--workspace", "--", "--ignored"]),
+    ("fuzz", "cargo", &["xtask", "fuzz"]),
+    ("end-to-end", "cargo", &["xtask", "e2e", "--long"]),
+];
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if let Some(unknown) = arguments
-        .only
-        .iter()
-        .find(|only| STEPS.iter().all(|(name, ..)| name != only))
-    {
-        bail!(
-            "there is no step {unknown:?}; there are: {}",
-            STEPS.map(|(name, ..)| name).join(", ")
-        );
+    let (steps, long): (&[Step], _) = if arguments.long {
+        (&LONG_STEPS, " --long")
+    } else {
+        (&STEPS, "")
+    };
+    let names: Vec<&str> = steps.iter().map(|(name, ..)| *name).collect();
+    if let Some(unknown) = arguments.only.iter().find(|only| !names.contains(&only.as_str())) {
+        bail!("there is no step {unknown:?}; there are: {}", names.join(", "));
     }
     let mut times: Vec<(&str, Duration)> = Vec::new();
-    for (name, program, args) in STEPS {
+    for &(name, program, args) in steps {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|only| only == name) {
             continue;
         }
         println!("\n== {name}: {program} {}", args.join(" "));
-        if name == "unit" {
+        if name == "unit" || name == "ignored" {
             local_cluster::ensure_for_unit_tests(&local_cluster::Console::new())?;
         }
         let begun = Instant::now();
@@ -85,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         times.push((name, begun.elapsed()));
         if !status.success() {
             tell(&times);
-            bail!("{name} failed; `cargo xtask test --only '{name}'` runs it alone");
+            bail!("{name} failed; `cargo xtask test{long} --only {name}` runs it alone");
         }
     }
     tell(&times);

@@ -6,6 +6,7 @@ mod chart;
 mod deny;
 mod examples;
 mod manifests;
+mod pages;
 
 use std::path::Path;
 use std::process::Command;
@@ -35,6 +36,8 @@ enum Check {
     Chart,
     /// The examples against the schemas of the CRDs.
     Examples,
+    /// The pages: links lead to files and headings that are there.
+    Pages,
 }
 
 impl Check {
@@ -45,6 +48,7 @@ impl Check {
             Self::Deny(_) => "deny",
             Self::Chart => "chart",
             Self::Examples => "examples",
+            Self::Pages => "pages",
         }
     }
 
@@ -56,6 +60,7 @@ impl Check {
             Self::Deny(arguments) => deny::verify(root, arguments),
             Self::Chart => chart::verify(root),
             Self::Examples => examples::verify(root),
+            Self::Pages => pages::verify(root),
         }
     }
 }
@@ -73,6 +78,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
             deny,
             Check::Chart,
             Check::Examples,
+            Check::Pages,
         ]
     };
     let checks = arguments.check.clone().map_or_else(all, |check| vec![check]);

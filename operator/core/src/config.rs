@@ -11,9 +11,11 @@ use crate::api::{
     OktaTokenKind, RadiusProxySpec, StoreOutage, TotpSpec,
 };
 use crate::conditions::Reason;
-use crate::names::{ADMIN_PORT, ObjectNames, PEERS_KEY, USED_CODES_MAPS, peer_port};
+use crate::names::{ADMIN_PORT, HEALTH_PORT, ObjectNames, PEERS_KEY, USED_CODES_MAPS, peer_port};
 use crate::rotation::Pair;
-use crate::secrets::{Files, REDIS_PASSWORD_KEY, Sources, okta_key, upstream_file};
+use crate::secrets::{
+    Files, PROXY_PASSWORD, PROXY_USERNAME, REDIS_PASSWORD_KEY, Sources, okta_key, upstream_file,
+};
 
 /// Where the ConfigMap is mounted.
 pub(crate) const CONFIG_FOLDER: &str = "/etc/radius-proxy/config";
@@ -180,6 +182,7 @@ fn config_file(from: &Ingredients<'_>) -> ConfigFile {
         server: file::Server {
             listen: vec![format!("[::]:{}", spec.port)],
             admin: Some(format!("[::]:{ADMIN_PORT}")),
+            health: Some(format!("[::]:{HEALTH_PORT}")),
             records: "stdout".to_owned(),
             application: Some(application.unwrap_or_else(|| from.name.to_owned())),
             drain_seconds: drain_seconds(spec),
@@ -354,6 +357,10 @@ const fn fail_mode(mode: FailMode) -> file::FailMode {
     }
 }
 
+fn proxy_file(name: &str) -> String {
+    format!("{PROVIDER_FOLDER}/{name}")
+}
+
 fn duo(raw: &DuoSpec) -> file::Duo {
     let factor = |factor: &DuoFactor| match factor {
         DuoFactor::Auto => file::DuoFactor::Auto,
@@ -362,6 +369,7 @@ fn duo(raw: &DuoSpec) -> file::Duo {
         DuoFactor::Passcode => file::DuoFactor::Passcode,
         DuoFactor::Sms => file::DuoFactor::Sms,
     };
+    let proxy_file = |name| raw.http_proxy_secret_ref.as_ref().map(|_| proxy_file(name));
     file::Duo {
         api_host: raw.api_host.clone(),
         integration_key_file: format!("{PROVIDER_FOLDER}/ikey"),
@@ -374,6 +382,8 @@ fn duo(raw: &DuoSpec) -> file::Duo {
             file::SignatureVersion::V5
         },
         http_proxy: raw.http_proxy.clone().map(Into::into),
+        http_proxy_username_file: proxy_file(PROXY_USERNAME),
+        http_proxy_password_file: proxy_file(PROXY_PASSWORD),
         ca_bundle: raw.ca_bundle.clone(),
     }
 }
@@ -387,6 +397,7 @@ fn okta(raw: &OktaSpec) -> file::Okta {
         OktaFactor::Call => file::OktaFactor::Call,
     };
     let path = format!("{PROVIDER_FOLDER}/{}", okta_key(raw.credentials));
+    let proxy_file = |name| raw.http_proxy_secret_ref.as_ref().map(|_| proxy_file(name));
     file::Okta {
         org_url: raw.org_url.clone(),
         credentials: match raw.credentials {
@@ -401,6 +412,8 @@ fn okta(raw: &OktaSpec) -> file::Okta {
         login_suffix: raw.login_suffix.clone(),
         fail_mode: fail_mode(raw.fail_mode),
         http_proxy: raw.http_proxy.clone().map(Into::into),
+        http_proxy_username_file: proxy_file(PROXY_USERNAME),
+        http_proxy_password_file: proxy_file(PROXY_PASSWORD),
         ca_bundle: raw.ca_bundle.clone(),
     }
 }

@@ -463,6 +463,7 @@ pub fn secrets_named_by(spec: &RadiusProxySpec) -> BTreeSet<String> {
             .iter()
             .map(|p| p.credentials_secret_ref.name.clone()),
     );
+    names.extend(crate::secrets::proxy_secret(spec).map(|(_, secret)| secret.name.clone()));
     if let Some(totp) = &provider.totp {
         names.extend(totp.seeds_secret_ref.iter().map(|r| r.name.clone()));
         let redis = totp.used_codes.redis.as_ref();

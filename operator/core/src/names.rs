@@ -59,6 +59,8 @@ pub const CONFIG_KEY: &str = "radius-proxy.toml";
 pub const PEERS_KEY: &str = "peers";
 /// TCP port of health, metrics and digest in the pods.
 pub const ADMIN_PORT: u16 = 8080;
+/// The port of the pods' health alone, for probes and load balancers.
+pub const HEALTH_PORT: u16 = 8081;
 
 /// UDP port on which the pods of one RadiusProxy tell each other about pending pushes, beside its RADIUS port.
 #[must_use]

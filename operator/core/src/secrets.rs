@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use proxy_config::file::UserNames;
 use proxy_config::{CaseRule, Secret, SharedSecret, UserNameRule};
 
-use crate::api::{OktaTokenKind, RadiusProxySpec, SecretKeyRef, TotpSpec};
+use crate::api::{OktaTokenKind, RadiusProxySpec, SecretKeyRef, SecretRef, TotpSpec};
 use crate::conditions::Reason;
 use crate::input::Input;
 use crate::names::ObjectNames;
@@ -169,6 +169,7 @@ impl Reader<'_> {
             let secret = self.filled("spec.provider.okta.credentialsSecretRef", name, key);
             files.push((key.to_owned(), secret));
         }
+        files.extend(self.proxy_login(spec));
         if let Some(radius) = &provider.radius {
             for (i, server) in radius.servers.iter().enumerate() {
                 let field = format!("spec.provider.radius.servers[{i}].secretRef");
@@ -190,6 +191,17 @@ impl Reader<'_> {
             .into_iter()
             .filter_map(|(name, secret)| Some((name, secret?)))
             .collect();
+    }
+
+    /// What the HTTP proxy in front of the provider asks for.
+    fn proxy_login(&mut self, spec: &RadiusProxySpec) -> Vec<(String, Option<Secret>)> {
+        let Some((provider, reference)) = proxy_secret(spec) else {
+            return Vec::new();
+        };
+        let field = format!("spec.provider.{provider}.httpProxySecretRef");
+        [("username", PROXY_USERNAME), ("password", PROXY_PASSWORD)]
+            .map(|(key, file)| (file.to_owned(), self.filled(&field, &reference.name, key)))
+            .to_vec()
     }
 
     fn seeds(&mut self, totp: &TotpSpec, sources: &mut Sources) {
@@ -248,6 +260,17 @@ fn user_names(spec: &RadiusProxySpec) -> UserNameRule {
         },
         max_bytes: UserNames::default().max_bytes as usize,
     }
+}
+
+/// The files of the user name and the password for the HTTP proxy.
+pub(crate) const PROXY_USERNAME: &str = "http-proxy-username";
+pub(crate) const PROXY_PASSWORD: &str = "http-proxy-password";
+
+/// The Secret for the HTTP proxy, and the provider whose it is.
+pub(crate) fn proxy_secret(spec: &RadiusProxySpec) -> Option<(&'static str, &SecretRef)> {
+    let (duo, okta) = (spec.provider.duo.as_ref(), spec.provider.okta.as_ref());
+    let duo = duo.and_then(|duo| Some(("duo", duo.http_proxy_secret_ref.as_ref()?)));
+    duo.or_else(|| Some(("okta", okta?.http_proxy_secret_ref.as_ref()?)))
 }
 
 /// The file with the password of the store of used codes.

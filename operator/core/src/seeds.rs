@@ -5,14 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use proxy_config::seeds::{MAX_SCRATCH, ScratchLine, SeedLine, SeedProblem, TotpKey};
 use proxy_config::{Secret, UserNameRule};
 
 use crate::names::SEED_SHARDS;
 use crate::secrets::Files;
-
-mod line;
-
-use line::{Line, read};
 
 /// How many complaints are shown; the rest is counted.
 const SHOWN: usize = 5;
@@ -56,10 +53,12 @@ pub(crate) fn merge(sources: &[SeedSource<'_>], names: &UserNameRule) -> Merged 
 
 #[derive(Default)]
 struct Merging<'a> {
-    /// The Secrets that hold a seed of the user; twice the same when both seeds are in it.
-    by_user: BTreeMap<String, Vec<&'a str>>,
+    /// The user's seeds and the Secrets that hold them; twice the same Secret when both seeds are in it.
+    by_user: BTreeMap<String, Vec<(&'a str, TotpKey)>>,
     /// Lines for the shards, by user, so that the same Secrets make the same bytes.
     lines: BTreeMap<String, Vec<&'a [u8]>>,
+    /// Scratch codes, where they stand and whose they are.
+    scratch: Vec<(String, String, ScratchLine)>,
     complaints: Vec<String>,
     hidden: usize,
 }
@@ -75,30 +74,29 @@ impl<'a> Merging<'a> {
                 ));
                 continue;
             }
-            for (number, line) in (1_u32..).zip(content.expose().split(|byte| *byte == b'\n')) {
-                let line = line.trim_ascii();
-                if line.is_empty() || line.starts_with(b"#") {
-                    continue;
-                }
-                let read = read(line).and_then(|line| {
+            for (number, text, line) in proxy_config::seeds::read(content.expose()) {
+                let read = line.and_then(|line| {
                     let user = names.normalise(line.account());
-                    Ok((user.ok_or("names an account that is no valid user name")?, line))
+                    Ok((user.ok_or(SeedProblem::UserName)?, line))
                 });
-                match read {
-                    Ok((user, kind)) => {
-                        if source.merges {
-                            self.lines.entry(user.clone()).or_default().push(line);
-                        }
-                        if matches!(kind, Line::Seed(_)) {
-                            seeds += 1;
-                            self.by_user.entry(user).or_default().push(secret);
-                        }
+                let place = || format!("key {key:?} of Secret {secret}, line {number},");
+                let (user, is_new) = match read {
+                    Ok((user, SeedLine::Key(uri))) => {
+                        seeds += 1;
+                        let is_new = self.is_new(secret, &user, uri.key);
+                        (user, is_new)
+                    }
+                    Ok((user, SeedLine::Scratch(line))) => {
+                        self.scratch.push((place(), user.clone(), line));
+                        (user, true)
                     }
                     Err(problem) => {
-                        self.complain(format!(
-                            "key {key:?} of Secret {secret}, line {number}, {problem}"
-                        ));
+                        self.complain(format!("{} {problem}", place()));
+                        continue;
                     }
+                };
+                if is_new && source.merges {
+                    self.lines.entry(user).or_default().push(text);
                 }
             }
         }
@@ -109,6 +107,16 @@ impl<'a> Merging<'a> {
         }
     }
 
+    /// Whether no line before it had the key: the same key twice is one.
+    fn is_new(&mut self, secret: &'a str, user: &str, key: TotpKey) -> bool {
+        let known = self.by_user.entry(user.to_owned()).or_default();
+        let is_new = !known.iter().any(|(_, known)| *known == key);
+        if is_new {
+            known.push((secret, key));
+        }
+        is_new
+    }
+
     fn complain(&mut self, complaint: String) {
         if self.complaints.len() < SHOWN {
             self.complaints.push(complaint);
@@ -117,7 +125,29 @@ impl<'a> Merging<'a> {
         }
     }
 
+    /// What is wrong with scratch codes shows when all keys are known.
+    fn judge_scratch(&mut self) {
+        let mut codes: BTreeMap<String, Vec<Secret>> = BTreeMap::new();
+        for (place, user, line) in std::mem::take(&mut self.scratch) {
+            let known = codes.entry(user.clone()).or_default();
+            for code in line.codes {
+                if !known.contains(&code) && known.len() <= MAX_SCRATCH {
+                    known.push(code);
+                }
+            }
+            let problem = if !self.by_user.contains_key(&user) {
+                SeedProblem::NoSeed
+            } else if known.len() > MAX_SCRATCH {
+                SeedProblem::TooManyScratchCodes
+            } else {
+                continue;
+            };
+            self.complain(format!("{place} {problem}"));
+        }
+    }
+
     fn finish(mut self) -> Merged {
+        self.judge_scratch();
         let (shards, left_out) = self.shards();
         if self.hidden > 0 {
             self.complaints
@@ -166,14 +196,14 @@ impl<'a> Merging<'a> {
     fn twice(&self) -> Vec<String> {
         let mut told = Vec::new();
         let mut hidden = 0;
-        for (user, secrets) in self.by_user.iter().filter(|(_, secrets)| secrets.len() > 1) {
+        for (user, seeds) in self.by_user.iter().filter(|(_, seeds)| seeds.len() > 1) {
             if told.len() >= SHOWN_USERS {
                 hidden += 1;
                 continue;
             }
-            let names: BTreeSet<&str> = secrets.iter().copied().collect();
+            let names: BTreeSet<&str> = seeds.iter().map(|(secret, _)| *secret).collect();
             let names: Vec<&str> = names.into_iter().collect();
-            let mut text = format!("user {user:?} has {} seeds, in Secret ", secrets.len());
+            let mut text = format!("user {user:?} has {} seeds, in Secret ", seeds.len());
             // Writing to a String cannot fail.
             let _ = write!(text, "{}; remove all but one", names.join(" and Secret "));
             told.push(text);
@@ -264,10 +294,8 @@ mod tests {
     #[test]
     fn a_user_with_two_seeds_is_told_with_the_secrets_and_never_the_seed() {
         let one = ("one", files("a", &seed("CORP%5CJane")));
-        let two = (
-            "two",
-            files("a", &format!("{}\n{}", seed("jane@corp"), seed("joe"))),
-        );
+        let other = "otpauth://totp/jane@corp?secret=KRSXG5CTMVRXEZLU";
+        let two = ("two", files("a", &format!("{other}\n{}", seed("joe"))));
         let merged = merged(&[one, two], true);
         assert!(merged.twice);
         assert_eq!(
@@ -275,6 +303,59 @@ mod tests {
             ["user \"jane\" has 2 seeds, in Secret one and Secret two; remove all but one"]
         );
         assert_eq!(text(&merged).lines().count(), 3, "the proxy refuses her by both");
+    }
+
+    #[test]
+    fn scratch_codes_need_a_key_and_have_a_limit() {
+        let many: Vec<String> = (0..21).map(|n| format!("{}", 10_000_000 + n)).collect();
+        let told = complaints(&format!(
+            "scratch:bob:12345678\n{}\nscratch:joe:12345678\nscratch:bob:{}",
+            seed("bob"),
+            many.join(",")
+        ));
+        assert_eq!(
+            told,
+            [
+                "key \"eve\" of Secret s, line 3, names a user without a key; scratch codes go with an otpauth:// URI",
+                "key \"eve\" of Secret s, line 4, has more scratch codes than the 20 that a user may have"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_same_seed_twice_is_one() {
+        let one = (
+            "one",
+            files("a", &format!("{}\n{}", seed("CORP%5CJane"), seed("jane"))),
+        );
+        let two = ("two", files("a", &format!("\"{}\"", seed("jane@corp"))));
+        let merged = merged(&[one, two], true);
+        assert_eq!((merged.twice, &merged.complaints), (false, &Vec::new()));
+        assert_eq!(text(&merged), format!("{}\n", seed("CORP%5CJane")));
+    }
+
+    #[test]
+    fn a_line_that_only_the_proxy_could_judge_is_judged_alike() {
+        let line = |secret: &str| format!("otpauth://totp/jane?secret={secret}");
+        for length in [17, 19, 22, 25, 27, 30] {
+            let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".get(..length).unwrap();
+            assert_eq!(complaints(&line(secret)), Vec::<String>::new(), "{length}");
+        }
+        let told = complaints("\u{feff}otpauth://totp/bob?secret=GEZDGNBVGY3TQOJQ\n\" TOTP_AUTH\n");
+        assert!(
+            told[0].starts_with("key \"eve\" of Secret s, line 2, is of a .google_authenticator file"),
+            "{told:?}"
+        );
+        let utf16: Vec<u8> = line("GEZDGNBVGY3TQOJQ")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let file = [("eve".to_owned(), Secret::new(utf16))].into();
+        let told = merged(&[("s", file)], false).complaints;
+        assert_eq!(
+            told,
+            ["key \"eve\" of Secret s, line 1, is UTF-16 text; save the file as UTF-8"]
+        );
     }
 
     #[test]

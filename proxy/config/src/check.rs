@@ -168,6 +168,10 @@ impl Check<'_> {
             .admin
             .as_deref()
             .and_then(|text| self.socket("server.admin", text, "127.0.0.1:9090"));
+        let health = server
+            .health
+            .as_ref()
+            .and_then(|text| self.socket("server.health", text, "127.0.0.1:9091"));
         let records = match server.records.as_str() {
             "stdout" => RecordSink::Stdout,
             path => RecordSink::File(path.to_owned()),
@@ -188,6 +192,7 @@ impl Check<'_> {
         Some(Config {
             listen,
             admin,
+            health,
             records,
             application: server.application.clone(),
             drain,

@@ -119,6 +119,9 @@ pub struct Server {
     /// TCP address of health, metrics and the configuration digest; left out, there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
+    /// TCP address of health alone, with a thread of its own; left out, health is only at `admin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
     /// Where login records go: `stdout`, or the path of a file that is appended to.
     pub records: String,
     /// What the user is logging in to, as push messages show it.
@@ -159,6 +162,7 @@ impl Default for Server {
         Self {
             listen: vec!["[::]:1812".to_owned()],
             admin: None,
+            health: None,
             records: "stdout".to_owned(),
             application: None,
             drain_seconds: 60,
@@ -188,7 +192,7 @@ pub struct Client {
     /// How often the client tries again after that, 0 to 10.
     #[serde(default = "default_retries")]
     pub retries: u32,
-    /// Whether Message-Authenticator is demanded: `auto` (once seen), `always`, `never`.
+    /// Whether Message-Authenticator is demanded: `auto` (once the address has signed a login), `always`, `never`.
     #[serde(default)]
     pub message_authenticator: MessageAuthenticator,
     /// Whether CHAP and MS-CHAPv1 without Message-Authenticator may start a push (they prove no shared secret).

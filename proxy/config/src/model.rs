@@ -19,6 +19,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// TCP address of the admin port.
     pub admin: Option<SocketAddr>,
+    /// TCP address of health alone.
+    pub health: Option<SocketAddr>,
     /// Where login records go.
     pub records: RecordSink,
     /// What the user is logging in to, as push messages show it.
@@ -177,6 +179,24 @@ impl ApiHost {
     }
 }
 
+/// An HTTP proxy that calls to a provider go through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpProxy {
+    /// `http://host:port`.
+    pub url: String,
+    /// What the proxy asks for, where it does.
+    pub login: Option<ProxyLogin>,
+}
+
+/// User name and password for an HTTP proxy: UTF-8 text, and no colon in the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyLogin {
+    /// The user name.
+    pub username: Secret,
+    /// The password.
+    pub password: Secret,
+}
+
 /// An application of Duo's Auth API.
 #[derive(Debug, Clone)]
 pub struct Duo {
@@ -193,7 +213,7 @@ pub struct Duo {
     /// How requests are signed.
     pub signature_version: SignatureVersion,
     /// An HTTP proxy for the calls.
-    pub http_proxy: Option<String>,
+    pub http_proxy: Option<HttpProxy>,
     /// PEM certificates trusted instead of the system's.
     pub ca_bundle: Option<String>,
 }
@@ -212,7 +232,7 @@ pub struct Okta {
     /// What happens when the user or the factors cannot be asked.
     pub fail_mode: FailMode,
     /// An HTTP proxy for the calls.
-    pub http_proxy: Option<String>,
+    pub http_proxy: Option<HttpProxy>,
     /// PEM certificates trusted instead of the system's.
     pub ca_bundle: Option<String>,
 }

@@ -15,10 +15,11 @@ const UNPROVED: usize = 4_096;
 /// What an address has shown. Only requests that proved a secret change it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// It has sent a Message-Authenticator.
+    /// It signs its logins with Message-Authenticator.
     pub(crate) signs: bool,
-    /// Its first request had Proxy-State and no Message-Authenticator: an old proxy, which is let alone.
-    pub(crate) unsigned_proxy: bool,
+    /// Whether its first login had Proxy-State and no Message-Authenticator: an old proxy, which is let alone. `None`
+    /// until it has sent a login.
+    pub(crate) unsigned_proxy: Option<bool>,
     /// The secret it proved last.
     pub(crate) secret: Option<Fingerprint>,
 }
@@ -40,25 +41,32 @@ impl Addresses {
         self.proved.get(&address).map(|(known, _)| *known)
     }
 
-    /// Notes what a proved request shows, and takes one from the address's rate. `false` when it has none left.
-    /// `evicted` is told when another address had to be forgotten.
-    pub(crate) fn proved(
-        &mut self,
-        address: IpAddr,
-        shown: Known,
-        now: Duration,
-        rate: Rate,
-        evicted: &mut bool,
-    ) -> bool {
-        if let Some((known, bucket)) = self.proved.touch(&address) {
-            known.signs |= shown.signs;
-            known.secret = shown.secret;
+    /// Takes one from the rate of an address that proved a secret. `false` when it has none left. `evicted` is told
+    /// when another address had to be forgotten.
+    pub(crate) fn proved(&mut self, address: IpAddr, now: Duration, rate: Rate, evicted: &mut bool) -> bool {
+        if let Some((_, bucket)) = self.proved.touch(&address) {
             return bucket.take(now, rate);
         }
         let mut bucket = Bucket::default();
         let granted = bucket.take(now, rate);
-        *evicted = self.proved.insert(address, (shown, bucket)).is_some();
+        *evicted = self.proved.insert(address, (Known::default(), bucket)).is_some();
         granted
+    }
+
+    /// Notes what a request shows of an address that proved a secret.
+    pub(crate) fn learn(&mut self, address: IpAddr, shown: Known) {
+        if let Some((known, _)) = self.proved.touch(&address) {
+            known.signs |= shown.signs;
+            known.unsigned_proxy = known.unsigned_proxy.or(shown.unsigned_proxy);
+            known.secret = shown.secret;
+        }
+    }
+
+    /// A user whom the provider knows has logged in from the address, signed.
+    pub(crate) fn signs(&mut self, address: IpAddr) {
+        if let Some((known, _)) = self.proved.touch(&address) {
+            known.signs = true;
+        }
     }
 
     /// Takes one from the rate of an address that proved nothing. `evicted` as above.

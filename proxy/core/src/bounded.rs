@@ -97,6 +97,13 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         slot.entry.take().map(|(_, value)| value)
     }
 
+    /// Every entry, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.entry.as_ref().map(|(key, value)| (key, value)))
+    }
+
     pub(crate) fn oldest(&self) -> Option<(&K, &V)> {
         let slot = self.slots.get(self.oldest as usize)?;
         slot.entry.as_ref().map(|(key, value)| (key, value))

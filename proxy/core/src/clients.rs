@@ -17,7 +17,7 @@ pub(crate) struct Client {
     /// The secret of now and, while it rotates, the one before.
     pub(crate) secrets: Vec<Arc<SecretKey>>,
     pub(crate) accept_attributes: Vec<Avp>,
-    pub(crate) user_address: Option<&'static Attribute>,
+    pub(crate) user_address: Option<Attribute>,
 }
 
 /// Clients by network. No network stands twice (the configuration sees to it), so the longest prefix is one client.

@@ -41,6 +41,8 @@ closed_set! {
         UnexpectedCode => "unexpected_code",
         /// An attribute that may stand once stands more often, or has a length it cannot have.
         BadAttribute => "bad_attribute",
+        /// More than 200 attributes, FreeRADIUS' `max_attributes`.
+        TooManyAttributes => "too_many_attributes",
         /// Message-Authenticator is wrong under every secret of the client.
         BadMessageAuthenticator => "bad_message_authenticator",
         /// Message-Authenticator is demanded and missing.
@@ -156,8 +158,12 @@ closed_set! {
         PreviousSecret => "previous_secret",
         /// An answer was sent again, byte for byte.
         Resent => "resent",
-        /// A new packet joined a pending push.
+        /// The answer to a passcode was given again, to its client's next try.
+        AnsweredAgain => "answered_again",
+        /// A new packet joined a pending login.
         Joined => "joined",
+        /// A login with the text that its user was let in with last has passed what other texts had caused.
+        KnownText => "known_text",
         /// A provider was asked.
         Asked => "asked",
         /// A provider started a push, call or SMS.
@@ -172,6 +178,8 @@ closed_set! {
         Accepted => "accepted",
         /// An Access-Reject was sent for the first time.
         Rejected => "rejected",
+        /// The directory's probe was rejected: counted here, and not as [`Event::Rejected`].
+        Probe => "probe",
         /// An Access-Challenge was sent for the first time.
         Challenged => "challenged",
         /// A login got no answer.

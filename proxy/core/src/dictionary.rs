@@ -1,5 +1,5 @@
-//! Attributes by name, as FreeRADIUS and the RFCs name them: those that a configuration can add to an Access-Accept,
-//! take the user's address from, or pass to and from an upstream server.
+//! Attributes by name, as FreeRADIUS and the RFCs name them, or by number: those that a configuration can add to an
+//! Access-Accept, take the user's address from, or pass to and from an upstream server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,22 +10,30 @@ use radius::core::{
 
 use crate::packet::Avp;
 
-/// An attribute with a name.
+mod number;
+
+/// An attribute that a configuration names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attribute {
-    /// Its name.
+    /// Its name; empty when it is in no dictionary.
     pub name: &'static str,
     /// Its type; 26 for one of a vendor.
     pub code: u8,
     /// The vendor and the vendor's own type, of one in Vendor-Specific.
     pub vendor: Option<(u32, u8)>,
     kind: Kind,
+    /// It was given by number: a value can say its own type.
+    by_number: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// In no dictionary: text, unless the value says otherwise.
+    Unknown,
     Text,
     Octets,
+    /// Octets, written in hexadecimal.
+    Hex,
     /// 32 bits, some of them with names.
     Integer(&'static [(&'static str, u32)]),
     /// A tag of zero and 24 bits (RFC 2868 section 3), some with names.
@@ -52,6 +60,37 @@ pub enum ValueError {
     /// No IPv6 address.
     #[error("must be an IPv6 address")]
     NotIpv6,
+    /// Octets that are none.
+    #[error("must have an even number of hexadecimal digits after 0x")]
+    NotHex,
+}
+
+/// Why a text names no attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A name that the dictionary does not have.
+    #[error(
+        "is not in the dictionary; write a name such as Filter-Id or Class, or a number such as 25 or 26.2636.1 (26, the vendor, the vendor's type)"
+    )]
+    Unknown,
+    /// A number that no attribute has.
+    #[error(
+        "is no attribute's number; write a type of 1 to 255 such as 25, or 26.2636.1: 26, a vendor of 1 to 16777215, and the vendor's type of 1 to 255"
+    )]
+    NotANumber,
+    /// What holds a password or a key, or what the proxy makes itself.
+    #[error(
+        "holds a password or a key, or is made by the proxy itself; no configuration can send it or pass it on"
+    )]
+    Withheld,
+    /// RFC 6929.
+    #[error("is an extended attribute (RFC 6929), which the proxy cannot write or read")]
+    Extended,
+    /// A vendor that writes its attributes in a format of its own.
+    #[error(
+        "is of a vendor whose attributes have a type of more than one octet, which the proxy cannot write or read"
+    )]
+    VendorFormat,
 }
 
 const SERVICE_TYPE: &[(&str, u32)] = &[
@@ -71,6 +110,7 @@ const fn standard(name: &'static str, code: AVPType, kind: Kind) -> Attribute {
         code,
         vendor: None,
         kind,
+        by_number: false,
     }
 }
 
@@ -80,6 +120,7 @@ const fn vendor(name: &'static str, id: u32, typ: u8, kind: Kind) -> Attribute {
         code: rfc2865::VENDOR_SPECIFIC_TYPE,
         vendor: Some((id, typ)),
         kind,
+        by_number: false,
     }
 }
 
@@ -187,23 +228,49 @@ const ATTRIBUTES: &[Attribute] = &[
     vendor("PaloAlto-User-Group", 25461, 5, Kind::Text),
 ];
 
-/// Looks a name up; case does not matter.
-#[must_use]
-pub fn lookup(name: &str) -> Option<&'static Attribute> {
-    ATTRIBUTES
+/// Looks up a name (case does not matter), or a number in one of the forms `25`, `26.2636.1`, `Attr-25`,
+/// `Attr-26.2636.1`, `Vendor-2636-Attr-1`.
+///
+/// # Errors
+/// No attribute, or none that a configuration can name.
+pub fn lookup(name: &str) -> Result<Attribute, NameError> {
+    let named = |attribute: &&Attribute| attribute.name.eq_ignore_ascii_case(name);
+    if let Some(attribute) = ATTRIBUTES.iter().find(named) {
+        return Ok(*attribute);
+    }
+    let (code, vendor) = number::read(name).ok_or(NameError::Unknown)??;
+    let known = ATTRIBUTES
         .iter()
-        .find(|attribute| attribute.name.eq_ignore_ascii_case(name))
+        .find(|attribute| attribute.code == code && attribute.vendor == vendor);
+    let unknown = Attribute {
+        name: "",
+        code,
+        vendor,
+        kind: Kind::Unknown,
+        by_number: true,
+    };
+    Ok(known.map_or(unknown, |known| Attribute {
+        by_number: true,
+        ..*known
+    }))
 }
 
 impl Attribute {
-    /// The attribute with a value given as text.
+    /// The attribute with a value given as text. A value of one that was given by number can say its type: `0x0a01`,
+    /// `integer:15`, `ipaddr:192.0.2.1`, `ipv6addr:2001:db8::1`, `string:0x0a01`.
     ///
     /// # Errors
     /// The text is not a value of the attribute's type.
     pub(crate) fn encode(&self, text: &str) -> Result<Avp, ValueError> {
-        let plain = match self.kind {
-            Kind::Text => AVP::from_string(self.code, text),
+        let (kind, text) = if self.by_number {
+            explicit(text).unwrap_or((self.kind, text))
+        } else {
+            (self.kind, text)
+        };
+        let plain = match kind {
+            Kind::Text | Kind::Unknown => AVP::from_string(self.code, text),
             Kind::Octets => AVP::from_bytes(self.code, text.as_bytes()),
+            Kind::Hex => AVP::from_bytes(self.code, &hex::decode(text).map_err(|_| ValueError::NotHex)?),
             Kind::Integer(names) => AVP::from_u32(self.code, number(text, names, u32::MAX)?),
             // The crate's own tagged integer is a byte too long; a tag of zero is a number below 2^24.
             Kind::Tagged(names) => AVP::from_u32(self.code, number(text, names, 0x00ff_ffff)?),
@@ -245,15 +312,36 @@ impl Attribute {
 
     /// The address in a value of this attribute: as text, or as the four or sixteen bytes of its type.
     pub(crate) fn address(&self, value: &[u8]) -> Option<IpAddr> {
-        let address = match self.kind {
-            Kind::Ipv4 => IpAddr::from(<[u8; 4]>::try_from(value).ok()?),
-            Kind::Ipv6 => IpAddr::from(<[u8; 16]>::try_from(value).ok()?),
-            // A vendor's value begins after its number, type and length.
-            _ if self.vendor.is_some() => std::str::from_utf8(value.get(6..)?).ok()?.trim().parse().ok()?,
-            _ => std::str::from_utf8(value).ok()?.trim().parse().ok()?,
+        let value = match self.vendor {
+            // A vendor's value begins after the vendor's number, type and length, which counts the last two.
+            Some(_) => value.get(6..4 + usize::from(*value.get(5)?))?,
+            None => value,
         };
-        Some(address.to_canonical())
+        let v4 = || <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
+        let v6 = || <[u8; 16]>::try_from(value).ok().map(IpAddr::from);
+        let text = || std::str::from_utf8(value).ok()?.trim().parse().ok();
+        let address = match self.kind {
+            Kind::Ipv4 => v4(),
+            Kind::Ipv6 => v6(),
+            Kind::Unknown => text().or_else(v4).or_else(v6),
+            _ => text(),
+        };
+        Some(address?.to_canonical())
     }
+}
+
+/// A value that says its type, by FreeRADIUS' names of types.
+fn explicit(text: &str) -> Option<(Kind, &str)> {
+    let kinds = [
+        ("0x", Kind::Hex),
+        ("integer:", Kind::Integer(&[])),
+        ("ipaddr:", Kind::Ipv4),
+        ("ipv6addr:", Kind::Ipv6),
+        ("string:", Kind::Text),
+    ];
+    kinds
+        .into_iter()
+        .find_map(|(prefix, kind)| Some((kind, text.strip_prefix(prefix)?)))
 }
 
 /// Vendor-Specific (RFC 2865 section 5.26). The value must be of 247 bytes at most.
@@ -296,9 +384,58 @@ mod tests {
             "User-Password",
             "EAP-Message",
             "",
+            "Attr-",
+            "Attr-x",
+            "-25",
+            "+25",
+            ".25",
+            "Vendor-2636",
+            "Vendor-x-Attr-1",
         ] {
-            assert_eq!(lookup(name), None, "{name}");
+            assert_eq!(lookup(name), Err(NameError::Unknown), "{name}");
         }
+    }
+
+    #[test]
+    fn a_value_by_number_is_text_or_says_its_type() {
+        let of = |value: &[u8]| {
+            let mut bytes = vec![0, 0, 0x0a, 0x4c, 1, u8::try_from(value.len() + 2).unwrap()];
+            bytes.extend(value);
+            Ok(bytes)
+        };
+        for (text, octets) in [
+            ("super-user", &b"super-user"[..]),
+            ("15", b"15"),
+            ("0x0A01ff", b"\x0a\x01\xff"),
+            ("integer:15", b"\0\0\0\x0f"),
+            ("ipaddr:192.0.2.1", b"\xc0\0\x02\x01"),
+            ("ipv6addr:::1", b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01"),
+            ("string:0x0a01", b"0x0a01"),
+        ] {
+            assert_eq!(value("26.2636.1", text), of(octets), "{text}");
+        }
+        for (text, error) in [
+            ("0x", ValueError::Empty),
+            ("0xabc", ValueError::NotHex),
+            ("0xzz", ValueError::NotHex),
+            ("string:", ValueError::Empty),
+            ("ipaddr:::1", ValueError::NotIpv4),
+            ("integer:x", ValueError::NotANumber(u32::MAX)),
+        ] {
+            assert_eq!(value("26.2636.1", text), Err(error), "{text}");
+        }
+        assert_eq!(
+            value("26.2636.1", &"x".repeat(248)),
+            Err(ValueError::TooLong(248, 247))
+        );
+        // One that the dictionary has keeps its type there.
+        assert_eq!(value("27", "3600"), Ok(vec![0, 0, 14, 16]));
+        assert_eq!(value("Attr-27", "0x00000e10"), Ok(vec![0, 0, 14, 16]));
+        assert_eq!(
+            value("Class", "0x0a01"),
+            Ok(b"0x0a01".to_vec()),
+            "by name as ever"
+        );
     }
 
     #[test]
@@ -335,6 +472,20 @@ mod tests {
         let bytes = lookup("Framed-IP-Address").unwrap();
         assert_eq!(bytes.address(&[192, 0, 2, 7]), Some("192.0.2.7".parse().unwrap()));
         assert_eq!(bytes.address(&[192, 0, 2]), None);
+        let unknown = lookup("26.2636.1").unwrap();
+        let of = |value: &[u8]| {
+            let mut bytes = vec![0, 0, 0x0a, 0x4c, 1, u8::try_from(value.len() + 2).unwrap()];
+            bytes.extend(value);
+            bytes
+        };
+        let address = Some("192.0.2.7".parse().unwrap());
+        assert_eq!(unknown.address(&of(b"192.0.2.7")), address);
+        assert_eq!(unknown.address(&of(&[192, 0, 2, 7])), address);
+        // Another part of the same Vendor-Specific follows.
+        let mut two = of(b"192.0.2.7");
+        two.extend([2, 3, b'x']);
+        assert_eq!(unknown.address(&two), address);
+        assert_eq!(unknown.address(&[0, 0, 0x0a, 0x4c, 1, 0]), None);
     }
 
     #[test]

@@ -20,6 +20,11 @@ const ANSWERS: usize = 65_536;
 /// The same for requests that proved no secret.
 const UNPROVED_ANSWERS: usize = 4_096;
 
+/// Bytes of answers remembered at once: 65,536 of the usual length fit, and so do 4,096 of the longest.
+const BYTES: usize = 16 << 20;
+/// The same for requests that proved no secret.
+const UNPROVED_BYTES: usize = 1 << 20;
+
 /// Where a request came from, and its identifier: one at a time can wait there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key {
@@ -65,8 +70,15 @@ pub(crate) enum Found<'a> {
 pub(crate) struct Duplicates {
     /// As many as logins wait, times the packets one login can have: bounded by the logins.
     waiting: HashMap<Key, Waiting>,
-    proved: Bounded<Key, Answered>,
-    unproved: Bounded<Key, Answered>,
+    proved: Answers,
+    unproved: Answers,
+}
+
+/// Answers that were given, bounded by their number and by their bytes.
+struct Answers {
+    answers: Bounded<Key, Answered>,
+    bytes: usize,
+    longest: usize,
 }
 
 struct Waiting {
@@ -85,8 +97,8 @@ impl Duplicates {
     pub(crate) fn new() -> Self {
         Self {
             waiting: HashMap::new(),
-            proved: Bounded::new(ANSWERS),
-            unproved: Bounded::new(UNPROVED_ANSWERS),
+            proved: Answers::new(ANSWERS, BYTES),
+            unproved: Answers::new(UNPROVED_ANSWERS, UNPROVED_BYTES),
         }
     }
 
@@ -100,7 +112,7 @@ impl Duplicates {
                 (false, true) => {}
             }
         }
-        match self.answers(key.proved).get(key) {
+        match self.answers(key.proved).answers.get(key) {
             Some(answered) if answered.authenticator == *authenticator && now < answered.at + KEPT => {
                 match &*answered.bytes {
                     [] => Found::Silent,
@@ -173,7 +185,7 @@ impl Duplicates {
             bytes,
             at: now,
         };
-        self.answers_mut(key.proved).insert(key, answered).is_some()
+        self.answers_mut(key.proved).insert(key, answered)
     }
 
     /// Forgets every answer that is too old.
@@ -185,7 +197,7 @@ impl Duplicates {
     pub(crate) fn next_expiry(&self) -> Option<Duration> {
         let oldest = [&self.proved, &self.unproved]
             .into_iter()
-            .filter_map(|answers| answers.oldest())
+            .filter_map(|answers| answers.answers.oldest())
             .map(|(_, answered)| answered.at)
             .min()?;
         Some(oldest + KEPT + SLACK)
@@ -193,17 +205,16 @@ impl Duplicates {
 
     fn expire_one(&mut self, proved: bool, now: Duration) -> bool {
         let answers = self.answers_mut(proved);
-        let old = answers
-            .oldest()
-            .is_some_and(|(_, answered)| answered.at + KEPT <= now);
-        old && answers.pop_oldest().is_some()
+        let oldest = answers.answers.oldest();
+        let old = oldest.is_some_and(|(_, answered)| answered.at + KEPT <= now);
+        old && answers.pop_oldest()
     }
 
-    fn answers(&self, proved: bool) -> &Bounded<Key, Answered> {
+    fn answers(&self, proved: bool) -> &Answers {
         if proved { &self.proved } else { &self.unproved }
     }
 
-    fn answers_mut(&mut self, proved: bool) -> &mut Bounded<Key, Answered> {
+    fn answers_mut(&mut self, proved: bool) -> &mut Answers {
         if proved {
             &mut self.proved
         } else {
@@ -211,10 +222,54 @@ impl Duplicates {
         }
     }
 
+    #[cfg(test)]
+    fn bytes(&self) -> (usize, usize) {
+        let of = |answers: &Answers| {
+            let held = answers.answers.iter().map(|(_, answer)| answer.bytes.len());
+            assert_eq!(answers.bytes, held.sum::<usize>());
+            answers.bytes
+        };
+        (of(&self.proved), of(&self.unproved))
+    }
+
     /// How much is held: waiting requests and answers.
     #[cfg(test)]
     pub(crate) fn held(&self) -> (usize, usize) {
-        (self.waiting.len(), self.proved.len() + self.unproved.len())
+        let answers = self.proved.answers.len() + self.unproved.answers.len();
+        (self.waiting.len(), answers)
+    }
+}
+
+impl Answers {
+    fn new(count: usize, longest: usize) -> Self {
+        Self {
+            answers: Bounded::new(count),
+            bytes: 0,
+            longest,
+        }
+    }
+
+    /// `true` when another had to be forgotten to make room.
+    fn insert(&mut self, key: Key, answered: Answered) -> bool {
+        if let Some(old) = self.answers.remove(&key) {
+            self.bytes -= old.bytes.len();
+        }
+        let mut evicted = false;
+        while self.bytes + answered.bytes.len() > self.longest && self.pop_oldest() {
+            evicted = true;
+        }
+        self.bytes += answered.bytes.len();
+        if let Some((_, old)) = self.answers.insert(key, answered) {
+            self.bytes -= old.bytes.len();
+            evicted = true;
+        }
+        evicted
+    }
+
+    fn pop_oldest(&mut self) -> bool {
+        let oldest = self.answers.pop_oldest();
+        self.bytes -= oldest.as_ref().map_or(0, |(_, old)| old.bytes.len());
+        oldest.is_some()
     }
 }
 
@@ -299,5 +354,37 @@ mod tests {
             Found::Answered(b"answer")
         );
         assert_eq!(duplicates.held(), (1, 1 + UNPROVED_ANSWERS));
+    }
+
+    #[test]
+    fn long_answers_take_no_more_memory_than_their_bound_and_the_newest_are_kept() {
+        let mut duplicates = Duplicates::new();
+        for port in 0..8_192 {
+            for proved in [true, false] {
+                let mut long = key(7, proved);
+                long.from.set_port(port);
+                let evicted = duplicates.answered(long, [1; 16], vec![0; 4_096].into(), at(1));
+                assert_eq!(
+                    evicted,
+                    usize::from(port) >= if proved { BYTES } else { UNPROVED_BYTES } / 4_096
+                );
+            }
+        }
+        assert_eq!(duplicates.bytes(), (BYTES, UNPROVED_BYTES));
+        let mut newest = key(7, true);
+        newest.from.set_port(8_191);
+        assert!(matches!(
+            duplicates.find(&newest, &[1; 16], at(1)),
+            Found::Answered(_)
+        ));
+        // What replaces an answer, or is forgotten, counts no more.
+        for _ in 0..10 {
+            duplicates.answered(newest, [1; 16], vec![0; 4_096].into(), at(2));
+        }
+        assert_eq!(duplicates.bytes(), (BYTES, UNPROVED_BYTES));
+        duplicates.expire(at(60));
+        duplicates.answered(newest, [1; 16], vec![0; 4_096].into(), at(61));
+        assert_eq!(duplicates.bytes(), (4_096, 0));
+        assert!(!duplicates.answered(key(8, true), [1; 16], vec![0; 4_096].into(), at(61)));
     }
 }

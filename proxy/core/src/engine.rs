@@ -4,16 +4,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxy_config::observed::Observed;
+
 use crate::Settings;
 use crate::addresses::Addresses;
+use crate::answered_codes::AnsweredCodes;
 use crate::challenge::Challenges;
 use crate::clients::Client;
 use crate::counters::{Counters, DropReason, Event, RequestCode, Requests};
 use crate::duplicates::Duplicates;
 use crate::factor::{LoginId, Verdict};
+use crate::known_texts::KnownTexts;
 use crate::late::LateApprovals;
 use crate::limits::{Bucket, Rate, UserLimits};
 use crate::logins::Logins;
+use crate::observed::{ObservedChanges, ObservedLogin, Observer};
 use crate::opened::Opened;
 use crate::outputs::{DropNotice, Outputs, SocketId};
 use crate::packet::{Request, RequestKind};
@@ -24,13 +29,16 @@ use crate::reply::ReplyTo;
 use crate::settings::Checked;
 use crate::shared::Pushes;
 use crate::time::Now;
-use crate::verify::{self, Verified};
+use crate::verify::{self, Proof, Verified};
 
 mod access;
 mod ask;
 mod classify;
+mod codes;
 mod end;
 mod handover;
+mod rivals;
+mod rollback;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -40,6 +48,10 @@ const NOTICES: Rate = Rate {
     count: 20,
     period: Duration::from_secs(10),
 };
+
+/// Requests of one address within a second that prove no secret, whatever limit the client has: anybody can send them
+/// from a forged address, and each is worth a few dozen guesses.
+const UNAUTHENTICATED_PER_SECOND: u32 = 100;
 
 /// A RADIUS authentication server, sans I/O.
 pub struct Engine {
@@ -52,8 +64,11 @@ pub struct Engine {
     logins: Logins,
     users: UserLimits,
     late: LateApprovals,
+    codes: AnsweredCodes,
+    known_texts: KnownTexts,
     challenges: Challenges,
     pushes: Pushes,
+    observer: Observer,
     candidates: Candidates,
     notices: Bucket,
     suppressed: u64,
@@ -69,6 +84,7 @@ struct Arrival<'a> {
     socket: SocketId,
     client: Arc<Client>,
     request: Verified<Request<'a>>,
+    observed: Option<ObservedLogin>,
 }
 
 impl Engine {
@@ -93,7 +109,10 @@ impl Engine {
             logins: Logins::default(),
             users: UserLimits::new(limits),
             late: LateApprovals::new(),
+            codes: AnsweredCodes::new(),
+            known_texts: KnownTexts::new(),
             challenges: Challenges::new(),
+            observer: Observer::new(),
             candidates: Candidates::new(),
             notices: Bucket::default(),
             suppressed: 0,
@@ -106,6 +125,14 @@ impl Engine {
     pub fn reconfigure(&mut self, settings: Settings) {
         self.users.reconfigure(settings.checked().config.policy.limits);
         self.settings = settings;
+        let Checked { clients, config, .. } = self.settings.checked();
+        let is_directory = |address| {
+            clients
+                .find(address)
+                .is_some_and(|client| client.config.directory)
+        };
+        self.observer
+            .retain(is_directory, |name| config.policy.probe_users.contains(name));
     }
 
     /// Takes a datagram that came in by `socket`. An IPv4-mapped source counts as IPv4, and is answered as it came.
@@ -156,6 +183,7 @@ impl Engine {
         }
         while self.pushes.wake(now.monotonic, out) {}
         self.duplicates.expire(now.monotonic);
+        self.codes.expire(now.monotonic);
     }
 
     /// When [`Engine::tick`] has something to do, in the caller's monotonic time; `None` while nothing is waiting.
@@ -189,6 +217,18 @@ impl Engine {
         &self.counters
     }
 
+    /// What was observed of the directory since the engine was made.
+    #[must_use]
+    pub fn observed(&self) -> Observed {
+        self.observer.report()
+    }
+
+    /// How often [`Engine::observed`] has changed.
+    #[must_use]
+    pub fn observed_changes(&self) -> ObservedChanges {
+        self.observer.changes()
+    }
+
     /// Takes how many datagrams came from each client, by what they ask for, since this was called last.
     pub fn take_requests(&mut self, each: impl FnMut(&Arc<str>, RequestCode, u64)) {
         self.requests.take(each);
@@ -213,7 +253,15 @@ impl Engine {
         } = opened;
         let (client, code) = asked.ok_or(DropReason::UnknownClient)?;
         self.requests.count(&client.name, code);
-        let request = verify::verify(request?, &client, self.addresses.known(source))?;
+        let request =
+            request.and_then(|request| verify::verify(request, &client, self.addresses.known(source)));
+        let observed = if client.config.directory {
+            let longest = self.checked().config.policy.login;
+            self.observer.request(now, from, code, &request, longest)
+        } else {
+            None
+        };
+        let request = request?;
         let now_secret = client.secrets.first();
         let previous = now_secret.is_some_and(|secret| !Arc::ptr_eq(secret, request.secret()));
         self.count_if(previous, Event::PreviousSecret);
@@ -224,6 +272,7 @@ impl Engine {
             socket,
             client,
             request,
+            observed,
         };
         match arrival.request.packet().kind {
             RequestKind::Access => self.access(arrival, out),
@@ -239,27 +288,39 @@ impl Engine {
         if !self.within_rate(arrival) {
             return Err(DropReason::Throttled);
         }
+        self.learn(arrival, false);
         self.counters.happened(Event::StatusServer);
         let reply = ReplyTo::new(&arrival.request, &arrival.client, arrival.from, arrival.socket);
         out.send(arrival.from, arrival.socket, &reply.status());
         Ok(())
     }
 
-    /// Notes what the request shows of its address, and takes one from the address's rate.
+    /// Takes one from the rate of the request's address.
     fn within_rate(&mut self, arrival: &Arrival<'_>) -> bool {
         let everyones = self.checked().config.policy.limits.requests_per_client_per_second;
-        let rate = Rate {
-            count: arrival.client.config.requests_per_second.unwrap_or(everyones),
+        let count = arrival.client.config.requests_per_second.unwrap_or(everyones);
+        let per_second = |count| Rate {
+            count,
             period: Duration::from_secs(1),
         };
         let (source, now) = (arrival.source, arrival.now.monotonic);
         let mut evicted = false;
-        let granted = match verify::shown(&arrival.request) {
-            Some(shown) => self.addresses.proved(source, shown, now, rate, &mut evicted),
-            None => self.addresses.unproved(source, now, rate, &mut evicted),
+        let granted = if arrival.request.proof() == Proof::None {
+            let rate = per_second(count.min(UNAUTHENTICATED_PER_SECOND));
+            self.addresses.unproved(source, now, rate, &mut evicted)
+        } else {
+            self.addresses
+                .proved(source, now, per_second(count), &mut evicted)
         };
         self.count_if(evicted, Event::EvictedAddress);
         granted
+    }
+
+    /// Notes what the request shows of its address.
+    fn learn(&mut self, arrival: &Arrival<'_>, is_login: bool) {
+        if let Some(shown) = verify::shown(&arrival.request, &arrival.client, is_login) {
+            self.addresses.learn(arrival.source, shown);
+        }
     }
 
     fn dropped(&mut self, now: Now, from: SocketAddr, reason: DropReason, out: &mut Outputs) {

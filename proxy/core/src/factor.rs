@@ -260,6 +260,8 @@ closed_set! {
         NotEnrolled => "not_enrolled",
         /// No device of the user can do the factor.
         FactorUnavailable => "factor_unavailable",
+        /// The typed word is the name of a factor that other products have.
+        UnknownFactor => "unknown_factor",
         /// Codes were sent; the user logs in again with one.
         CodesSent => "codes_sent",
         /// The provider wants a number compared, which cannot be shown over RADIUS.

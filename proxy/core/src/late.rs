@@ -1,12 +1,11 @@
 //! Approvals that came when nobody waited any more: each serves one further try, once, for a short time.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::bounded::Bounded;
 use crate::factor::{Approval, UserName};
 use crate::logins::Login;
-use crate::random::TextDigest;
+use crate::sender::Sender;
 
 /// How long an approval is kept, and how long after the deadline it may still come.
 pub(crate) const LATE: Duration = Duration::from_secs(30);
@@ -16,9 +15,7 @@ pub(crate) struct LateApprovals(Bounded<UserName, Late>);
 
 struct Late {
     approval: Approval,
-    source: IpAddr,
-    text: Option<TextDigest>,
-    proved: bool,
+    sender: Sender,
     until: Duration,
 }
 
@@ -31,9 +28,7 @@ impl LateApprovals {
     pub(crate) fn keep(&mut self, login: Login, approval: Approval, now: Duration) -> bool {
         let late = Late {
             approval,
-            source: login.source,
-            text: login.text,
-            proved: login.proved,
+            sender: login.sender,
             until: now + LATE,
         };
         self.0
@@ -41,22 +36,16 @@ impl LateApprovals {
             .is_some_and(|(_, evicted)| now < evicted.until)
     }
 
-    /// The approval for a further try of the user, if it comes from the same address with the same text, and proves a
-    /// secret if the login did. Somebody else's try leaves it where it is.
-    pub(crate) fn take(
-        &mut self,
-        user: &UserName,
-        source: IpAddr,
-        text: Option<TextDigest>,
-        proved: bool,
-        now: Duration,
-    ) -> Option<Approval> {
+    /// The approval for a further try of the user, if it can be the same person's: from the same address, or with a text of
+    /// the user's own from another of the same directory. Somebody else's try leaves it where it is.
+    pub(crate) fn take(&mut self, user: &UserName, sender: &Sender, now: Duration) -> Option<Approval> {
         let late = self.0.get(user)?;
         if now >= late.until {
             self.0.remove(user);
             return None;
         }
-        if late.source != source || !TextDigest::same(late.text, text) || (late.proved && !proved) {
+        let here = late.sender.source == sender.source || late.sender.own_text;
+        if !here || !late.sender.matches(sender) {
             return None;
         }
         self.0.remove(user).map(|late| late.approval)

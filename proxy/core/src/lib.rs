@@ -7,6 +7,7 @@
 //! [`Engine::next_deadline`]. Nothing here waits, and nothing here can grow without a bound.
 
 mod addresses;
+mod answered_codes;
 mod bounded;
 mod challenge;
 mod clients;
@@ -15,10 +16,12 @@ pub mod dictionary;
 mod duplicates;
 mod engine;
 pub mod factor;
+mod known_texts;
 mod late;
 mod limits;
 mod logins;
 mod message_authenticator;
+mod observed;
 mod opened;
 pub mod outputs;
 mod packet;
@@ -27,6 +30,7 @@ pub mod peers;
 mod random;
 pub mod record;
 mod reply;
+mod sender;
 mod settings;
 mod shared;
 #[cfg(test)]
@@ -37,6 +41,7 @@ mod user_name;
 mod verify;
 
 pub use engine::Engine;
+pub use observed::ObservedChanges;
 pub use opened::Opened;
 pub use settings::Settings;
 pub use time::Now;

@@ -1,5 +1,6 @@
 //! Logins that wait for a verdict.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
@@ -7,14 +8,20 @@ use std::time::Duration;
 
 use crate::duplicates::Key;
 use crate::factor::{Approval, LoginId, UserName};
+use crate::observed::ObservedLogin;
 use crate::password::Carrier;
 use crate::peers::PushId;
 use crate::random::TextDigest;
 use crate::record::CredentialKind;
 use crate::reply::ReplyTo;
+use crate::sender::Sender;
 
 /// Packets of one login whose keys are remembered, so that their retransmissions stay silent.
 const OLDER: usize = 16;
+/// Rivals of one user's login that get a Reject in the end; more get no answer at all.
+const RIVALS_OF_USER: usize = 4;
+/// The same for all users.
+const RIVALS: usize = 1_024;
 
 /// One try of a user: the packets it came in, and what its answer and record need.
 pub(crate) struct Attempt {
@@ -26,6 +33,7 @@ pub(crate) struct Attempt {
     pub(crate) started: Duration,
     pub(crate) deadline: Duration,
     pub(crate) packets: u32,
+    pub(crate) observed: Option<ObservedLogin>,
     /// Keys of the packets that newer ones have replaced.
     pub(crate) older: Vec<Key>,
     pub(crate) shown: Shown,
@@ -44,11 +52,10 @@ pub(crate) struct Shown {
 /// A provider was asked and has not answered yet.
 pub(crate) struct Login {
     pub(crate) user: UserName,
-    pub(crate) source: IpAddr,
-    /// What was given; `None` where nobody may join.
-    pub(crate) text: Option<TextDigest>,
-    /// A packet of it has proved a secret: what proves none joins no more.
-    pub(crate) proved: bool,
+    pub(crate) sender: Sender,
+    /// No provider was asked: a push of the user was pending that somebody else has started. It is refused when its time
+    /// is over.
+    pub(crate) rival: bool,
     /// It can start a push: the user has no other such login meanwhile.
     pub(crate) exclusive: bool,
     /// The provider has started a push.
@@ -59,10 +66,31 @@ pub(crate) struct Login {
     pub(crate) held: Option<Box<Approval>>,
     /// When a packet of it was seen last.
     pub(crate) last_packet: Duration,
+    /// How often its client has sent it within its budget, retransmissions among them.
+    pub(crate) tries: u32,
+    /// The packet that waited before the last one joined, where anybody could have typed the text: the last one may turn
+    /// out to be a rival's.
+    pub(crate) displaced: Option<Displaced>,
+    /// Until then a rival's packet can show that the last one was a rival's, and no approval is used.
+    pub(crate) settles: Duration,
+    /// An approval that waits for this.
+    pub(crate) unsettled: Option<Box<Approval>>,
+    /// When it is over, whoever waits.
+    pub(crate) ends: Duration,
     /// Who waits for it; nobody once the deadline has passed, while the push may still be approved.
     pub(crate) attempt: Option<Box<Attempt>>,
     /// When the engine does something about it by itself.
     pub(crate) wake: Duration,
+}
+
+/// A packet whose place another has taken.
+pub(crate) struct Displaced {
+    /// The packet, with the times of the one that took its place.
+    pub(crate) attempt: Box<Attempt>,
+    pub(crate) source: IpAddr,
+    pub(crate) moved: bool,
+    /// When a packet was seen last before the other one.
+    pub(crate) last_packet: Duration,
 }
 
 /// The hasher of a [`LoginId`]: a number that the engine counts up itself, so that nobody can choose a bad one.
@@ -90,32 +118,63 @@ impl Hasher for Spread {
 pub(crate) struct Logins {
     logins: HashMap<LoginId, Login, BuildHasherDefault<Spread>>,
     exclusive: HashMap<UserName, LoginId>,
+    rivals: HashMap<UserName, Vec<LoginId>>,
+    /// Passcodes that wait, by the digest of user and text.
+    codes: HashMap<TextDigest, LoginId>,
+    rival_count: usize,
     wakes: BTreeSet<(Duration, LoginId)>,
     attempts: usize,
     next: u64,
 }
 
 impl Attempt {
-    /// Takes the place of the packet that waited, and remembers its key.
-    pub(crate) fn replace(&mut self, newer: Self) -> Option<Key> {
-        let old = std::mem::replace(&mut self.key, newer.key);
-        self.to = newer.to;
-        self.carrier = newer.carrier;
-        self.found = newer.found;
+    /// `newer` takes the place of the packet that waited, whose key is remembered; `newer` holds that packet afterwards.
+    pub(crate) fn replace(&mut self, newer: &mut Self) -> Option<Key> {
+        self.swap_packet(newer);
         self.packets = self.packets.saturating_add(1);
-        self.shown.message_authenticator = newer.shown.message_authenticator;
-        if old == newer.key {
+        if self.key == newer.key {
             return None;
         }
-        self.older.retain(|key| *key != newer.key);
-        self.older.push(old);
+        self.older.retain(|key| *key != self.key);
+        self.older.push(newer.key);
         (self.older.len() > OLDER).then(|| self.older.remove(0))
+    }
+
+    /// The packet that was displaced waits again; `displaced` holds the one that had taken its place.
+    pub(crate) fn restore(&mut self, displaced: &mut Self) {
+        self.swap_packet(displaced);
+        self.packets = self.packets.saturating_sub(1).max(1);
+        self.older.retain(|key| *key != self.key);
+    }
+
+    fn swap_packet(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.key, &mut other.key);
+        std::mem::swap(&mut self.to, &mut other.to);
+        std::mem::swap(&mut self.carrier, &mut other.carrier);
+        std::mem::swap(&mut self.found, &mut other.found);
+        std::mem::swap(
+            &mut self.shown.message_authenticator,
+            &mut other.shown.message_authenticator,
+        );
+    }
+}
+
+impl Login {
+    /// What was given, where it starts no push.
+    fn code(&self) -> Option<TextDigest> {
+        self.sender.text.filter(|_| !self.exclusive && !self.rival)
     }
 }
 
 impl Logins {
     pub(crate) fn len(&self) -> usize {
         self.logins.len()
+    }
+
+    /// Entries of every index: none without a login.
+    #[cfg(test)]
+    pub(crate) fn indexed(&self) -> usize {
+        self.exclusive.len() + self.rivals.len() + self.rival_count + self.codes.len() + self.wakes.len()
     }
 
     /// Logins whose client waits.
@@ -128,6 +187,13 @@ impl Logins {
         self.next += 1;
         if login.exclusive {
             self.exclusive.insert(login.user.clone(), id);
+        }
+        if let Some(text) = login.code() {
+            self.codes.insert(text, id);
+        }
+        if login.rival {
+            self.rivals.entry(login.user.clone()).or_default().push(id);
+            self.rival_count += 1;
         }
         self.wakes.insert((login.wake, id));
         self.attempts += usize::from(login.attempt.is_some());
@@ -154,8 +220,39 @@ impl Logins {
         if login.exclusive && self.exclusive.get(&login.user) == Some(&id) {
             self.exclusive.remove(&login.user);
         }
+        if let Some(text) = login.code()
+            && self.codes.get(&text) == Some(&id)
+        {
+            self.codes.remove(&text);
+        }
+        if login.rival {
+            self.rival_count -= 1;
+            if let Entry::Occupied(mut rivals) = self.rivals.entry(login.user.clone()) {
+                rivals.get_mut().retain(|rival| *rival != id);
+                if rivals.get().is_empty() {
+                    rivals.remove();
+                }
+            }
+        }
         self.attempts -= usize::from(login.attempt.is_some());
         Some(login)
+    }
+
+    /// The login that waits with a passcode.
+    pub(crate) fn of_code(&self, text: TextDigest) -> Option<LoginId> {
+        self.codes.get(&text).copied()
+    }
+
+    /// The rivals of the user's login that wait for their Reject.
+    pub(crate) fn rivals(&self, user: &UserName) -> &[LoginId] {
+        self.rivals.get(user).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether one more of them may wait, where `pending` logins may wait in all.
+    pub(crate) fn has_room_for_rival(&self, user: &UserName, pending: usize) -> bool {
+        self.rivals(user).len() < RIVALS_OF_USER
+            && self.rival_count < RIVALS.min(pending / 2)
+            && self.len() < pending
     }
 
     /// Takes away who waits for the login; it wakes up at `wake` next.
@@ -167,13 +264,23 @@ impl Logins {
         Some(attempt)
     }
 
+    /// The login wakes up when whoever waits must be answered, or when it is over.
+    pub(crate) fn wake_at_deadline(&mut self, id: LoginId) {
+        if let Some(login) = self.logins.get(&id) {
+            let deadline = login.attempt.as_ref().map(|attempt| attempt.deadline);
+            let wake = deadline.unwrap_or(login.ends);
+            self.reschedule(id, wake);
+        }
+    }
+
     /// Somebody waits for the login again, until `attempt`'s deadline.
     pub(crate) fn give_attempt(&mut self, id: LoginId, attempt: Box<Attempt>) {
-        let deadline = attempt.deadline;
         if let Some(login) = self.logins.get_mut(&id) {
             self.attempts += usize::from(login.attempt.is_none());
+            login.tries = 1;
+            login.displaced = None;
             login.attempt = Some(attempt);
-            self.reschedule(id, deadline);
+            self.wake_at_deadline(id);
         }
     }
 

@@ -8,6 +8,8 @@ use crate::counters::DropReason;
 
 pub(crate) const HEADER: usize = 20;
 pub(crate) const LONGEST: usize = 4096;
+/// More attributes than this and the packet is dropped, as FreeRADIUS does by default: each is looked at several times.
+const MAX_ATTRIBUTES: usize = 200;
 /// Offset of the Request Authenticator.
 pub(crate) const AUTHENTICATOR: usize = 4;
 
@@ -75,7 +77,10 @@ impl<'a> Request<'a> {
         let mut message_authenticator = None;
         let mut once = [false; 256];
         let mut attributes = Attributes { bytes, at: HEADER };
-        for raw in attributes.by_ref() {
+        for (i, raw) in attributes.by_ref().enumerate() {
+            if i >= MAX_ATTRIBUTES {
+                return Err(DropReason::TooManyAttributes);
+            }
             let seen = once
                 .get_mut(usize::from(raw.typ))
                 .is_some_and(|seen| std::mem::replace(seen, true));

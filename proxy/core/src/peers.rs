@@ -74,6 +74,8 @@ pub enum Body {
         adopts: bool,
         /// Which of the sender's claims for this push it is.
         round: u32,
+        /// The list of members, as in [`Body::Arm`]: the list itself may have been lost.
+        members: Vec<Instance>,
     },
     /// The answer to a claim.
     Vote {
@@ -82,6 +84,8 @@ pub enum Body {
         /// What is said.
         vote: Vote,
     },
+    /// A packet of the user has come that cannot be the same person's: from now on only a text of the user's own joins.
+    Rival,
     /// It has ended: used, denied or given up.
     Ended,
     /// The end has come.
@@ -106,10 +110,20 @@ pub struct Announcement {
     pub user: String,
     /// The address that the login came from.
     pub source: IpAddr,
+    /// The name of the directory that the address belongs to.
+    pub directory: Option<String>,
+    /// Whether the login has gone on from another address of the directory.
+    pub moved: bool,
+    /// The user's own address, where the client tells it.
+    pub user_address: Option<IpAddr>,
     /// What was typed, as a digest whose key only the proxies have; `None` where it cannot be read.
     pub text: Option<[u8; 16]>,
+    /// Whether the text is neither empty nor a keyword nor a passcode.
+    pub own_text: bool,
     /// Whether the request proved its secret.
     pub proved: bool,
+    /// Whether a packet of the user has come that cannot be the same person's.
+    pub rival_seen: bool,
     /// The provider's name for the push.
     pub handle: PushHandle,
     /// Milliseconds since the client's last packet.
@@ -118,6 +132,8 @@ pub struct Announcement {
     pub timeout: u64,
     /// For how many milliseconds more the client may come with a further try of the same login.
     pub open: u64,
+    /// In how many milliseconds the login is over, whoever follows it.
+    pub ends: u64,
 }
 
 /// A message and who is to get it.

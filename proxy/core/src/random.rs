@@ -16,7 +16,7 @@ pub(crate) struct Unguessable {
 
 /// A digest of what a login gave as second factor, to tell a further try of the same person from somebody else's.
 /// Without the seed nobody can try passwords against it, and it never leaves memory.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TextDigest([u8; 16]);
 
 impl TextDigest {

@@ -144,6 +144,8 @@ pub enum Reason {
     HandedOver,
     /// The provider has no code for a login without one, and the client can ask for it.
     CodeAsked,
+    /// The directory's probe: rejected at once, and no login.
+    Probe,
 }
 
 impl Reason {
@@ -156,6 +158,7 @@ impl Reason {
             Self::Superseded => "superseded",
             Self::HandedOver => "handed_over",
             Self::CodeAsked => "code_asked",
+            Self::Probe => "probe",
         }
     }
 }
@@ -187,7 +190,7 @@ fn escaped<S: Serializer>(value: &str, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 /// `text` with everything that could change how a line of a log is read written as `\u{…}`: control characters, bidi
-/// marks and embeddings, line separators, zero-width characters and the byte order mark.
+/// marks and embeddings, line separators, and what cannot be seen.
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe_to_show) {
@@ -204,12 +207,17 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether a character controls how text around it is shown instead of being shown itself.
+/// Whether a character controls how text around it is shown, or cannot be seen itself.
 #[must_use]
 pub fn is_unsafe_to_show(c: char) -> bool {
+    // What Unicode calls default ignorable (fillers, variation selectors and tags among it), interlinear annotations,
+    // line separators, and the blank of braille.
     c.is_control()
         || matches!(c,
-            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn rfc3339<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -301,6 +309,56 @@ mod tests {
                 r#""message_authenticator":true,"packets":1}"#
             )
         );
+    }
+
+    #[test]
+    fn what_cannot_be_seen_or_changes_what_is_seen_is_escaped() {
+        for c in [
+            '\u{0}',
+            '\n',
+            '\u{7f}',
+            '\u{85}',
+            '\u{ad}',
+            '\u{34f}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{1160}',
+            '\u{17b4}',
+            '\u{17b5}',
+            '\u{180b}',
+            '\u{180e}',
+            '\u{180f}',
+            '\u{200b}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{206f}',
+            '\u{2800}',
+            '\u{3164}',
+            '\u{fe00}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{fff9}',
+            '\u{fffb}',
+            '\u{1bca0}',
+            '\u{1d173}',
+            '\u{1d17a}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{e007f}',
+            '\u{e0100}',
+            '\u{e01ef}',
+        ] {
+            assert!(is_unsafe_to_show(c), "{:04x}", u32::from(c));
+        }
+        for c in [
+            'a', ' ', 'ß', 'é', '名', '한', 'ي', '\u{301}', '\u{fffd}', '🙂', '\u{a0}',
+        ] {
+            assert!(!is_unsafe_to_show(c), "{c}");
+        }
+        assert_eq!(escape("ja\u{ad}ne\u{3164}"), "ja\\u{ad}ne\\u{3164}");
     }
 
     #[test]

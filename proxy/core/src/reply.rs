@@ -163,10 +163,15 @@ fn append(bytes: &mut Vec<u8>, avp: &Avp, longest: usize) {
     }
 }
 
-/// A message in Reply-Messages of 253 bytes, four at most: more than any screen shows. What could change how the text
-/// around it is read is written as `\u{…}`.
+/// A message in Reply-Messages of 253 bytes, four at most: more than any screen shows. Breaks of lines and tabs become
+/// spaces; what else could change how the text around it is read is written as `\u{…}`.
 fn messages(text: Option<&str>) -> Vec<Avp> {
-    let escaped = record::escape(text.unwrap_or_default());
+    let parts = text.unwrap_or_default().split(is_break);
+    let line = parts
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let escaped = record::escape(&line);
     let mut rest: &str = &escaped;
     let mut messages = Vec::new();
     while !rest.is_empty() && messages.len() < 4 {
@@ -175,6 +180,10 @@ fn messages(text: Option<&str>) -> Vec<Avp> {
         rest = tail;
     }
     messages
+}
+
+const fn is_break(c: char) -> bool {
+    matches!(c, '\t'..='\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 /// What this server makes itself is not taken from another.

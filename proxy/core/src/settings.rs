@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proxy_config::{Config, Problem, Problems, Provider};
 
 use crate::clients::{Client, Clients};
-use crate::dictionary;
+use crate::dictionary::{self, Attribute, NameError};
 use crate::factor::UserName;
 use crate::message_authenticator::SecretKey;
 
@@ -21,7 +21,7 @@ pub(crate) struct Checked {
     pub(crate) provider: ProviderKind,
     /// Types of the attributes passed to an upstream server; sorted. Of a vendor's attribute the whole of
     /// Vendor-Specific with that vendor and type.
-    pub(crate) forwarded: Vec<&'static dictionary::Attribute>,
+    pub(crate) forwarded: Vec<Attribute>,
 }
 
 /// What the engine must know of a provider: whether a credential can start a push.
@@ -89,17 +89,18 @@ fn check_client(i: usize, client: &proxy_config::Client, problems: &mut Vec<Prob
     for (j, (name, value)) in client.accept_attributes.iter().enumerate() {
         let at = format!("clients[{i}].accept_attributes[{j}]");
         match dictionary::lookup(name).map(|attribute| attribute.encode(value)) {
-            Some(Ok(avp)) => accept_attributes.push(avp),
-            Some(Err(error)) => problem(format!("{at}.value"), error.to_string()),
-            None => problem(format!("{at}.name"), unknown(name)),
+            Ok(Ok(avp)) => accept_attributes.push(avp),
+            Ok(Err(error)) => problem(format!("{at}.value"), error.to_string()),
+            Err(error) => problem(format!("{at}.name"), no_attribute(name, error)),
         }
     }
     let user_address = client.user_address_attribute.as_deref().and_then(|name| {
-        let found = dictionary::lookup(name);
-        if found.is_none() {
-            problem(format!("clients[{i}].user_address_attribute"), unknown(name));
-        }
-        found
+        dictionary::lookup(name)
+            .inspect_err(|error| {
+                let at = format!("clients[{i}].user_address_attribute");
+                problem(at, no_attribute(name, *error));
+            })
+            .ok()
     });
     let secrets = [Some(&client.secret), client.previous_secret.as_ref()];
     Client {
@@ -115,26 +116,22 @@ fn check_client(i: usize, client: &proxy_config::Client, problems: &mut Vec<Prob
     }
 }
 
-fn check_names(
-    field: &str,
-    names: &[String],
-    problems: &mut Vec<Problem>,
-) -> Vec<&'static dictionary::Attribute> {
+fn check_names(field: &str, names: &[String], problems: &mut Vec<Problem>) -> Vec<Attribute> {
     let mut found = Vec::with_capacity(names.len());
     for (i, name) in names.iter().enumerate() {
         match dictionary::lookup(name) {
-            Some(attribute) => found.push(attribute),
-            None => problems.push(Problem {
+            Ok(attribute) => found.push(attribute),
+            Err(error) => problems.push(Problem {
                 field: format!("provider.radius.{field}[{i}]"),
-                message: unknown(name),
+                message: no_attribute(name, error),
             }),
         }
     }
     found
 }
 
-fn unknown(name: &str) -> String {
-    format!("is {name:?}, which is not in the dictionary; write a name such as Filter-Id or Class")
+fn no_attribute(name: &str, error: NameError) -> String {
+    format!("is {name:?}, which {error}")
 }
 
 #[cfg(test)]
@@ -149,6 +146,10 @@ mod tests {
             ("Class".to_owned(), "staff".to_owned()),
             ("Clas".to_owned(), "staff".to_owned()),
             ("Session-Timeout".to_owned(), "long".to_owned()),
+            ("26.2636.1".to_owned(), "super-user".to_owned()),
+            ("26.2636".to_owned(), "super-user".to_owned()),
+            ("Attr-26.2636.2".to_owned(), "0x0".to_owned()),
+            ("80".to_owned(), "x".to_owned()),
         ];
         config.clients[0].user_address_attribute = Some("Proxy-State".to_owned());
         let problems = Settings::check(Arc::new(config)).err().unwrap();
@@ -158,6 +159,9 @@ mod tests {
             [
                 "clients[0].accept_attributes[1].name",
                 "clients[0].accept_attributes[2].value",
+                "clients[0].accept_attributes[4].name",
+                "clients[0].accept_attributes[5].value",
+                "clients[0].accept_attributes[6].name",
                 "clients[0].user_address_attribute",
             ]
         );

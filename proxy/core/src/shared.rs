@@ -11,6 +11,7 @@ use crate::bounded::Bounded;
 use crate::factor::{LoginId, UserName};
 use crate::outputs::Outputs;
 use crate::peers::{Announcement, Body, Instance, PeerMessage, PushId, ToPeer, Vote};
+use crate::sender::{Sender, soonest};
 
 mod push;
 mod right;
@@ -20,9 +21,11 @@ pub(crate) use push::{Push, Started};
 
 /// Pushes known at once, own and others'. What is pushed out is neither followed nor voted for any more.
 const PUSHES: usize = 65_536;
+/// Ends remembered that came before their push's announcement.
+const EARLY_ENDS: usize = 4_096;
 /// Members of one push, its origin among them.
 const MEMBERS: usize = 16;
-/// How long a push is known beyond the last try of its client: a push lives for a minute at its provider.
+/// How long a push is remembered beyond the last try of its client: votes are given once.
 const KNOWN_LONGER: Duration = Duration::from_secs(65);
 /// How long an ended one is: no datagram is taken so late that it could bring the push back.
 const REMEMBERED: Duration = Duration::from_secs(40);
@@ -36,6 +39,8 @@ pub(crate) enum Step {
     Left(LoginId),
     /// Another proxy has the approval.
     Lost(LoginId),
+    /// A rival of it was seen, here or by another proxy.
+    Rival(LoginId),
 }
 
 /// What came of wanting to use an approval.
@@ -53,6 +58,8 @@ pub(crate) enum Use {
 pub(crate) struct Pushes {
     me: Instance,
     all: Bounded<PushId, Push>,
+    /// Pushes that had ended before they were heard of.
+    early_ends: Bounded<PushId, ()>,
     /// Those that a login of the user can go on with.
     users: HashMap<UserName, PushId>,
     wakes: BTreeSet<(Duration, PushId)>,
@@ -66,6 +73,7 @@ impl Pushes {
         Self {
             me,
             all: Bounded::new(PUSHES),
+            early_ends: Bounded::new(EARLY_ENDS),
             users: HashMap::new(),
             wakes: BTreeSet::new(),
             here: BTreeSet::new(),
@@ -107,8 +115,8 @@ impl Pushes {
     /// Another's push that a login of the user can only join, or that refuses it.
     pub(crate) fn of_user(&mut self, user: &UserName, now: Duration) -> Option<(PushId, &Push)> {
         let id = *self.users.get(user)?;
-        let gone = self.all.get(&id).is_none_or(|push| push.until <= now);
-        if gone {
+        let gone = |push: &Push| push.ended || push.ends <= now || push.until <= now;
+        if self.all.get(&id).is_none_or(gone) {
             self.users.remove(user);
             return None;
         }
@@ -124,6 +132,46 @@ impl Pushes {
             push.until = push.until.max(now + KNOWN_LONGER);
             push.claim(now, id, me, true, out);
         });
+    }
+
+    /// A packet of `sender` goes on with another's push: when its login is over.
+    pub(crate) fn adopted_by(&mut self, id: PushId, sender: &Sender) -> Option<Duration> {
+        self.change(id, |push| {
+            push.sender.joined_by(sender);
+            push.ends
+        })
+    }
+
+    /// Whether its login has gone on from another address of the directory.
+    pub(crate) fn has_moved(&self, id: PushId) -> bool {
+        self.all.get(&id).is_some_and(|push| push.sender.moved)
+    }
+
+    /// The login here that follows it has had a packet.
+    pub(crate) fn packet_seen(&mut self, id: PushId, now: Duration) {
+        self.change(id, |push| push.last_packet = now);
+    }
+
+    /// A packet of `sender` is not the next try of the push's login.
+    pub(crate) fn rivalled_by(&mut self, now: Duration, id: PushId, sender: &Sender, out: &mut Outputs) {
+        let seen = self.change(id, |push| {
+            push.sender.rivalled_by(sender);
+            push.sender.rival_seen
+        });
+        if seen == Some(true) {
+            self.tell_of_rival(now, id, out);
+        }
+    }
+
+    /// The others must not take a rival's packet for its login's next try.
+    pub(crate) fn tell_of_rival(&mut self, now: Duration, id: PushId, out: &mut Outputs) {
+        let told = self.change(id, |push| {
+            push.sender.rival_seen = true;
+            now < push.ends && !push.ended
+        });
+        if told == Some(true) {
+            tell(out, None, id, Body::Rival);
+        }
     }
 
     /// An approval has come. With `Granted` the push is at its end everywhere.
@@ -159,11 +207,9 @@ impl Pushes {
             push.login = None;
             push.ended = true;
             push.until = now + REMEMBERED;
-            let others = push.right.others(me);
-            if !push.right.is_armed() {
-                tell(out, None, id, Body::Ended);
-            }
-            push.say(now, id, What::End, others, 0, out);
+            // All are told, since one that is no member may know of it and wait for its end; members until they answer.
+            tell(out, None, id, Body::Ended);
+            push.repeat_later(now, What::End, push.right.others(me));
             push.user.clone()
         });
         self.close(user.as_ref(), id);
@@ -173,9 +219,9 @@ impl Pushes {
     pub(crate) fn leave(&mut self, id: PushId) {
         let user = self.change(id, |push| {
             push.login = None;
-            push.user.clone()
+            (!push.ended).then(|| push.user.clone())
         });
-        if let Some(user) = user {
+        if let Some(user) = user.flatten() {
             self.users.insert(user, id);
         }
     }
@@ -200,10 +246,10 @@ impl Pushes {
                 None
             }
             Body::Arm(members) => {
-                if from == id.origin && members.contains(&me) && members.len() <= MEMBERS && !self.leaving {
-                    let armed = self.change(id, |push| push.right.arm(members));
-                    if armed.is_some() {
-                        tell(out, Some(from), id, Body::Armed);
+                if from == id.origin && self.take_list(id, members) {
+                    tell(out, Some(from), id, Body::Armed);
+                    if self.leaving {
+                        self.give_vote_away(id, out);
                     }
                 }
                 None
@@ -212,11 +258,26 @@ impl Pushes {
                 self.change(id, |push| push.answered(What::Arm, from));
                 None
             }
-            Body::Claim { adopts, round } => self.take_claim(now, from, id, adopts, round, out),
+            Body::Claim {
+                adopts,
+                round,
+                members,
+            } => {
+                // The list may have been lost, or come later.
+                self.take_list(id, members);
+                self.take_claim(now, from, id, adopts, round, out)
+            }
             Body::Vote { round, vote } => self.take_vote(from, id, round, vote),
             Body::Ended => {
                 tell(out, Some(from), id, Body::Forgotten);
                 self.take_end(now, id)
+            }
+            Body::Rival => {
+                let login = self.change(id, |push| {
+                    push.sender.rival_seen = true;
+                    push.login
+                });
+                login.flatten().map(Step::Rival)
             }
             Body::Forgotten => {
                 self.change(id, |push| push.answered(What::End, from));
@@ -250,17 +311,28 @@ impl Pushes {
         self.leaving = true;
         let unused: Vec<PushId> = self.ids(|id, push| id.origin != self.me && !push.ended);
         for id in unused {
-            let given = self
-                .change(id, |push| push.right.give(id.origin))
-                .unwrap_or(false);
-            if given {
-                let vote = Body::Vote {
-                    round: 0,
-                    vote: Vote::Yes,
-                };
-                tell(out, Some(id.origin), id, vote);
-            }
+            self.give_vote_away(id, out);
         }
+    }
+
+    fn give_vote_away(&mut self, id: PushId, out: &mut Outputs) {
+        let given = self.change(id, |push| push.right.give(id.origin));
+        if given == Some(true) {
+            let vote = Body::Vote {
+                round: 0,
+                vote: Vote::Yes,
+            };
+            tell(out, Some(id.origin), id, vote);
+        }
+    }
+
+    /// The list of members has come, by itself or in a claim. `false` when it means nothing here.
+    fn take_list(&mut self, id: PushId, members: Vec<Instance>) -> bool {
+        let is_list = members.first() == Some(&id.origin) && members.len() <= MEMBERS;
+        if id.origin == self.me || !is_list || !members.contains(&self.me) {
+            return false;
+        }
+        self.change(id, |push| push.right.arm(members)).is_some()
     }
 
     /// Repeats what was not answered and forgets what is old. `false` when nothing is due.
@@ -298,7 +370,7 @@ impl Pushes {
             return;
         }
         tell(out, Some(from), id, Body::Seen);
-        if self.all.get(&id).is_some() {
+        if self.all.get(&id).is_some() || self.early_ends.get(&id).is_some() {
             return;
         }
         let push = Push::announced(id, now, announced);
@@ -333,7 +405,12 @@ impl Pushes {
         let me = self.me;
         let taken = self.change(id, |push| {
             if push.ended {
-                return (Vote::No, None, None);
+                return None;
+            }
+            let again = push.heard == Some((from, round));
+            if adopts && !again && push.contends(now) {
+                push.sender.rival_seen = true;
+                return Some((Vote::No, push.login.map(Step::Rival), None));
             }
             let vote = push.right.asked(me, from, adopts, round);
             let mut left = None;
@@ -347,9 +424,16 @@ impl Pushes {
             }
             // A claim without a new packet is about an approval at hand: as good as used.
             let closed = (vote == Vote::Yes && !adopts).then(|| push.user.clone());
-            (vote, left, closed)
+            Some((vote, left, closed))
         });
-        let (vote, left, closed) = taken.unwrap_or((Vote::No, None, None));
+        let Some((vote, left, closed)) = taken.unwrap_or(Some((Vote::No, None, None))) else {
+            // What was told when it ended has not arrived.
+            tell(out, Some(from), id, Body::Ended);
+            return None;
+        };
+        if matches!(left, Some(Step::Rival(_))) {
+            tell(out, None, id, Body::Rival);
+        }
         tell(out, Some(from), id, Body::Vote { round, vote });
         self.close(closed.as_ref(), id);
         left
@@ -378,6 +462,9 @@ impl Pushes {
 
     fn take_end(&mut self, now: Duration, id: PushId) -> Option<Step> {
         let me = self.me;
+        if self.all.get(&id).is_none() {
+            self.early_ends.insert(id, ());
+        }
         let ended = self.change(id, |push| {
             // Who has the right knows better: another can only have given up.
             if push.login.is_some() && push.right.is(me) {
@@ -437,11 +524,6 @@ impl Pushes {
         }
         Some(result)
     }
-}
-
-/// No client tries again sooner. Timers and networks are not exact: a twentieth is forgiven.
-pub(crate) fn soonest(timeout: Duration) -> Duration {
-    timeout - timeout / 20
 }
 
 fn tell(out: &mut Outputs, to: Option<Instance>, push: PushId, body: Body) {

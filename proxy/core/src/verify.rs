@@ -10,7 +10,7 @@ use crate::clients::Client;
 use crate::counters::DropReason;
 use crate::message_authenticator::SecretKey;
 use crate::packet::{Request, RequestKind};
-use crate::password::pap;
+use crate::password::pap::{self, Evidence};
 
 /// A packet that passed [`signature`] and [`verify`]: nothing later takes one that did not.
 pub(crate) struct Verified<P> {
@@ -27,7 +27,8 @@ pub(crate) enum Proof {
     MessageAuthenticator,
     /// A User-Password that is text under the secret.
     Pap,
-    /// Nothing: CHAP and MS-CHAP hold no trace of it.
+    /// Nothing: CHAP and MS-CHAP hold no trace of it, a User-Password of no octets neither, and some texts could as well
+    /// be what a wrong secret makes.
     None,
 }
 
@@ -43,6 +44,11 @@ impl<P> Verified<P> {
     /// The secret that the answer is signed with.
     pub(crate) fn secret(&self) -> &Arc<SecretKey> {
         &self.secret
+    }
+
+    /// The text of User-Password, until it is taken.
+    pub(crate) fn pap(&self) -> Option<&[u8]> {
+        self.pap.as_ref().map(Secret::expose)
     }
 
     /// The text of User-Password, once.
@@ -63,7 +69,7 @@ pub(crate) enum Signed<'a> {
 /// of two secrets it is.
 pub(crate) fn signature<'a>(request: Request<'a>, client: &Client) -> Result<Signed<'a>, DropReason> {
     let password = request.value(rfc2865::USER_PASSWORD_TYPE);
-    if password.is_some_and(|value| !pap::is_possible(value)) {
+    if password.is_some_and(|value| !value.is_empty() && !pap::is_possible(value)) {
         return Err(DropReason::BadAttribute);
     }
     let Some(offset) = request.message_authenticator else {
@@ -84,8 +90,8 @@ pub(crate) fn signature<'a>(request: Request<'a>, client: &Client) -> Result<Sig
 
 /// Verifies the rest, from an address of which `known` is known.
 ///
-/// Which of two secrets: the one under which the PAP padding and text are plausible; else the one last proved for the
-/// address.
+/// Which of two secrets: the one that the PAP padding and text prove; else the one under which they are text; of several,
+/// and without PAP, the one last proved for the address.
 pub(crate) fn verify<'a>(
     signed: Signed<'a>,
     client: &Client,
@@ -97,24 +103,32 @@ pub(crate) fn verify<'a>(
     };
     demand(&request, client, known)?;
     let last = last_proved(client, known).ok_or(DropReason::BadSecret)?;
-    let Some(password) = request.value(rfc2865::USER_PASSWORD_TYPE) else {
-        return Ok(Verified {
-            secret: Arc::clone(last),
-            proof: Proof::None,
-            pap: None,
-            packet: request,
-        });
-    };
-    let plausible = |secret: &Arc<SecretKey>| pap::plausible(password, secret, &request.authenticator);
     let others = client.secrets.iter().filter(|secret| !Arc::ptr_eq(secret, last));
-    let (secret, text) = std::iter::once(last)
-        .chain(others)
-        .find_map(|secret| Some((secret, plausible(secret)?)))
-        .ok_or(DropReason::BadSecret)?;
+    let (secret, proof, pap) = match request.value(rfc2865::USER_PASSWORD_TYPE) {
+        None => (last, Proof::None, None),
+        // Some clients send an empty password as no octets instead of a block of padding.
+        Some([]) => (last, Proof::None, Some(Secret::new(Vec::new()))),
+        Some(password) => {
+            let mut read = None;
+            for secret in std::iter::once(last).chain(others) {
+                match pap::read(password, secret, &request.authenticator) {
+                    Some((Evidence::Proof, text)) => {
+                        read = Some((secret, Proof::Pap, Some(text)));
+                        break;
+                    }
+                    Some((Evidence::Text, text)) => {
+                        read.get_or_insert((secret, Proof::None, Some(text)));
+                    }
+                    None => {}
+                }
+            }
+            read.ok_or(DropReason::BadSecret)?
+        }
+    };
     Ok(Verified {
         secret: Arc::clone(secret),
-        proof: Proof::Pap,
-        pap: Some(text),
+        proof,
+        pap,
         packet: request,
     })
 }
@@ -134,7 +148,8 @@ fn demand(request: &Request<'_>, client: &Client, known: Option<Known>) -> Resul
         return Err(DropReason::NoMessageAuthenticator);
     }
     // A directory is no proxy. Another client may be an old one, if Proxy-State is in the first request of its address.
-    let unsigned_proxy = !client.config.directory && known.is_none_or(|known| known.unsigned_proxy);
+    let unsigned_proxy =
+        !client.config.directory && known.and_then(|known| known.unsigned_proxy) != Some(false);
     if request.has(rfc2865::PROXY_STATE_TYPE) && !unsigned_proxy {
         return Err(DropReason::UnprovenProxyState);
     }
@@ -152,11 +167,16 @@ fn last_proved(client: &Client, known: Option<Known>) -> Option<&Arc<SecretKey>>
 }
 
 /// What a verified request shows of its address; nothing when it proves no secret.
-pub(crate) fn shown(verified: &Verified<Request<'_>>) -> Option<Known> {
-    let signs = verified.proof == Proof::MessageAuthenticator;
+///
+/// Whether the address signs and whether it is an old proxy show in a *login* only, a request with a password: what must
+/// be signed anyway (Status-Server, EAP, a request without a password) says nothing about the others. A directory shows it
+/// by a signed login of a user whom the provider knows ([`crate::addresses::Addresses::signs`]), since it may sign its
+/// probes alone, and under a name that the policy lacks.
+pub(crate) fn shown(verified: &Verified<Request<'_>>, client: &Client, is_login: bool) -> Option<Known> {
+    let signed = verified.proof == Proof::MessageAuthenticator;
     (verified.proof != Proof::None).then(|| Known {
-        signs,
-        unsigned_proxy: !signs && verified.packet.has(rfc2865::PROXY_STATE_TYPE),
+        signs: signed && is_login && !client.config.directory,
+        unsigned_proxy: is_login.then(|| !signed && verified.packet.has(rfc2865::PROXY_STATE_TYPE)),
         secret: Some(verified.secret.fingerprint()),
     })
 }

@@ -1,11 +1,13 @@
 //! The manifest of Secrets with seeds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proxy_config::Secret;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use super::Enrolled;
 use crate::cli::EnrolArgs;
@@ -15,6 +17,27 @@ use crate::error::Error;
 const MAX_NAME: usize = 253;
 /// What a Secret may hold, with room for its metadata (1 MiB).
 const MAX_SECRET: usize = 1_000_000;
+
+/// A Secret, as the Kubernetes API takes it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata<'a>,
+    #[serde(rename = "type")]
+    kind_of_secret: &'static str,
+    data: BTreeMap<&'a str, String>,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<&'a str, &'a str>,
+}
 
 /// One Secret with everybody's lines, or one for each user.
 ///
@@ -70,22 +93,26 @@ fn secret(
             lines.len()
         )));
     }
-    yaml.push_str(&format!(
-        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n"
-    ));
-    if let Some(namespace) = &args.namespace {
-        yaml.push_str(&format!("  namespace: {namespace}\n"));
-    }
-    if !args.label.is_empty() {
-        yaml.push_str("  labels:\n");
-        for (key, value) in &args.label {
-            yaml.push_str(&format!("    {key}: \"{value}\"\n"));
-        }
-    }
-    yaml.push_str(&format!(
-        "type: Opaque\ndata:\n  {key}: {}\n",
-        BASE64.encode(&lines)
-    ));
+    let manifest = Manifest {
+        api_version: "v1",
+        kind: "Secret",
+        metadata: Metadata {
+            name,
+            namespace: args.namespace.as_deref(),
+            labels: args
+                .label
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str()))
+                .collect(),
+        },
+        kind_of_secret: "Opaque",
+        data: [(key, BASE64.encode(&lines))].into(),
+    };
+    // Every string that YAML could take for something else is quoted, also by the rules of YAML 1.1, which kubectl has.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let text = serde_saphyr::to_string_with_options(&manifest, options)
+        .map_err(|error| Error::Enrol(format!("the manifest cannot be written: {error}")))?;
+    yaml.push_str(&Zeroizing::new(text));
     Ok(())
 }
 
@@ -179,10 +206,63 @@ mod tests {
             yaml.contains(&format!("  user-CORP_Jane: {}\n", BASE64.encode(lines))),
             "{yaml}"
         );
-        assert!(
-            yaml.contains("  name: seeds\n  namespace: mfa\n  labels:\n    mfa.example.com/totp: \"yes\"\n")
+        assert!(yaml.starts_with("apiVersion: v1\nkind: Secret\n"), "{yaml}");
+        let read: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+        assert_eq!(
+            read["metadata"],
+            serde_json::json!({"name": "seeds", "namespace": "mfa", "labels": {"mfa.example.com/totp": "yes"}})
         );
         assert!(write("No Good", &args(None), &[]).is_err());
+    }
+
+    #[test]
+    fn what_yaml_could_take_for_something_else_stays_a_string() {
+        let words = [
+            "no",
+            "yes",
+            "on",
+            "off",
+            "y",
+            "n",
+            "true",
+            "null",
+            "2024",
+            "007",
+            "0o7",
+            "0x1f",
+            "1e3",
+            "1.5",
+            "1_000",
+            "12e03",
+            "2024-01-01",
+            "0b1",
+            "0.1e1",
+        ];
+        for word in words {
+            let args = EnrolArgs {
+                namespace: is_dns_name(word).then(|| word.to_owned()),
+                label: vec![(word.to_owned(), word.to_owned())],
+                per_user: false,
+                ..args(None)
+            };
+            let name = if is_dns_name(word) { word } else { "seeds" };
+            let yaml = write(name, &args, &[enrolled("jane")]).unwrap();
+            let yaml = yaml.expose_str().unwrap();
+            let quoted = |text: &str| text.starts_with('"') || text.starts_with('\'');
+            for line in yaml.lines().skip_while(|line| *line != "metadata:").skip(1) {
+                let (key, value) = line.trim().split_once(':').unwrap();
+                if line.starts_with("    ") {
+                    assert!(quoted(key) && quoted(value.trim()), "{yaml}");
+                } else if value.trim() != "seeds" && ["name", "namespace"].contains(&key) {
+                    assert!(quoted(value.trim()), "{yaml}");
+                }
+            }
+            let read: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+            assert_eq!(
+                (&read["metadata"]["name"], &read["metadata"]["labels"][word]),
+                (&name.into(), &word.into())
+            );
+        }
     }
 
     #[test]

@@ -31,8 +31,12 @@ const LARGEST: usize = 4096;
 const WAITING: usize = 8192;
 /// Addresses of the group at most.
 const ADDRESSES: usize = 64;
-/// Datagrams that are opened within a second.
+/// Authentic datagrams that are taken within a second.
 const PER_SECOND: u32 = 50_000;
+/// Datagrams from one proxy's address, or from all other addresses together, that may turn out not to be authentic within a
+/// second. What comes from there after them is not opened: it is counted apart, so that a flood from elsewhere silences
+/// nobody.
+const FORGED_PER_SECOND: u32 = 10_000;
 /// Who was heard within this time counts as there.
 const THERE: Duration = Duration::from_secs(10);
 
@@ -133,7 +137,7 @@ impl Net {
             own: BTreeSet::new(),
             runs: HashMap::new(),
             told: BTreeSet::new(),
-            second: (Instant::now(), 0),
+            second: Second::new(),
         };
         let (found, mut addresses) = watch::channel(BTreeSet::new());
         tokio::spawn(look_up(self.config.clone(), found));
@@ -279,8 +283,25 @@ struct Group {
     runs: HashMap<Instance, Run>,
     /// Of whom the engine was told that they are there.
     told: BTreeSet<Instance>,
-    /// When this second began, and how many datagrams came in it.
-    second: (Instant, u32),
+    second: Second,
+}
+
+/// What came in the second that began then.
+struct Second {
+    began: Instant,
+    authentic: u32,
+    /// By address of the group; `None` for every other one.
+    forged: HashMap<Option<SocketAddr>, u32>,
+}
+
+impl Second {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            authentic: 0,
+            forged: HashMap::new(),
+        }
+    }
 }
 
 struct Run {
@@ -321,14 +342,22 @@ impl Group {
 
     /// `Err(None)` for what this run said itself.
     fn take(&mut self, address: SocketAddr, datagram: &mut [u8]) -> Result<Taken, Option<Rejected>> {
-        if self.second.0.elapsed() >= Duration::from_secs(1) {
-            self.second = (Instant::now(), 0);
+        if self.second.began.elapsed() >= Duration::from_secs(1) {
+            self.second = Second::new();
         }
-        self.second.1 += 1;
-        if self.second.1 > PER_SECOND {
+        let sender = self.is_of_the_group(address).then_some(address);
+        let forged = self.second.forged.entry(sender).or_default();
+        if *forged >= FORGED_PER_SECOND || self.second.authentic >= PER_SECOND {
             return Err(Some(Rejected::TooMany));
         }
-        let opened = self.opener.open(unix_now(), datagram)?;
+        let opened = match self.opener.open(unix_now(), datagram) {
+            Ok(opened) => opened,
+            Err(rejected) => {
+                *forged += 1;
+                return Err(Some(rejected));
+            }
+        };
+        self.second.authentic += 1;
         let (from, started) = (opened.from, opened.started);
         if from == self.me {
             self.own.insert(address);
@@ -339,7 +368,12 @@ impl Group {
         Ok(Taken { from, gone, messages })
     }
 
-    /// A run that speaks from another's address and began later has taken its place: one socket, one run.
+    fn is_of_the_group(&self, address: SocketAddr) -> bool {
+        self.resolved.contains(&address) || self.runs.values().any(|run| run.address == address)
+    }
+
+    /// A run that speaks from another's address and began later has taken its place: one socket, one run. That holds only
+    /// where nothing between the proxies translates their addresses.
     fn hear(&mut self, from: Instance, address: SocketAddr, started: u64) -> Option<Instance> {
         let before = self
             .runs
@@ -368,6 +402,7 @@ impl Group {
 /// Follows the names. What cannot be looked up keeps the addresses that it had.
 async fn look_up(mut config: watch::Receiver<Option<Peers>>, found: watch::Sender<BTreeSet<SocketAddr>>) {
     let mut by_name: BTreeMap<(String, u16), Vec<SocketAddr>> = BTreeMap::new();
+    let resolver = crate::provider::http::Resolver::default();
     loop {
         let names = config
             .borrow_and_update()
@@ -376,9 +411,10 @@ async fn look_up(mut config: watch::Receiver<Option<Peers>>, found: watch::Sende
         let names = names.unwrap_or_default();
         by_name.retain(|name, _| names.contains(name));
         for name in names {
-            let looked_up = tokio::net::lookup_host((name.0.as_str(), name.1)).await;
-            match looked_up.map(|addresses| addresses.take(ADDRESSES).collect()) {
-                Ok(addresses) => {
+            match resolver.addresses_now(&name.0).await {
+                Ok(found) => {
+                    let found = found.into_iter().take(ADDRESSES);
+                    let addresses = found.map(|address| SocketAddr::new(address, name.1)).collect();
                     by_name.insert(name, addresses);
                 }
                 Err(error) => tracing::debug!(name = name.0, %error, "the other proxies cannot be looked up"),
@@ -422,7 +458,7 @@ mod tests {
             own: BTreeSet::new(),
             runs: HashMap::new(),
             told: BTreeSet::new(),
-            second: (Instant::now(), 0),
+            second: Second::new(),
         }
     }
 
@@ -446,5 +482,21 @@ mod tests {
         let run = here.runs.get_mut(&Instance(2)).unwrap();
         run.heard = Instant::now().checked_sub(THERE).unwrap();
         assert_eq!(here.targets(), [], "it has been silent for too long");
+    }
+
+    #[test]
+    fn datagrams_that_are_not_authentic_keep_no_other_proxy_from_being_heard() {
+        let [two, three, stranger] = ["10.0.0.2:1814", "10.0.0.3:1814", "10.9.9.9:666"].map(address);
+        let (mut here, mut there, mut third) = (group(Instance(1)), group(Instance(2)), group(Instance(3)));
+        let mut greeting = there.sealer.seal(unix_now(), b"[]").unwrap();
+        assert!(here.take(two, &mut greeting).is_ok());
+        here.resolved = [three].into();
+        for from in [stranger, two] {
+            // As long as a greeting, so that it costs as much.
+            let mut forged = vec![7; greeting.len()];
+            while here.take(from, &mut forged).unwrap_err() != Some(Rejected::TooMany) {}
+        }
+        let mut greeting = third.sealer.seal(unix_now(), b"[]").unwrap();
+        assert!(here.take(three, &mut greeting).is_ok());
     }
 }

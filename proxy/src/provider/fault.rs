@@ -46,8 +46,12 @@ pub enum FaultClass {
     Connect,
     /// A certificate that is not trusted, or TLS that cannot be agreed on.
     Tls,
+    /// The HTTP proxy in between asks for another user name and password.
+    ProxyPassword,
     /// No answer in time.
     Timeout,
+    /// This proxy had no time or no connection left for the call: the provider was not even asked, or its answer not read.
+    Busy,
     /// 5xx.
     ServerError,
     /// 429.
@@ -62,11 +66,13 @@ pub enum FaultClass {
 
 impl FaultClass {
     /// Every class.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
+        Self::ProxyPassword,
         Self::Timeout,
+        Self::Busy,
         Self::ServerError,
         Self::Throttled,
         Self::Credentials,
@@ -81,7 +87,9 @@ impl FaultClass {
             Self::Dns => "dns",
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::ProxyPassword => "proxy_password",
             Self::Timeout => "timeout",
+            Self::Busy => "busy",
             Self::ServerError => "5xx",
             Self::Throttled => "429",
             Self::Credentials => "credentials",
@@ -91,17 +99,26 @@ impl FaultClass {
     }
 
     /// Whether the provider is away, which `failMode: safe` is for. A refused key, a refused request, a rate limit or
-    /// a certificate that is not trusted is not absence: it would stay, and switch the second factor off unseen.
+    /// a certificate that is not trusted is not absence: it would stay, and switch the second factor off unseen. What this
+    /// proxy was too busy for is none either: anybody could bring it about.
     const fn is_absence(self) -> bool {
         match self {
             Self::Dns | Self::Connect | Self::Timeout | Self::ServerError | Self::Malformed => true,
-            Self::Tls | Self::Throttled | Self::Credentials | Self::ClientError => false,
+            Self::Tls
+            | Self::ProxyPassword
+            | Self::Busy
+            | Self::Throttled
+            | Self::Credentials
+            | Self::ClientError => false,
         }
     }
 
     const fn reason(self) -> RefusalReason {
         match self {
-            Self::Dns | Self::Connect | Self::Tls | Self::Timeout => RefusalReason::ProviderUnreachable,
+            Self::Dns | Self::Connect | Self::Tls | Self::ProxyPassword | Self::Timeout => {
+                RefusalReason::ProviderUnreachable
+            }
+            Self::Busy => RefusalReason::Throttled,
             Self::ServerError | Self::ClientError => RefusalReason::ProviderError,
             Self::Throttled => RefusalReason::ProviderThrottled,
             Self::Credentials => RefusalReason::ProviderCredentials,
@@ -154,11 +171,16 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Whether `failMode: safe` opens for a failed call of a provider that answers no other.
+pub(super) const fn opens(step: Step, class: FaultClass) -> bool {
+    matches!(step, Step::Preauth) && class.is_absence()
+}
+
 /// What becomes of a login whose call failed. Only the first step fails open, only with `failMode: safe`, and only
 /// when the provider is away: a push that was sent, or a passcode that was typed, is never taken for approved.
 #[must_use]
 pub fn verdict(step: Step, class: FaultClass, fail_mode: FailMode) -> Verdict {
-    if step == Step::Preauth && fail_mode == FailMode::Safe && class.is_absence() {
+    if fail_mode == FailMode::Safe && opens(step, class) {
         return Verdict::Approved(Approval {
             factor: Factor::None,
             basis: Basis::FailOpen,
@@ -168,7 +190,7 @@ pub fn verdict(step: Step, class: FaultClass, fail_mode: FailMode) -> Verdict {
         });
     }
     let message = match class.reason() {
-        RefusalReason::ProviderThrottled => "The second factor is overloaded. Try again in a minute.",
+        RefusalReason::ProviderThrottled | RefusalReason::Throttled => "The second factor is overloaded. Try again in a minute.",
         _ => "The second factor cannot be checked now. Tell your administrator if this goes on.",
     };
     refused(None, class.reason(), message)
@@ -193,7 +215,7 @@ mod tests {
         for class in FaultClass::ALL {
             let expected = match class.name() {
                 "dns" | "connect" | "timeout" | "5xx" | "malformed" => true,
-                "tls" | "429" | "credentials" | "4xx" => false,
+                "tls" | "proxy_password" | "busy" | "429" | "credentials" | "4xx" => false,
                 other => panic!("{other} has no row in this table"),
             };
             assert_eq!(opens(Step::Preauth, class, FailMode::Safe), expected, "{class:?}");
@@ -213,6 +235,8 @@ mod tests {
             (FaultClass::Connect, RefusalReason::ProviderUnreachable),
             (FaultClass::Tls, RefusalReason::ProviderUnreachable),
             (FaultClass::Timeout, RefusalReason::ProviderUnreachable),
+            (FaultClass::ProxyPassword, RefusalReason::ProviderUnreachable),
+            (FaultClass::Busy, RefusalReason::Throttled),
             (FaultClass::ServerError, RefusalReason::ProviderError),
             (FaultClass::Throttled, RefusalReason::ProviderThrottled),
             (FaultClass::Credentials, RefusalReason::ProviderCredentials),

@@ -2,51 +2,105 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use http_body_util::Empty;
 use hyper::body::Bytes;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use reqwest::header::HeaderMap;
 use reqwest::{Body, Request, Response};
+use proxy_config::{HttpProxy, Secret};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use tokio::sync::MutexGuard;
+use tokio::time::timeout_at;
+use tower::Service;
 use zeroize::Zeroizing;
 
-use proxy_config::is_link_local;
-
 use super::fault::{Fault, FaultClass};
+use super::last_success::LastSuccess;
+use super::resolver::DnsFailure;
+pub(crate) use super::resolver::Resolver;
+use crate::error::Error;
 use crate::locks::lock;
 
-use crate::error::Error;
+pub(crate) use certificate::describe_io;
+use connection::{IDLE, NotSent, Pool, Sent, busy};
+use lag::Lag;
+
+mod certificate;
+mod connection;
+mod lag;
 
 /// No answer of a provider is longer.
 const MAX_BODY: usize = 256 * 1024;
-/// Calls on one connection at once; servers commonly allow 100 streams of HTTP/2.
-const CALLS_PER_LANE: usize = 96;
-/// Connections at once, for HTTP/2.
-const MAX_LANES: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-/// A connection without a call is closed after so long.
-const IDLE: Duration = Duration::from_secs(60);
+
+/// How long a call may take. It is small, since every push that waits holds some.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    /// The end of all.
+    end: Instant,
+    /// Milliseconds before the end by which it is sent, or fails as busy: until then it waits for nobody but this program.
+    send_before: u32,
+    /// Milliseconds for the answer, from when the connection is being made or the request sent.
+    answer_within: u32,
+}
+
+impl Deadline {
+    /// Everything is over at `end`.
+    #[must_use]
+    pub const fn at(end: Instant) -> Self {
+        Self {
+            end,
+            send_before: 0,
+            answer_within: u32::MAX,
+        }
+    }
+
+    /// Of the first call of a login that is of use for `available` from `begun`: half of it may pass before it is sent, and
+    /// the answer has the other half, and no longer than `most`.
+    #[must_use]
+    pub fn of_first_call(begun: Instant, available: Duration, most: Duration) -> Self {
+        let half = available / 2;
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            end: begun + available,
+            send_before: millis(half),
+            answer_within: millis(half.min(most)),
+        }
+    }
+
+    /// The moment by which a call has to be sent.
+    #[must_use]
+    pub fn send_by(&self) -> Instant {
+        let before = Duration::from_millis(self.send_before.into());
+        self.end.checked_sub(before).unwrap_or(self.end)
+    }
+
+    fn answer_after(&self, since: Instant) -> Instant {
+        let until = since + Duration::from_millis(self.answer_within.into());
+        until.min(self.end)
+    }
+}
+
+impl From<Duration> for Deadline {
+    fn from(duration: Duration) -> Self {
+        Self::at(Instant::now() + duration)
+    }
+}
 
 /// The transports in use, by what makes them differ.
 #[derive(Default)]
 pub struct Transports {
     known: Mutex<Vec<(TransportKey, Weak<Transport>)>>,
+    providers: Mutex<Vec<(String, Weak<LastSuccess>)>>,
     resolver: Resolver,
 }
 
 #[derive(Clone, PartialEq, Eq)]
 struct TransportKey {
-    http_proxy: Option<String>,
+    http_proxy: Option<HttpProxy>,
     ca_bundle: Option<String>,
 }
 
@@ -56,9 +110,13 @@ impl Transports {
     ///
     /// # Errors
     /// The certificates cannot be read, or there are none; the proxy's address cannot be used.
-    pub fn obtain(&self, http_proxy: Option<&str>, ca_bundle: Option<&str>) -> Result<Arc<Transport>, Error> {
+    pub fn obtain(
+        &self,
+        http_proxy: Option<&HttpProxy>,
+        ca_bundle: Option<&str>,
+    ) -> Result<Arc<Transport>, Error> {
         let key = TransportKey {
-            http_proxy: http_proxy.map(str::to_owned),
+            http_proxy: http_proxy.cloned(),
             ca_bundle: ca_bundle.map(str::to_owned),
         };
         let mut known = lock(&self.known);
@@ -74,12 +132,27 @@ impl Transports {
             tls: tls(ca_bundle)?,
             proxy: key.http_proxy.clone(),
             resolver: self.resolver.clone(),
-            lanes: Mutex::new(Vec::new()),
+            calls: Pool::default(),
+            polls: Pool::default(),
+            lag: Lag::new(),
         });
         // A proxy that cannot be used is found now and not by the first login.
         transport.client()?;
         known.push((key, Arc::downgrade(&transport)));
         Ok(transport)
+    }
+
+    /// When a call to the provider at `origin` last succeeded; it outlives a configuration.
+    pub(crate) fn last_success(&self, origin: &str) -> Arc<LastSuccess> {
+        let mut providers = lock(&self.providers);
+        providers.retain(|(_, last)| last.strong_count() > 0);
+        let known = providers.iter().find(|(known, _)| known == origin);
+        if let Some(last) = known.and_then(|(_, last)| last.upgrade()) {
+            return last;
+        }
+        let last = Arc::default();
+        providers.push((origin.to_owned(), Arc::downgrade(&last)));
+        last
     }
 
     /// Names are resolved for other protocols in the same way.
@@ -122,77 +195,32 @@ pub(crate) fn tls(ca_bundle: Option<&str>) -> Result<rustls::ClientConfig, Error
     Ok(config)
 }
 
-/// HTTPS connections to providers, through a proxy or not. They are shared by all calls: many at once on each where
-/// the server speaks HTTP/2, and as many connections as it takes.
+/// HTTPS connections to providers, through a proxy or not. They are shared by all calls; those that wait for somebody have
+/// connections of their own, so that no other call waits behind them.
 pub struct Transport {
     tls: rustls::ClientConfig,
-    proxy: Option<String>,
+    proxy: Option<HttpProxy>,
     resolver: Resolver,
-    lanes: Mutex<Vec<Arc<Lane>>>,
+    calls: Pool,
+    polls: Pool,
+    lag: Arc<Lag>,
 }
 
-struct Lane {
-    client: reqwest::Client,
-    calls: AtomicUsize,
-    /// Held by the call that opens the connection.
-    opening: tokio::sync::Mutex<()>,
-    /// When a call was last answered, if the one after it was.
-    answered: Mutex<Option<Instant>>,
-}
-
-impl Lane {
-    fn is_open(&self) -> bool {
-        let answered = lock(&self.answered);
-        answered.is_some_and(|at| at.elapsed() < IDLE / 2)
-    }
-
-    fn set_open(&self, is_open: bool) {
-        let mut answered = lock(&self.answered);
-        *answered = is_open.then(Instant::now);
-    }
-
-    /// Lets one call open the connection while the others wait for it. Without it a hundred calls at once would shake
-    /// a hundred hands before the first could tell that one connection is enough for all (HTTP/2), and more of them
-    /// the busier both sides are. When it fails, the next one tries; nobody waits longer than the call may take.
-    async fn open_alone(&self) -> Option<MutexGuard<'_, ()>> {
-        if self.is_open() {
-            return None;
+async fn answer(pool: &Pool, mut sent: Sent) -> Result<Answer, Fault> {
+    let until = sent.until;
+    let received = timeout_at(until.into(), async {
+        match sent.response().await {
+            Ok(response) => Box::pin(read(response)).await,
+            Err((fault, others)) => {
+                if let Some(others) = others {
+                    pool.allows(others);
+                }
+                Err(fault)
+            }
         }
-        let turn = self.opening.lock().await;
-        (!self.is_open()).then_some(turn)
-    }
-
-    /// Makes one call and reads its answer to the end.
-    async fn exchange(
-        &self,
-        request: Box<Request>,
-        opener: Option<impl FnOnce() -> Result<Box<Request>, Fault>>,
-    ) -> Result<Answer, Fault> {
-        let mut opening = self.open_alone().await;
-        if opening.is_some()
-            && let Some(opener) = opener
-        {
-            self.execute(opener()?).await?;
-            opening = None;
-        }
-        let answer = Box::pin(read(self.execute(request).await?));
-        drop(opening);
-        answer.await
-    }
-
-    /// Not an `async fn`: that would keep room for the request as long as the answer is awaited, and so would each
-    /// function above it. Ten thousand pushes wait here.
-    fn execute(
-        &self,
-        request: Box<Request>,
-    ) -> impl Future<Output = Result<Response, Fault>> + Send + use<'_> {
-        let pending = self.client.execute(*request);
-        async {
-            let result = pending.await;
-            self.set_open(result.is_ok());
-            result.map_err(|error| classify(&error))
-        }
-    }
+    });
+    let late = || Fault::after_sending(FaultClass::Timeout, "no answer in time");
+    received.await.unwrap_or_else(|_| Err(late()))
 }
 
 async fn read(mut response: Response) -> Result<Answer, Fault> {
@@ -215,15 +243,6 @@ async fn read(mut response: Response) -> Result<Answer, Fault> {
     })
 }
 
-/// A call's place on a connection.
-struct Place(Arc<Lane>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A request's body that is overwritten when nobody needs it any more: it may hold a passcode.
 pub(crate) fn wiped(body: Zeroizing<Vec<u8>>) -> Body {
     Bytes::from_owner(body).into()
@@ -241,86 +260,71 @@ pub struct Answer {
 }
 
 impl Transport {
-    /// Makes one call and reads its answer to the end, within `timeout`.
+    /// Makes one call and reads its answer to the end, by the deadline.
     ///
     /// # Errors
     /// No connection, no complete answer in time, or a longer one than 256 KiB. An HTTP status is no error here.
     pub fn call(
         &self,
         request: impl Into<Box<Request>>,
-        timeout: Duration,
+        deadline: impl Into<Deadline>,
     ) -> impl Future<Output = Result<Answer, Fault>> + Send {
-        self.exchange(
-            request.into(),
-            None::<fn() -> Result<Box<Request>, Fault>>,
-            timeout,
-        )
+        self.exchange(&self.calls, request.into(), deadline.into())
     }
 
-    /// The same for a call without a body that the server answers only when something happens, so that no other can
-    /// wait for it. `opener` makes a cheap call that is made before it where a connection has to be opened.
+    /// The same for a call that the server answers only when something happens.
     ///
     /// # Errors
     /// As [`Transport::call`].
     pub fn poll(
         &self,
         request: impl Into<Box<Request>>,
-        opener: impl FnOnce() -> Result<Box<Request>, Fault> + Send,
-        timeout: Duration,
+        deadline: impl Into<Deadline>,
     ) -> impl Future<Output = Result<Answer, Fault>> + Send {
-        let mut request = request.into();
-        // What cannot be cloned is not: reqwest would keep a second request beside each that waits, to make it again where
-        // the server closes the connection. Who asks does that.
-        *request.body_mut() = Some(Body::wrap(Empty::<Bytes>::new()));
-        self.exchange(request, Some(opener), timeout)
+        self.exchange(&self.polls, request.into(), deadline.into())
     }
 
-    async fn exchange(
-        &self,
+    /// Ten thousand pushes wait here: what is needed only until the request is sent is boxed, and gone by then.
+    fn exchange<'a>(
+        &'a self,
+        pool: &'a Pool,
         request: Box<Request>,
-        opener: Option<impl FnOnce() -> Result<Box<Request>, Fault> + Send>,
-        timeout: Duration,
-    ) -> Result<Answer, Fault> {
-        let place = self
-            .place()
-            .map_err(|error| Fault::before_sending(FaultClass::Connect, error.to_string()))?;
-        match tokio::time::timeout(timeout, place.0.exchange(request, opener)).await {
-            Ok(result) => result,
-            Err(_) => Err(Fault::after_sending(
-                FaultClass::Timeout,
-                format!("no answer within {:.1} s", timeout.as_secs_f32()),
-            )),
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Answer, Fault>> + Send + 'a {
+        let sending = Box::pin(self.send(pool, request, deadline));
+        async move {
+            let mark = self.lag.mark();
+            let result = match sending.await {
+                Ok(sent) => answer(pool, sent).await,
+                Err(fault) => Err(fault),
+            };
+            result.map_err(|fault| {
+                if fault.class == FaultClass::Timeout && self.lag.was_late_since(mark) {
+                    let class = FaultClass::Busy;
+                    let detail = format!("{}, and this program was late itself", fault.detail);
+                    return Fault { class, detail, ..fault };
+                }
+                fault
+            })
         }
     }
 
-    /// The first connection with room, so that few calls use one connection and the others close when idle.
-    fn place(&self) -> Result<Place, Error> {
-        let mut lanes = lock(&self.lanes);
-        let free = lanes
-            .iter()
-            .find(|lane| lane.calls.load(Ordering::Relaxed) < CALLS_PER_LANE)
-            .cloned();
-        let lane = match free {
-            Some(lane) => lane,
-            None if lanes.len() < MAX_LANES => {
-                let lane = Arc::new(Lane {
-                    client: self.client()?,
-                    calls: AtomicUsize::new(0),
-                    opening: tokio::sync::Mutex::new(()),
-                    answered: Mutex::new(None),
-                });
-                lanes.push(Arc::clone(&lane));
-                lane
+    async fn send(&self, pool: &Pool, request: Box<Request>, deadline: Deadline) -> Result<Sent, Fault> {
+        while Instant::now() < deadline.send_by() {
+            let mark = self.lag.mark();
+            let permit = pool
+                .permit(|| self.client())
+                .map_err(|error| busy(error.to_string()))?;
+            let copy = request.try_clone().ok_or_else(|| busy("the request cannot be copied"))?;
+            match permit.send(copy, deadline).await {
+                Ok(sent) => return Ok(sent),
+                Err(NotSent::Fault(fault)) => return Err(fault),
+                // Where this program is late itself, it may have been that.
+                Err(NotSent::Full(_)) if self.lag.was_late_since(mark) => {}
+                Err(NotSent::Full(others)) => pool.allows(others),
             }
-            // All full: the one with the fewest, where the call waits for its turn.
-            None => lanes
-                .iter()
-                .min_by_key(|lane| lane.calls.load(Ordering::Relaxed))
-                .cloned()
-                .ok_or(Error::NoConnection)?,
-        };
-        lane.calls.fetch_add(1, Ordering::Relaxed);
-        Ok(Place(lane))
+        }
+        Err(busy("no time was left for the call"))
     }
 
     fn client(&self) -> Result<reqwest::Client, Error> {
@@ -338,8 +342,14 @@ impl Transport {
             .tcp_keepalive(Duration::from_secs(30))
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10));
-        if let Some(proxy) = &self.proxy {
-            builder = builder.proxy(reqwest::Proxy::https(proxy).map_err(Error::HttpProxy)?);
+        if let Some(HttpProxy { url, login }) = &self.proxy {
+            let mut proxy = reqwest::Proxy::https(url).map_err(Error::HttpProxy)?;
+            if let Some(login) = login {
+                let text = |secret: &'_ Secret| secret.expose_str().unwrap_or_default().to_owned();
+                let [name, password] = [&login.username, &login.password].map(|s| Zeroizing::new(text(s)));
+                proxy = proxy.basic_auth(&name, &password);
+            }
+            builder = builder.proxy(proxy);
         }
         builder.build().map_err(Error::HttpClient)
     }
@@ -347,112 +357,71 @@ impl Transport {
 
 /// The class of a failed call, from the types of its causes and never from their texts.
 fn classify(error: &reqwest::Error) -> Fault {
-    let mut class = None;
+    let mut found = None;
     let mut detail = String::new();
-    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
-    while let Some(inner) = cause {
-        class = class.or_else(|| class_of(inner));
+    for cause in causes(error) {
+        found = found.or_else(|| class_of(cause));
         // Each layer repeats the text of the one below; the last is the plainest.
-        detail = inner.to_string();
-        cause = inner.source();
+        detail = cause.to_string();
     }
-    let class = class.unwrap_or(if error.is_timeout() {
-        FaultClass::Timeout
+    let (class, advice) = found.unwrap_or(if error.is_timeout() {
+        (FaultClass::Timeout, None)
     } else {
-        FaultClass::Connect
+        (FaultClass::Connect, None)
     });
-    if detail.is_empty() {
-        "the call failed".clone_into(&mut detail);
-    }
+    let detail = match advice {
+        Some(advice) => advice,
+        None if detail.is_empty() => "the call failed".to_owned(),
+        None => detail,
+    };
     Fault {
-        may_have_arrived: !error.is_connect(),
+        may_have_arrived: !error.is_connect() && !is_unprocessed(error),
         ..Fault::after_sending(class, detail)
     }
 }
 
-fn class_of(error: &(dyn StdError + 'static)) -> Option<FaultClass> {
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
+}
+
+fn h2_cause(error: &reqwest::Error) -> Option<&h2::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref::<h2::Error>())
+}
+
+/// Whether the server says that it has one call too many on the connection, and did not look at this one.
+fn is_refused_stream(error: &reqwest::Error) -> bool {
+    h2_cause(error)
+        .is_some_and(|cause| cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+}
+
+/// Whether the server says that it did not look at the call (RFC 9113, section 8.7).
+fn is_unprocessed(error: &reqwest::Error) -> bool {
+    let is_closing = |cause: &h2::Error| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+    };
+    is_refused_stream(error) || h2_cause(error).is_some_and(is_closing)
+}
+
+/// What a proxy answered to CONNECT: its type has no name of its own outside its crate.
+type TunnelError = <Tunnel<HttpConnector> as Service<hyper::Uri>>::Error;
+
+/// The class of a cause, and what to say where its own text would not do.
+fn class_of(error: &(dyn StdError + 'static)) -> Option<(FaultClass, Option<String>)> {
     if error.is::<DnsFailure>() {
-        return Some(FaultClass::Dns);
+        return Some((FaultClass::Dns, None));
     }
-    if error.is::<rustls::Error>() {
-        return Some(FaultClass::Tls);
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some((FaultClass::Tls, Some(certificate::describe(error))));
+    }
+    if let Some(TunnelError::ProxyAuthRequired) = error.downcast_ref::<TunnelError>() {
+        let advice = "the HTTP proxy asks for another user name and password (407): set http_proxy_username_file and \
+                      http_proxy_password_file (in Kubernetes httpProxySecretRef, a Secret with username and password)";
+        return Some((FaultClass::ProxyPassword, Some(advice.to_owned())));
     }
     let io = error.downcast_ref::<io::Error>()?;
     if io.kind() == io::ErrorKind::TimedOut {
-        return Some(FaultClass::Timeout);
+        return Some((FaultClass::Timeout, None));
     }
     // An io::Error's source() is the source of what it wraps: the wrapped error itself would be passed over.
     io.get_ref().and_then(|inner| class_of(inner))
-}
-
-/// Name resolution by the system's resolv.conf and hosts file. There is no public server to fall back to: names of
-/// users' organisations go nowhere that the administrator did not write down.
-#[derive(Clone, Default)]
-pub(crate) struct Resolver {
-    inner: Arc<OnceLock<Option<TokioResolver>>>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0} has no address: {1}")]
-pub(crate) struct DnsFailure(String, String);
-
-impl Resolver {
-    fn system() -> Option<TokioResolver> {
-        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-            tracing::warn!(%error, "resolv.conf cannot be used; only names of the hosts file have addresses");
-            let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-            TokioResolver::builder_with_config(nowhere, TokioRuntimeProvider::default())
-        });
-        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        builder.build().ok()
-    }
-
-    /// The addresses of a name, without link-local ones.
-    ///
-    /// # Errors
-    /// There are none, or they could not be asked for.
-    pub(crate) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, DnsFailure> {
-        let Some(resolver) = self.inner.get_or_init(Self::system) else {
-            return Err(DnsFailure(name.to_owned(), "there is no resolver".into()));
-        };
-        match resolver.lookup_ip(name).await {
-            Ok(found) => usable(name, found.iter()),
-            Err(error) => Err(DnsFailure(name.to_owned(), error.to_string())),
-        }
-    }
-}
-
-/// Whoever answers for a name must not make this host talk to its cloud's metadata service.
-fn usable(name: &str, found: impl Iterator<Item = IpAddr>) -> Result<Vec<IpAddr>, DnsFailure> {
-    let usable: Vec<IpAddr> = found.filter(|address| !is_link_local(*address)).collect();
-    if usable.is_empty() {
-        return Err(DnsFailure(name.to_owned(), "none but link-local ones".into()));
-    }
-    Ok(usable)
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let resolver = self.clone();
-        Box::pin(async move {
-            let found = resolver.addresses(name.as_str()).await?;
-            let addresses: Addrs = Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)));
-            Ok(addresses)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_leads_to_link_local_addresses_leads_nowhere() {
-        let addresses = |texts: &[&str]| usable("host", texts.iter().map(|text| text.parse().unwrap()));
-        assert!(addresses(&["169.254.169.254", "fe80::1", "::ffff:169.254.1.1"]).is_err());
-        assert_eq!(
-            addresses(&["169.254.169.254", "192.0.2.1", "2001:db8::1"]).unwrap(),
-            ["192.0.2.1", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap())
-        );
-    }
 }

@@ -24,6 +24,10 @@ pub mod totp;
 pub mod warnings;
 
 mod back_off;
+mod last_success;
+mod recent;
+mod resolver;
+mod unknown;
 
 /// What is boxed wherever a provider has to wait.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -140,6 +144,8 @@ pub struct Shared {
     pub metrics: ProviderMetrics,
     /// HTTP connections, kept while host, proxy and trusted certificates stay.
     pub transports: http::Transports,
+    /// For whom Okta has sent codes.
+    pub sent_codes: Arc<okta::Sent>,
     /// Upstream servers, kept while address, secret and rules stay.
     pub upstreams: radius::Upstreams,
     /// Which TOTP codes this process has seen.
@@ -159,6 +165,7 @@ impl Shared {
         Self {
             metrics,
             transports: http::Transports::default(),
+            sent_codes: Arc::default(),
             upstreams: radius::Upstreams::default(),
             used_codes: Arc::default(),
             code_stores: totp::store::Stores::default(),

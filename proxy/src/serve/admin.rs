@@ -1,83 +1,78 @@
-//! The admin port: health, metrics and the configuration digest, over HTTP/1.1, for the kubelet and for Prometheus.
+//! What is asked over HTTP: health, for the kubelet; metrics and the configuration digest, for Prometheus and the operator.
+//!
+//! Health has a listener and a thread of its own: nothing that happens to the admin port or to the providers' calls can keep
+//! a probe waiting.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
+use super::listener;
 use super::state::State;
 use crate::error::Error;
 
-const MAX_CONNECTIONS: usize = 64;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Prometheus keeps its connection between scrapes; a minute covers the usual interval.
-const LONGEST_CONNECTION: Duration = Duration::from_secs(300);
-const MAX_HEADERS: usize = 16 << 10;
+/// Binds the address of health, if there is one, and serves it on a thread of its own. Gives the address that is bound.
+pub(super) fn start_health(
+    address: Option<SocketAddr>,
+    state: &Arc<State>,
+) -> Result<Option<SocketAddr>, Error> {
+    let start = |source| Error::Start {
+        what: "the thread for health",
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(start)?;
+    let Some(listener) = runtime.block_on(listener::bind(address))? else {
+        return Ok(None);
+    };
+    let bound = listener.local_addr().ok();
+    let state = Arc::clone(state);
+    thread::Builder::new()
+        .name("health".to_owned())
+        .spawn(move || runtime.block_on(listener::serve(listener, state, health)))
+        .map_err(start)?;
+    Ok(bound)
+}
 
-/// Binds the admin port, if there is one.
-pub(super) async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
-    let Some(address) = address else { return Ok(None) };
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(Some(listener)),
-        Err(source) => Err(Error::Bind {
-            kind: "TCP",
-            address,
-            source,
-        }),
+/// What the port for health answers.
+fn health(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+    if let Some(refused) = only_get(request) {
+        return refused;
+    }
+    health_of(request.uri().path(), state)
+        .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "here are /healthz and /readyz\n".to_owned()))
+}
+
+fn health_of(path: &str, state: &State) -> Option<Response<Full<Bytes>>> {
+    match path {
+        "/healthz" => Some(text(StatusCode::OK, "ok\n".to_owned())),
+        "/readyz" => Some(ready(state)),
+        _ => None,
     }
 }
 
-/// Serves until the program ends.
-pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: they come back.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let state = Arc::clone(&state);
-        tokio::spawn(async move {
-            connection(stream, state).await;
-            drop(place);
-        });
-    }
+fn only_get(request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+    let is_get = request.method() == Method::GET || request.method() == Method::HEAD;
+    (!is_get).then(|| text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()))
 }
 
-async fn connection(stream: TcpStream, state: Arc<State>) {
-    let service = service_fn(move |request| {
-        let answer = answer(&request, &state);
-        async move { Ok::<_, Infallible>(answer) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    // What a client does wrong is its own matter.
-    let _ = tokio::time::timeout(LONGEST_CONNECTION, connection).await;
-}
-
-fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+/// What the admin port answers.
+pub(super) fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+    if let Some(refused) = only_get(request) {
+        return refused;
     }
-    match request.uri().path() {
-        "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => ready(state),
+    let path = request.uri().path();
+    if let Some(health) = health_of(path, state) {
+        return health;
+    }
+    match path {
         "/metrics" => {
             let mut response = text(StatusCode::OK, state.metrics.encode());
             let format =

@@ -60,7 +60,11 @@ impl Counts {
         self.clients = names.to_vec();
     }
 
+    /// A probe is no login: only its event counts it, so that no alert on logins that were refused does.
     pub(super) fn login(&mut self, record: &LoginRecord) {
+        if record.reason == Some(Reason::Probe) {
+            return;
+        }
         let labels = LoginLabels {
             client: Arc::clone(&record.client),
             provider: record.provider,
@@ -136,4 +140,46 @@ fn request_labels(client: &Arc<str>) -> impl Iterator<Item = RequestLabels> {
         client: Arc::clone(client),
         code: code.name(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proxy_core::factor::{Factor, RefusalReason};
+    use proxy_core::record::{CredentialKind, LoginResult, Method};
+
+    use super::*;
+
+    fn record(reason: Reason) -> LoginRecord {
+        LoginRecord {
+            time: Duration::ZERO,
+            user: "fakeusername".to_owned(),
+            client: "directory".into(),
+            source: "10.0.0.7:40000".parse().unwrap(),
+            user_address: None,
+            method: Method::Pap,
+            credential: CredentialKind::None,
+            factor: Factor::None,
+            provider: "duo",
+            result: LoginResult::Reject,
+            reason: Some(reason),
+            basis: None,
+            duration: Duration::ZERO,
+            message_authenticator: true,
+            packets: 1,
+            followed: false,
+        }
+    }
+
+    #[test]
+    fn a_probe_is_not_among_the_logins_that_were_refused() {
+        let mut counts = Counts::new(Arc::default());
+        counts.login(&record(Reason::Probe));
+        counts.leave_last();
+        assert!(counts.logins.is_empty());
+        counts.login(&record(Reason::Refused(RefusalReason::UnknownUser)));
+        counts.leave_last();
+        assert_eq!(counts.logins.values().sum::<u64>(), 1);
+    }
 }

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proxy_core::factor::{FactorRequest, LoginId, RefusalReason};
 use proxy_core::outputs::{Outputs, SocketId};
-use proxy_core::{Engine, Now, Opened, Settings};
+use proxy_core::{Engine, Now, ObservedChanges, Opened, Settings};
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::counts::Counts;
 use super::lookout::{Lookout, Next};
 use super::mailbox::{Mailbox, Message, Reconfigured};
+use super::report::Observation;
 use crate::locks::write;
 use crate::metrics::Metrics;
 use crate::peers::Outgoing;
@@ -36,6 +38,8 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) runtime: Handle,
     pub(super) peers: Outgoing,
+    /// What the engine observes of the directory.
+    pub(super) observing: watch::Sender<Observation>,
 }
 
 /// Both clocks.
@@ -69,6 +73,7 @@ pub(super) struct Decider {
     messages: Vec<Message>,
     drain_until: Option<Duration>,
     last_published: Duration,
+    observed: ObservedChanges,
     /// Nothing has happened since.
     is_published: bool,
     lookout: Lookout,
@@ -117,6 +122,7 @@ impl Decider {
             messages: Vec::new(),
             drain_until: None,
             last_published: Duration::ZERO,
+            observed: ObservedChanges::default(),
             is_published: false,
             lookout: Lookout::default(),
         }
@@ -312,6 +318,14 @@ impl Decider {
         self.last_published = now.monotonic;
         self.is_published = true;
         self.counts.publish(&mut self.parts.engine);
+        let changes = self.parts.engine.observed_changes();
+        if std::mem::replace(&mut self.observed, changes) != changes {
+            let observed = self.parts.engine.observed();
+            let notable = changes.notable;
+            self.parts
+                .observing
+                .send_replace(Observation { observed, notable });
+        }
         let pending = i64::try_from(self.parts.engine.pending()).unwrap_or(i64::MAX);
         self.parts.metrics.pending.set(pending);
     }

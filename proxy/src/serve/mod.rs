@@ -1,12 +1,17 @@
 //! `radius-proxy serve`: puts the parts together, and ends them in order.
 //!
 //! A few threads take datagrams and share the engine; a small runtime beside them has the providers' calls, the admin port,
-//! the watch over the configuration files and the report to Kubernetes. None of these can stop the first from answering.
+//! the watch over the configuration files and the report to Kubernetes. Health has a
+//! thread of its own. None of these can stop the first from answering.
 
+use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use proxy_config::{ConfigDigest, RecordSink};
 use proxy_core::Engine;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::net::TcpListener;
@@ -16,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::error::Error;
 use crate::load::{Loaded, Source};
+use crate::logging;
 use crate::metrics::Metrics;
 use crate::peers;
 use crate::provider::{self, Provider, Shared};
@@ -23,6 +29,7 @@ use crate::provider::{self, Provider, Shared};
 mod admin;
 mod counts;
 mod decider;
+mod listener;
 mod lookout;
 mod mailbox;
 mod records;
@@ -32,7 +39,7 @@ mod state;
 
 mod workers;
 
-use crate::udp::{self, Sockets};
+use crate::udp::{self, ReceiveBufferDrops, Sockets};
 use decider::{Clock, Current, Decider, Parts};
 pub(crate) use mailbox::Heard;
 use mailbox::{Mailbox, Message, Reconfigured};
@@ -56,19 +63,17 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     let fingerprint = source.fingerprint();
     let loaded = source.load()?;
 
-    let metrics = Arc::new(Metrics::default());
+    let sockets = Sockets::bind(&loaded.config.listen)?;
+    let metrics = Arc::new(Metrics::default().with(ReceiveBufferDrops::of(&sockets)));
     let shared = Shared::new(metrics.provider.clone());
     let provider = provider::build(&loaded.config, &shared)?;
     complain(provider.as_ref());
-    let sockets = Sockets::bind(&loaded.config.listen)?;
     let addresses: Vec<String> = sockets.addresses().iter().map(ToString::to_string).collect();
     let runtime = runtime()?;
-    let admin = runtime.block_on(async { admin::bind(loaded.config.admin).await })?;
+    let admin = runtime.block_on(async { listener::bind(loaded.config.admin).await })?;
     let (records, writer) = records::start(&loaded.records, &metrics)?;
     let mailbox = Arc::new(Mailbox::new(Arc::clone(&metrics))?);
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(Error::Random)?;
-    let engine = Engine::new(loaded.settings.clone(), seed);
+    let engine = engine(&loaded)?;
     let group = watch::Sender::new(loaded.config.peers.clone());
     let (peers, net) = runtime.block_on(async { peers::bind(group.subscribe(), &metrics).await })?;
     let net = net.map(|net| {
@@ -77,9 +82,11 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     });
 
     let state = Arc::new(State::new(Arc::clone(&metrics), &loaded));
+    let health = admin::start_health(loaded.config.health, &state)?;
     let (ended, engine_ended) = oneshot::channel();
     let current: Current = Arc::new(RwLock::new(loaded.settings.clone()));
     let decider = Decider::new(Parts {
+        observing: state.observing(),
         engine,
         peers,
         current: Arc::clone(&current),
@@ -112,15 +119,7 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
             what: "the thread that takes datagrams",
             source,
         })?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        listen = addresses.join(","),
-        admin = admin.as_ref().and_then(|listener| listener.local_addr().ok()).map(tracing::field::display),
-        provider = loaded.config.provider.name(),
-        clients = loaded.config.clients.len(),
-        config_digest = %loaded.digest,
-        "serving"
-    );
+    tell_serving(&loaded, &addresses, admin.as_ref(), health);
     let reloader = Reloader::new(
         source,
         fingerprint,
@@ -160,6 +159,31 @@ pub fn serve(path: PathBuf) -> Result<(), Error> {
     }
 }
 
+fn tell_serving(
+    loaded: &Loaded,
+    addresses: &[String],
+    admin: Option<&TcpListener>,
+    health: Option<SocketAddr>,
+) {
+    let admin = admin.and_then(|listener| listener.local_addr().ok());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = addresses.join(","),
+        admin = admin.map(tracing::field::display),
+        health = health.map(tracing::field::display),
+        provider = loaded.config.provider.name(),
+        clients = loaded.config.clients.len(),
+        config_digest = %loaded.digest,
+        "serving"
+    );
+}
+
+fn engine(loaded: &Loaded) -> Result<Engine, Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(Error::Random)?;
+    Ok(Engine::new(loaded.settings.clone(), seed))
+}
+
 /// Runs everything beside the engine until the engine has ended.
 async fn supervise(
     Signals {
@@ -167,7 +191,7 @@ async fn supervise(
         mut interrupt,
         mut hang_up,
     }: Signals,
-    mut reloader: Reloader,
+    reloader: Reloader,
     admin: Option<TcpListener>,
     state: &Arc<State>,
     mailbox: &Arc<Mailbox>,
@@ -175,23 +199,30 @@ async fn supervise(
     mut engine_ended: oneshot::Receiver<()>,
 ) {
     if let Some(listener) = admin {
-        tokio::spawn(admin::serve(listener, Arc::clone(state)));
+        tokio::spawn(listener::serve(listener, Arc::clone(state), admin::answer));
     }
     let report = report::Report::from_environment();
     let reports = report.is_some();
     if let Some(report) = report {
-        tokio::spawn(report.run(state.watch_digest(), state.metrics.provider.watch_refused()));
+        tokio::spawn(report.run(report::Sources {
+            digests: state.watch_digest(),
+            refused: state.metrics.provider.watch_refused(),
+            observed: state.observing().subscribe(),
+        }));
         reloader.rehearse();
     }
     let mut look = tokio::time::interval(reload::LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_ending = false;
+    // One of the two: what can be reloaded, or the reload that is under way.
+    let (mut idle, mut reloading) = (Some(reloader), None);
     loop {
         tokio::select! {
             _ = &mut engine_ended => return,
             () = end(&mut terminate, &mut interrupt) => {
                 if is_ending {
                     tracing::warn!("a second signal: ending at once, whoever is waiting");
+                    logging::finish();
                     std::process::exit(1);
                 }
                 is_ending = true;
@@ -199,22 +230,61 @@ async fn supervise(
                 mailbox.put(Message::Drain);
                 tracing::info!("ending: no new push is started, pending logins are answered");
             }
-            _ = hang_up.recv() => {
-                reloader = reloader.reload().await;
-                writer.reopen(reloader.records());
+            _ = hang_up.recv(), if idle.is_some() => {
+                reloading = idle.take().map(|reloader| Reloading::begin(reloader, true));
             }
-            _ = look.tick(), if !is_ending => {
-                if reloader.has_changed() {
-                    let (before, ran) = (reloader.records().clone(), reloader.digest().clone());
-                    reloader = reloader.reload().await;
-                    if reports && *reloader.digest() != ran {
-                        reloader.rehearse();
-                    }
-                    if *reloader.records() != before {
-                        writer.reopen(reloader.records());
-                    }
+            _ = look.tick(), if !is_ending && idle.is_some() => {
+                if let Some(reloader) = idle.take_if(|reloader| reloader.has_changed()) {
+                    reloading = Some(Reloading::begin(reloader, false));
                 }
             }
+            (reloader, before) = Reloading::end(&mut reloading) => {
+                if reports && *reloader.digest() != before.digest {
+                    reloader.rehearse();
+                }
+                if before.reopens || *reloader.records() != before.records {
+                    writer.reopen(reloader.records());
+                }
+                idle = Some(reloader);
+            }
+        }
+    }
+}
+
+/// A reload under way, beside which signals are looked at.
+struct Reloading {
+    reload: Pin<Box<dyn Future<Output = Reloader> + Send>>,
+    before: Before,
+}
+
+/// What ran before a reload.
+struct Before {
+    records: RecordSink,
+    digest: ConfigDigest,
+    /// The file of records is opened again in any case.
+    reopens: bool,
+}
+
+impl Reloading {
+    fn begin(reloader: Reloader, reopens: bool) -> Self {
+        let before = Before {
+            records: reloader.records().clone(),
+            digest: reloader.digest().clone(),
+            reopens,
+        };
+        let reload = Box::pin(reloader.reload());
+        Self { reload, before }
+    }
+
+    /// Waits for its end; for ever where there is none.
+    async fn end(this: &mut Option<Self>) -> (Reloader, Before) {
+        let Some(reloading) = this else {
+            return std::future::pending().await;
+        };
+        let reloader = reloading.reload.as_mut().await;
+        match this.take() {
+            Some(reloading) => (reloader, reloading.before),
+            None => std::future::pending().await,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -173,6 +174,8 @@ impl Output {
             RecordSink::File(path) => OpenOptions::new()
                 .create(true)
                 .append(true)
+                // Names of users are for the group that reads logs, and for nobody else.
+                .mode(0o640)
                 .open(path)
                 .map(Self::File)
                 .map_err(|source| Error::OpenRecords {

@@ -90,6 +90,7 @@ impl Reloader {
             // this is for the one that tests run.
             Err(_) => {
                 state.kept_old();
+                crate::logging::finish();
                 std::process::exit(1);
             }
         }
@@ -117,6 +118,7 @@ impl Reloader {
         // Whoever is told that this configuration runs sends requests to where it listens.
         if loaded.config.listen != self.loaded.config.listen
             || loaded.config.admin != self.loaded.config.admin
+            || loaded.config.health != self.loaded.config.health
         {
             return Err(Error::ListenElsewhere);
         }

@@ -1,4 +1,5 @@
-//! The report to Kubernetes: which configuration this pod runs, as annotations of one Lease that only it may change.
+//! The report to Kubernetes: which configuration this pod runs and what it has observed of the directory, as annotations
+//! of one Lease that only it may change.
 //!
 //! The operator makes the Lease and reads it; the pod needs the right to patch that one object. An API server that is
 //! away disturbs nobody.
@@ -6,11 +7,18 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proxy_config::ConfigDigest;
+use proxy_config::observed::{MAX_BYTES, Observed};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::kubernetes::ApiServer;
 use crate::provider::fault::{Fault, FaultClass};
+
+mod pace;
+
+pub(crate) use pace::Observation;
+use pace::Pace;
 
 /// Annotation: the digest of the running configuration.
 const DIGEST: &str = "radius-mfa.dev/config-digest";
@@ -22,10 +30,19 @@ const PROBLEM: &str = "radius-mfa.dev/problem";
 const PROVIDER_CREDENTIALS: &str = "provider_credentials";
 /// Annotation: which pod of that name it was.
 const POD_UID: &str = "radius-mfa.dev/pod-uid";
+/// Annotation: what was observed of the directory as a RADIUS client.
+const OBSERVED: &str = "radius-mfa.dev/observed";
 const AGAIN_EVERY: Duration = Duration::from_secs(600);
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// What is reported.
+pub(super) struct Sources {
+    pub(super) digests: watch::Receiver<ConfigDigest>,
+    /// Whether the provider refuses the proxy's credentials.
+    pub(super) refused: watch::Receiver<bool>,
+    pub(super) observed: watch::Receiver<Observation>,
+}
 
 /// Where to report.
 pub(super) struct Report {
@@ -53,40 +70,21 @@ impl Report {
         })
     }
 
-    /// Reports each digest, and whether the provider refuses the proxy's credentials, again every ten minutes, and
-    /// tries until it succeeds.
-    pub(super) async fn run(
-        self,
-        mut digests: watch::Receiver<ConfigDigest>,
-        mut refused: watch::Receiver<bool>,
-    ) {
-        let mut back_off = FIRST_BACK_OFF;
-        loop {
-            let digest = digests.borrow_and_update().clone();
-            let is_refused = *refused.borrow_and_update();
-            let wait = match self.send(&digest, is_refused).await {
-                Ok(()) => {
-                    tracing::debug!(pod = %self.pod, config_digest = %digest, "reported");
-                    back_off = FIRST_BACK_OFF;
-                    AGAIN_EVERY
-                }
-                Err(error) => {
-                    tracing::warn!(%error, again_in = ?back_off, "the running configuration could not be reported");
-                    let wait = back_off;
-                    back_off = back_off.saturating_mul(2).min(LONGEST_BACK_OFF);
-                    wait
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                changed = digests.changed() => if changed.is_err() { return },
-                changed = refused.changed() => if changed.is_err() { return },
-            }
-        }
+    /// Reports each digest, whether the provider refuses the proxy's credentials, and what was observed of the
+    /// directory, again every ten minutes, and retries until it succeeds.
+    pub(super) async fn run(self, sources: Sources) {
+        let this = &self;
+        let send = |digest: ConfigDigest, is_refused, observed: Observed| async move {
+            this.send(&digest, is_refused, &observed).await?;
+            tracing::debug!(pod = %this.pod, config_digest = %digest, "reported");
+            Ok(())
+        };
+        report(sources, send).await;
     }
 
-    async fn send(&self, digest: &ConfigDigest, is_refused: bool) -> Result<(), Fault> {
-        let patch = patch(digest, is_refused, self.holder.as_deref(), SystemTime::now());
+    async fn send(&self, digest: &ConfigDigest, is_refused: bool, observed: &Observed) -> Result<(), Fault> {
+        let holder = self.holder.as_deref();
+        let patch = patch(digest, is_refused, observed, holder, SystemTime::now());
         let group = ["apis", "coordination.k8s.io", "v1"];
         match self
             .api
@@ -102,14 +100,95 @@ impl Report {
     }
 }
 
-fn patch(digest: &ConfigDigest, is_refused: bool, holder: Option<&str>, now: SystemTime) -> String {
+/// Sends a report at the beginning, with every change of digest or credentials, when an observation is due, and every
+/// ten minutes.
+async fn report<F: Future<Output = Result<(), Fault>>>(
+    mut sources: Sources,
+    send: impl Fn(ConfigDigest, bool, Observed) -> F,
+) {
+    let mut back_off = FIRST_BACK_OFF;
+    let mut pace = Pace::new(Instant::now());
+    loop {
+        let digest = sources.digests.borrow_and_update().clone();
+        let is_refused = *sources.refused.borrow_and_update();
+        let observation = sources.observed.borrow_and_update().clone();
+        let wait = match send(digest, is_refused, observation.observed.clone()).await {
+            Ok(()) => {
+                back_off = FIRST_BACK_OFF;
+                pace.reported(Instant::now(), observation);
+                AGAIN_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(%error, again_in = ?back_off, "the running configuration could not be reported");
+                pace.failed(Instant::now() + back_off);
+                let wait = back_off;
+                back_off = back_off.saturating_mul(2).min(LONGEST_BACK_OFF);
+                wait
+            }
+        };
+        if !sources.next(&pace, Instant::now() + wait).await {
+            return;
+        }
+    }
+}
+
+impl Sources {
+    /// Waits until there is something to report, at the latest until `again`; `false` when there never will be.
+    async fn next(&mut self, pace: &Pace, again: Instant) -> bool {
+        loop {
+            let due = pace.due(&self.observed.borrow_and_update());
+            let until = due.map_or(again, |due| due.min(again));
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return true,
+                changed = self.digests.changed() => return changed.is_ok(),
+                changed = self.refused.changed() => return changed.is_ok(),
+                changed = self.observed.changed() => if changed.is_err() { return false },
+            }
+        }
+    }
+}
+
+/// As JSON of [`MAX_BYTES`] at most: the addresses that asked longest ago are left out. `None` when there is nothing.
+fn observed_json(observed: &Observed) -> Option<String> {
+    let mut observed = observed.clone();
+    loop {
+        if observed.is_empty() {
+            return None;
+        }
+        let json = serde_json::to_string(&observed).ok()?;
+        if json.len() <= MAX_BYTES {
+            return Some(json);
+        }
+        let oldest = observed
+            .addresses
+            .iter()
+            .min_by_key(|(_, address)| address.last_request)
+            .map(|(address, _)| *address);
+        match oldest {
+            Some(oldest) => observed.addresses.remove(&oldest),
+            None => return None,
+        };
+    }
+}
+
+fn patch(
+    digest: &ConfigDigest,
+    is_refused: bool,
+    observed: &Observed,
+    holder: Option<&str>,
+    now: SystemTime,
+) -> String {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let time = jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or_default();
     let renewed = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
     // Null takes an annotation away (RFC 7396).
     let problem = is_refused.then_some(PROVIDER_CREDENTIALS);
-    let mut annotations =
-        json!({DIGEST: digest.as_str(), VERSION: env!("CARGO_PKG_VERSION"), PROBLEM: problem});
+    let mut annotations = json!({
+        DIGEST: digest.as_str(),
+        VERSION: env!("CARGO_PKG_VERSION"),
+        PROBLEM: problem,
+        OBSERVED: observed_json(observed),
+    });
     let mut spec = json!({"renewTime": renewed});
     if let (Some(holder), Some(annotations), Some(spec)) =
         (holder, annotations.as_object_mut(), spec.as_object_mut())
@@ -121,36 +200,4 @@ fn patch(digest: &ConfigDigest, is_refused: bool, holder: Option<&str>, now: Sys
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_patch_says_what_runs_who_runs_it_and_when() {
-        let digest = ConfigDigest::from_reported("abc");
-        let time = UNIX_EPOCH + Duration::from_secs(1_709_210_096);
-        let patch: serde_json::Value =
-            serde_json::from_str(&patch(&digest, false, Some("uid-1"), time)).unwrap();
-        assert_eq!(
-            patch["metadata"]["annotations"]["radius-mfa.dev/config-digest"],
-            "abc"
-        );
-        assert_eq!(
-            patch["metadata"]["annotations"]["radius-mfa.dev/pod-uid"],
-            "uid-1"
-        );
-        assert_eq!(patch["spec"]["holderIdentity"], "uid-1");
-        assert_eq!(patch["spec"]["renewTime"], "2024-02-29T12:34:56.000000Z");
-    }
-
-    #[test]
-    fn refused_credentials_are_a_word_that_goes_away_with_them() {
-        let digest = ConfigDigest::from_reported("abc");
-        let problem = |is_refused| {
-            let patch: serde_json::Value =
-                serde_json::from_str(&patch(&digest, is_refused, None, UNIX_EPOCH)).unwrap();
-            patch["metadata"]["annotations"].get(PROBLEM).cloned()
-        };
-        assert_eq!(problem(true), Some(json!("provider_credentials")));
-        assert_eq!(problem(false), Some(serde_json::Value::Null));
-    }
-}
+mod tests;

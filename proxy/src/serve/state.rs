@@ -7,12 +7,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use proxy_config::ConfigDigest;
 use tokio::sync::watch;
 
+use super::report::Observation;
 use crate::load::Loaded;
 use crate::metrics::{InfoLabels, Metrics};
 
 pub(super) struct State {
     pub(super) metrics: Arc<Metrics>,
     digest: watch::Sender<ConfigDigest>,
+    /// What the engine observes of the directory.
+    observing: watch::Sender<Observation>,
     is_draining: AtomicBool,
     /// The files on disk are not what runs.
     is_outdated: AtomicBool,
@@ -23,6 +26,7 @@ impl State {
         let state = Self {
             metrics,
             digest: watch::Sender::new(loaded.digest.clone()),
+            observing: watch::Sender::default(),
             is_draining: AtomicBool::new(false),
             is_outdated: AtomicBool::new(false),
         };
@@ -75,5 +79,9 @@ impl State {
 
     pub(super) fn watch_digest(&self) -> watch::Receiver<ConfigDigest> {
         self.digest.subscribe()
+    }
+
+    pub(super) fn observing(&self) -> watch::Sender<Observation> {
+        self.observing.clone()
     }
 }

@@ -135,6 +135,11 @@ async fn a_server_that_is_not_there_or_not_trusted_is_unreachable() {
         reason(asked.login(Credential::Default).await),
         RefusalReason::ProviderUnreachable
     );
+    let findings = Asked::new(&untrusted).provider.rehearse().await;
+    assert!(
+        matches!(&findings[..], [Finding::Problem(text)] if text.contains("put that CA's certificate")),
+        "{findings:?}"
+    );
     // Nobody listens at port 1.
     let away = duo
         .config("fail_mode = \"safe\"")
@@ -175,6 +180,7 @@ async fn a_rate_limit_is_waited_out_and_a_wrong_clock_put_right() {
     let asked = Asked::new(&duo.config(""));
     assert_eq!(basis(asked.login(Credential::Default).await), Basis::Factor);
     assert_eq!((duo.count("ping"), duo.count("preauth")), (1, 3));
+    assert!(!asked.refused.has_changed().unwrap(), "a wrong clock is no wrong key");
     let findings = asked.provider.rehearse().await;
     let told = findings
         .iter()

@@ -16,6 +16,7 @@ use radius_proxy::provider::{self, Answer, Asking, Provider, Pushed, Shared};
 use crate::duo::{Reply, ok};
 use crate::request::request;
 use crate::support;
+use tokio::sync::watch;
 
 pub(crate) const DEVICES: &str = r#"{"result":"auth","status_msg":"Account is active","devices":[
     {"device":"DPONE","type":"phone","capabilities":["auto","push","sms","phone","mobile_otp"]},
@@ -54,6 +55,8 @@ pub(crate) struct Asked {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) config: Config,
     pub(crate) pushes: Arc<Pushes>,
+    /// Whether the provider's credentials are reported as refused.
+    pub(crate) refused: watch::Receiver<bool>,
 }
 
 #[derive(Default)]
@@ -74,14 +77,19 @@ impl Asked {
         let contents = [
             ("secret".to_owned(), secret(support::SECRET)),
             ("ikey".to_owned(), secret("DISIMULATOR000000001")),
+            ("proxy-user".to_owned(), secret("radius\n")),
+            ("proxy-password".to_owned(), secret("hunter2: open\n")),
             (
                 "skey".to_owned(),
                 secret("simulatorsimulatorsimulatorsimulator0000"),
             ),
         ];
         let config = Config::check(&file, &contents.into()).unwrap();
-        let shared = Shared::new(ProviderMetrics::default());
+        let metrics = ProviderMetrics::default();
+        let refused = metrics.watch_refused();
+        let shared = Shared::new(metrics);
         Self {
+            refused,
             provider: provider::build(&config, &shared).unwrap(),
             config,
             pushes: Arc::default(),

@@ -15,7 +15,7 @@ use crate::harness::{ALLOWED, Asked, WAITING, basis, denied, reason, well};
 use crate::support::{self, Lab, Login, Proxy, eventually};
 
 #[tokio::test]
-async fn a_push_is_followed_to_its_approval_over_one_connection() {
+async fn a_push_is_followed_to_its_approval_over_a_connection_for_calls_and_one_for_waiting() {
     let duo = Duo::start(well).await;
     let asked = Asked::new(&duo.config("factors = [\"push\"]"));
     let Verdict::Approved(approval) = asked.login(Credential::Default).await else {
@@ -38,7 +38,7 @@ async fn a_push_is_followed_to_its_approval_over_one_connection() {
     for _ in 0..20 {
         assert_eq!(basis(asked.login(Credential::Default).await), Basis::Factor);
     }
-    assert_eq!(duo.connections.load(Ordering::SeqCst), 1);
+    assert_eq!(duo.connections.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
@@ -141,6 +141,23 @@ async fn what_preauth_and_auth_say_is_what_the_user_gets() {
         basis(asked.login(Credential::Default).await),
         Basis::ProviderBypass
     );
+}
+
+#[tokio::test]
+async fn a_name_that_duo_does_not_know_is_asked_about_once_a_minute() {
+    let duo = Duo::start(|endpoint, before, parameters| match endpoint {
+        "preauth" => ok(r#"{"result":"enroll","status_msg":"Enrol first"}"#),
+        _ => well(endpoint, before, parameters),
+    })
+    .await;
+    let asked = Asked::new(&duo.config(""));
+    for _ in 0..40 {
+        assert_eq!(
+            reason(asked.login(Credential::Default).await),
+            RefusalReason::NotEnrolled
+        );
+    }
+    assert_eq!(duo.count("preauth"), 1);
 }
 
 #[tokio::test]

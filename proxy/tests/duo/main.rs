@@ -12,6 +12,8 @@ mod duo;
 mod faults;
 mod harness;
 mod logins;
+mod overload;
+mod proxied;
 #[path = "../support/request.rs"]
 mod request;
 #[path = "../support/mod.rs"]

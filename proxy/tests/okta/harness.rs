@@ -93,6 +93,7 @@ impl Pushed for Pushes {
 
 pub struct Asked {
     pub provider: Arc<dyn Provider>,
+    shared: Shared,
     pub config: Config,
     pub pushes: Arc<Pushes>,
 }
@@ -114,9 +115,15 @@ impl Asked {
         let shared = Shared::new(ProviderMetrics::default());
         Self {
             provider: provider::build(&config, &shared).unwrap(),
+            shared,
             config,
             pushes: Arc::default(),
         }
+    }
+
+    /// As a reload of the configuration does.
+    pub fn reload(&mut self) {
+        self.provider = provider::build(&self.config, &self.shared).unwrap();
     }
 
     pub fn request(&self, credential: Credential) -> FactorRequest {

@@ -164,6 +164,24 @@ async fn an_sms_code_is_sent_and_the_next_passcode_tried_there_first() {
 }
 
 #[tokio::test]
+async fn a_reload_keeps_for_whom_a_code_was_sent() {
+    let okta = Okta::start(|call, before| match (call.operation(), call.body.as_str()) {
+        ("verify", "") => ok(r#"{"factorResult":"CHALLENGE"}"#),
+        _ => well(call, before),
+    })
+    .await;
+    let mut asked = Asked::new(&okta.config(TOKEN, ""));
+    assert_eq!(reason(asked.login(sms()).await), RefusalReason::CodesSent);
+    asked.reload();
+    assert_eq!(approved(asked.login(code("123456")).await).0, Factor::Passcode);
+    let verified = okta.of("verify");
+    assert!(
+        verified.iter().all(|call| call.what.contains("/sms1/")),
+        "the code was tried elsewhere first"
+    );
+}
+
+#[tokio::test]
 async fn who_is_not_known_locked_or_somebody_else_is_refused_in_the_first_step() {
     let user = |status: &str, login: &str| {
         ok(&format!(

@@ -59,6 +59,14 @@ impl Duo {
     pub async fn start(
         script: impl Fn(&str, usize, &BTreeMap<String, String>) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with_streams(200, script).await
+    }
+
+    /// The same, with so many calls at once on a connection of HTTP/2.
+    pub async fn start_with_streams(
+        streams: u32,
+        script: impl Fn(&str, usize, &BTreeMap<String, String>) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let (acceptor, ca) = acceptor();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let duo = Self {
@@ -82,7 +90,9 @@ impl Duo {
                     let service =
                         service_fn(move |request| answer(request, Arc::clone(&calls), Arc::clone(&script)));
                     // The caller sees what became of it.
-                    let _ = auto::Builder::new(TokioExecutor::new())
+                    let mut server = auto::Builder::new(TokioExecutor::new());
+                    server.http2().max_concurrent_streams(streams);
+                    let _ = server
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
                 });

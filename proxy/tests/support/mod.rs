@@ -81,6 +81,7 @@ pub fn config(provider: &str) -> String {
 [server]
 listen = ["127.0.0.1:0"]
 admin = "127.0.0.1:0"
+health = "127.0.0.1:0"
 records = "records.jsonl"
 application = "The lab"
 drain_seconds = 30
@@ -110,6 +111,7 @@ pub struct Proxy {
     log: Arc<Mutex<String>>,
     pub radius: SocketAddr,
     pub admin: SocketAddr,
+    pub health: SocketAddr,
 }
 
 impl Proxy {
@@ -149,6 +151,7 @@ impl Proxy {
         Self {
             radius: address("listen"),
             admin: address("admin"),
+            health: address("health"),
             child,
             log,
         }
@@ -156,6 +159,10 @@ impl Proxy {
 
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, name: &str) {
@@ -303,6 +310,14 @@ pub fn code(away: i64) -> String {
         }
         thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// A runtime for what a test serves beside the proxy.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// Looks until there is something.

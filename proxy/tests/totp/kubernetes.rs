@@ -9,7 +9,8 @@ use radius_proxy::provider::totp::store::ConfigMaps;
 use crate::api_server::{Fake, Mood};
 use crate::pod::{Pod, SCRATCH, START, USERS, code_at, config, race, told};
 
-const NAMES: [&str; 3] = ["used-0", "used-1", "used-2"];
+/// The ConfigMaps of the store.
+pub const NAMES: [&str; 3] = ["used-0", "used-1", "used-2"];
 
 fn used_codes(outage: &str) -> String {
     format!(
@@ -18,7 +19,8 @@ fn used_codes(outage: &str) -> String {
     )
 }
 
-fn pod(fake: &Fake, outage: &str) -> Pod {
+/// A pod with that store.
+pub fn pod(fake: &Fake, outage: &str) -> Pod {
     let store = ConfigMaps::new(fake.client(), &NAMES.map(str::to_owned));
     Pod::with(&config(&used_codes(outage)), Arc::new(store))
 }

@@ -8,6 +8,8 @@
 )]
 
 mod api_server;
+mod clock;
+mod failover;
 mod kubernetes;
 mod pod;
 #[path = "../support/ports.rs"]
@@ -15,5 +17,6 @@ mod ports;
 mod redis;
 #[path = "../support/request.rs"]
 mod request;
+mod throttle;
 #[path = "../support/tls.rs"]
 mod tls;

@@ -9,7 +9,7 @@ use proxy_core::factor::{Basis, Credential, LoginId, RefusalReason, Verdict};
 use radius_proxy::metrics::ProviderMetrics;
 use radius_proxy::provider::totp::store::{Store, Stores};
 use radius_proxy::provider::totp::{Algorithm, Code, Digits};
-use radius_proxy::provider::{self, Answer, Asking, Provider, Pushed, Shared};
+use radius_proxy::provider::{self, Answer, Asking, Finding, Provider, Pushed, Shared};
 
 use crate::request::request;
 
@@ -103,11 +103,27 @@ impl Pod {
         }
     }
 
+    /// What `radius-proxy check` says of its provider: what is well, and what is not.
+    pub async fn check(&self) -> Vec<Result<String, String>> {
+        let findings = Arc::clone(&self.provider).rehearse().await;
+        let said = findings.into_iter().map(|finding| match finding {
+            Finding::Good(text) | Finding::Note(text) => Ok(text),
+            Finding::Problem(text) => Err(text),
+        });
+        said.collect()
+    }
+
     /// A login of a user with a code, at a time in seconds since the epoch.
     pub async fn login(&self, user: usize, typed: Vec<u8>, now: u64) -> Verdict {
+        self.login_within(user, typed, now, Duration::from_secs(60)).await
+    }
+
+    /// A login of a client that waits so long.
+    pub async fn login_within(&self, user: usize, typed: Vec<u8>, now: u64, within: Duration) -> Verdict {
         let user = format!("user{user}");
         let typed = Credential::Passcode(Secret::new(typed));
-        let request = request(&self.config, &user, typed);
+        let mut request = request(&self.config, &user, typed);
+        request.answer_within = within;
         let now = UNIX_EPOCH + Duration::from_secs(now);
         match Arc::clone(&self.provider).ask(request, Asking::new(now, LoginId(1), Arc::new(Nobody))) {
             Answer::Now(verdict) => verdict,

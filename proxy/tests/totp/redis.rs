@@ -4,11 +4,18 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proxy_config::Secret;
 use proxy_core::factor::{Basis, RefusalReason};
 
-use crate::pod::{Pod, START, code_at, config, race, told};
+use radius_proxy::metrics::ProviderMetrics;
+use radius_proxy::provider::Shared;
+use radius_proxy::provider::totp::store::ledger::Ledger;
+use radius_proxy::provider::totp::store::{Claim, Owner};
+
+use crate::pod::{Pod, START, USERS, code_at, config, race, settings, told};
 use crate::ports::free_port;
 use crate::tls::certificates;
 
@@ -32,28 +39,35 @@ fn program() -> PathBuf {
 }
 
 /// A server on loopback with the password `hunter2`; it is killed when the test ends.
-struct Server {
+pub struct Server {
     child: Child,
-    port: u16,
+    pub port: u16,
     folder: tempfile::TempDir,
     tls: bool,
+    more: &'static [&'static str],
 }
 
 impl Server {
     /// With `tls`, over TLS only. The port was free a moment ago; when somebody else got it meanwhile, another is tried.
     fn start(tls: bool) -> Self {
+        Self::start_with(tls, &[])
+    }
+
+    /// With more settings on its command line.
+    pub fn start_with(tls: bool, more: &'static [&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if tls {
             write_certificates(folder.path());
         }
         for _ in 0..10 {
             let port = free_port();
-            if let Some(child) = spawn(folder.path(), port, tls) {
+            if let Some(child) = spawn(folder.path(), port, tls, more) {
                 return Self {
                     child,
                     port,
                     folder,
                     tls,
+                    more,
                 };
             }
         }
@@ -66,10 +80,15 @@ impl Server {
     }
 
     fn start_again(&mut self) {
-        self.child = spawn(self.folder.path(), self.port, self.tls).unwrap();
+        self.child = spawn(self.folder.path(), self.port, self.tls, self.more).unwrap();
     }
 
     fn used_codes(&self, outage: &str) -> String {
+        self.used_codes_at(self.port, outage)
+    }
+
+    /// As if the server were at that port.
+    fn used_codes_at(&self, port: u16, outage: &str) -> String {
         let tls = if self.tls {
             let ca = std::fs::read_to_string(self.folder.path().join("ca.pem")).unwrap();
             format!("tls = true\nca_bundle = \"\"\"{ca}\"\"\"")
@@ -78,17 +97,22 @@ impl Server {
         };
         format!(
             "[provider.totp.used_codes]\nwhen_unavailable = \"{outage}\"\n[provider.totp.used_codes.redis]\n\
-             address = \"localhost:{}\"\npassword_file = \"password\"\n{tls}",
-            self.port
+             address = \"localhost:{port}\"\npassword_file = \"password\"\n{tls}"
         )
     }
 
-    fn pod(&self, outage: &str) -> Pod {
+    pub fn pod(&self, outage: &str) -> Pod {
         Pod::new(&config(&self.used_codes(outage)))
     }
 
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// What the server answers to commands, as text.
-    fn ask(&self, commands: &[&str]) -> String {
+    pub fn ask(&self, commands: &[&str]) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let lines = ["AUTH hunter2"].iter().chain(commands).chain(&["QUIT"]);
         for line in lines {
@@ -107,7 +131,7 @@ impl Drop for Server {
 }
 
 /// A server that has said that it is ready; `None` when it ended before.
-fn spawn(folder: &Path, port: u16, tls: bool) -> Option<Child> {
+fn spawn(folder: &Path, port: u16, tls: bool, more: &[&str]) -> Option<Child> {
     let port = port.to_string();
     let mut command = Command::new(program());
     command
@@ -120,7 +144,10 @@ fn spawn(folder: &Path, port: u16, tls: bool) -> Option<Child> {
             "",
             "--requirepass",
             "hunter2",
+            "--masterauth",
+            "hunter2",
         ])
+        .args(more)
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     if tls {
@@ -166,7 +193,8 @@ async fn of_two_pods_that_get_the_same_code_exactly_one_accepts_in_a_thousand_ra
     let pods = [server.pod("deny"), server.pod("deny")];
     assert_eq!(race(&pods, 1000).await, vec![1; 1000]);
     let told = server.ask(&["DBSIZE", "RANDOMKEY"]);
-    assert!(told.contains(":1000\r\n"), "{told}");
+    // One key for each user, with the last step.
+    assert!(told.contains(&format!(":{USERS}\r\n")), "{told}");
     assert!(
         told.contains("radius-mfa:used:") && !told.contains("user0"),
         "{told}"
@@ -217,4 +245,79 @@ async fn a_server_that_is_away_costs_what_the_setting_says_and_is_used_again_whe
     let now = START + 120;
     assert_eq!(login(&denying, now).await, Ok(Basis::Factor));
     assert_eq!(login(&accepting, now).await, Err(RefusalReason::PasscodeReplayed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_code_of_a_step_before_a_used_one_is_used_too() {
+    let server = Server::start(false);
+    let login = async |at: u64| told(&server.pod("deny").login(3, code_at(at), START).await);
+    assert_eq!(login(START).await, Ok(Basis::Factor));
+    assert_eq!(login(START - 30).await, Err(RefusalReason::PasscodeReplayed));
+    assert_eq!(login(START + 30).await, Ok(Basis::Factor));
+    assert_eq!(login(START).await, Err(RefusalReason::PasscodeReplayed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_history_of_codes_is_decided_as_by_the_other_stores() {
+    let server = Server::start(false);
+    let config = config(&server.used_codes("deny"));
+    let shared = Shared::new(ProviderMetrics::default());
+    let store = shared
+        .code_stores
+        .obtain(&settings(&config), &shared.transports)
+        .unwrap();
+    let mut ledger = Ledger::default();
+    let mut outcomes = std::collections::BTreeMap::new();
+    // Any numbers do, as long as they are the same in each run: a clock that goes on, and codes around it.
+    let mut state = 1_u64;
+    let mut below = |bound: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % bound
+    };
+    for seed in 0..20_u64 {
+        let owner = Owner::of(&Secret::new(b"a key".to_vec()), &[&seed.to_be_bytes()]);
+        let mut now = START / 30;
+        for _ in 0..60 {
+            now += below(8) * below(2) * (1 + 20 * below(2));
+            let step = now - 14 + below(29);
+            let claim = Claim {
+                owner,
+                step,
+                ceiling: now + 1,
+                until: (now + 1_000) * 30,
+            };
+            let expected = ledger.settle([claim], now * 30)[0];
+            assert_eq!(
+                Arc::clone(&store).take(claim, now * 30).await.unwrap(),
+                expected,
+                "{seed} {step}"
+            );
+            *outcomes.entry(format!("{expected:?}")).or_insert(0) += 1;
+        }
+    }
+    assert!(outcomes.values().all(|count| *count > 100), "{outcomes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_permissions_that_the_documentation_names_are_enough() {
+    let server = Server::start(false);
+    server.ask(&["ACL SETUSER radius on >hunter2 ~radius-mfa:used:* +eval +get +set +hello"]);
+    let settings = server
+        .used_codes("deny")
+        .replace("password_file", "username = \"radius\"\npassword_file");
+    let pod = Pod::new(&config(&settings));
+    assert!(pod.check().await.iter().all(Result::is_ok));
+    assert_eq!(
+        told(&pod.login(1, code_at(START), START).await),
+        Ok(Basis::Factor)
+    );
+    server.ask(&["ACL SETUSER radius -set"]);
+    let said = pod.check().await;
+    assert!(
+        said.iter()
+            .any(|line| matches!(line, Err(text) if text.contains("cannot be remembered"))),
+        "{said:?}"
+    );
 }

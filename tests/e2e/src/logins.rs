@@ -14,6 +14,9 @@ pub struct LoginRequest {
     /// The protocol, when it is not the registered one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
+    /// How RADIUS is spoken, where it is not as the directory's settings say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub radius_client: Option<serde_json::Value>,
 }
 
 /// Logins that go on while something else happens.
@@ -46,6 +49,9 @@ pub struct Login {
     pub duration_ms: u64,
     /// Whether AWS would have refused it, since settings were changing.
     pub aws_would_refuse: bool,
+    /// The domain controller that continued it.
+    #[serde(default)]
+    pub taken_over_by: Option<String>,
     /// `verified` when the answer's Message-Authenticator was.
     pub message_authenticator: String,
     /// Every packet.

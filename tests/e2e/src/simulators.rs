@@ -273,6 +273,12 @@ impl DirectorySimulator<'_> {
             .pod_put(&Self::ADMIN, "/faults", &json!({ "faults": faults }))
     }
 
+    /// How often an operation was called.
+    pub fn calls(&self, operation: &str) -> Result<u64> {
+        let counters: Value = self.0.pod_get(&Self::ADMIN, "/counters")?;
+        Ok(counters["operations"][operation]["calls"].as_u64().unwrap_or(0))
+    }
+
     /// Merges settings.
     pub fn set_settings(&self, settings: &Value) -> Result<()> {
         self.0.pod_put(&Self::ADMIN, "/settings", settings)

@@ -21,13 +21,23 @@ pub(crate) async fn post<T: DeserializeOwned>(
     url: &str,
     body: &impl Serialize,
 ) -> Result<T, Error> {
+    post_within(names, url, body, WHOLE).await
+}
+
+/// The same for a call that may take longer.
+pub(crate) async fn post_within<T: DeserializeOwned>(
+    names: &Names,
+    url: &str,
+    body: &impl Serialize,
+    whole: Duration,
+) -> Result<T, Error> {
     let failed = |what: String| Error::Ask {
         url: url.to_owned(),
         what,
     };
-    match timeout(WHOLE, exchange(names, url, body)).await {
+    match timeout(whole, exchange(names, url, body)).await {
         Ok(result) => result.map_err(failed),
-        Err(_) => Err(failed("no answer in 10 s".to_owned())),
+        Err(_) => Err(failed(format!("no answer in {} s", whole.as_secs()))),
     }
 }
 

@@ -39,12 +39,13 @@ pub struct DirectorySpec {
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
 
-    /// The label of the MFA field, 1 to 64 characters.
+    /// A label, 1 to 64 characters. It is sent to AWS, whose API reference says that it is not currently used. A push shows
+    /// it where spec.application is left out.
     #[serde(default = "default_label")]
     #[schemars(length(min = 1, max = 64))]
     pub display_label: String,
 
-    /// Whether the user name of the first factor is used for the second one too.
+    /// UseSameUsername of the AWS API. It is sent to AWS, whose API reference says that it is not currently used.
     #[serde(default = "yes")]
     pub use_same_username: bool,
 

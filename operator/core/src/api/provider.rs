@@ -41,6 +41,7 @@ pub enum FailMode {
 /// An application of type "Auth API" at Duo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.httpProxySecretRef) || has(self.httpProxy)").message("spec.provider.duo.httpProxySecretRef goes with httpProxy, which is missing"))]
 pub struct DuoSpec {
     /// The API hostname, api-XXXXXXXX.duosecurity.com.
     #[schemars(
@@ -70,6 +71,9 @@ pub struct DuoSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^http://[^/@]+$"), length(max = 255))]
     pub http_proxy: Option<String>,
+    /// A Secret with the keys `username` and `password`, where the HTTP proxy asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_proxy_secret_ref: Option<SecretRef>,
     /// PEM certificates that are trusted instead of the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536))]
@@ -105,6 +109,7 @@ pub enum DuoFactor {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.credentials != 'OAuth' || has(self.clientId)").message("spec.provider.okta.clientId is required with credentials: OAuth"))]
 #[x_kube(validation = Rule::new("self.credentials == 'OAuth' || !has(self.clientId)").message("spec.provider.okta.clientId goes with credentials: OAuth, not with credentials: Token"))]
+#[x_kube(validation = Rule::new("!has(self.httpProxySecretRef) || has(self.httpProxy)").message("spec.provider.okta.httpProxySecretRef goes with httpProxy, which is missing"))]
 pub struct OktaSpec {
     /// The organisation's URL, https://example.okta.com.
     #[schemars(regex(pattern = "^https://[^/@]+/?$"), length(max = 255))]
@@ -143,6 +148,9 @@ pub struct OktaSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^http://[^/@]+$"), length(max = 255))]
     pub http_proxy: Option<String>,
+    /// A Secret with the keys `username` and `password`, where the HTTP proxy asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_proxy_secret_ref: Option<SecretRef>,
     /// PEM certificates that are trusted instead of the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536))]
@@ -201,11 +209,11 @@ pub struct UpstreamSpec {
     /// Whether health is asked by Status-Server (RFC 5997).
     #[serde(default = "yes")]
     pub status_server: bool,
-    /// Attributes of the request that are passed on, by dictionary name.
+    /// Attributes of the request that are passed on, by dictionary name or by number, such as 26.2636.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub forward_attributes: Vec<String>,
-    /// Attributes of the Access-Accept that are passed back, by dictionary name.
+    /// Attributes of the Access-Accept that are passed back, by dictionary name or by number, such as 26.2636.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub return_attributes: Vec<String>,

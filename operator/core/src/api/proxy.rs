@@ -304,7 +304,7 @@ pub struct ClientSpec {
     #[serde(default = "default_client_retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
-    /// Whether Message-Authenticator is demanded (BlastRADIUS, CVE-2024-3596). auto: from an address, once it has sent one
+    /// Whether Message-Authenticator is demanded (BlastRADIUS, CVE-2024-3596). auto: from an address, once it has signed a login
     /// (until the proxy restarts). always: from every request. never: only checked where there is one.
     #[serde(default)]
     pub message_authenticator: MessageAuthenticatorPolicy,
@@ -318,11 +318,12 @@ pub struct ClientSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_per_second: Option<u32>,
-    /// The attribute with the user's own address, such as Calling-Station-Id.
+    /// The attribute with the user's own address, such as Calling-Station-Id, or its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub user_address_attribute: Option<String>,
-    /// Attributes added to every Access-Accept, at most 16: dictionary name and text of at most 253 bytes.
+    /// Attributes added to every Access-Accept, at most 16: dictionary name or number (26.2636.1), and text of at most 253
+    /// bytes. The value of a numbered attribute can also be 0x0a01, integer:15, ipaddr:192.0.2.1 or ipv6addr:2001:db8::1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend(
         "maxProperties" = 16,

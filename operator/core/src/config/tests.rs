@@ -94,6 +94,27 @@ fn every_provider_can_be_rendered() {
 }
 
 #[test]
+fn a_user_name_and_a_password_for_the_http_proxy_are_files_of_the_provider() {
+    let login = [("http-proxy-username", "radius"), ("http-proxy-password", "hunter2")];
+    let duo = json!({"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}});
+    let okta = json!({"orgUrl": "https://x.okta.com", "credentials": "Token", "credentialsSecretRef": {"name": "okta"}});
+    for (name, mut provider) in [("duo", duo), ("okta", okta)] {
+        provider["httpProxy"] = json!("http://proxy.example:3128");
+        provider["httpProxySecretRef"] = json!({"name": "proxy"});
+        let spec = spec(&json!({name: provider}), &json!({}));
+        assert!(crate::input::secrets_named_by(&spec).contains("proxy"));
+        let mut sources = sources();
+        sources.provider.extend(files(&[("token", "x")]));
+        sources.provider.extend(files(&login));
+        let text = rendered(&spec, &sources).unwrap().text;
+        for (file, _) in login {
+            assert!(text.contains(&format!("\"/etc/radius-proxy/provider/{file}\"")), "{text}");
+        }
+        assert!(!text.contains("hunter2"));
+    }
+}
+
+#[test]
 fn the_digest_follows_contents_and_not_its_own_key_file() {
     let plain = spec(&duo(), &json!({}));
     let one = rendered(&plain, &sources()).unwrap().digest;

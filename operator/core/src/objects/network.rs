@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Owner;
-use crate::names::{ADMIN_PORT, peer_port};
+use crate::names::{ADMIN_PORT, HEALTH_PORT, peer_port};
 
 fn port_number(port: u32) -> i32 {
     i32::try_from(port).unwrap_or(i32::MAX)
@@ -52,13 +52,13 @@ pub(crate) fn headless_service(owner: &Owner<'_>) -> Service {
 }
 
 /// What the AWS Load Balancer Controller is told unless the spec says otherwise: a network load balancer inside the
-/// VPC, packets straight to the pods, health from the admin port, since UDP has none.
+/// VPC, packets straight to the pods, health from its own port, since UDP has none.
 const LOAD_BALANCER_DEFAULTS: [(&str, &str); 6] = [
     ("type", "external"),
     ("scheme", "internal"),
     ("nlb-target-type", "ip"),
     ("healthcheck-protocol", "http"),
-    ("healthcheck-port", "8080"),
+    ("healthcheck-port", "8081"),
     ("healthcheck-path", "/readyz"),
 ];
 
@@ -97,10 +97,9 @@ pub(crate) fn load_balancer(owner: &Owner<'_>) -> Service {
     }
 }
 
-/// Ingress only: RADIUS from the directory and the clients, the pods' own port from each other, the admin port from
-/// everywhere. Kubelets probe from
-/// addresses that a policy cannot name, Prometheus may be anywhere, and the port shows nothing but health, metrics and a
-/// keyed digest. Egress is not limited: providers are behind names, which a policy cannot name either.
+/// Ingress only: RADIUS from the directory and the clients, the pods' own port from each other, the ports of
+/// health and metrics from everywhere. Kubelets and load balancers probe from addresses that a policy cannot name, Prometheus
+/// may be anywhere, and the ports show nothing but health, metrics and a keyed digest. Egress is not limited: providers are behind names, which a policy cannot name either.
 pub(crate) fn network_policy(owner: &Owner<'_>, directory_clients: &BTreeSet<IpAddr>) -> NetworkPolicy {
     let own = directory_clients
         .iter()
@@ -113,7 +112,7 @@ pub(crate) fn network_policy(owner: &Owner<'_>, directory_clients: &BTreeSet<IpA
     };
     let admin = NetworkPolicyIngressRule {
         from: None,
-        ports: Some(vec![policy_port("TCP", i32::from(ADMIN_PORT))]),
+        ports: Some([ADMIN_PORT, HEALTH_PORT].map(|port| policy_port("TCP", i32::from(port))).to_vec()),
     };
     let peers = NetworkPolicyIngressRule {
         from: Some(vec![NetworkPolicyPeer {

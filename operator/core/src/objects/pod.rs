@@ -12,7 +12,7 @@ use super::Owner;
 use crate::api::AddressSource;
 use crate::config::{CONFIG_FOLDER, PROVIDER_FOLDER, RADIUS_FOLDER, SEEDS_BY_LABEL_FOLDER, SEEDS_FOLDER};
 use crate::input::Settings;
-use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, READINESS_GATE, SEED_SHARDS, peer_port};
+use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, HEALTH_PORT, READINESS_GATE, SEED_SHARDS, peer_port};
 
 /// The user that the image is made for.
 const USER: i64 = 65_532;
@@ -120,6 +120,7 @@ fn container(owner: &Owner<'_>, settings: &Settings) -> Container {
                 ..port("radius", radius_port, "UDP")
             },
             port("admin", i32::from(ADMIN_PORT), "TCP"),
+            port("health", i32::from(HEALTH_PORT), "TCP"),
             port("peers", i32::from(peer_port(spec.port)), "UDP"),
         ]),
         startup_probe: Some(Probe {
@@ -199,7 +200,7 @@ fn probe(path: &str) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::String("admin".to_owned()),
+            port: IntOrString::String("health".to_owned()),
             ..HTTPGetAction::default()
         }),
         ..Probe::default()

@@ -142,7 +142,7 @@ fn radius_comes_from_the_directory_and_the_clients_only() {
     );
     assert_eq!(
         policy["spec"]["ingress"][1]["ports"],
-        json!([{"port": 8080, "protocol": "TCP"}])
+        json!([{"port": 8080, "protocol": "TCP"}, {"port": 8081, "protocol": "TCP"}])
     );
     assert_eq!(
         policy["spec"]["ingress"][2],
@@ -163,6 +163,18 @@ fn nobody_is_let_in_when_nobody_is_known() {
         .map(|rule| rule["ports"][0]["port"].clone())
         .collect();
     assert_eq!(ports, [8080, 1814]);
+}
+
+#[test]
+fn probes_ask_the_port_that_nothing_but_health_uses() {
+    let set = set();
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["port"], "health", "{probe}");
+    }
+    let ports = container["ports"].as_array().unwrap();
+    let health = ports.iter().find(|port| port["name"] == "health").unwrap();
+    assert_eq!(health["containerPort"], 8081);
 }
 
 #[test]
@@ -217,7 +229,7 @@ fn a_load_balancer_gets_what_the_aws_controller_needs_and_what_the_spec_says() {
     );
     assert_eq!(
         annotations["service.beta.kubernetes.io/aws-load-balancer-healthcheck-port"],
-        "8080"
+        "8081"
     );
     assert_eq!(service["spec"]["externalTrafficPolicy"], "Local");
 }

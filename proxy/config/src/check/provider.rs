@@ -1,7 +1,8 @@
 //! `[provider.*]` checked.
 
 use crate::file::{self, ProxyUrl};
-use crate::model::{ApiHost, Duo, Okta, OktaCredentials, Provider, Upstream, UpstreamServer};
+use crate::model::{ApiHost, Duo, HttpProxy, Okta, OktaCredentials, Provider, ProxyLogin, Upstream, UpstreamServer};
+use crate::secret::Secret;
 
 use super::{Check, DEFAULT_PROVIDER_HOST_SUFFIXES};
 
@@ -42,7 +43,12 @@ impl Check<'_> {
             factors: raw.factors.clone(),
             fail_mode: raw.fail_mode,
             signature_version: raw.signature_version,
-            http_proxy: self.http_proxy("provider.duo.http_proxy", raw.http_proxy.as_ref()),
+            http_proxy: self.http_proxy(
+                "provider.duo",
+                raw.http_proxy.as_ref(),
+                raw.http_proxy_username_file.as_deref(),
+                raw.http_proxy_password_file.as_deref(),
+            ),
             ca_bundle: self.ca_bundle("provider.duo.ca_bundle", raw.ca_bundle.as_deref()),
         })
     }
@@ -87,7 +93,12 @@ impl Check<'_> {
             factors: raw.factors.clone(),
             login_suffix: raw.login_suffix.clone(),
             fail_mode: raw.fail_mode,
-            http_proxy: self.http_proxy("provider.okta.http_proxy", raw.http_proxy.as_ref()),
+            http_proxy: self.http_proxy(
+                "provider.okta",
+                raw.http_proxy.as_ref(),
+                raw.http_proxy_username_file.as_deref(),
+                raw.http_proxy_password_file.as_deref(),
+            ),
             ca_bundle: self.ca_bundle("provider.okta.ca_bundle", raw.ca_bundle.as_deref()),
         })
     }
@@ -176,13 +187,61 @@ impl Check<'_> {
         })
     }
 
-    fn http_proxy(&mut self, field: &str, written: Option<&ProxyUrl>) -> Option<String> {
-        let written = written?;
+    fn http_proxy(
+        &mut self,
+        table: &str,
+        written: Option<&ProxyUrl>,
+        username: Option<&str>,
+        password: Option<&str>,
+    ) -> Option<HttpProxy> {
+        let login = self.proxy_login(table, username, password);
+        let Some(written) = written else {
+            if username.or(password).is_some() {
+                let message = "is missing, and a file for its user name or password is named; write http://host:port";
+                self.problem(format!("{table}.http_proxy"), message);
+            }
+            return None;
+        };
         // The value is not repeated: it may hold a password that was meant for the proxy.
         if let Some(problem) = written.problem() {
-            self.problem(field, problem);
+            self.problem(format!("{table}.http_proxy"), problem);
         }
-        Some(written.as_str().to_owned())
+        Some(HttpProxy {
+            url: written.as_str().to_owned(),
+            login,
+        })
+    }
+
+    fn proxy_login(
+        &mut self,
+        table: &str,
+        username: Option<&str>,
+        password: Option<&str>,
+    ) -> Option<ProxyLogin> {
+        let fields = ["username", "password"].map(|name| format!("{table}.http_proxy_{name}_file"));
+        let [name_field, password_field] = &fields;
+        match (username, password) {
+            (None, None) => return None,
+            (Some(_), Some(_)) => {}
+            (None, _) => self.problem(name_field, "is missing; a proxy that wants a password wants a name too"),
+            (_, None) => self.problem(password_field, "is missing; a proxy that wants a name wants a password too"),
+        }
+        let username = self.text(name_field, username?)?;
+        let password = self.text(password_field, password?)?;
+        if username.expose().contains(&b':') {
+            self.problem(name_field, "holds a colon, which no user name of an HTTP proxy can have");
+        }
+        Some(ProxyLogin { username, password })
+    }
+
+    /// A secret that goes into a header.
+    fn text(&mut self, field: &str, path: &str) -> Option<Secret> {
+        let secret = self.secret(field, path)?.trim_end();
+        let is_text = secret.expose_str().is_ok_and(|text| !text.chars().any(char::is_control));
+        if !is_text {
+            self.problem(field, format!("the file {path:?} must hold one line of text"));
+        }
+        Some(secret)
     }
 
     fn ca_bundle(&mut self, field: &str, text: Option<&str>) -> Option<String> {

@@ -304,6 +304,40 @@ fn what_was_written_into_http_proxy_is_refused_with_credentials_and_never_repeat
 }
 
 #[test]
+fn a_proxys_user_name_and_password_come_from_files_and_belong_together() {
+    let with = |lines: &str| DUO.replace("[provider.duo]", &format!("[provider.duo]\n{lines}"));
+    let mut files = contents();
+    for (name, text) in [("pu", "radius\n"), ("pp", "hunter2: of the proxy\n"), ("colon", "a:b")] {
+        files.insert(name.to_owned(), Secret::new(text.as_bytes().to_vec()));
+    }
+    let check = |lines: &str| {
+        let file = ConfigFile::parse(&with(lines)).unwrap();
+        Config::check(&file, &files).map_err(|problems| problems.to_string())
+    };
+    let proxy = "http_proxy = \"http://proxy:3128\"\n";
+    let both = "http_proxy_username_file = \"pu\"\nhttp_proxy_password_file = \"pp\"";
+    let crate::Provider::Duo(duo) = check(&format!("{proxy}{both}")).unwrap().provider else {
+        panic!("another provider");
+    };
+    let proxy_of_duo = duo.http_proxy.unwrap();
+    assert!(!format!("{proxy_of_duo:?}").contains("hunter2"));
+    let login = proxy_of_duo.login.unwrap();
+    assert_eq!(login.username.expose(), b"radius");
+    assert_eq!(login.password.expose(), b"hunter2: of the proxy");
+    for (lines, told) in [
+        (both.to_owned(), "provider.duo.http_proxy: is missing"),
+        (format!("{proxy}http_proxy_username_file = \"pu\""), "http_proxy_password_file: is missing"),
+        (format!("{proxy}http_proxy_password_file = \"pp\""), "http_proxy_username_file: is missing"),
+        (format!("{proxy}{}", both.replace("\"pu\"", "\"colon\"")), "a colon"),
+        (format!("{proxy}{}", both.replace("\"pu\"", "\"none\"")), "cannot be read"),
+    ] {
+        let text = check(&lines).unwrap_err();
+        assert!(text.contains(told), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
 fn an_upstream_server_at_a_link_local_address_is_a_problem() {
     for address in ["169.254.169.254:1812", "[fe80::1]:1812"] {
         let start = DUO.find("[provider.duo]").unwrap();

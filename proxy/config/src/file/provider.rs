@@ -31,14 +31,22 @@ impl Provider {
     pub(super) fn named_files(&self) -> Vec<NamedFile> {
         match self {
             Self::Duo(duo) => [&duo.integration_key_file, &duo.secret_key_file]
+                .into_iter()
+                .chain(&duo.http_proxy_username_file)
+                .chain(&duo.http_proxy_password_file)
                 .map(|f| NamedFile::File(f.clone()))
-                .to_vec(),
-            Self::Okta(okta) => match &okta.credentials {
-                OktaCredentials::Token { token_file } => vec![NamedFile::File(token_file.clone())],
-                OktaCredentials::Oauth { private_key_file, .. } => {
-                    vec![NamedFile::File(private_key_file.clone())]
-                }
-            },
+                .collect(),
+            Self::Okta(okta) => {
+                let own = match &okta.credentials {
+                    OktaCredentials::Token { token_file } => token_file,
+                    OktaCredentials::Oauth { private_key_file, .. } => private_key_file,
+                };
+                std::iter::once(own)
+                    .chain(&okta.http_proxy_username_file)
+                    .chain(&okta.http_proxy_password_file)
+                    .map(|f| NamedFile::File(f.clone()))
+                    .collect()
+            }
             Self::Totp(totp) => totp.named_files(),
             Self::Radius(upstream) => upstream
                 .servers
@@ -68,8 +76,8 @@ impl ProxyUrl {
         match url.filter(|url| url.scheme() == "http" && url.has_host()) {
             None => Some("is no address of a proxy; write http://host:port"),
             Some(url) if !url.username().is_empty() || url.password().is_some() => Some(
-                "holds a name or password, and this file is no place for one; write http://host:port, and let the proxy \
-                 know this host by its address",
+                "holds a name or password, and this file is no place for one; write http://host:port, and put them into \
+                 files (http_proxy_username_file, http_proxy_password_file; in Kubernetes a Secret, httpProxySecretRef)",
             ),
             Some(_) => None,
         }
@@ -124,6 +132,12 @@ pub struct Duo {
     /// `http://host:port` of a proxy that the calls go through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_proxy: Option<ProxyUrl>,
+    /// A file with the user name for that proxy, where it wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_proxy_username_file: Option<String>,
+    /// A file with the password for that proxy, where it wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_proxy_password_file: Option<String>,
     /// PEM certificates that are trusted instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
@@ -201,6 +215,12 @@ pub struct Okta {
     /// `http://host:port` of a proxy that the calls go through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_proxy: Option<ProxyUrl>,
+    /// A file with the user name for that proxy, where it wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_proxy_username_file: Option<String>,
+    /// A file with the password for that proxy, where it wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_proxy_password_file: Option<String>,
     /// PEM certificates that are trusted instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,

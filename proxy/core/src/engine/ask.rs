@@ -13,10 +13,9 @@ use crate::late::LATE;
 use crate::limits::PushStop;
 use crate::logins::{Attempt, Login};
 use crate::outputs::Outputs;
-use crate::random::TextDigest;
 use crate::record::Reason;
+use crate::sender::{self, Sender};
 use crate::settings::ProviderKind;
-use crate::shared::soonest;
 
 impl Engine {
     /// The last steps before a provider is asked. A credential that can start a push passes all of them, a passcode
@@ -34,44 +33,32 @@ impl Engine {
         let proved = attempt.key.proved;
         let may_push = proved || arrival.client.config.unauthenticated_push;
         let stop = self.users.push_stop(&user, now.monotonic);
+        let sender = Sender {
+            source: arrival.source,
+            directory: sender::directory(&arrival.client),
+            moved: false,
+            user_address: attempt.shown.user_address,
+            text: given.text,
+            own_text: given.own_text,
+            proved,
+            rival_seen: false,
+        };
+        // What the text has passed already, it passes for the whole of this login.
+        let mut passed = false;
         if given.exclusive {
-            let pushing = self.checked().provider == ProviderKind::Pushing;
             // An upstream server may start a push too, and the packet would be its user's one login meanwhile.
             if self.checked().provider != ProviderKind::Local && !may_push {
                 self.refuse(now, attempt, RefusalReason::Unproven, out);
                 return Ok(());
             }
-            if let Some(pending) = self.logins.exclusive(&user) {
-                self.join_or_refuse(arrival, pending, attempt, &given, out);
-                return Ok(());
-            }
-            if let Some(approval) = self
-                .late
-                .take(&user, arrival.source, given.text, proved, now.monotonic)
-            {
-                self.counters.happened(Event::LateApprovalServed);
-                self.end(
-                    now,
-                    attempt,
-                    End::Approved(approval, Some(Reason::LateApproval)),
-                    out,
-                );
-                return Ok(());
-            }
-            if self.draining {
-                self.end(
-                    now,
-                    attempt,
-                    End::Silent(Reason::Refused(RefusalReason::Draining)),
-                    out,
-                );
-                return Err(DropReason::Draining);
-            }
-            match self.go_on(arrival, attempt, &user, as_sent, &given, out) {
+            passed = stop.is_none() && self.passes_push(now, &user, &sender, out);
+            match self.use_known_push(arrival, attempt, &user, as_sent, &given, &sender, out)? {
                 Some(unused) => attempt = unused,
                 None => return Ok(()),
             }
-            if pushing && let Some(stop) = stop {
+            if self.checked().provider == ProviderKind::Pushing
+                && let Some(stop) = stop
+            {
                 self.counters.happened(match stop {
                     PushStop::CoolDown => Event::CoolDown,
                     PushStop::TooMany => Event::ThrottledPush,
@@ -79,8 +66,18 @@ impl Engine {
                 self.refuse(now, attempt, RefusalReason::Throttled, out);
                 return Ok(());
             }
+        } else {
+            match self.retry_of_code(arrival, attempt, &sender, out) {
+                Some(not_a_retry) => attempt = not_a_retry,
+                None => return Ok(()),
+            }
         }
-        if self.throttled(&user, proved, now) {
+        if given.stale {
+            self.refuse(now, attempt, RefusalReason::StaleState, out);
+            return Ok(());
+        }
+        if !self.take_login(&user, proved, now) && !passed && !self.passes(now, &user, &sender) {
+            self.counters.happened(Event::ThrottledUser);
             self.refuse(now, attempt, RefusalReason::Throttled, out);
             return Ok(());
         }
@@ -95,10 +92,47 @@ impl Engine {
             user,
             as_sent,
             given,
+            sender,
             may_push && stop.is_none(),
             out,
         );
         Ok(())
+    }
+
+    /// What the packet is of use for without a push of its own: a push that is pending, here or at another proxy, a
+    /// rival's wait, or an approval that came late. Gives it back if it is not.
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
+    fn use_known_push(
+        &mut self,
+        arrival: &Arrival<'_>,
+        attempt: Box<Attempt>,
+        user: &UserName,
+        as_sent: &str,
+        given: &Given,
+        sender: &Sender,
+        out: &mut Outputs,
+    ) -> Result<Option<Box<Attempt>>, DropReason> {
+        let now = arrival.now;
+        if let Some(pending) = self.logins.exclusive(user) {
+            self.join_or_wait_apart(arrival, pending, attempt, sender, out);
+            return Ok(None);
+        }
+        let Some(attempt) = self.join_rival(arrival, user, attempt, sender) else {
+            return Ok(None);
+        };
+        if let Some(approval) = self.late.take(user, sender, now.monotonic) {
+            self.counters.happened(Event::LateApprovalServed);
+            self.known_texts.approved(user, sender);
+            let end = End::Approved(approval, Some(Reason::LateApproval));
+            self.end(now, attempt, end, out);
+            return Ok(None);
+        }
+        if self.draining {
+            let end = End::Silent(Reason::Refused(RefusalReason::Draining));
+            self.end(now, attempt, end, out);
+            return Err(DropReason::Draining);
+        }
+        Ok(self.go_on(arrival, attempt, user, as_sent, given, sender, out))
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
@@ -109,24 +143,34 @@ impl Engine {
         user: UserName,
         as_sent: &str,
         given: Given,
+        sender: Sender,
         may_push: bool,
         out: &mut Outputs,
     ) {
         let now = arrival.now.monotonic;
         let (key, user_address) = (attempt.key, attempt.shown.user_address);
         // A push is of use a while longer than its client waits: its approval serves a further try.
-        let extra = if given.exclusive { LATE } else { Duration::ZERO };
+        let longest = attempt.started + self.checked().config.policy.login;
+        let ends = if given.exclusive {
+            longest.min(attempt.deadline + LATE)
+        } else {
+            attempt.deadline
+        };
         let answer_within = attempt.deadline.saturating_sub(now);
         let login = self.logins.insert(Login {
             user: user.clone(),
-            source: arrival.source,
-            text: given.text,
-            proved: key.proved,
+            sender,
+            rival: false,
             exclusive: given.exclusive,
             pushed: false,
             push: None,
             held: None,
             last_packet: now,
+            tries: 1,
+            displaced: None,
+            settles: Duration::ZERO,
+            unsettled: None,
+            ends,
             wake: attempt.deadline,
             attempt: Some(attempt),
         });
@@ -142,65 +186,12 @@ impl Engine {
             source: arrival.source,
             user_address,
             answer_within,
-            of_use: answer_within + extra,
+            of_use: ends.saturating_sub(now),
             proved: key.proved,
             continues: given.continues,
             may_push,
             attributes: self.forwarded(arrival),
         });
-    }
-
-    /// A login of the user that can start a push is pending. The packet joins it if it can be the same person's next
-    /// try: from the same address, of the same text (of the same response where it cannot be read), with a proof if the
-    /// login has had one, and no sooner than the client's timeout after the last packet. Anything else is refused, or somebody who knows the name could have the Accept.
-    fn join_or_refuse(
-        &mut self,
-        arrival: &Arrival<'_>,
-        pending: LoginId,
-        attempt: Box<Attempt>,
-        given: &Given,
-        out: &mut Outputs,
-    ) {
-        let now = arrival.now.monotonic;
-        let timeout = arrival.client.config.timeout;
-        let soonest = soonest(timeout);
-        let joins = self.logins.get(pending).is_some_and(|login| {
-            login.source == arrival.source
-                && TextDigest::same(login.text, given.text)
-                && (attempt.key.proved || !login.proved)
-                && now.saturating_sub(login.last_packet) >= soonest
-        });
-        if !joins {
-            self.counters.happened(Event::PushPending);
-            self.refuse(arrival.now, attempt, RefusalReason::PushPending, out);
-            return;
-        }
-        self.counters.happened(Event::Joined);
-        let key = attempt.key;
-        let authenticator = arrival.request.packet().authenticator;
-        let Some(login) = self.logins.get_mut(pending) else {
-            return;
-        };
-        login.last_packet = now;
-        login.proved |= key.proved;
-        match &mut login.attempt {
-            Some(waiting) => {
-                let old = waiting.key;
-                let forgotten = waiting.replace(*attempt);
-                if old != key {
-                    self.duplicates.supersede(&old);
-                }
-                if let Some(forgotten) = forgotten {
-                    self.duplicates.silence(&forgotten, pending, now);
-                }
-            }
-            // Its first try was answered at the deadline; this is the next one, with a budget of its own.
-            None => {
-                self.logins.give_attempt(pending, attempt);
-                self.hurry_if_held(now, pending);
-            }
-        }
-        self.duplicates.wait(key, authenticator, pending);
     }
 
     /// The client has used the port and identifier of the packet that waits for something else: nobody waits for the

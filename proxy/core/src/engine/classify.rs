@@ -1,7 +1,7 @@
 //! What was given as second factor, as far as it can be read.
 
 use super::Engine;
-use crate::factor::{Continues, Credential, UserName};
+use crate::factor::{Continues, Credential, Forwarded, UserName};
 use crate::packet::Request;
 use crate::password::Password;
 use crate::random::TextDigest;
@@ -13,14 +13,20 @@ use crate::typed::{self, Typed};
 pub(super) struct Given {
     pub(super) credential: Credential,
     pub(super) kind: CredentialKind,
-    /// Tells the same text from another, or the same response where no text was found. Made only where it matters:
-    /// for what is exclusive.
+    /// Tells the same text from another, or the same response where no text was found.
     pub(super) text: Option<TextDigest>,
+    /// The text is neither empty nor a keyword nor a passcode, which anybody could type. Nor is a response: only its client
+    /// can send it again.
+    pub(super) own_text: bool,
     /// The text, if it is one of the keywords that were tried.
     pub(super) found: Option<Box<str>>,
     /// It can start a push: one at a time for a user.
     pub(super) exclusive: bool,
     pub(super) continues: Continues,
+    /// It names a factor that other products have: the user is told so, and nothing is asked.
+    pub(super) unknown_factor: bool,
+    /// Its State is unknown, used up or too old: it can only be a retry of a login that is known.
+    pub(super) stale: bool,
 }
 
 impl Engine {
@@ -29,33 +35,45 @@ impl Engine {
         request: &Request<'_>,
         password: &Password,
         user: &UserName,
-        continues: Continues,
+        continues: Option<Continues>,
     ) -> Given {
+        let stale = continues.is_none();
+        let continues = continues.unwrap_or(Continues::Nothing);
         let mut given = match password {
             Password::Pap(text) => {
-                let (credential, kind) =
-                    match typed::classify(text.expose(), &self.checked().config.policy.typed_text) {
-                        Typed::Keyword(keyword) => (Credential::Keyword(keyword), CredentialKind::Keyword),
-                        Typed::Passcode(code) => (Credential::Passcode(code), CredentialKind::Passcode),
-                        Typed::Other => (Credential::Default, CredentialKind::Default),
-                    };
+                let typed = typed::classify(text.expose(), &self.checked().config.policy.typed_text);
+                let unknown_factor = matches!(typed, Typed::UnknownFactor);
+                let (credential, kind) = match typed {
+                    Typed::Keyword(keyword) => (Credential::Keyword(keyword), CredentialKind::Keyword),
+                    Typed::Passcode(code) => (Credential::Passcode(code), CredentialKind::Passcode),
+                    Typed::UnknownFactor => (Credential::Default, CredentialKind::Keyword),
+                    Typed::Other => (Credential::Default, CredentialKind::Default),
+                };
                 let exclusive = self.exclusive(kind);
                 Given {
-                    text: exclusive.then(|| self.digest(user, text.expose())),
+                    text: Some(self.digest(user, text.expose())),
+                    own_text: typed::is_own(text.expose()),
                     credential,
                     kind,
                     found: None,
                     exclusive,
                     continues,
+                    unknown_factor,
+                    stale,
                 }
             }
-            _ => self.guess(password, user, continues),
+            _ => Given {
+                stale,
+                ..self.guess(password, user, continues)
+            },
         };
         if self.checked().provider == ProviderKind::Upstream
-            && let Some(forwarded) = password.forwarded(request)
+            && let Some(forwarded) = forwarded(request, password)
         {
             given.credential = Credential::Forward(forwarded);
             given.kind = CredentialKind::Forward;
+            // Its words are the upstream server's own.
+            given.unknown_factor = false;
         }
         given
     }
@@ -78,22 +96,27 @@ impl Engine {
                 credential,
                 kind,
                 text: Some(self.digest(user, candidate.text.as_bytes())),
+                own_text: false,
                 found: Some(candidate.text.as_str().into()),
                 exclusive: self.exclusive(kind),
                 continues,
+                unknown_factor: false,
+                stale: false,
             };
         }
-        let exclusive = self.exclusive(CredentialKind::Response);
-        let parts = password.response_parts().filter(|_| exclusive);
+        let parts = password.response_parts();
         Given {
             credential: password
                 .response()
                 .map_or(Credential::Default, Credential::Response),
             kind: CredentialKind::Response,
             text: parts.map(|parts| self.random.digest_response(user, parts)),
+            own_text: true,
             found: None,
-            exclusive,
+            exclusive: self.exclusive(CredentialKind::Response),
             continues,
+            unknown_factor: false,
+            stale: false,
         }
     }
 
@@ -105,4 +128,13 @@ impl Engine {
     fn exclusive(&self, kind: CredentialKind) -> bool {
         self.checked().provider != ProviderKind::Local && kind != CredentialKind::Passcode
     }
+}
+
+/// What an upstream server is sent: of a code in groups the digits alone, as it would not know it otherwise.
+fn forwarded(request: &Request<'_>, password: &Password) -> Option<Forwarded> {
+    match password {
+        Password::Pap(text) => typed::whole_code(text.expose()).map(Forwarded::Pap),
+        _ => None,
+    }
+    .or_else(|| password.forwarded(request))
 }

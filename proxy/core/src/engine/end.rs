@@ -8,12 +8,15 @@ use crate::logins::Attempt;
 use crate::outputs::Outputs;
 use crate::record::{LoginRecord, LoginResult, Reason};
 use crate::reply::Accept;
+use crate::settings::ProviderKind;
 
 /// How a login ends.
 pub(super) enum End {
     /// By an approval, with a reason if there is more to say than its basis.
     Approved(Approval, Option<Reason>),
     Refused(Refusal),
+    /// The directory's probe is rejected.
+    Probe,
     /// The user goes on with what the message asks for.
     Challenged(UserName, Box<str>, Factor, Reason),
     /// Without an answer.
@@ -28,7 +31,39 @@ pub(super) struct Outcome {
     basis: Option<Basis>,
 }
 
+impl End {
+    pub(super) fn refused(reason: RefusalReason) -> Self {
+        Self::Refused(Refusal {
+            factor: None,
+            reason,
+            message: None,
+        })
+    }
+}
+
 impl Outcome {
+    /// What is counted, for each record.
+    fn event(&self) -> Event {
+        match (self.result, self.reason) {
+            (_, Some(Reason::Probe)) => Event::Probe,
+            (LoginResult::Accept, _) => Event::Accepted,
+            (LoginResult::Reject, _) => Event::Rejected,
+            (LoginResult::Challenge, _) => Event::Challenged,
+            (LoginResult::Silent, _) => Event::Silent,
+        }
+    }
+
+    /// Whether the provider knows the user: no probe ends so, whatever its name.
+    fn is_of_a_known_user(&self) -> bool {
+        self.basis.is_some_and(|basis| basis != Basis::Exempt)
+            || matches!(
+                self.reason,
+                Some(Reason::Refused(
+                    RefusalReason::WrongPasscode | RefusalReason::PasscodeReplayed | RefusalReason::Fraud
+                ))
+            )
+    }
+
     pub(super) fn silent(reason: Reason) -> Self {
         Self {
             result: LoginResult::Silent,
@@ -63,6 +98,17 @@ impl Engine {
         self.record(now, attempt, &outcome, out);
     }
 
+    /// Answers a retry of a login that has its record.
+    pub(super) fn end_again(&mut self, now: Now, attempt: &Attempt, end: End, out: &mut Outputs) {
+        let (bytes, _) = self.answer(now, attempt, end);
+        out.send(attempt.to.from, attempt.to.socket, &bytes);
+        let (key, authenticator) = (attempt.key, attempt.to.authenticator);
+        let evicted = self
+            .duplicates
+            .answered(key, authenticator, bytes.into_boxed_slice(), now.monotonic);
+        self.count_if(evicted, Event::EvictedReply);
+    }
+
     pub(super) fn refuse(
         &mut self,
         now: Now,
@@ -70,30 +116,38 @@ impl Engine {
         reason: RefusalReason,
         out: &mut Outputs,
     ) {
+        self.end(now, attempt, End::refused(reason), out);
+    }
+
+    /// Tells a user who typed the name of another product's factor what to type instead.
+    pub(super) fn refuse_unknown_factor(&mut self, now: Now, attempt: Box<Attempt>, out: &mut Outputs) {
+        let message = match self.checked().provider {
+            ProviderKind::Local => {
+                "There is no push, call or SMS here. Type the code that your authenticator app shows."
+            }
+            _ => {
+                "That word is not known here. Type push, phone or sms, or the code that your app or token shows."
+            }
+        };
         let refusal = Refusal {
             factor: None,
-            reason,
-            message: None,
+            reason: RefusalReason::UnknownFactor,
+            message: Some(message.to_owned()),
         };
         self.end(now, attempt, End::Refused(refusal), out);
     }
 
-    /// Refuses without remembering it.
-    pub(super) fn end_unremembered(
-        &mut self,
-        now: Now,
-        attempt: Box<Attempt>,
-        reason: RefusalReason,
-        out: &mut Outputs,
-    ) {
-        let bytes = self.reject(&attempt, reason, None);
+    /// Answers and records without remembering the answer.
+    pub(super) fn end_unremembered(&mut self, now: Now, attempt: Box<Attempt>, end: End, out: &mut Outputs) {
+        let (bytes, outcome) = self.answer(now, &attempt, end);
         out.send(attempt.to.from, attempt.to.socket, &bytes);
-        self.record(now, attempt, &Outcome::refused(None, reason), out);
+        self.record(now, attempt, &outcome, out);
     }
 
-    /// Refuses without remembering it and without a record.
-    pub(super) fn reject_unrecorded(&mut self, attempt: &Attempt, reason: RefusalReason, out: &mut Outputs) {
-        let bytes = self.reject(attempt, reason, None);
+    /// Answers without remembering the answer and without a record.
+    pub(super) fn end_unrecorded(&mut self, now: Now, attempt: &Attempt, end: End, out: &mut Outputs) {
+        let (bytes, _) = self.answer(now, attempt, end);
+        self.observer.answered(attempt.observed, &attempt.key);
         out.send(attempt.to.from, attempt.to.socket, &bytes);
     }
 
@@ -107,12 +161,13 @@ impl Engine {
     }
 
     pub(super) fn record(&mut self, now: Now, attempt: Box<Attempt>, outcome: &Outcome, out: &mut Outputs) {
-        self.counters.happened(match outcome.result {
-            LoginResult::Accept => Event::Accepted,
-            LoginResult::Reject => Event::Rejected,
-            LoginResult::Challenge => Event::Challenged,
-            LoginResult::Silent => Event::Silent,
-        });
+        self.counters.happened(outcome.event());
+        if outcome.result != LoginResult::Silent {
+            self.observer.answered(attempt.observed, &attempt.key);
+        }
+        if outcome.is_of_a_known_user() && attempt.shown.message_authenticator {
+            self.addresses.signs(attempt.to.from.ip().to_canonical());
+        }
         match outcome.basis {
             Some(Basis::Exempt) => self.counters.happened(Event::Exempt),
             Some(Basis::ProviderBypass) => self.counters.happened(Event::ProviderBypass),
@@ -165,6 +220,16 @@ impl Engine {
             End::Refused(refusal) => {
                 let bytes = self.reject(attempt, refusal.reason, refusal.message.as_deref());
                 (bytes, Outcome::refused(refusal.factor, refusal.reason))
+            }
+            End::Probe => {
+                let outcome = Outcome {
+                    result: LoginResult::Reject,
+                    factor: Factor::None,
+                    reason: Some(Reason::Probe),
+                    basis: None,
+                };
+                let error = attempt.carrier.error(&mut self.random);
+                (attempt.to.reject(None, error), outcome)
             }
             End::Challenged(user, message, factor, reason) => {
                 let source = attempt.to.from.ip().to_canonical();

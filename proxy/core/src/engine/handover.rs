@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::access::MARGIN;
 use super::classify::Given;
 use super::end::Outcome;
 use super::{Arrival, Engine};
 use crate::Now;
 use crate::counters::Event;
 use crate::factor::{Approval, Credential, FactorRequest, LoginId, RefusalReason, UserName};
-use crate::late::LATE;
 use crate::logins::{Attempt, Login};
 use crate::outputs::Outputs;
-use crate::peers::{Instance, PeerMessage, PushHandle, PushId};
-use crate::random::TextDigest;
+use crate::peers::{Body, Instance, PeerMessage, PushHandle, PushId};
 use crate::record::Reason;
+use crate::sender::{Sender, tolerance};
 use crate::shared::{Started, Step, Use};
 
 /// How much later than at the end of its tries a client's last try may come.
@@ -46,13 +46,12 @@ impl Engine {
         let started = Started {
             login,
             user: known.user.clone(),
-            source: known.source,
-            text: known.text,
-            proved: attempt.key.proved,
+            sender: known.sender.clone(),
             handle,
             timeout: client.timeout,
             last_packet: known.last_packet,
-            open_until: attempt.started + tries + LATE_TRY,
+            open_until: (attempt.started + tries + LATE_TRY).min(known.ends),
+            ends: known.ends,
         };
         let mut evicted = false;
         let push = self.pushes.announce(now.monotonic, started, &mut evicted, out);
@@ -64,6 +63,9 @@ impl Engine {
     /// Takes what another proxy of the group says.
     pub fn peer(&mut self, now: Now, from: Instance, message: PeerMessage, out: &mut Outputs) {
         let mut evicted = false;
+        if let Body::Announce(announced) = &message.body {
+            self.heard_of_another_push(now, &announced.user, message.push, out);
+        }
         let step = self.pushes.take(now.monotonic, from, message, &mut evicted, out);
         self.count_if(evicted, Event::EvictedPush);
         if let Some(step) = step {
@@ -148,6 +150,7 @@ impl Engine {
                     self.record(now, attempt, &Outcome::silent(Reason::HandedOver), out);
                 }
             }
+            Step::Rival(id) => self.heard_of_rival(now, id, out),
             Step::Lost(id) => {
                 self.counters.happened(Event::ApprovalUsed);
                 if let Some(attempt) = self.release(now, id, out) {
@@ -169,7 +172,8 @@ impl Engine {
         Some(attempt)
     }
 
-    /// The push of another proxy that the packet is about, if there is one: it goes on with it, or is refused.
+    /// The push of another proxy that the packet is about, if there is one: it goes on with it, or waits apart as a rival's.
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
     pub(super) fn go_on(
         &mut self,
         arrival: &Arrival<'_>,
@@ -177,20 +181,20 @@ impl Engine {
         user: &UserName,
         as_sent: &str,
         given: &Given,
+        sender: &Sender,
         out: &mut Outputs,
     ) -> Option<Box<Attempt>> {
         let now = arrival.now;
         let Some((id, push)) = self.pushes.of_user(user, now.monotonic) else {
             return Some(attempt);
         };
-        let is_same = push.source == arrival.source
-            && TextDigest::same(push.text, given.text)
-            && (attempt.key.proved || !push.proved)
-            && push.is_next_try(now.monotonic);
+        let is_same =
+            push.sender.matches(sender) && push.sender.is_distinct() && push.is_next_try(now.monotonic);
         let handle = push.handle.clone();
         if !is_same {
             self.counters.happened(Event::PushPending);
-            self.refuse(now, attempt, RefusalReason::PushPending, out);
+            self.pushes.rivalled_by(now.monotonic, id, sender, out);
+            self.wait_apart(now, attempt, sender.clone(), out);
             return None;
         }
         let full = self.logins.len() >= self.checked().config.policy.limits.pending;
@@ -199,7 +203,7 @@ impl Engine {
             self.refuse(now, attempt, RefusalReason::Throttled, out);
             return None;
         }
-        self.adopt(arrival, attempt, (id, handle), user, as_sent, given, out);
+        self.adopt(arrival, attempt, (id, handle), user, as_sent, given, sender, out);
         None
     }
 
@@ -212,25 +216,41 @@ impl Engine {
         user: &UserName,
         as_sent: &str,
         given: &Given,
+        sender: &Sender,
         out: &mut Outputs,
     ) {
         let now = arrival.now.monotonic;
         self.counters.happened(Event::Adopted);
         attempt.shown.followed = true;
         let (key, user_address) = (attempt.key, attempt.shown.user_address);
+        // Whoever has started the push tells when its login is over; its client's next try is not a login of its own.
+        let ends = self.pushes.adopted_by(id, sender).unwrap_or(attempt.deadline);
+        attempt.deadline = attempt.deadline.min(ends.saturating_sub(MARGIN).max(now));
         let answer_within = attempt.deadline.saturating_sub(now);
+        let unsettled = if sender.own_text {
+            Duration::ZERO
+        } else {
+            now + tolerance(arrival.client.config.timeout)
+        };
         let login = self.logins.insert(Login {
             user: user.clone(),
-            source: arrival.source,
-            text: given.text,
             // A packet that proves nothing has come here only if the push's own has proved nothing.
-            proved: key.proved,
+            sender: Sender {
+                moved: self.pushes.has_moved(id),
+                ..sender.clone()
+            },
+            rival: false,
             exclusive: true,
             // Counted where it was started; a denial cools down here as there.
             pushed: true,
             push: Some(id),
             held: None,
             last_packet: now,
+            tries: 1,
+            displaced: None,
+            settles: unsettled,
+            unsettled: None,
+            ends,
             wake: attempt.deadline,
             attempt: Some(attempt),
         });
@@ -245,7 +265,7 @@ impl Engine {
             source: arrival.source,
             user_address,
             answer_within,
-            of_use: answer_within + LATE,
+            of_use: ends.saturating_sub(now),
             proved: key.proved,
             continues: given.continues,
             may_push: false,

@@ -5,7 +5,6 @@ use super::end::End;
 use crate::Now;
 use crate::counters::Event;
 use crate::factor::{Approval, Basis, LoginId, Refusal, RefusalReason, Verdict};
-use crate::late::LATE;
 use crate::logins::{Attempt, Login};
 use crate::outputs::Outputs;
 use crate::password::Carrier;
@@ -13,6 +12,9 @@ use crate::record::Reason;
 
 impl Engine {
     pub(super) fn take_verdict(&mut self, now: Now, id: LoginId, verdict: Verdict, out: &mut Outputs) {
+        if self.is_unsettled(now, id, &verdict) {
+            return;
+        }
         let verdict = match verdict {
             Verdict::Approved(approval) => match self.may_use(now, id, approval, out) {
                 Some(approval) => Verdict::Approved(approval),
@@ -28,8 +30,22 @@ impl Engine {
         if let Some(attempt) = &login.attempt {
             self.forget(now, attempt, id);
         }
-        match (verdict, login.attempt.take()) {
+        if login.exclusive && !login.pushed && starts_none(&verdict) {
+            self.refuse_rivals(now, &login.user, out);
+        }
+        let attempt = login.attempt.take();
+        if let Some(attempt) = &attempt {
+            self.keep_code_answer(now, &login, attempt, &verdict);
+        }
+        match (verdict, attempt) {
             (Verdict::Approved(approval), Some(attempt)) => {
+                // A response is never the same again.
+                if login.exclusive
+                    && approval.basis == Basis::Factor
+                    && matches!(attempt.carrier, Carrier::Pap)
+                {
+                    self.known_texts.approved(&login.user, &login.sender);
+                }
                 self.end(now, attempt, End::Approved(approval, None), out);
             }
             (Verdict::Approved(approval), None) => self.keep_late(now, login, approval),
@@ -79,7 +95,7 @@ impl Engine {
     /// Nobody waits any more. Only what a person has approved is kept: a bypass is found out anew, a fail-open is not
     /// something to go on.
     fn keep_late(&mut self, now: Now, login: Login, approval: Approval) {
-        if !login.exclusive || approval.basis != Basis::Factor {
+        if !login.exclusive || !login.sender.is_distinct() || approval.basis != Basis::Factor {
             self.counters.happened(Event::StaleVerdict);
             return;
         }
@@ -90,6 +106,9 @@ impl Engine {
 
     /// A login has come to its deadline: its client is answered, and a push lives on without one for a while.
     pub(super) fn wake(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
+        if self.settle(now, id, out) {
+            return;
+        }
         let login = self.logins.get(id);
         if login.is_some_and(|login| login.held.is_some() && login.attempt.is_some()) {
             self.give_up_held(now, id, out);
@@ -102,20 +121,40 @@ impl Engine {
             out.cancels.push(id);
             return;
         }
+        let rival = login.is_some_and(|login| login.rival);
         if let Some(attempt) = self.leave(now, id, out) {
             self.forget(now, &attempt, id);
-            self.refuse(now, attempt, RefusalReason::TimedOut, out);
+            let reason = if rival {
+                RefusalReason::PushPending
+            } else {
+                RefusalReason::TimedOut
+            };
+            self.refuse(now, attempt, reason, out);
         }
     }
 
     /// Takes away who waits for a login. One that can start a push stays, since its approval may still come and no
     /// second push may be started meanwhile; another is of no use to anybody.
     pub(super) fn leave(&mut self, now: Now, id: LoginId, out: &mut Outputs) -> Option<Box<Attempt>> {
-        let exclusive = self.logins.get(id)?.exclusive;
-        if exclusive {
-            return self.logins.take_attempt(id, now.monotonic + LATE);
+        let login = self.logins.get(id)?;
+        if login.exclusive {
+            let ends = login.ends.max(now.monotonic);
+            return self.logins.take_attempt(id, ends);
         }
-        out.cancels.push(id);
+        if !login.rival {
+            out.cancels.push(id);
+        }
         self.logins.remove(id)?.attempt
+    }
+}
+
+/// Whether the provider has refused before any push could be started.
+fn starts_none(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Approved(_) => false,
+        Verdict::Refused(refusal) => !matches!(
+            refusal.reason,
+            RefusalReason::Denied | RefusalReason::Fraud | RefusalReason::TimedOut
+        ),
     }
 }

@@ -1,10 +1,9 @@
 //! One push as one member knows it: what is said about it, how often, and what the answers come to.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::right::Right;
-use super::{KNOWN_LONGER, Step, soonest, tell};
+use super::{KNOWN_LONGER, Sender, Step, soonest, tell};
 use crate::factor::{LoginId, UserName};
 use crate::outputs::Outputs;
 use crate::peers::{Announcement, Body, Instance, PushHandle, PushId};
@@ -28,21 +27,18 @@ const LONGEST: u64 = 600_000;
 pub(crate) struct Started {
     pub(crate) login: LoginId,
     pub(crate) user: UserName,
-    pub(crate) source: IpAddr,
-    pub(crate) text: Option<TextDigest>,
-    pub(crate) proved: bool,
+    pub(crate) sender: Sender,
     pub(crate) handle: PushHandle,
     pub(crate) timeout: Duration,
     pub(crate) last_packet: Duration,
     pub(crate) open_until: Duration,
+    pub(crate) ends: Duration,
 }
 
 /// A push as one member knows it.
 pub(crate) struct Push {
     pub(crate) user: UserName,
-    pub(crate) source: IpAddr,
-    pub(crate) text: Option<TextDigest>,
-    pub(crate) proved: bool,
+    pub(crate) sender: Sender,
     pub(crate) handle: PushHandle,
     pub(super) timeout: Duration,
     pub(super) last_packet: Duration,
@@ -55,6 +51,9 @@ pub(crate) struct Push {
     /// The claim that was heard last: by whom, and which of its claims.
     pub(super) heard: Option<(Instance, u32)>,
     pub(super) repeat: Option<Repeat>,
+    /// When its login is over, whoever follows: until then no second push may be started beside it.
+    pub(super) ends: Duration,
+    /// Until when it is remembered.
     pub(super) until: Duration,
     pub(super) wake: Duration,
 }
@@ -93,9 +92,7 @@ impl Push {
         let opens = (started.last_packet + soonest(started.timeout)).saturating_sub(DRIFT);
         Self {
             user: started.user,
-            source: started.source,
-            text: started.text,
-            proved: started.proved,
+            sender: started.sender,
             handle: started.handle,
             timeout: started.timeout,
             last_packet: started.last_packet,
@@ -105,6 +102,7 @@ impl Push {
             ended: false,
             heard: None,
             repeat: Some(Repeat::announced(now)),
+            ends: started.ends,
             until: started.open_until + KNOWN_LONGER,
             wake: Duration::ZERO,
         }
@@ -116,9 +114,16 @@ impl Push {
         let open_until = now + milliseconds(announced.open);
         Self {
             user: UserName(announced.user),
-            source: announced.source,
-            text: announced.text.map(TextDigest::from_peer),
-            proved: announced.proved,
+            sender: Sender {
+                source: announced.source,
+                directory: announced.directory.map(Into::into),
+                moved: announced.moved,
+                user_address: announced.user_address,
+                text: announced.text.map(TextDigest::from_peer),
+                own_text: announced.own_text,
+                proved: announced.proved,
+                rival_seen: announced.rival_seen,
+            },
             handle: announced.handle,
             timeout: milliseconds(announced.timeout),
             last_packet: now.saturating_sub(milliseconds(announced.age)),
@@ -128,6 +133,7 @@ impl Push {
             ended: false,
             heard: None,
             repeat: None,
+            ends: now + milliseconds(announced.ends),
             until: open_until + KNOWN_LONGER,
             wake: Duration::ZERO,
         }
@@ -140,17 +146,31 @@ impl Push {
             && now <= self.open_until
     }
 
+    /// Whether whoever follows here has had a packet so lately that another proxy's cannot be the client's next try. Both
+    /// can be a rival's where anybody could have typed the text.
+    pub(super) fn contends(&self, now: Duration) -> bool {
+        self.login.is_some()
+            && !self.sender.own_text
+            && now.saturating_sub(self.last_packet) + DRIFT < soonest(self.timeout)
+    }
+
     pub(super) fn announcement(&self, now: Duration) -> Box<Announcement> {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Box::new(Announcement {
             user: self.user.as_str().to_owned(),
-            source: self.source,
-            text: self.text.map(TextDigest::for_peer),
-            proved: self.proved,
+            source: self.sender.source,
+            directory: self.sender.directory.as_deref().map(str::to_owned),
+            moved: self.sender.moved,
+            user_address: self.sender.user_address,
+            text: self.sender.text.map(TextDigest::for_peer),
+            own_text: self.sender.own_text,
+            proved: self.sender.proved,
+            rival_seen: self.sender.rival_seen,
             handle: self.handle.clone(),
             age: milliseconds(now.saturating_sub(self.last_packet)),
             timeout: milliseconds(self.timeout),
             open: milliseconds(self.open_until.saturating_sub(now)),
+            ends: milliseconds(self.ends.saturating_sub(now)),
         })
     }
 
@@ -226,6 +246,11 @@ impl Push {
         for other in &to {
             tell(out, Some(*other), id, self.body(now, what, round));
         }
+        self.repeat_later(now, what, to);
+    }
+
+    /// Says it again until it is answered.
+    pub(super) fn repeat_later(&mut self, now: Duration, what: What, to: Vec<Instance>) {
         self.repeat = (!to.is_empty()).then_some(Repeat {
             what,
             silent: to,
@@ -275,7 +300,11 @@ impl Push {
         match what {
             What::Announce => Body::Announce(self.announcement(now)),
             What::Arm => Body::Arm(self.right.list()),
-            What::Claim { adopts } => Body::Claim { adopts, round },
+            What::Claim { adopts } => Body::Claim {
+                adopts,
+                round,
+                members: self.right.list(),
+            },
             What::End => Body::Ended,
         }
     }

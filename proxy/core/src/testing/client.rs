@@ -52,7 +52,11 @@ impl Build {
     }
 
     pub(crate) fn pap(self, text: &str) -> Self {
-        let mut padded = text.as_bytes().to_vec();
+        self.pap_octets(text.as_bytes())
+    }
+
+    pub(crate) fn pap_octets(self, text: &[u8]) -> Self {
+        let mut padded = text.to_vec();
         padded.resize(padded.len().next_multiple_of(16).max(16), 0);
         let (mut value, mut previous) = (Vec::new(), self.authenticator.to_vec());
         for block in padded.chunks(16) {
@@ -78,10 +82,15 @@ impl Build {
     }
 
     pub(crate) fn mschapv2(self, user: &str, text: &str) -> Self {
+        self.mschapv2_to(b"server challeng1", user, text)
+    }
+
+    /// The response to a challenge: a retry that is no retransmission has another one.
+    pub(crate) fn mschapv2_to(self, challenge: &[u8; 16], user: &str, text: &str) -> Self {
         let hash = Sha1::digest(
             [
                 b"peer challenge 1".as_slice(),
-                b"server challeng1",
+                challenge.as_slice(),
                 user.as_bytes(),
             ]
             .concat(),
@@ -90,7 +99,7 @@ impl Build {
         response.extend(b"peer challenge 1");
         response.extend([0; 8]);
         response.extend(des_response(hash[..8].try_into().unwrap(), text));
-        self.microsoft(11, b"server challeng1").microsoft(25, &response)
+        self.microsoft(11, challenge).microsoft(25, &response)
     }
 
     fn microsoft(self, typ: u8, value: &[u8]) -> Self {

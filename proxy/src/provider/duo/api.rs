@@ -14,7 +14,8 @@ use super::sign::{Parameter, Unsigned, authorization};
 use crate::metrics::ProviderMetrics;
 use crate::provider::back_off::BackOff;
 use crate::provider::fault::{Fault, FaultClass, Step};
-use crate::provider::http::{Transport, wiped};
+use crate::provider::http::{Deadline, Transport, wiped};
+use crate::provider::last_success::LastSuccess;
 
 /// One application at Duo.
 pub(super) struct Api {
@@ -28,6 +29,8 @@ pub(super) struct Api {
     pub version: SignatureVersion,
     /// Connections.
     pub transport: Arc<Transport>,
+    /// When Duo last answered.
+    pub last_success: Arc<LastSuccess>,
     /// Counters.
     pub metrics: ProviderMetrics,
     /// Seconds to add to the own clock to have Duo's. Duo refuses what is more than 300 s off.
@@ -81,7 +84,7 @@ impl Api {
     ///
     /// # Errors
     /// The call failed.
-    pub(super) async fn clock_difference(&self, deadline: Instant) -> Result<i64, Fault> {
+    pub(super) async fn clock_difference(&self, deadline: Deadline) -> Result<i64, Fault> {
         let time: Time = self.once(&PING, &[], deadline).await?;
         Ok(time.time.saturating_sub(unix_now()))
     }
@@ -90,7 +93,7 @@ impl Api {
     ///
     /// # Errors
     /// The call failed.
-    pub(super) async fn check(&self, deadline: Instant) -> Result<(), Fault> {
+    pub(super) async fn check(&self, deadline: Deadline) -> Result<(), Fault> {
         let _: Time = self.call(&CHECK, &[], deadline).await?;
         Ok(())
     }
@@ -102,7 +105,7 @@ impl Api {
     pub(super) async fn preauth(
         &self,
         parameters: &[Parameter<'_>],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Preauth, Fault> {
         let answer: PreauthResponse = self.call(&PREAUTH, parameters, deadline).await?;
         match answer.result.as_str() {
@@ -125,7 +128,7 @@ impl Api {
     pub(super) async fn auth(
         &self,
         parameters: &[Parameter<'_>],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Outcome, Fault> {
         self.call(&AUTH, parameters, deadline).await
     }
@@ -137,7 +140,7 @@ impl Api {
     pub(super) async fn auth_async(
         &self,
         parameters: &[Parameter<'_>],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<String, Fault> {
         let transaction: Transaction = self.call(&AUTH, parameters, deadline).await?;
         Ok(transaction.txid)
@@ -147,7 +150,7 @@ impl Api {
     ///
     /// # Errors
     /// The call failed.
-    pub(super) async fn status(&self, txid: &str, deadline: Instant) -> Result<Outcome, Fault> {
+    pub(super) async fn status(&self, txid: &str, deadline: Deadline) -> Result<Outcome, Fault> {
         self.call(&AUTH_STATUS, &[("txid", txid)], deadline).await
     }
 
@@ -157,7 +160,7 @@ impl Api {
         &self,
         endpoint: &Endpoint,
         parameters: &[Parameter<'_>],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<T, Fault> {
         let mut back_off = BackOff::new();
         let mut clock_set = false;
@@ -180,7 +183,7 @@ impl Api {
                     self.clock_offset.store(difference, Ordering::Relaxed);
                 }
                 FaultClass::Throttled => {
-                    if !back_off.wait(&fault, deadline).await {
+                    if !back_off.wait(&fault, deadline.send_by()).await {
                         return Err(fault);
                     }
                 }
@@ -196,27 +199,28 @@ impl Api {
         &self,
         endpoint: &Endpoint,
         parameters: &[Parameter<'_>],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<T, Fault> {
         let begun = Instant::now();
-        let timeout = deadline.saturating_duration_since(begun);
         let result = match self.request(endpoint, parameters) {
-            Ok(request) if !timeout.is_zero() => {
+            Ok(request) => {
                 let answer = if endpoint.step == Step::Status {
-                    let opener = || self.request(&PING, &[]);
-                    self.transport.poll(request, opener, timeout).await
+                    self.transport.poll(request, deadline).await
                 } else {
-                    self.transport.call(request, timeout).await
+                    self.transport.call(request, deadline).await
                 };
                 answer.and_then(|answer| understand(&answer))
             }
-            Ok(_) => Err(Fault::after_sending(
-                FaultClass::Timeout,
-                "no time was left for the call",
-            )),
             Err(fault) => Err(fault),
         };
-        let class = result.as_ref().err().map(|fault| fault.class);
+        if result.is_ok() {
+            self.last_success.record();
+        }
+        let class = result.as_ref().err().map(|fault| match fault.code {
+            // It says nothing about the keys, and is put right.
+            Some(BAD_TIME) => FaultClass::ClientError,
+            _ => fault.class,
+        });
         self.metrics.called("duo", endpoint.step, class, begun.elapsed());
         result
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proxy_core::factor::{Factor, RefusalReason, Verdict};
 
-use super::{Duo, Started};
+use super::{Deadline, Duo, Started};
 use crate::provider::fault::{FaultClass, Step};
 use crate::provider::{refused, strange_handle};
 
@@ -22,7 +22,7 @@ impl Duo {
         let (mut refusals, mut told) = (0, false);
         loop {
             let asked = Instant::now();
-            let fault = match self.api.status(txid, deadline).await {
+            let fault = match self.api.status(txid, Deadline::at(deadline)).await {
                 Ok(outcome) if outcome.result == "waiting" => {
                     refusals = 0;
                     // The first answer comes at once and tells of the push; the next one waits for its end. Whatever
@@ -43,7 +43,10 @@ impl Duo {
             ));
             let left = deadline.saturating_duration_since(Instant::now());
             if left <= STATUS_PAUSE || refusals >= STATUS_REFUSALS {
-                if fault.class == FaultClass::Timeout || fault.class == FaultClass::ClientError {
+                if matches!(
+                    fault.class,
+                    FaultClass::Timeout | FaultClass::Busy | FaultClass::ClientError
+                ) {
                     return refused(Some(factor), RefusalReason::TimedOut, "Nobody answered in time.");
                 }
                 return self.failed(Step::Status, &fault);

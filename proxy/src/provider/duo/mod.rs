@@ -9,7 +9,9 @@ use proxy_core::factor::{Approval, Basis, Credential, Factor, FactorRequest, Ref
 use proxy_core::record::is_unsafe_to_show;
 use zeroize::Zeroizing;
 
-use super::fault::{self, Fault, FaultClass, Step};
+use super::fault::{Fault, FaultClass, Step};
+use super::http::Deadline;
+use super::unknown::UnknownUsers;
 use super::warnings::Warnings;
 use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, TheirClock, clock_finding, refused};
 use crate::error::Error;
@@ -43,6 +45,7 @@ pub struct Duo {
     factors: Vec<DuoFactor>,
     fail_mode: FailMode,
     application: Option<String>,
+    unknown: UnknownUsers,
     warnings: Arc<Warnings>,
 }
 
@@ -77,7 +80,7 @@ impl Duo {
     ) -> Result<Self, Error> {
         let transport = shared
             .transports
-            .obtain(config.http_proxy.as_deref(), config.ca_bundle.as_deref())?;
+            .obtain(config.http_proxy.as_ref(), config.ca_bundle.as_deref())?;
         Ok(Self {
             api: Api {
                 host: config.api_host.clone(),
@@ -85,12 +88,14 @@ impl Duo {
                 secret_key: config.secret_key.clone(),
                 version: config.signature_version,
                 transport,
+                last_success: shared.transports.last_success(&config.api_host.origin()),
                 metrics: shared.metrics.clone(),
                 clock_offset: AtomicI64::new(0),
             },
             factors: config.factors.clone(),
             fail_mode: config.fail_mode,
             application,
+            unknown: UnknownUsers::default(),
             warnings: Arc::clone(&shared.warnings),
         })
     }
@@ -113,14 +118,18 @@ impl Duo {
 
     async fn start(&self, asked: Box<Asked>, deadline: Instant) -> Started {
         let Asked { request, asking } = &*asked;
+        if let Some(refusal) = self.unknown.refusal(&request.user, Instant::now()) {
+            return Started::Ended(refusal);
+        }
         let user = request.user.as_str();
         let address = request.user_address.map(|address| address.to_string());
         let mut parameters = vec![("username", user)];
         if let Some(address) = &address {
             parameters.push(("ipaddr", address));
         }
-        let preauth_by = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.answer_within / 2));
-        let verdict = match self.api.preauth(&parameters, preauth_by).await {
+        let available = request.answer_within.min(request.of_use);
+        let first = Deadline::of_first_call(Instant::now(), available, PREAUTH_TIMEOUT);
+        let verdict = match self.api.preauth(&parameters, first).await {
             Ok(Preauth::Auth(devices)) => {
                 match choose(&request.credential, &devices, &self.factors, request.may_push) {
                     Ok(choice) => {
@@ -132,8 +141,8 @@ impl Duo {
                 }
             }
             Ok(Preauth::Allow(message)) => approved(Factor::None, Basis::ProviderBypass, &message),
-            Ok(Preauth::Deny(message)) => refused(None, RefusalReason::LockedOut, shown(&message)),
-            Ok(Preauth::Enroll(message)) => refused(None, RefusalReason::NotEnrolled, shown(&message)),
+            Ok(Preauth::Deny(message)) => self.not_let_in(request, RefusalReason::LockedOut, &message),
+            Ok(Preauth::Enroll(message)) => self.not_let_in(request, RefusalReason::NotEnrolled, &message),
             Err(fault) => self.failed(Step::Preauth, &fault),
         };
         Started::Ended(verdict)
@@ -175,7 +184,7 @@ impl Duo {
             asking.pushed();
         }
         let fault = if is_followed {
-            match self.api.auth_async(&parameters, deadline).await {
+            match self.api.auth_async(&parameters, Deadline::at(deadline)).await {
                 Ok(txid) => {
                     asking.announce(handle(factor, &txid));
                     return Started::Waiting { factor, txid };
@@ -183,12 +192,19 @@ impl Duo {
                 Err(fault) => fault,
             }
         } else {
-            match self.api.auth(&parameters, deadline).await {
+            match self.api.auth(&parameters, Deadline::at(deadline)).await {
                 Ok(outcome) => return Started::Ended(self.end(factor, &outcome)),
                 Err(fault) => fault,
             }
         };
         Started::Ended(self.failed(Step::Auth, &fault))
+    }
+
+    /// Duo says so of a user whom it does not know, too: that depends on its New User policy.
+    fn not_let_in(&self, request: &FactorRequest, reason: RefusalReason, message: &str) -> Verdict {
+        let verdict = refused(None, reason, shown(message));
+        self.unknown.remember(&request.user, &verdict, Instant::now());
+        verdict
     }
 
     fn end(&self, factor: Factor, outcome: &Outcome) -> Verdict {
@@ -222,7 +238,8 @@ impl Duo {
 
     fn failed(&self, step: Step, fault: &Fault) -> Verdict {
         self.warnings.failed("duo", step, fault);
-        fault::verdict(step, fault.class, self.fail_mode)
+        let last_success = &self.api.last_success;
+        last_success.verdict(&self.warnings, "duo", step, fault.class, self.fail_mode)
     }
 
     /// What the phone shows beside the user's name, form-encoded.
@@ -263,7 +280,7 @@ impl Provider for Duo {
 
     fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
         Box::pin(async move {
-            let deadline = Instant::now() + Duration::from_secs(15);
+            let deadline = Deadline::from(Duration::from_secs(15));
             let mut findings = Vec::new();
             match self.api.clock_difference(deadline).await {
                 Ok(difference) => {
@@ -298,6 +315,8 @@ fn problem(origin: &str, fault: &Fault) -> String {
             "check the clock, and whether a proxy in between has its own certificate (provider.duo.ca_bundle)"
         }
         FaultClass::Timeout => "check that outgoing TCP to that host and port is allowed",
+        FaultClass::ProxyPassword => "ask whoever runs provider.duo.http_proxy",
+        FaultClass::Busy => "this host is too busy; try again",
         FaultClass::ServerError => "see status.duo.com",
         FaultClass::Throttled => "wait a minute and try again",
         FaultClass::Credentials => {

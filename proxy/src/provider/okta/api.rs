@@ -18,7 +18,7 @@ use super::{Link, unusable};
 use crate::locks::lock;
 use crate::provider::back_off::BackOff;
 use crate::provider::fault::{Fault, FaultClass, Step};
-use crate::provider::http::{Answer, wiped};
+use crate::provider::http::{Answer, Deadline, wiped};
 
 /// A login name that no organisation has (RFC 2606).
 const NOBODY: &str = "radius-proxy-check@example.invalid";
@@ -110,20 +110,20 @@ impl Transaction {
 
 impl Api {
     /// The user with a login name.
-    pub(super) async fn user(&self, login: &str, deadline: Instant) -> Result<User, Problem> {
+    pub(super) async fn user(&self, login: &str, deadline: Deadline) -> Result<User, Problem> {
         let call = self.get(Step::Preauth, &["users", login])?;
         Ok(self.call(&call, deadline).await?.0)
     }
 
     /// The user's factors.
-    pub(super) async fn factors(&self, user: &str, deadline: Instant) -> Result<Vec<Enrolled>, Problem> {
+    pub(super) async fn factors(&self, user: &str, deadline: Deadline) -> Result<Vec<Enrolled>, Problem> {
         let call = self.get(Step::Preauth, &["users", user, "factors"])?;
         Ok(self.call(&call, deadline).await?.0)
     }
 
     /// Proves that Okta is reached and the credentials are right, by a user whom nobody has. Gives Okta's clock minus
     /// ours, in seconds, where the answer tells it.
-    pub(super) async fn check(&self, deadline: Instant) -> Result<Option<i64>, Problem> {
+    pub(super) async fn check(&self, deadline: Deadline) -> Result<Option<i64>, Problem> {
         let call = self.get(Step::Check, &["users", NOBODY])?;
         let found: Result<(IgnoredAny, Limit), Problem> = self.call(&call, deadline).await;
         match found {
@@ -138,7 +138,7 @@ impl Api {
         user: &str,
         factor: &str,
         code: Option<&Secret>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<(Transaction, Limit), Problem> {
         let body = match code {
             // Digits, or a YubiKey's letters: what the engine calls a passcode needs no escaping in JSON.
@@ -155,7 +155,7 @@ impl Api {
     }
 
     /// Asks what became of a verification.
-    pub(super) async fn poll(&self, url: &Url, deadline: Instant) -> Result<(Transaction, Limit), Problem> {
+    pub(super) async fn poll(&self, url: &Url, deadline: Deadline) -> Result<(Transaction, Limit), Problem> {
         let call = Call {
             step: Step::Status,
             method: Method::GET,
@@ -176,7 +176,7 @@ impl Api {
             repeatable: true,
         };
         let result: Result<(IgnoredAny, Limit), Problem> =
-            self.call(&call, Instant::now() + CANCEL_TIMEOUT).await;
+            self.call(&call, CANCEL_TIMEOUT.into()).await;
         if let Err(problem) = result {
             tracing::debug!(?problem, "a push could not be taken back");
         }
@@ -221,7 +221,7 @@ impl Api {
 
     /// A call with what can be put right: a rate limit, an access token that was withdrawn, a connection that was not
     /// made or (where that starts nothing twice) an answer that was lost.
-    async fn call<T: DeserializeOwned>(&self, call: &Call, deadline: Instant) -> Result<(T, Limit), Problem> {
+    async fn call<T: DeserializeOwned>(&self, call: &Call, deadline: Deadline) -> Result<(T, Limit), Problem> {
         let (mut renewed, mut repeated, mut back_off) = (false, false, BackOff::new());
         loop {
             let (problem, token) = match self.once(call, deadline).await {
@@ -233,7 +233,7 @@ impl Api {
             };
             match fault.class {
                 FaultClass::Throttled => {
-                    if !back_off.wait(fault, deadline).await {
+                    if !back_off.wait(fault, deadline.send_by()).await {
                         return Err(problem);
                     }
                 }
@@ -251,7 +251,7 @@ impl Api {
     async fn once<T: DeserializeOwned>(
         &self,
         call: &Call,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<(T, Limit), (Problem, Option<std::sync::Arc<Token>>)> {
         let failed = |fault| Problem::Fault(fault);
         let (request, token) = self
@@ -259,8 +259,7 @@ impl Api {
             .await
             .map_err(|fault| (failed(fault), None))?;
         let begun = Instant::now();
-        let timeout = deadline.saturating_duration_since(begun);
-        let result = self.link.transport.call(request, timeout).await;
+        let result = self.link.transport.call(request, deadline).await;
         if let (Step::Check, Ok(answer)) = (call.step, &result) {
             let difference = rate::date(&answer.headers).map(|date| date.saturating_sub(unix_now()));
             *lock(&self.clock) = difference;
@@ -273,6 +272,9 @@ impl Api {
             // Okta has answered: the call is in order.
             Ok(_) | Err(Problem::Said(..)) => None,
         };
+        if class.is_none() {
+            self.link.last_success.record();
+        }
         self.link
             .metrics
             .called("okta", call.step, class, begun.elapsed());
@@ -282,7 +284,7 @@ impl Api {
     async fn request(
         &self,
         call: &Call,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<(Request, Option<std::sync::Arc<Token>>), Fault> {
         let mut request = Request::new(call.method.clone(), call.url.clone());
         let headers = request.headers_mut();

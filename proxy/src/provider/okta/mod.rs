@@ -13,10 +13,12 @@ use self::choose::{Choice, choose};
 use self::jwt::AppKey;
 use self::meaning::Meaning;
 use self::push::Ends;
-use self::sent::Sent;
+pub use self::sent::Sent;
 use self::token::{App, Credentials};
-use super::fault::{self, Fault, FaultClass, Step};
-use super::http::Transport;
+use super::fault::{Fault, FaultClass, Step};
+use super::http::{Deadline, Transport};
+use super::last_success::LastSuccess;
+use super::unknown::UnknownUsers;
 use super::warnings::Warnings;
 use super::{Answer, Asking, BoxFuture, Finding, Provider, Shared, TheirClock, clock_finding, refused};
 use crate::error::Error;
@@ -47,6 +49,7 @@ const OKTA_CLOCK: TheirClock = TheirClock {
 struct Link {
     host: ApiHost,
     transport: Arc<Transport>,
+    last_success: Arc<LastSuccess>,
     metrics: ProviderMetrics,
 }
 
@@ -56,7 +59,8 @@ pub struct Okta {
     factors: Vec<OktaFactor>,
     login_suffix: Option<String>,
     fail_mode: FailMode,
-    sent: Sent,
+    sent: Arc<Sent>,
+    unknown: UnknownUsers,
     warnings: Arc<Warnings>,
 }
 
@@ -68,7 +72,7 @@ impl Okta {
     pub fn new(config: &proxy_config::Okta, shared: &Shared) -> Result<Self, Error> {
         let transport = shared
             .transports
-            .obtain(config.http_proxy.as_deref(), config.ca_bundle.as_deref())?;
+            .obtain(config.http_proxy.as_ref(), config.ca_bundle.as_deref())?;
         let credentials = match &config.credentials {
             OktaCredentials::Token(token) => Credentials::Token(token.trim_end()),
             OktaCredentials::Oauth {
@@ -88,6 +92,7 @@ impl Okta {
                 link: Link {
                     host: config.org.clone(),
                     transport,
+                    last_success: shared.transports.last_success(&config.org.origin()),
                     metrics: shared.metrics.clone(),
                 },
                 credentials,
@@ -96,22 +101,25 @@ impl Okta {
             factors: config.factors.clone(),
             login_suffix: config.login_suffix.clone(),
             fail_mode: config.fail_mode,
-            sent: Sent::default(),
+            sent: Arc::clone(&shared.sent_codes),
+            unknown: UnknownUsers::default(),
             warnings: Arc::clone(&shared.warnings),
         })
     }
 
     async fn login(&self, request: FactorRequest, asking: Asking) -> Verdict {
         let begun = Instant::now();
-        let deadline = begun + request.of_use;
+        let of_use = begun + request.of_use;
+        let deadline = Deadline::at(of_use);
         let ends = Ends {
             answer: begun + request.answer_within,
-            of_use: deadline,
+            of_use,
         };
         if let Credential::Follow(handle) = &request.credential {
             return self.follow_handle(handle.as_str(), &asking, ends).await;
         }
-        let first = deadline.min(Instant::now() + PREAUTH_TIMEOUT.min(request.answer_within / 2));
+        let available = request.answer_within.min(request.of_use);
+        let first = Deadline::of_first_call(begun, available, PREAUTH_TIMEOUT);
         let (id, enrolled) = match self.look_up(&request.user, first).await {
             Ok(found) => found,
             Err(verdict) => return verdict,
@@ -150,13 +158,25 @@ impl Okta {
     async fn look_up(
         &self,
         user: &UserName,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<(String, Vec<choose::Enrolled>), Verdict> {
         let Some(login) = login_name(user.as_str(), self.login_suffix.as_deref()) else {
             return Err(unknown());
         };
-        let found = self.api.user(&login, deadline).await;
-        let found = found.map_err(|problem| self.failed(Step::Preauth, None, problem))?;
+        if let Some(refusal) = self.unknown.refusal(user, Instant::now()) {
+            return Err(refusal);
+        }
+        let found = match self.api.user(&login, deadline).await {
+            Ok(found) => found,
+            Err(problem) => {
+                let is_unknown = matches!(problem, Problem::Said(Meaning::NotFound, _));
+                let verdict = self.failed(Step::Preauth, None, problem);
+                if is_unknown {
+                    self.unknown.remember(user, &verdict, Instant::now());
+                }
+                return Err(verdict);
+            }
+        };
         if !is_same_login(&found.profile.login, &login) {
             self.warnings
                 .odd("okta", "Okta has answered with a user of another login name");
@@ -180,7 +200,7 @@ impl Okta {
         id: &str,
         code: &Secret,
         factors: &[String],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Verdict {
         let factor = Factor::Passcode;
         let mut wrong = false;
@@ -217,7 +237,7 @@ impl Okta {
         id: &str,
         one: String,
         factor: Factor,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Verdict {
         match self.api.verify(id, &one, None, deadline).await {
             // Okta says CHALLENGE.
@@ -239,10 +259,14 @@ impl Okta {
     }
 
     fn failed(&self, step: Step, factor: Option<Factor>, problem: Problem) -> Verdict {
+        let verdict = |class| {
+            let last_success = &self.api.link.last_success;
+            last_success.verdict(&self.warnings, "okta", step, class, self.fail_mode)
+        };
         let (said, detail) = match problem {
             Problem::Fault(fault) => {
                 self.warnings.failed("okta", step, &fault);
-                return fault::verdict(step, fault.class, self.fail_mode);
+                return verdict(fault.class);
             }
             Problem::Said(said, detail) => (said, detail),
         };
@@ -261,7 +285,7 @@ impl Okta {
                 let message = "The factor cannot be used now. Try again in a minute, or type a passcode.";
                 refused(factor, RefusalReason::FactorUnavailable, message)
             }
-            Meaning::Failure(class) => fault::verdict(step, class, self.fail_mode),
+            Meaning::Failure(class) => verdict(class),
         }
     }
 }
@@ -327,7 +351,7 @@ impl Provider for Okta {
     fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
         Box::pin(async move {
             let origin = self.api.link.host.origin();
-            let deadline = Instant::now() + Duration::from_secs(15);
+            let deadline = Deadline::from(Duration::from_secs(15));
             match self.api.check(deadline).await {
                 Ok(difference) => {
                     let reached = format!("okta: {origin} is reached, and the credentials are right");
@@ -353,6 +377,8 @@ fn problem(origin: &str, fault: &Fault) -> String {
         FaultClass::Tls => {
             "check the clock, and whether a proxy in between has its own certificate (provider.okta.ca_bundle)"
         }
+        FaultClass::ProxyPassword => "ask whoever runs provider.okta.http_proxy",
+        FaultClass::Busy => "this host is too busy; try again",
         FaultClass::ServerError => "see status.okta.com",
         FaultClass::Throttled => "wait a minute and try again",
         FaultClass::Credentials => {

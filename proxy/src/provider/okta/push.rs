@@ -10,7 +10,7 @@ use reqwest::Url;
 use super::api::{Api, Problem, Transaction};
 use super::meaning::Meaning;
 use super::rate::Limit;
-use super::{Okta, approved};
+use super::{Deadline, Okta, approved};
 use crate::provider::fault::{self, Fault, FaultClass, Step};
 use crate::provider::{Asking, Released, refused, strange_handle};
 
@@ -70,7 +70,7 @@ impl Drop for Pushed {
 
 impl Okta {
     pub(super) async fn push(&self, id: &str, push: &str, asking: &Asking, ends: Ends) -> Verdict {
-        let (transaction, limit) = match self.api.verify(id, push, None, ends.of_use).await {
+        let (transaction, limit) = match self.api.verify(id, push, None, Deadline::at(ends.of_use)).await {
             Ok(started) => started,
             Err(problem) => return self.failed(Step::Auth, Some(Factor::Push), problem),
         };
@@ -123,7 +123,7 @@ impl Okta {
                 return timed_out();
             }
             tokio::time::sleep(pause).await;
-            match self.api.poll(poll, deadline).await {
+            match self.api.poll(poll, Deadline::at(deadline)).await {
                 Ok((transaction, now)) => {
                     if let Some(verdict) = end(&transaction) {
                         if !transaction.is_number_challenge() {

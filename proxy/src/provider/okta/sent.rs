@@ -1,49 +1,40 @@
 //! For whom codes were sent, so that the next passcode is tried there first.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use proxy_core::factor::UserName;
 
 use crate::locks::lock;
+use crate::provider::recent::Recent;
 
 /// Okta's codes are good for five minutes, and its policies allow more.
 const REMEMBERED: Duration = Duration::from_secs(600);
 const USERS: usize = 16_384;
 
-/// Factors by user.
-#[derive(Default)]
-pub(super) struct Sent(Mutex<HashMap<UserName, (String, Instant)>>);
+/// Factors by user, which a reload keeps.
+pub struct Sent(Mutex<Recent<UserName, String>>);
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self(Mutex::new(Recent::new(REMEMBERED, USERS)))
+    }
+}
 
 impl Sent {
     /// A code was sent for a factor.
     pub(super) fn remember(&self, user: UserName, factor: String, now: Instant) {
-        let mut sent = lock(&self.0);
-        if sent.len() >= USERS {
-            sent.retain(|_, (_, at)| now.saturating_duration_since(*at) < REMEMBERED);
-        }
-        if sent.len() >= USERS
-            && let Some(oldest) = sent
-                .iter()
-                .min_by_key(|(_, (_, at))| *at)
-                .map(|(user, _)| user.clone())
-        {
-            sent.remove(&oldest);
-        }
-        sent.insert(user, (factor, now));
+        lock(&self.0).keep(user, factor, now);
     }
 
     /// The factor that a code was sent for lately.
     pub(super) fn factor(&self, user: &UserName, now: Instant) -> Option<String> {
-        let sent = lock(&self.0);
-        let (factor, at) = sent.get(user)?;
-        (now.saturating_duration_since(*at) < REMEMBERED).then(|| factor.clone())
+        lock(&self.0).get(user, now).cloned()
     }
 
     /// The user has logged in.
     pub(super) fn forget(&self, user: &UserName) {
-        lock(&self.0).remove(user);
+        lock(&self.0).forget(user);
     }
 }
 

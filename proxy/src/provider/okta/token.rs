@@ -15,7 +15,7 @@ use super::rate::{self, Limit};
 use super::{Link, unusable};
 use crate::locks::lock;
 use crate::provider::fault::{Fault, FaultClass, Step};
-use crate::provider::http::Answer;
+use crate::provider::http::{Answer, Deadline};
 
 const SCOPES: &str = "okta.users.read okta.users.manage";
 const PROOF: HeaderName = HeaderName::from_static("dpop");
@@ -82,7 +82,7 @@ impl Credentials {
         &self,
         link: &Link,
         request: &mut Request,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Option<Arc<Token>>, Fault> {
         match self {
             Self::Token(token) => {
@@ -146,14 +146,14 @@ impl App {
 
     /// The token of now. Of many logins that need a new one, one fetches it; the others wait, and take its failure too:
     /// or each would wait in turn for the same one.
-    pub(super) async fn token(&self, link: &Link, deadline: Instant) -> Result<Arc<Token>, Fault> {
+    pub(super) async fn token(&self, link: &Link, deadline: Deadline) -> Result<Arc<Token>, Fault> {
         if let Some(token) = self.fresh() {
             return Ok(token);
         }
         let asked = Instant::now();
-        let mut fetching = tokio::time::timeout_at(deadline.into(), self.fetching.lock())
+        let mut fetching = tokio::time::timeout_at(deadline.send_by().into(), self.fetching.lock())
             .await
-            .map_err(|_| Fault::after_sending(FaultClass::Timeout, "no access token in time"))?;
+            .map_err(|_| Fault::before_sending(FaultClass::Busy, "no access token in time"))?;
         if let Some(token) = self.fresh() {
             return Ok(token);
         }
@@ -184,20 +184,20 @@ impl App {
         lock(&self.current)
     }
 
-    async fn fetch(&self, link: &Link, fetching: &mut Fetching, deadline: Instant) -> Result<Token, Fault> {
+    async fn fetch(&self, link: &Link, fetching: &mut Fetching, deadline: Deadline) -> Result<Token, Fault> {
         let mut last = None;
         for _ in 0..ROUNDS {
             let request = self.request(link, fetching)?;
             let begun = Instant::now();
-            let result = link
-                .transport
-                .call(request, deadline.saturating_duration_since(begun))
-                .await;
+            let result = link.transport.call(request, deadline).await;
             let result = result.and_then(|answer| understand(&answer, fetching));
             let class = result.as_ref().err().map(|fault| fault.class);
             link.metrics.called("okta", Step::Check, class, begun.elapsed());
             match result {
-                Ok(Round::Granted(token)) => return Ok(token),
+                Ok(Round::Granted(token)) => {
+                    link.last_success.record();
+                    return Ok(token);
+                }
                 Ok(Round::Again(fault)) => last = Some(fault),
                 Err(fault) => return Err(fault),
             }

@@ -38,7 +38,8 @@ pub(super) enum Flaw {
     Signature,
     /// Message-Authenticator is demanded and absent (CVE-2024-3596).
     Unsigned,
-    /// It holds Proxy-State, and none was sent: what a forgery by CVE-2024-3596 needs.
+    /// It holds Proxy-State, and none was sent: the published forgery of CVE-2024-3596 leaves one. Another could do without
+    /// it, so this replaces no Message-Authenticator.
     ProxyState,
 }
 
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(key.verify(&bare, &[9; 16], true), Err(Flaw::Unsigned));
         let verified = key.verify(&bare, &[9; 16], false).unwrap();
         assert_eq!(verified.message().as_deref(), Some("no"));
-        // The shape of a forgery by CVE-2024-3596: whatever surrounds it, it needs a Proxy-State.
+        // The shape of the published forgery of CVE-2024-3596.
         let forged = answer(2, &[33, 4, 1, 2], "testing123");
         assert_eq!(key.verify(&forged, &[9; 16], false), Err(Flaw::ProxyState));
     }

@@ -1,10 +1,17 @@
 //! Whether a server is up, from what was heard of it and what was not. The time is a parameter.
+//!
+//! The states are those of a home server of FreeRADIUS: alive, zombie, dead. A login that gets no answer may be a phone
+//! that nobody picks up, so the silence of one login makes a zombie and nothing worse.
 
 use std::time::{Duration, Instant};
+
+use proxy_core::factor::UserName;
 
 /// Answers to Status-Server in a row that bring a server back: one that comes and goes is not used meanwhile
 /// (as RFC 3539 section 3.4.1 does).
 const ANSWERS_TO_REVIVE: u32 = 3;
+/// Users whose logins got no answer, while nobody got one, that make a server dead.
+const SILENT_USERS: usize = 3;
 
 /// How often something is asked.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +24,8 @@ pub(super) struct Intervals {
     pub(super) confirm: Duration,
     /// A login to a server that is down, as a trial.
     pub(super) trial: Duration,
+    /// How long a zombie answers nobody before the silence of a further login makes it dead.
+    pub(super) zombie: Duration,
 }
 
 impl Default for Intervals {
@@ -26,6 +35,7 @@ impl Default for Intervals {
             revive: Duration::from_secs(5),
             confirm: Duration::from_secs(1),
             trial: Duration::from_secs(30),
+            zombie: Duration::from_secs(40),
         }
     }
 }
@@ -38,13 +48,33 @@ pub(super) struct Health {
     knows_status: bool,
     heard: Option<Instant>,
     status_asked: Option<Instant>,
+    /// When the host last said that nothing listens there.
+    refused: Option<Instant>,
+    zombie: Option<Zombie>,
     down: Option<Down>,
+}
+
+/// Since the first login without an answer, nothing was heard.
+#[derive(Debug)]
+struct Zombie {
+    since: Instant,
+    /// Whose logins got none; fewer than [`SILENT_USERS`].
+    users: Vec<UserName>,
 }
 
 #[derive(Debug)]
 struct Down {
     answers: u32,
     last_trial: Instant,
+}
+
+/// What a server is held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Alive,
+    /// A login got no answer. It is asked as one that is alive.
+    Zombie,
+    Dead,
 }
 
 /// What may be done with a server now.
@@ -62,6 +92,8 @@ pub(super) enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     None,
+    /// It has become a zombie.
+    Suspected,
     Died,
     Revived,
 }
@@ -74,8 +106,24 @@ impl Health {
         }
     }
 
-    pub(super) fn is_up(&self) -> bool {
-        self.down.is_none()
+    pub(super) fn state(&self) -> State {
+        match (&self.down, &self.zombie) {
+            (Some(_), _) => State::Dead,
+            (None, Some(_)) => State::Zombie,
+            (None, None) => State::Alive,
+        }
+    }
+
+    /// Whether silence on Status-Server tells when it is dead. Otherwise a server that is held for dead may only have had
+    /// users who did not pick up their phones.
+    pub(super) fn knows_status(&self) -> bool {
+        self.knows_status
+    }
+
+    /// Whether a login that was sent since `asked` has no answer to expect: its server is proved to be dead, by
+    /// Status-Server or by its host.
+    pub(super) fn is_lost(&self, asked: Instant) -> bool {
+        self.down.is_some() && (self.knows_status || self.refused.is_some_and(|at| at >= asked))
     }
 
     /// Of a server that is down one login gets a trial now and then.
@@ -93,7 +141,7 @@ impl Health {
     /// An Access-Request was answered. A server that does so while it is held for dead does not answer Status-Server
     /// (any more).
     pub(super) fn answered(&mut self, now: Instant) -> Change {
-        self.heard = Some(now);
+        self.hear(now);
         if self.down.take().is_some() {
             self.knows_status = false;
             return Change::Revived;
@@ -103,7 +151,7 @@ impl Health {
 
     /// A Status-Server was answered.
     pub(super) fn status_answered(&mut self, now: Instant) -> Change {
-        self.heard = Some(now);
+        self.hear(now);
         self.knows_status = true;
         if let Some(down) = &mut self.down {
             down.answers += 1;
@@ -115,17 +163,42 @@ impl Health {
         Change::None
     }
 
+    /// A Status-Server was answered when nobody waited for it any more. That does not make it one that answers in time.
+    pub(super) fn status_answered_late(&mut self, now: Instant) -> Change {
+        if self.knows_status {
+            self.hear(now);
+            return Change::None;
+        }
+        self.answered(now)
+    }
+
     /// Nothing listens there: the host said so (ICMP).
     pub(super) fn refused(&mut self, now: Instant) -> Change {
+        self.refused = Some(now);
         self.die(now)
     }
 
-    /// A login got no answer to anything it sent since `asked`.
-    pub(super) fn silent(&mut self, asked: Instant, now: Instant) -> Change {
-        if self.heard.is_some_and(|heard| heard >= asked) {
+    /// A login of `user` got no answer to anything it sent since `asked`.
+    pub(super) fn silent(&mut self, user: &UserName, asked: Instant, now: Instant) -> Change {
+        if self.down.is_some() || self.has_heard_since(asked) {
             return Change::None;
         }
-        self.die(now)
+        let Some(zombie) = &mut self.zombie else {
+            self.zombie = Some(Zombie {
+                since: now,
+                users: vec![user.clone()],
+            });
+            return Change::Suspected;
+        };
+        if !zombie.users.contains(user) {
+            zombie.users.push(user.clone());
+        }
+        let is_over = now.saturating_duration_since(zombie.since) >= self.intervals.zombie;
+        if is_over || zombie.users.len() >= SILENT_USERS {
+            self.die(now)
+        } else {
+            Change::None
+        }
     }
 
     /// A Status-Server, and its retransmissions, got no answer since `asked`. That says nothing of a server that has
@@ -134,8 +207,8 @@ impl Health {
         if let Some(down) = &mut self.down {
             down.answers = 0;
         }
-        if self.knows_status {
-            self.silent(asked, now)
+        if self.knows_status && !self.has_heard_since(asked) {
+            self.die(now)
         } else {
             Change::None
         }
@@ -165,7 +238,17 @@ impl Health {
             && last.is_none_or(|last| now.saturating_duration_since(last) >= self.intervals.confirm)
     }
 
+    fn hear(&mut self, now: Instant) {
+        self.heard = Some(now);
+        self.zombie = None;
+    }
+
+    fn has_heard_since(&self, asked: Instant) -> bool {
+        self.heard.is_some_and(|heard| heard >= asked)
+    }
+
     fn die(&mut self, now: Instant) -> Change {
+        self.zombie = None;
         if self.down.is_some() {
             return Change::None;
         }
@@ -178,88 +261,4 @@ impl Health {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seconds(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    #[test]
-    fn silence_kills_only_when_nothing_was_heard_since_the_question() {
-        let start = Instant::now();
-        let mut health = Health::default();
-        assert_eq!(health.answered(start + seconds(5)), Change::None);
-        assert_eq!(
-            health.silent(start + seconds(4), start + seconds(9)),
-            Change::None
-        );
-        assert_eq!(
-            health.silent(start + seconds(6), start + seconds(9)),
-            Change::Died
-        );
-        assert_eq!(
-            health.silent(start + seconds(6), start + seconds(9)),
-            Change::None
-        );
-        assert!(!health.is_up());
-    }
-
-    #[test]
-    fn silence_on_status_server_means_nothing_before_one_was_answered() {
-        let start = Instant::now();
-        let mut health = Health::default();
-        assert_eq!(health.status_silent(start, start + seconds(3)), Change::None);
-        health.status_answered(start + seconds(4));
-        assert_eq!(
-            health.status_silent(start + seconds(5), start + seconds(8)),
-            Change::Died
-        );
-    }
-
-    #[test]
-    fn three_answers_in_a_row_revive() {
-        let start = Instant::now();
-        let mut health = Health::default();
-        assert_eq!(health.refused(start), Change::Died);
-        health.status_asked(start);
-        assert_eq!(health.next_status(start + seconds(1)), seconds(4));
-        assert_eq!(health.status_answered(start), Change::None);
-        assert_eq!(health.next_status(start), seconds(1));
-        assert_eq!(health.status_answered(start), Change::None);
-        assert_eq!(
-            health.status_silent(start + seconds(1), start + seconds(4)),
-            Change::None
-        );
-        for expected in [Change::None, Change::None, Change::Revived] {
-            assert_eq!(health.status_answered(start + seconds(9)), expected);
-        }
-        assert!(health.is_up());
-    }
-
-    #[test]
-    fn a_dead_server_gets_one_login_as_a_trial_each_half_minute() {
-        let start = Instant::now();
-        let mut health = Health::default();
-        health.refused(start);
-        assert_eq!(health.standing(start + seconds(29)), Standing::Down);
-        assert_eq!(health.standing(start + seconds(30)), Standing::Trial);
-        assert_eq!(health.standing(start + seconds(31)), Standing::Down);
-        assert_eq!(health.answered(start + seconds(32)), Change::Revived);
-        assert_eq!(health.standing(start + seconds(32)), Standing::Up);
-    }
-
-    #[test]
-    fn a_server_that_is_heard_is_not_asked_for_its_health() {
-        let start = Instant::now();
-        let mut health = Health::default();
-        assert_eq!(health.next_status(start), Duration::ZERO);
-        health.answered(start);
-        assert_eq!(health.next_status(start + seconds(10)), seconds(20));
-        assert_eq!(health.next_status(start + seconds(100)), Duration::ZERO);
-        assert!(!health.is_doubtful(start));
-        assert!(health.is_doubtful(start + seconds(1)));
-        health.status_asked(start + seconds(1));
-        assert!(!health.is_doubtful(start + seconds(1)));
-    }
-}
+mod tests;

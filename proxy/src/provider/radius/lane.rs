@@ -52,8 +52,8 @@ struct Slots {
 #[derive(Default)]
 struct Slot {
     waiting: Option<Waiting>,
-    /// The request before: its late or repeated answer is not a wrong one.
-    before: Option<[u8; 16]>,
+    /// The request before: its late or repeated answer is not a wrong one, and shows that the server lives.
+    before: Option<([u8; 16], Kind)>,
 }
 
 struct Waiting {
@@ -177,7 +177,7 @@ impl Slots {
             return;
         };
         if let Some(waiting) = slot.waiting.take() {
-            slot.before = Some(waiting.authenticator);
+            slot.before = Some((waiting.authenticator, waiting.kind));
             self.used -= 1;
             self.idle_since = Instant::now();
         }
@@ -188,18 +188,25 @@ impl Slots {
         let Some(slot) = datagram.get(1).and_then(|id| self.table.get(usize::from(*id))) else {
             return;
         };
-        let Some(waiting) = &slot.waiting else {
-            return;
-        };
-        let what = match peer.verify(datagram, &waiting.authenticator, waiting.kind) {
-            Err(Flaw::Signature)
-                if slot.before.is_some_and(|before| {
-                    peer.verify(datagram, &before, Kind::Access) != Err(Flaw::Signature)
-                }) =>
-            {
+        let current = slot.waiting.as_ref().map(|waiting| {
+            let what = peer.verify(datagram, &waiting.authenticator, waiting.kind);
+            (waiting, what)
+        });
+        if current
+            .as_ref()
+            .is_none_or(|(_, what)| *what == Err(Flaw::Signature))
+            && let Some((before, kind)) = slot.before
+        {
+            let late = peer.verify(datagram, &before, kind);
+            if late.is_ok() {
+                peer.heard_late(kind);
+            }
+            if late != Err(Flaw::Signature) {
                 return;
             }
-            what => what,
+        }
+        let Some((waiting, what)) = current else {
+            return;
         };
         peer.heard(&what, waiting.kind);
         // Full: the login has sixteen answers already.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proxy_core::factor::UserName;
 use tokio::sync::mpsc;
 
 use super::answer::{Answer, Flaw};
@@ -51,13 +52,14 @@ enum End {
     Next(Fault),
 }
 
-/// Asks the servers in order until one has answered. A server that is given up is still listened to: its late answer
+/// Asks the servers, for `asker`, in order until one has answered. A server that is given up is still listened to: its late answer
 /// is as good as any.
 ///
 /// # Errors
 /// No valid answer while one is of use: the most telling of what went wrong.
 pub(super) async fn ask(
     servers: &[Arc<Server>],
+    asker: &UserName,
     question: &Question,
     patience: Patience,
     ends: Ends,
@@ -76,7 +78,7 @@ pub(super) async fn ask(
         let end = match begin(server, question, asked.len(), &to).await {
             Ok(one) => {
                 asked.push(one);
-                wait(&mut asked, &mut heard, schedule, until).await
+                wait(&mut asked, &mut heard, asker, schedule, until).await
             }
             Err(fault) => End::Next(fault),
         };
@@ -88,10 +90,10 @@ pub(super) async fn ask(
             }
         }
     }
-    // All were asked. One that is alive may be waiting for somebody to pick up a phone.
+    // All were asked. One that is not proved to be dead may be waiting for somebody to pick up a phone.
     while asked
         .iter()
-        .any(|one| one.server.peer.is_up() && one.flaw.is_none())
+        .any(|one| !one.server.peer.is_lost(one.begun) && one.flaw.is_none())
     {
         match tokio::time::timeout_at(ends.of_use.into(), heard.recv()).await {
             Ok(Some(Heard {
@@ -105,16 +107,22 @@ pub(super) async fn ask(
     Err(worst.unwrap_or_else(|| Fault::before_sending(FaultClass::Connect, "there is no server")))
 }
 
-/// The servers that are up in the order of the configuration, then those that are down, with one try each. One that is
-/// due for a trial keeps its place, with one try.
+/// The servers that are up in the order of the configuration, then those that are down. One that is due for a trial keeps
+/// its place, with one try where another server is up. Of those that are asked because there is no better one, one that is
+/// known to be down by Status-Server gets one try; any other gets all of them, since it may be a server whose users did not
+/// pick up their phones, and people need 5 to 15 seconds for that.
 fn order(servers: &[Arc<Server>]) -> Vec<(&Arc<Server>, Option<u32>)> {
     let now = Instant::now();
+    let is_one_up = servers.iter().any(|server| server.peer.is_up());
     let mut order: Vec<_> = servers
         .iter()
-        .map(|server| match server.peer.standing(now) {
-            Standing::Up => (0, server, None),
-            Standing::Trial => (0, server, Some(1)),
-            Standing::Down => (1, server, Some(1)),
+        .map(|server| {
+            let known_down = server.peer.knows_status();
+            match server.peer.standing(now) {
+                Standing::Up => (0, server, None),
+                Standing::Trial => (0, server, (is_one_up || known_down).then_some(1)),
+                Standing::Down => (1, server, known_down.then_some(1)),
+            }
         })
         .collect();
     order.sort_by_key(|(rank, ..)| *rank);
@@ -150,11 +158,12 @@ async fn begin(
     })
 }
 
-/// Sends to the server asked last, again and again, until an answer has come or it is given up: it is found dead, it
+/// Sends to the server asked last, again and again, until an answer has come or it is given up: it is proved dead, it
 /// answers with what must be discarded, all tries are used up, or its share of the budget is.
 async fn wait(
     asked: &mut [Asked],
     heard: &mut mpsc::Receiver<Heard>,
+    asker: &UserName,
     mut schedule: Schedule,
     until: Instant,
 ) -> End {
@@ -162,9 +171,8 @@ async fn wait(
         return End::Next(silence(Duration::ZERO));
     };
     let (server, begun) = (Arc::clone(&current.server), current.begun);
-    let mut up = server.peer.up();
     // One that is down already is asked all the same: there is no better one, or it is its trial.
-    up.mark_unchanged();
+    let mut proved = server.peer.lost();
     let suspicion = tokio::time::sleep(server.pace.suspicion);
     tokio::pin!(suspicion);
     let mut suspected = false;
@@ -172,7 +180,12 @@ async fn wait(
     loop {
         let now = Instant::now();
         if now >= again || now >= until {
-            match next(asked, &server, &mut schedule, now, until).await {
+            let timeout = if now >= until {
+                None
+            } else {
+                schedule.next(random_byte())
+            };
+            match next(asked, asker, timeout).await {
                 Ok(timeout) => again = Instant::now() + timeout,
                 Err(fault) => return End::Next(fault),
             }
@@ -188,8 +201,8 @@ async fn wait(
                     }
                 }
             },
-            Ok(()) = up.changed() => {
-                if !*up.borrow_and_update() {
+            Ok(()) = proved.changed() => {
+                if server.peer.is_lost(begun) {
                     return End::Next(lost(begun));
                 }
             }
@@ -202,14 +215,8 @@ async fn wait(
     }
 }
 
-/// The next sending; the error ends the asking of this server.
-async fn next(
-    asked: &[Asked],
-    server: &Server,
-    schedule: &mut Schedule,
-    now: Instant,
-    until: Instant,
-) -> Result<Duration, Fault> {
+/// The next sending, after which an answer is waited for so long; the error ends the asking of this server.
+async fn next(asked: &[Asked], asker: &UserName, timeout: Option<Duration>) -> Result<Duration, Fault> {
     let Some(current) = asked.last() else {
         return Err(silence(Duration::ZERO));
     };
@@ -217,13 +224,8 @@ async fn next(
     if let Some(flaw) = current.flaw {
         return Err(flawed(flaw));
     }
-    let timeout = if now >= until {
-        None
-    } else {
-        schedule.next(random_byte())
-    };
     let Some(timeout) = timeout else {
-        server.peer.silent(current.begun);
+        current.server.peer.silent(asker, current.begun);
         return Err(silence(current.begun.elapsed()));
     };
     match current.seat.send(&current.packet).await {

@@ -1,7 +1,8 @@
 //! Another RADIUS server decides: FreeRADIUS, NPS, a vendor's proxy.
 //!
 //! The password goes on encrypted anew (PAP) or as it came (CHAP, MS-CHAP). This proxy is an end of both conversations
-//! and not a link in one: it adds no Proxy-State and passes none on, so that an answer that holds one is a forged one.
+//! and not a link in one: it adds no Proxy-State and passes none on, so that an answer that holds one answers something
+//! else.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Weak};
@@ -82,7 +83,7 @@ pub struct Upstream {
     servers: Vec<Arc<Server>>,
     challenges: Arc<Challenges>,
     patience: Patience,
-    returned: Vec<&'static Attribute>,
+    returned: Vec<Attribute>,
     warnings: Arc<Warnings>,
 }
 
@@ -137,7 +138,7 @@ impl Upstream {
             returned: config
                 .return_attributes
                 .iter()
-                .filter_map(|name| dictionary::lookup(name))
+                .filter_map(|name| dictionary::lookup(name).ok())
                 .collect(),
         })
     }
@@ -161,7 +162,7 @@ impl Upstream {
             .then(|| self.challenges.take(&request.user, request.source, begun))
             .flatten();
         let (servers, state) = match challenge {
-            Some(Challenge { server, state, .. }) => (vec![server], Some(state)),
+            Some(Challenge { server, state }) => (vec![server], Some(state)),
             None => (self.servers.clone(), None),
         };
         let question = Question {
@@ -175,7 +176,7 @@ impl Upstream {
             answer: begun + request.answer_within,
             of_use: begun + request.of_use,
         };
-        match login::ask(&servers, &question, self.patience, ends).await {
+        match login::ask(&servers, &request.user, &question, self.patience, ends).await {
             Ok((server, reply)) => {
                 let asker = Asker {
                     user: request.user,

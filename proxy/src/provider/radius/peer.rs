@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use proxy_core::factor::UserName;
 use tokio::sync::watch;
 
 use super::answer::{Answer, Flaw};
-use super::health::{Change, Health, Intervals, Standing};
+use super::health::{Change, Health, Intervals, Standing, State};
 use super::lane::Kind;
 use super::packet::Key;
 use crate::locks::lock;
@@ -23,7 +24,9 @@ pub(super) struct Peer {
     /// It has sent a Message-Authenticator: an answer without one is then no answer of it.
     signs: AtomicBool,
     health: Mutex<Health>,
-    up: watch::Sender<bool>,
+    state: watch::Sender<State>,
+    /// It was proved that it is dead, now.
+    lost: watch::Sender<()>,
     told: Mutex<Option<Instant>>,
 }
 
@@ -35,7 +38,8 @@ impl Peer {
             demand,
             signs: AtomicBool::new(false),
             health: Mutex::new(Health::new(intervals)),
-            up: watch::Sender::new(true),
+            state: watch::Sender::new(State::Alive),
+            lost: watch::Sender::new(()),
             told: Mutex::new(None),
         }
     }
@@ -48,13 +52,28 @@ impl Peer {
         &self.key
     }
 
-    /// Tells when the server goes down or comes up.
-    pub(super) fn up(&self) -> watch::Receiver<bool> {
-        self.up.subscribe()
+    /// Tells when the server's state changes.
+    pub(super) fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
     }
 
     pub(super) fn is_up(&self) -> bool {
-        *self.up.borrow()
+        *self.state.borrow() != State::Dead
+    }
+
+    /// Tells when it was proved that the server is dead; see [`Peer::is_lost`].
+    pub(super) fn lost(&self) -> watch::Receiver<()> {
+        self.lost.subscribe()
+    }
+
+    /// Whether a login that was sent since `asked` has no answer to expect.
+    pub(super) fn is_lost(&self, asked: Instant) -> bool {
+        self.health().is_lost(asked)
+    }
+
+    /// Whether the server answers Status-Server.
+    pub(super) fn knows_status(&self) -> bool {
+        self.health().knows_status()
     }
 
     /// Message-Authenticator is not demanded in answers to Status-Server: nobody is let in by one.
@@ -85,19 +104,31 @@ impl Peer {
         }
     }
 
+    /// A right answer that nobody waits for any more: the server lives.
+    pub(super) fn heard_late(&self, kind: Kind) {
+        let now = Instant::now();
+        self.change(|health| match kind {
+            Kind::Access => health.answered(now),
+            Kind::Status => health.status_answered_late(now),
+        });
+    }
+
     pub(super) fn refused(&self) {
         let now = Instant::now();
         self.change(|health| health.refused(now));
+        self.lost.send_replace(());
     }
 
-    pub(super) fn silent(&self, asked: Instant) {
+    pub(super) fn silent(&self, user: &UserName, asked: Instant) {
         let now = Instant::now();
-        self.change(|health| health.silent(asked, now));
+        self.change(|health| health.silent(user, asked, now));
     }
 
     pub(super) fn status_silent(&self, asked: Instant) {
         let now = Instant::now();
-        self.change(|health| health.status_silent(asked, now));
+        if self.change(|health| health.status_silent(asked, now)) == Change::Died {
+            self.lost.send_replace(());
+        }
     }
 
     pub(super) fn standing(&self, now: Instant) -> Standing {
@@ -116,15 +147,23 @@ impl Peer {
         self.health().is_doubtful(now)
     }
 
-    fn change(&self, observe: impl FnOnce(&mut Health) -> Change) {
+    fn change(&self, observe: impl FnOnce(&mut Health) -> Change) -> Change {
         let mut health = self.health();
-        match observe(&mut health) {
-            Change::None => return,
+        let change = observe(&mut health);
+        match change {
+            Change::None => {}
+            Change::Suspected => tracing::info!(
+                server = self.name,
+                "a login got no answer from an upstream server; it is held for dead when others get none either"
+            ),
             Change::Died => tracing::warn!(server = self.name, "an upstream server does not answer"),
             Change::Revived => tracing::info!(server = self.name, "an upstream server answers again"),
         }
-        // Under the lock, so that the last change is the last one told.
-        self.up.send_replace(health.is_up());
+        // Under the lock, so that the last change is the last one told. An answer ends a zombie without a word.
+        let state = health.state();
+        self.state
+            .send_if_modified(|told| std::mem::replace(told, state) != state);
+        change
     }
 
     fn tell(&self, flaw: Flaw, now: Instant) {

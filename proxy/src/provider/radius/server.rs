@@ -9,7 +9,7 @@ use proxy_config::SharedSecret;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::answer::Flaw;
-use super::health::Intervals;
+use super::health::{Intervals, State};
 use super::lane::{Heard, Kind, Lane, Seat};
 use super::packet::Key;
 use super::peer::Peer;
@@ -115,7 +115,7 @@ impl Server {
             tokio::spawn(watch(
                 Arc::downgrade(self),
                 Arc::clone(&self.suspected),
-                self.peer.up(),
+                self.peer.state(),
             ));
         }
     }
@@ -289,8 +289,9 @@ impl Server {
 
 /// Asks for a server's health from time to time, and when a login suspects that it is dead. It holds the server only
 /// while it asks.
-async fn watch(server: Weak<Server>, suspected: Arc<Notify>, mut up: watch::Receiver<bool>) {
+async fn watch(server: Weak<Server>, suspected: Arc<Notify>, mut state: watch::Receiver<State>) {
     loop {
+        let was_up = *state.borrow_and_update() != State::Dead;
         let Some(pause) = server.upgrade().map(|server| server.pause(Instant::now())) else {
             return;
         };
@@ -299,7 +300,7 @@ async fn watch(server: Weak<Server>, suspected: Arc<Notify>, mut up: watch::Rece
             () = tokio::time::sleep(pause) => {}
             () = suspected.notified() => suspects = true,
             // One that died is asked more often from now on. The error is the end of the server.
-            changed = up.changed() => if changed.is_ok() { continue } else { return },
+            alive = changes(&mut state, was_up) => if alive { continue } else { return },
         }
         let Some(server) = server.upgrade() else {
             return;
@@ -312,6 +313,14 @@ async fn watch(server: Weak<Server>, suspected: Arc<Notify>, mut up: watch::Rece
             let _ = server.status().await;
         }
     }
+}
+
+/// Waits until the server dies or is revived; `false` at the end of the server.
+async fn changes(state: &mut watch::Receiver<State>, was_up: bool) -> bool {
+    state
+        .wait_for(|state| (*state != State::Dead) != was_up)
+        .await
+        .is_ok()
 }
 
 /// Nothing valid was answered, but something was.

@@ -7,6 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::{Digest as _, Md5};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 pub(super) const SECRET: &str = "the upstream secret";
 
@@ -83,17 +84,26 @@ pub(super) struct Stub {
     socket: Arc<UdpSocket>,
     script: Arc<Mutex<(Arc<Script>, Arc<Script>)>>,
     seen: watch::Receiver<Vec<Seen>>,
+    task: JoinHandle<()>,
 }
 
 impl Stub {
     /// It answers Access-Requests by `script`, and Status-Server not at all.
     pub(super) async fn start(script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        Self::start_at(([127, 0, 0, 1], 0).into(), script).await
+    }
+
+    /// At an address of the test's choice.
+    pub(super) async fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let socket = Arc::new(UdpSocket::bind(address).await.unwrap());
         let (told, seen) = watch::channel(Vec::new());
         let scripts: (Arc<Script>, Arc<Script>) = (Arc::new(script), Arc::new(|_, _| Reply::Silence));
         let script = Arc::new(Mutex::new(scripts));
         let (inside, follows) = (Arc::clone(&socket), Arc::clone(&script));
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let mut buffer = vec![0; 4096];
             let mut counts = [0, 0];
             while let Ok((length, from)) = inside.recv_from(&mut buffer).await {
@@ -120,7 +130,14 @@ impl Stub {
             socket,
             script,
             seen,
+            task,
         }
+    }
+
+    /// From now on nothing listens there.
+    pub(super) async fn stop(self) {
+        self.task.abort();
+        let _ = self.task.await;
     }
 
     /// From now on Access-Requests are answered so.
@@ -157,7 +174,12 @@ impl Stub {
 
     /// Accepts a request that was held.
     pub(super) async fn release(&self, one: &Seen) {
-        let answer = answer(&one.packet, &accept()).unwrap();
+        self.send(one, accept()).await;
+    }
+
+    /// Answers a request, whenever it came.
+    pub(super) async fn send(&self, one: &Seen, reply: Reply) {
+        let answer = answer(&one.packet, &reply).unwrap();
         self.socket.send_to(&answer, one.from).await.unwrap();
     }
 }

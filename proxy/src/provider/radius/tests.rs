@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use proxy_config::{CaseRule, Secret, SharedSecret, UserNameRule};
 use proxy_core::factor::{Continues, LoginId, UserName};
 
-use super::health::Intervals;
+use super::health::{Intervals, State};
 use super::stub::{Reply, SECRET, Seen, Stub, accept};
 use super::*;
 use crate::provider::Pushed;
@@ -59,6 +59,7 @@ impl Setting {
                     revive: short,
                     confirm: short,
                     trial: Duration::from_secs(3600),
+                    zombie: Duration::from_secs(3600),
                 },
             },
         }
@@ -73,15 +74,19 @@ fn pap(text: &str) -> Credential {
     Credential::Forward(Forwarded::Pap(Secret::new(text.as_bytes().to_vec())))
 }
 
-fn request(credential: Credential) -> FactorRequest {
+fn named(user: &str) -> UserName {
     let rule = UserNameRule {
         strip_domain: true,
         case: CaseRule::Lower,
         max_bytes: 64,
     };
+    UserName::normalise(user, &rule).unwrap()
+}
+
+fn request(credential: Credential) -> FactorRequest {
     FactorRequest {
         login: LoginId(1),
-        user: UserName::normalise("LAB\\jane", &rule).unwrap(),
+        user: named("LAB\\jane"),
         user_as_sent: "LAB\\jane".into(),
         credential,
         client: crate::testing::client_name(),
@@ -106,6 +111,21 @@ async fn ask(provider: &Arc<Upstream>, request: FactorRequest) -> Verdict {
 
 async fn login(provider: &Arc<Upstream>, text: &str) -> Verdict {
     ask(provider, request(pap(text))).await
+}
+
+/// A login of a user who does not pick up the phone.
+async fn ignored(provider: &Arc<Upstream>, user: &str) -> RefusalReason {
+    let mut request = request(pap("x"));
+    request.user = named(user);
+    request.answer_within = Duration::from_millis(400);
+    request.of_use = request.answer_within;
+    reason(ask(provider, request).await)
+}
+
+/// Waits until a server is held for this.
+async fn becomes(provider: &Upstream, server: usize, expected: State) {
+    let mut state = provider.servers[server].peer.state();
+    state.wait_for(|state| *state == expected).await.unwrap();
 }
 
 fn approved(verdict: Verdict) -> Approval {

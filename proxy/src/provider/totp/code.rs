@@ -1,95 +1,11 @@
 //! Time-based one-time passwords (RFC 6238 over RFC 4226).
 
 use hmac::{Hmac, KeyInit, Mac};
+use proxy_config::Secret;
+pub use proxy_config::seeds::{Algorithm, Digits};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
-
-/// The hash of the HMAC (RFC 6238 section 1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// HMAC-SHA-1, what every authenticator app can do.
-    Sha1,
-    /// HMAC-SHA-256.
-    Sha256,
-    /// HMAC-SHA-512.
-    Sha512,
-}
-
-impl Algorithm {
-    /// The name in an otpauth URI.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sha1 => "SHA1",
-            Self::Sha256 => "SHA256",
-            Self::Sha512 => "SHA512",
-        }
-    }
-
-    /// Reads the name, in any case.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Sha1, Self::Sha256, Self::Sha512]
-            .into_iter()
-            .find(|a| a.name().eq_ignore_ascii_case(text))
-    }
-
-    /// The output length of the hash: the seed length that RFC 4226 section 4 recommends.
-    #[must_use]
-    pub const fn seed_bytes(self) -> usize {
-        match self {
-            Self::Sha1 => 20,
-            Self::Sha256 => 32,
-            Self::Sha512 => 64,
-        }
-    }
-
-    fn mac(self, key: &[u8], message: &[u8], out: &mut [u8; 64]) -> usize {
-        fn run<M: Mac + KeyInit>(key: &[u8], message: &[u8], out: &mut [u8; 64]) -> usize {
-            // HMAC takes a key of any length (RFC 2104 section 2).
-            let Ok(mut mac) = <M as KeyInit>::new_from_slice(key) else {
-                return 0;
-            };
-            mac.update(message);
-            let bytes = mac.finalize().into_bytes();
-            for (to, from) in out.iter_mut().zip(bytes.iter()) {
-                *to = *from;
-            }
-            bytes.len()
-        }
-        match self {
-            Self::Sha1 => run::<Hmac<Sha1>>(key, message, out),
-            Self::Sha256 => run::<Hmac<Sha256>>(key, message, out),
-            Self::Sha512 => run::<Hmac<Sha512>>(key, message, out),
-        }
-    }
-}
-
-/// How many digits a code has: 6, 7 or 8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Digits(u8);
-
-impl Digits {
-    /// What authenticator apps show when nothing else is said.
-    pub const SIX: Self = Self(6);
-
-    /// 6 to 8.
-    #[must_use]
-    pub const fn new(count: u8) -> Option<Self> {
-        if count >= 6 && count <= 8 {
-            Some(Self(count))
-        } else {
-            None
-        }
-    }
-
-    /// The count.
-    #[must_use]
-    pub const fn count(self) -> u8 {
-        self.0
-    }
-}
 
 /// A code as it is typed. Its memory is zeroed on drop.
 #[derive(zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
@@ -102,10 +18,10 @@ impl Code {
     /// The code of a time step (RFC 4226 section 5.3).
     #[must_use]
     pub fn at(algorithm: Algorithm, seed: &[u8], step: u64, digits: Digits) -> Self {
-        let mut mac = [0_u8; 64];
-        let length = algorithm.mac(seed, &step.to_be_bytes(), &mut mac);
-        let offset = usize::from(mac.get(length.saturating_sub(1)).copied().unwrap_or(0) & 0x0f);
-        let mut number = mac
+        let mut hash = [0_u8; 64];
+        let length = mac(algorithm, seed, &step.to_be_bytes(), &mut hash);
+        let offset = usize::from(hash.get(length.saturating_sub(1)).copied().unwrap_or(0) & 0x0f);
+        let mut number = hash
             .iter()
             .skip(offset)
             .take(4)
@@ -113,9 +29,9 @@ impl Code {
             & 0x7fff_ffff;
         let mut code = Self {
             digits: [b'0'; 8],
-            count: digits.0,
+            count: digits.count(),
         };
-        for place in code.digits.iter_mut().take(usize::from(digits.0)).rev() {
+        for place in code.digits.iter_mut().take(usize::from(digits.count())).rev() {
             *place = b'0'.saturating_add(u8::try_from(number % 10).unwrap_or(0));
             number /= 10;
         }
@@ -133,6 +49,38 @@ impl Code {
     pub fn equals(&self, typed: &[u8]) -> bool {
         self.as_bytes().ct_eq(typed).into()
     }
+}
+
+fn mac(algorithm: Algorithm, key: &[u8], message: &[u8], out: &mut [u8; 64]) -> usize {
+    fn run<M: Mac + KeyInit>(key: &[u8], message: &[u8], out: &mut [u8; 64]) -> usize {
+        // HMAC takes a key of any length (RFC 2104 section 2).
+        let Ok(mut mac) = <M as KeyInit>::new_from_slice(key) else {
+            return 0;
+        };
+        mac.update(message);
+        let bytes = mac.finalize().into_bytes();
+        for (to, from) in out.iter_mut().zip(bytes.iter()) {
+            *to = *from;
+        }
+        bytes.len()
+    }
+    match algorithm {
+        Algorithm::Sha1 => run::<Hmac<Sha1>>(key, message, out),
+        Algorithm::Sha256 => run::<Hmac<Sha256>>(key, message, out),
+        Algorithm::Sha512 => run::<Hmac<Sha512>>(key, message, out),
+    }
+}
+
+/// The texts that a code is typed as: its digits, and in two groups (three of a nine-digit one) with a space or a dash
+/// between them, as apps show it.
+pub(super) fn as_typed(code: &[u8]) -> impl Iterator<Item = Secret> {
+    let (first, rest) = code.split_at(code.len() / if code.len() == 9 { 3 } else { 2 });
+    let groups = match rest.split_at_checked(3) {
+        Some((second, third)) if code.len() == 9 => vec![first, second, third],
+        _ => vec![first, rest],
+    };
+    let grouped = [b" ", b"-"].map(|separator| Secret::new(groups.join(&separator[..])));
+    std::iter::once(Secret::new(code.to_vec())).chain(grouped)
 }
 
 #[cfg(test)]
@@ -161,6 +109,19 @@ mod tests {
                 assert_eq!(code.as_bytes(), expected.as_bytes(), "{algorithm:?} at {time}");
             }
         }
+    }
+
+    #[test]
+    fn a_code_is_typed_as_digits_or_in_groups() {
+        let typed = |code: &str| -> Vec<String> {
+            let texts = as_typed(code.as_bytes());
+            texts.map(|text| text.expose_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(typed("123456"), ["123456", "123 456", "123-456"]);
+        assert_eq!(typed("1234567"), ["1234567", "123 4567", "123-4567"]);
+        assert_eq!(typed("12345678"), ["12345678", "1234 5678", "1234-5678"]);
+        assert_eq!(typed("123456789"), ["123456789", "123 456 789", "123-456-789"]);
+        assert_eq!(typed("1234567890"), ["1234567890", "12345 67890", "12345-67890"]);
     }
 
     #[test]

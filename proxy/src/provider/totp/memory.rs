@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard};
 
 use super::seeds::Seed;
+use super::used_steps::UsedSteps;
 use crate::locks::lock;
 
 /// How far a user's clock may be off beyond the accepted window, in steps, once that was learned (RFC 6238 section 6).
@@ -19,14 +20,15 @@ const PARTS: usize = 64;
 const SWEEP_FROM: usize = 64;
 /// Wrong codes without a wait.
 const FREE_FAILURES: u32 = 5;
-/// The longest wait between two wrong codes, in seconds. A guesser gets 2,880 guesses a day at 3 codes in 1,000,000.
+/// The longest wait between two wrong codes, in seconds. A guesser gets 2,880 guesses a day of each proxy, at 3 codes in
+/// 1,000,000: 6 for a user whose clock is off.
 const MAX_WAIT: u64 = 30;
 /// When a user's wrong codes are forgotten, in seconds after the last one.
 const FORGET_AFTER: u64 = 900;
 /// Users whose wrong codes are remembered at once. Only users with a seed can be among them.
 const MAX_FAILING: usize = 100_000;
 
-/// Used codes: no step of a seed is accepted twice, and none before one that was (RFC 6238 section 5.2).
+/// Used codes: what [`UsedSteps`] decides about each seed.
 ///
 /// Held in memory, for one process, across reloads. Users and seeds appear only as a keyed hash. Only users who have a
 /// seed get in, so that it is bounded by their number.
@@ -50,7 +52,7 @@ pub struct UsedKey(u64);
 
 #[derive(Default)]
 struct Used {
-    by_seed: HashMap<UsedKey, UsedStep, BuildHasherDefault<AsItIs>>,
+    by_seed: HashMap<UsedKey, Remembered, BuildHasherDefault<AsItIs>>,
     sweep_at: usize,
 }
 
@@ -75,11 +77,16 @@ impl Hasher for AsItIs {
 }
 
 #[derive(Clone, Copy)]
-struct UsedStep {
-    step: u64,
-    /// In seconds since the epoch; then no code of that step can be valid any more.
+struct Remembered {
+    steps: UsedSteps,
+    /// In seconds since the epoch; then no code of those steps can be valid any more.
     forget_at: u64,
     drift: i8,
+}
+
+/// The last step that a clock which is right can show at `now`.
+pub(super) fn ceiling(seed: &Seed, now: u64, skew: u32) -> u64 {
+    (now / u64::from(seed.key.period.max(1))).saturating_add(u64::from(skew))
 }
 
 /// When no code of a step can be valid any more, in seconds since the epoch, however far the user's clock is off.
@@ -88,14 +95,14 @@ pub(super) fn forget_at(step: u64, seed: &Seed, skew: u32) -> u64 {
         .saturating_add(MAX_DRIFT.unsigned_abs())
         .saturating_add(2);
     step.saturating_add(reach)
-        .saturating_mul(u64::from(seed.period.max(1)))
+        .saturating_mul(u64::from(seed.key.period.max(1)))
 }
 
 impl UsedCodes {
     /// What a user's seed is known by here.
     #[must_use]
     pub fn key(&self, user: &str, seed: &Seed) -> UsedKey {
-        UsedKey(self.key.hash_one((user, seed.key.expose())))
+        UsedKey(self.key.hash_one((user, seed.key.seed.expose())))
     }
 
     /// How many steps the user's clock was ahead (or behind, when negative) at the last login.
@@ -107,25 +114,32 @@ impl UsedCodes {
             .map_or(0, |last| i64::from(last.drift))
     }
 
-    /// Uses a step: `false` when it, or a later one, was used before. `now` is in seconds since the epoch, `skew` the
+    /// Uses a step, as [`UsedSteps::take`] decides. `now` is in seconds since the epoch, `skew` the
     /// width of the accepted window in steps.
     pub fn take(&self, key: UsedKey, seed: &Seed, step: u64, now: u64, skew: u32) -> bool {
-        let period = u64::from(seed.period.max(1));
+        let period = u64::from(seed.key.period.max(1));
         let drift = i64::try_from(step)
             .unwrap_or(i64::MAX)
             .saturating_sub(i64::try_from(now / period).unwrap_or(i64::MAX))
             .clamp(-MAX_DRIFT, MAX_DRIFT);
-        let new = UsedStep {
-            step,
-            forget_at: forget_at(step, seed, skew),
-            drift: i8::try_from(drift).unwrap_or(0),
-        };
+        let drift = i8::try_from(drift).unwrap_or(0);
+        let ceiling = ceiling(seed, now, skew);
         let mut used = self.part(key);
         match used.by_seed.entry(key) {
-            Entry::Occupied(last) if step <= last.get().step => return false,
-            Entry::Occupied(mut last) => *last.get_mut() = new,
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                if !known.steps.take(step, ceiling) {
+                    return false;
+                }
+                known.drift = drift;
+                known.forget_at = forget_at(known.steps.last, seed, skew);
+            }
             Entry::Vacant(place) => {
-                place.insert(new);
+                place.insert(Remembered {
+                    steps: UsedSteps::first(step, ceiling),
+                    forget_at: forget_at(step, seed, skew),
+                    drift,
+                });
             }
         }
         used.sweep(now);
@@ -197,14 +211,16 @@ impl Failures {
     /// How many seconds a user still has to wait before a code is looked at.
     #[must_use]
     pub fn wait(&self, user: &str, proved: bool, now: u64) -> u64 {
-        let failing = lock(&self.inner);
+        let mut failing = lock(&self.inner);
         if failing.by_user.is_empty() {
             return 0;
         }
-        failing
-            .by_user
-            .get(&failing.key.hash_one((user, proved)))
-            .map_or(0, |failure| failure.next_try().saturating_sub(now).min(MAX_WAIT))
+        let hash = failing.key.hash_one((user, proved));
+        failing.by_user.get_mut(&hash).map_or(0, |failure| {
+            // The wall clock was put back: the wait begins again now, instead of lasting until that time has come.
+            failure.last = failure.last.min(now);
+            failure.next_try().saturating_sub(now)
+        })
     }
 
     /// A wrong code at `now`, in seconds since the epoch.
@@ -245,13 +261,16 @@ mod tests {
     use super::super::code::{Algorithm, Digits};
     use super::*;
     use proxy_config::Secret;
+    use proxy_config::seeds::TotpKey;
 
     fn seed(key: &[u8]) -> Seed {
         Seed {
-            key: Secret::new(key.to_vec()),
-            algorithm: Algorithm::Sha1,
-            digits: Digits::SIX,
-            period: 30,
+            key: TotpKey {
+                seed: Secret::new(key.to_vec()),
+                algorithm: Algorithm::Sha1,
+                digits: Digits::SIX,
+                period: 30,
+            },
             scratch: Vec::new(),
         }
     }
@@ -326,6 +345,17 @@ mod tests {
         assert_eq!(failures.wait("joe", true, 1000), 0);
         failures.right("jane", true);
         assert_eq!(failures.wait("jane", true, 1000), 0);
+    }
+
+    #[test]
+    fn a_wall_clock_that_goes_back_costs_one_wait_at_most() {
+        let failures = Failures::default();
+        for _ in 0..20 {
+            failures.wrong("jane", true, 100_000);
+        }
+        assert_eq!(failures.wait("jane", true, 1000), 30);
+        assert_eq!(failures.wait("jane", true, 1020), 10);
+        assert_eq!(failures.wait("jane", true, 1030), 0);
     }
 
     #[test]

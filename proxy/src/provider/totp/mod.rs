@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use proxy_config::seeds::TotpKey;
 use proxy_config::{Secret, StoreOutage, UserNameRule};
 use proxy_core::factor::{
-    Approval, Basis, Credential, Factor, FactorRequest, RefusalReason, ResponseCheck, Verdict,
+    Approval, Basis, Credential, Factor, FactorRequest, RefusalReason, ResponseCheck, UserName, Verdict,
 };
 
 use self::store::{Claim, NEVER, Outcome, Owner, Store};
@@ -18,16 +19,14 @@ use crate::metrics::ProviderMetrics;
 
 mod code;
 mod memory;
-mod scratch;
 mod seeds;
 pub mod store;
-mod uri;
+mod used_steps;
 
 pub use code::{Algorithm, Code, Digits};
 pub use memory::{Failures, UsedCodes, UsedKey};
-pub use scratch::ScratchCode;
 pub use seeds::{Seed, Seeds};
-pub use uri::{KeyUri, UriProblem};
+pub use used_steps::UsedSteps;
 
 /// What the user is told whose name has no seed, or two, whose code is wrong, or who typed too many wrong ones: not which,
 /// or names could be tried. The record has the reason.
@@ -67,6 +66,12 @@ struct Right {
     basis: Basis,
 }
 
+/// Whose wrong codes are counted together.
+struct Whose {
+    user: UserName,
+    proved: bool,
+}
+
 impl Totp {
     /// Reads the seeds. Lines that cannot be used are left out and complained about.
     #[must_use]
@@ -93,54 +98,53 @@ impl Totp {
             store_is_well: AtomicBool::new(true),
             metrics: shared.metrics.clone(),
             nobody: Seed {
-                key: Secret::new(vec![0; 20]),
-                algorithm: Algorithm::Sha1,
-                digits: Digits::SIX,
-                period: 30,
+                key: TotpKey {
+                    seed: Secret::new(vec![0; 20]),
+                    algorithm: Algorithm::Sha1,
+                    digits: Digits::SIX,
+                    period: 30,
+                },
                 scratch: Vec::new(),
             },
         }
     }
 
-    /// The steps whose codes are valid at `now`, the likeliest first: the present one of the user's clock, then those
-    /// around it.
+    /// The steps whose codes are valid at `now`, the likeliest first: those of the user's clock, and those of a clock that
+    /// is right, so that one which is put right is.
     fn steps(&self, key: UsedKey, seed: &Seed, now: u64) -> impl Iterator<Item = u64> + use<> {
-        let present = (now / u64::from(seed.period.max(1))).saturating_add_signed(self.used.drift(key));
-        let skew = u64::from(self.skew);
-        let around = (1..=skew).flat_map(move |away| [present.checked_sub(away), present.checked_add(away)]);
-        std::iter::once(Some(present)).chain(around).flatten()
+        let (right, skew) = (now / u64::from(seed.key.period.max(1)), u64::from(self.skew));
+        let users = right.saturating_add_signed(self.used.drift(key));
+        around(users, skew).chain(around(right, skew).filter(move |step| step.abs_diff(users) > skew))
     }
 
-    /// The first valid step whose code `is_typed` says yes to.
+    /// The first valid step of which `typed_as` knows how its code was typed, and that text.
     fn find(
         &self,
         key: UsedKey,
         seed: &Seed,
         now: u64,
-        is_typed: impl Fn(&[u8]) -> bool,
-    ) -> Option<(u64, Code)> {
-        self.steps(key, seed, now)
-            .map(|step| {
-                (
-                    step,
-                    Code::at(seed.algorithm, seed.key.expose(), step, seed.digits),
-                )
-            })
-            .find(|(_, code)| is_typed(code.as_bytes()))
+        typed_as: impl Fn(&[u8]) -> Option<Secret>,
+    ) -> Option<(u64, Secret)> {
+        self.steps(key, seed, now).find_map(|step| {
+            let code = Code::at(seed.key.algorithm, seed.key.seed.expose(), step, seed.key.digits);
+            Some((step, typed_as(code.as_bytes())?))
+        })
     }
 
     fn decide(&self, request: &FactorRequest, now: u64) -> Looked {
         let verdict = match &request.credential {
             Credential::Passcode(typed) => {
                 let typed = typed.expose();
-                return self.look(request, now, |code| code.ct_eq(typed).into(), None);
+                let typed_as =
+                    |code: &[u8]| bool::from(code.ct_eq(typed)).then(|| Secret::new(code.to_vec()));
+                return self.look(request, now, typed_as, None);
             }
             Credential::Response(response) => {
                 let response: &dyn ResponseCheck = response.as_ref();
                 return self.look(
                     request,
                     now,
-                    |code| response.matches(code),
+                    |code| code::as_typed(code).find(|text| response.matches(text.expose())),
                     Some(RefusalReason::NothingMatched),
                 );
             }
@@ -168,7 +172,7 @@ impl Totp {
         &self,
         request: &FactorRequest,
         now: u64,
-        is_typed: impl Fn(&[u8]) -> bool,
+        typed_as: impl Fn(&[u8]) -> Option<Secret>,
         wrong: Option<RefusalReason>,
     ) -> Looked {
         let user = request.user.as_str();
@@ -177,7 +181,7 @@ impl Totp {
             other => {
                 // The same work as for a wrong code, so that the time does not tell who has a seed.
                 let key = self.used.key(user, &self.nobody);
-                let _ = self.find(key, &self.nobody, now, &is_typed);
+                let _ = self.find(key, &self.nobody, now, &typed_as);
                 let _ = self.failures.wait(user, request.proved, now);
                 // The user is told no more than that it was wrong; the record has the reason.
                 let reason = match other {
@@ -191,14 +195,14 @@ impl Totp {
             return Looked::Decided(refuse(RefusalReason::Throttled, WRONG));
         }
         let key = self.used.key(user, seed);
-        match self.find(key, seed, now, &is_typed) {
-            Some((step, code)) if self.used.take(key, seed, step, now, self.skew) => {
-                self.failures.right(user, request.proved);
+        match self.find(key, seed, now, &typed_as) {
+            Some((step, text)) if self.used.take(key, seed, step, now, self.skew) => {
                 return Looked::Right(Right {
-                    text: Secret::new(code.as_bytes().to_vec()),
+                    text,
                     claim: self.claim_of(|key| Claim {
-                        owner: Owner::of(key, &[b"step", user.as_bytes(), seed.key.expose()]),
+                        owner: Owner::of(key, &[b"step", user.as_bytes(), seed.key.seed.expose()]),
                         step,
+                        ceiling: memory::ceiling(seed, now, self.skew),
                         until: memory::forget_at(step, seed, self.skew),
                     }),
                     basis: Basis::Factor,
@@ -208,20 +212,22 @@ impl Totp {
             Some(_) => return Looked::Decided(replayed()),
             None => {}
         }
-        match seed.scratch.iter().find(|code| is_typed(code.expose())) {
-            Some(code) => {
-                self.failures.right(user, request.proved);
-                Looked::Right(Right {
-                    text: code.clone(),
-                    // Of the code alone: it stays used when the seed or the list changes.
-                    claim: self.claim_of(|key| Claim {
-                        owner: Owner::of(key, &[b"scratch", user.as_bytes(), code.expose()]),
-                        step: 0,
-                        until: NEVER,
-                    }),
-                    basis: Basis::ScratchCode,
-                })
-            }
+        let scratch = seed
+            .scratch
+            .iter()
+            .find_map(|code| Some((code, typed_as(code.expose())?)));
+        match scratch {
+            Some((code, text)) => Looked::Right(Right {
+                text,
+                // Of the code alone: it stays used when the seed or the list changes.
+                claim: self.claim_of(|key| Claim {
+                    owner: Owner::of(key, &[b"scratch", user.as_bytes(), code.expose()]),
+                    step: 0,
+                    ceiling: 0,
+                    until: NEVER,
+                }),
+                basis: Basis::ScratchCode,
+            }),
             None => {
                 self.failures.wrong(user, request.proved, now);
                 Looked::Decided(refuse(wrong.unwrap_or(RefusalReason::WrongPasscode), WRONG))
@@ -235,10 +241,17 @@ impl Totp {
         Some((store, make(&self.store_key)))
     }
 
+    /// Approves a right code that nobody can use any more: only that ends the wait after wrong ones.
+    fn taken(&self, whose: &Whose, text: Secret, basis: Basis) -> Verdict {
+        self.failures.right(whose.user.as_str(), whose.proved);
+        approve(text, basis)
+    }
+
     /// Has a code that is right, and new to this process, used up for all of them.
     async fn claim(
         &self,
         (store, claim): (Arc<dyn Store>, Claim),
+        whose: &Whose,
         text: Secret,
         basis: Basis,
         now: u64,
@@ -259,7 +272,7 @@ impl Totp {
         self.metrics.called("totp", Step::Store, class, begun.elapsed());
         let was_well = self.store_is_well.swap(class.is_none(), Ordering::Relaxed);
         let fault = match outcome {
-            Ok(Outcome::Taken) => return approve(text, basis),
+            Ok(Outcome::Taken) => return self.taken(whose, text, basis),
             Ok(_) => return replayed(),
             Err(fault) => fault,
         };
@@ -281,6 +294,12 @@ impl Totp {
             ),
         }
     }
+}
+
+/// A step, and those around it, the nearest first.
+fn around(step: u64, skew: u64) -> impl Iterator<Item = u64> {
+    let others = (1..=skew).flat_map(move |away| [step.checked_sub(away), step.checked_add(away)]);
+    std::iter::once(Some(step)).chain(others).flatten()
 }
 
 fn approve(code: Secret, basis: Basis) -> Verdict {
@@ -314,19 +333,22 @@ impl Provider for Totp {
             Looked::Decided(verdict) => return Answer::Now(verdict),
             Looked::Right(right) => right,
         };
+        let whose = Whose {
+            user: request.user,
+            proved: request.proved,
+        };
         let Some(claim) = claim else {
-            return Answer::Now(approve(text, basis));
+            return Answer::Now(self.taken(&whose, text, basis));
         };
         let limit = store::LIMIT.min(request.answer_within / 2);
         Answer::Later(Box::pin(async move {
-            self.claim(claim, text, basis, now, limit).await
+            self.claim(claim, &whose, text, basis, now, limit).await
         }))
     }
 
     fn rehearse(self: Arc<Self>) -> BoxFuture<Vec<Finding>> {
         Box::pin(async move {
             let users = self.seeds.users();
-            let (bad_lines, twice) = self.seeds.left_out();
             let mut findings = vec![if users == 0 {
                 Finding::Problem(
                     "totp: no user can log in: the seed folders hold no usable otpauth:// URI. `radius-proxy totp enrol \
@@ -346,12 +368,6 @@ impl Provider for Totp {
                 });
             }
             findings.extend(self.seeds.complaints().iter().cloned().map(Finding::Problem));
-            let untold = (bad_lines + twice).saturating_sub(self.seeds.complaints().len());
-            if untold > 0 {
-                findings.push(Finding::Problem(format!(
-                    "totp: and {untold} more lines like these"
-                )));
-            }
             findings
         })
     }

@@ -3,26 +3,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use proxy_config::seeds::{self, MAX_SCRATCH, ScratchLine, SeedLine, SeedProblem, TotpKey};
 use proxy_config::{Secret, SeedFile};
 
-use super::code::{Algorithm, Digits};
-use super::scratch::{MAX_SCRATCH, ScratchCode, ScratchLine, ScratchProblem};
-use super::uri::{KeyUri, UriProblem};
 use crate::provider::MAX_COMPLAINTS;
 
-/// A user's seed and how codes are made of it.
+/// A user's key and scratch codes.
 #[derive(Debug)]
 pub struct Seed {
-    /// The key.
-    pub key: Secret,
-    /// The hash.
-    pub algorithm: Algorithm,
-    /// Digits of a code.
-    pub digits: Digits,
-    /// Seconds of a time step.
-    pub period: u16,
+    /// What time-based codes are made of.
+    pub key: TotpKey,
     /// Codes that work once each.
-    pub scratch: Vec<ScratchCode>,
+    pub scratch: Vec<Secret>,
 }
 
 /// Seeds by normalised user name, for a million users and more.
@@ -31,84 +23,67 @@ pub struct Seeds {
     /// `None` for a user who was found twice: which of the two seeds is right cannot be known.
     by_user: HashMap<Box<str>, Option<Seed>>,
     complaints: Vec<String>,
+    untold: usize,
     /// Scratch codes are passed over.
     without_scratch: bool,
-    bad_lines: usize,
     twice: usize,
 }
 
 impl Seeds {
-    /// Reads seed files. With `takes_scratch` false, scratch codes are passed over, and that is complained of. A line that cannot be used costs its own user and no other; lines that are empty or begin
-    /// with `#` are passed over. `normalise` is the rule for user names; `None` means that a name is not valid.
+    /// Reads seed files. With `takes_scratch` false, scratch codes are passed over, and that is complained of. A line that
+    /// cannot be used costs its own user and no other. `normalise` is the rule for user names; `None` means that a name is
+    /// not valid.
     #[must_use]
     pub fn load(files: &[SeedFile], takes_scratch: bool, normalise: impl Fn(&str) -> Option<String>) -> Self {
         let mut seeds = Self::default();
         // Codes come to their seed when all seeds are known.
         let mut scratch = Vec::new();
         for file in files {
-            for (number, line) in (1..).zip(file.text.expose().split(|byte| *byte == b'\n')) {
-                let line = line.trim_ascii();
-                if line.is_empty() || line.starts_with(b"#") {
-                    continue;
-                }
-                match ScratchLine::parse(line) {
-                    None => seeds.add(file, number, line, &normalise),
-                    Some(_) if !takes_scratch => seeds.without_scratch = true,
-                    Some(parsed) => scratch.push((file, number, parsed)),
+            for (number, _, line) in seeds::read(file.text.expose()) {
+                let read = line.and_then(|line| {
+                    let user = normalise(line.account()).ok_or(SeedProblem::UserName)?;
+                    Ok((user, line))
+                });
+                match read {
+                    Ok((user, SeedLine::Key(uri))) => seeds.add(file, number, user, uri.key),
+                    Ok((_, SeedLine::Scratch(_))) if !takes_scratch => seeds.without_scratch = true,
+                    Ok((user, SeedLine::Scratch(line))) => scratch.push((file, number, user, line)),
+                    Err(problem) => seeds.leave_out(file, number, problem),
                 }
             }
         }
-        for (file, number, parsed) in scratch {
-            let added = parsed.and_then(|line| seeds.add_scratch(line, &normalise));
-            if let Err(problem) = added {
-                seeds.bad_lines += 1;
-                seeds.complain(format!("{}: line {number} {problem}; it is left out", file.path));
+        for (file, number, user, line) in scratch {
+            if let Err(problem) = seeds.add_scratch(&user, line) {
+                seeds.leave_out(file, number, problem);
             }
         }
         if seeds.without_scratch {
-            seeds.complain(
-                "scratch codes are passed over: without a store (provider.totp.used_codes) each would work again after \
-                 a restart"
-                    .to_owned(),
-            );
+            let passed_over = "scratch codes are passed over: without a store (provider.totp.used_codes) each would work \
+                               again after a restart";
+            seeds.complaints.insert(0, passed_over.to_owned());
+        }
+        if seeds.untold > 0 {
+            seeds.complaints.push(format!(
+                "{} more lines of the seeds are left out or refused",
+                seeds.untold
+            ));
         }
         seeds.by_user.shrink_to_fit();
         seeds
     }
 
-    fn add(
-        &mut self,
-        file: &SeedFile,
-        number: usize,
-        line: &[u8],
-        normalise: impl Fn(&str) -> Option<String>,
-    ) {
-        let parsed = std::str::from_utf8(line)
-            .map_err(|_| UriProblem::NotText)
-            .and_then(KeyUri::parse)
-            .and_then(|uri| {
-                let user = normalise(&uri.account).ok_or(UriProblem::UserName)?;
-                Ok((user, uri))
-            });
-        let (user, uri) = match parsed {
-            Ok(parsed) => parsed,
-            Err(problem) => {
-                self.bad_lines += 1;
-                self.complain(format!("{}: line {number} {problem}; it is left out", file.path));
-                return;
-            }
-        };
-        let seed = Seed {
-            key: uri.seed,
-            algorithm: uri.algorithm,
-            digits: uri.digits,
-            period: uri.period,
-            scratch: Vec::new(),
-        };
+    fn leave_out(&mut self, file: &SeedFile, number: usize, problem: SeedProblem) {
+        self.complain(format!("{}: line {number} {problem}; it is left out", file.path));
+    }
+
+    fn add(&mut self, file: &SeedFile, number: usize, user: String, key: TotpKey) {
         match self.by_user.entry(user.into_boxed_str()) {
             Entry::Vacant(place) => {
-                place.insert(Some(seed));
+                let scratch = Vec::new();
+                place.insert(Some(Seed { key, scratch }));
             }
+            // The same key once more is still one.
+            Entry::Occupied(place) if place.get().as_ref().is_some_and(|known| known.key == key) => {}
             Entry::Occupied(mut place) => {
                 let complaint = format!(
                     "{}: line {number} is one more seed of user {:?}; the user is refused until only one is left",
@@ -123,32 +98,28 @@ impl Seeds {
         }
     }
 
-    fn add_scratch(
-        &mut self,
-        line: ScratchLine,
-        normalise: impl Fn(&str) -> Option<String>,
-    ) -> Result<(), ScratchProblem> {
-        let user = normalise(&line.user).ok_or(ScratchProblem::UserName)?;
-        let seed = self
-            .by_user
-            .get_mut(user.as_str())
-            .ok_or(ScratchProblem::NoSeed)?;
+    fn add_scratch(&mut self, user: &str, line: ScratchLine) -> Result<(), SeedProblem> {
+        let seed = self.by_user.get_mut(user).ok_or(SeedProblem::NoSeed)?;
         // Who has two seeds is refused anyway.
         let Some(seed) = seed else { return Ok(()) };
         for code in line.codes {
+            if seed.scratch.contains(&code) {
+                continue;
+            }
             if seed.scratch.len() >= MAX_SCRATCH {
-                return Err(ScratchProblem::TooMany);
+                return Err(SeedProblem::TooManyScratchCodes);
             }
-            if !seed.scratch.contains(&code) {
-                seed.scratch.push(code);
-            }
+            seed.scratch.push(code);
         }
         Ok(())
     }
 
     fn complain(&mut self, complaint: String) {
-        if self.complaints.len() < MAX_COMPLAINTS {
+        // Two places are kept: for scratch codes that nobody can use, and for how many more there are.
+        if self.complaints.len() < MAX_COMPLAINTS - 2 {
             self.complaints.push(complaint);
+        } else {
+            self.untold += 1;
         }
     }
 
@@ -164,13 +135,7 @@ impl Seeds {
         self.by_user.len().saturating_sub(self.twice)
     }
 
-    /// How many lines could not be used, and how many users were found twice.
-    #[must_use]
-    pub const fn left_out(&self) -> (usize, usize) {
-        (self.bad_lines, self.twice)
-    }
-
-    /// What is wrong with the files, one sentence each, the first [`MAX_COMPLAINTS`].
+    /// What is wrong with the files, one sentence each, at most [`MAX_COMPLAINTS`]; the last says how many more there are.
     #[must_use]
     pub fn complaints(&self) -> &[String] {
         &self.complaints
@@ -197,7 +162,7 @@ mod tests {
             "# staff\n\notpauth://totp/Jane?secret=GEZDGNBVGY3TQOJQ\r\notpauth://totp/joe?secret=GEZDGNBVGY3TQOJ1\nhunter2\n\
              otpauth://totp/aaaaaaaaaaaaaaaaaaaaaaaaaaaa?secret=GEZDGNBVGY3TQOJQ\n",
         );
-        assert_eq!((seeds.users(), seeds.left_out()), (1, (3, 0)));
+        assert_eq!((seeds.users(), seeds.complaints().len()), (1, 3));
         assert!(seeds.of("jane").is_some_and(|seed| seed.is_some()));
         let text = seeds.complaints().join("\n");
         assert!(
@@ -226,7 +191,7 @@ mod tests {
         let text = seeds.complaints().join("\n");
         assert!(text.contains("line 3 names a user without a key"), "{text}");
         assert!(
-            text.contains("line 4 has a scratch code that is not 9 or 10 digits"),
+            text.contains("line 4 has a scratch code that is not 8 to 10 digits"),
             "{text}"
         );
         assert!(!text.contains("4829104732"), "{text}");
@@ -247,8 +212,28 @@ mod tests {
             "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\notpauth://totp/JANE?secret=GEZDGNBVGY3TQOJQGEZDG\n\
              otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\notpauth://totp/joe?secret=GEZDGNBVGY3TQOJQ",
         );
-        assert_eq!((seeds.users(), seeds.left_out()), (1, (0, 1)));
+        assert_eq!(seeds.users(), 1);
         assert!(seeds.of("jane").is_some_and(|seed| seed.is_none()));
         assert_eq!(seeds.complaints().len(), 2);
+    }
+
+    #[test]
+    fn of_many_bad_lines_the_first_are_told_and_the_rest_is_counted() {
+        let seeds = load(&"hello\n".repeat(MAX_COMPLAINTS + 50));
+        assert_eq!(seeds.complaints().len(), MAX_COMPLAINTS - 1);
+        let last = seeds.complaints().last().unwrap();
+        assert_eq!(last, "52 more lines of the seeds are left out or refused");
+    }
+
+    #[test]
+    fn the_same_seed_twice_is_one() {
+        let seeds = load(
+            "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\notpauth://totp/Corp:JANE?secret=gezd-gnbv-gy3t-qojq&issuer=Corp",
+        );
+        assert_eq!((seeds.users(), seeds.complaints().len()), (1, 0));
+        let other = load(
+            "otpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ\notpauth://totp/jane?secret=GEZDGNBVGY3TQOJQ&digits=8",
+        );
+        assert_eq!((other.users(), other.complaints().len()), (0, 1));
     }
 }

@@ -120,6 +120,62 @@ fn a_clock_that_drifts_is_followed() {
     }
 }
 
+/// A phone that runs fast is followed for four days, then its clock is put right.
+#[test]
+fn a_clock_that_is_put_right_is_right() {
+    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
+    let accepted = |time: u64, now: u64| {
+        let login = request("jane", typed(&code_at(time)));
+        matches!(totp.verdict(&login, now), Verdict::Approved(_))
+    };
+    for day in 1..=4_u64 {
+        let now = NOW + day * 86_400;
+        assert!(accepted(now + day * 30, now), "day {day}");
+    }
+    let now = NOW + 5 * 86_400;
+    assert!(accepted(now + 120, now), "still fast");
+    let now = NOW + 6 * 86_400;
+    assert!(accepted(now, now), "put right");
+    let now = NOW + 7 * 86_400;
+    assert!(!accepted(now + 120, now), "the drift is unlearned");
+}
+
+/// Why the code of a step is refused at another, both counted from [`NOW`].
+fn reason(totp: &Totp, step: u64, now: u64) -> Option<RefusalReason> {
+    let login = request("jane", typed(&code_at(NOW + step * 30)));
+    match totp.verdict(&login, NOW + now * 30) {
+        Verdict::Approved(_) => None,
+        Verdict::Refused(refusal) => Some(refusal.reason),
+    }
+}
+
+#[test]
+fn a_clock_that_is_put_right_at_once_is_right_and_each_code_works_once() {
+    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
+    let at = |step: u64, now: u64| reason(&totp, step, now);
+    for step in 1..=4 {
+        assert_eq!(at(step, 0), None, "{step} steps ahead");
+    }
+    let replayed = Some(RefusalReason::PasscodeReplayed);
+    assert_eq!(at(0, 0), None, "put right, and older than what was used");
+    for step in 0..=4 {
+        assert!(at(step, 0).is_some(), "step {step} again");
+        assert_eq!(at(step, step), replayed, "step {step} when its time has come");
+    }
+    assert_eq!([at(5, 5), at(6, 6)], [None; 2]);
+}
+
+#[test]
+fn what_a_fast_clock_used_bars_no_other_code_of_the_right_clock() {
+    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
+    let at = |step: u64, now: u64| reason(&totp, step, now);
+    let replayed = Some(RefusalReason::PasscodeReplayed);
+    assert_eq!([at(1, 0), at(3, 1), at(6, 3), at(9, 5)], [None; 4]);
+    assert_eq!([at(5, 5), at(8, 8)], [None; 2], "put right");
+    assert_eq!([at(9, 8), at(7, 8), at(9, 9)], [replayed; 3]);
+    assert_eq!(at(10, 9), None);
+}
+
 #[test]
 fn a_challenge_response_is_tried_with_the_valid_codes() {
     struct Typed(Vec<u8>);
@@ -145,7 +201,7 @@ fn a_challenge_response_is_tried_with_the_valid_codes() {
 #[test]
 fn who_has_no_seed_or_two_is_refused_by_name() {
     let totp = totp(&format!(
-        "otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret={SEED}"
+        "otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret=KRSXG5CTMVRXEZLU"
     ));
     let code = code_at(NOW);
     let refused = |user: &str| refusal(totp.verdict(&request(user, typed(&code)), NOW));
@@ -156,7 +212,7 @@ fn who_has_no_seed_or_two_is_refused_by_name() {
 #[test]
 fn what_the_user_is_told_does_not_say_who_has_a_seed() {
     let totp = totp(&format!(
-        "otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret={SEED}\notpauth://totp/ann?secret={SEED}"
+        "otpauth://totp/jane?secret={SEED}\notpauth://totp/jane?secret=KRSXG5CTMVRXEZLU\notpauth://totp/ann?secret={SEED}"
     ));
     let told = |user: &str| refusal(totp.verdict(&request(user, typed(b"000000")), NOW)).message;
     // Ten tries are more than are free: whoever is slowed down is told the same as well.
@@ -200,6 +256,20 @@ fn wrong_codes_slow_the_user_down_and_a_reload_does_not_help() {
         second.verdict(&request("jane", typed(&code_at(later))), later),
         Verdict::Approved(_)
     ));
+}
+
+#[test]
+fn a_code_that_is_right_ends_no_wait_before_the_store_has_taken_it() {
+    let totp = totp(&format!("otpauth://totp/jane?secret={SEED}"));
+    for _ in 0..7 {
+        totp.failures.wrong("jane", true, NOW - 2);
+    }
+    let code = request("jane", typed(&code_at(NOW)));
+    assert!(matches!(totp.decide(&code, NOW), Looked::Right(_)));
+    assert!(
+        totp.failures.wait("jane", true, NOW - 2) > 0,
+        "nobody has taken it yet"
+    );
 }
 
 #[test]

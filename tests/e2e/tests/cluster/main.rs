@@ -23,6 +23,7 @@ mod handover;
 mod logins;
 mod observed;
 mod ownership;
+mod reality;
 mod refused;
 mod registration;
 mod rotation;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Controller, LoginRequest, Run, RunRequest};
 use crate::{
     admin::{Answer, Refusal, read, shown},
+    directory::{PROBE_USER, RadiusClient},
     secret::Secret,
 };
 
@@ -51,6 +52,7 @@ async fn state(State(controller): Shared) -> Json<Value> {
         "directory_type": heard.as_ref().map(|heard| heard.directory_type),
         "region": heard.as_ref().map(|heard| heard.region.clone()),
         "addresses": controller.options.advertise,
+        "others": heard.as_ref().map(|heard| heard.others.clone()).unwrap_or_default(),
         "registered": *controller.registered.borrow(),
         "changing": view.as_ref().is_some_and(|view| view.status == crate::directory::RadiusStatus::Creating),
         "status": view.as_ref().map(|view| view.status),
@@ -64,6 +66,7 @@ async fn state(State(controller): Shared) -> Json<Value> {
 
 async fn login(State(controller): Shared, Json(body): Json<Value>) -> Answer {
     let asked: LoginRequest = read(body)?;
+    check_client(asked.radius_client.as_ref())?;
     // Ends by itself even when the caller goes away, as a directory's login does.
     let login = tokio::spawn(async move { controller.login(&asked).await });
     let result = login
@@ -72,9 +75,14 @@ async fn login(State(controller): Shared, Json(body): Json<Value>) -> Answer {
     Ok(Json(shown(&result)))
 }
 
+fn check_client(client: Option<&RadiusClient>) -> Result<(), Refusal> {
+    client.map_or(Ok(()), RadiusClient::check).map_err(Refusal::bad)
+}
+
 async fn begin(State(controller): Shared, Json(body): Json<Value>) -> Result<Response, Refusal> {
     let asked: RunRequest = read(body)?;
     asked.check().map_err(Refusal::bad)?;
+    check_client(asked.radius_client.as_ref())?;
     let mut runs = controller.runs();
     if runs.len() >= RUNS {
         let ended = runs
@@ -114,9 +122,10 @@ async fn stop(State(controller): Shared, Path(id): Path<String>) -> Answer {
 
 async fn probe(State(controller): Shared, Json(body): Json<Value>) -> Answer {
     let mut asked: LoginRequest = read(body)?;
+    check_client(asked.radius_client.as_ref())?;
     if asked.username.is_empty() {
-        "awsmfaprobe".clone_into(&mut asked.username);
-        asked.password = Secret::new("awsmfaprobe");
+        PROBE_USER.clone_into(&mut asked.username);
+        asked.password = Secret::new(PROBE_USER);
     }
     let plan = controller.plan(&asked, controller.view()).map_err(Refusal::bad)?;
     let found = controller

@@ -26,12 +26,12 @@ pub use self::runs::{FailOver, PerServer, Report, RunRequest};
 use crate::{
     ask,
     directory::{
-        ControllerView, Poll, PollAnswer, ProbeOrder, ProbeOutcome, ProbeReport, RadiusClient, RadiusStatus,
-        WhileChanging,
+        ControllerView, MessageAuthenticator, Poll, PollAnswer, ProbeOrder, ProbeOutcome, ProbeReport,
+        RadiusClient, RadiusStatus, WhileChanging,
     },
     error::Error,
     names::Names,
-    radius::{self, LoginResult, Outcome, Plan, Protocol},
+    radius::{self, LoginResult, Outcome, Plan, Protocol, Successor},
     secret::Secret,
     serve::{self, Running, until_told},
 };
@@ -88,6 +88,8 @@ pub struct LoginRequest {
 #[derive(Debug)]
 pub(crate) struct Controller {
     options: Options,
+    /// Where the admin API answers.
+    admin: SocketAddr,
     names: Names,
     /// What the directory last said.
     heard: watch::Sender<Option<PollAnswer>>,
@@ -123,6 +125,7 @@ pub async fn start(mut options: Options) -> Result<Running, Error> {
     let (listener, admin) = serve::bind(options.admin).await?;
     let controller = Arc::new(Controller {
         options,
+        admin,
         names: Names::of_the_system(),
         heard: watch::channel(None).0,
         registered: watch::channel(false).0,
@@ -208,6 +211,7 @@ impl Controller {
             name: self.options.name.clone(),
             region: self.options.region.clone(),
             addresses: self.options.advertise.clone(),
+            admin_port: self.admin.port(),
             serial,
             probing,
             report,
@@ -282,10 +286,14 @@ impl Controller {
         password: &Secret,
     ) -> Vec<ProbeOutcome> {
         let each = servers.into_iter().map(|server| async {
-            let plan = Plan {
+            let mut plan = Plan {
                 servers: vec![server.clone()],
+                successor: Successor::Nobody,
                 ..plan.clone()
             };
+            if plan.client.message_authenticator == MessageAuthenticator::ProbeOnly {
+                plan.client.message_authenticator = MessageAuthenticator::Send;
+            }
             let result = radius::login(&plan, &self.names, user, password).await;
             let duration_ms = result.duration_ms;
             ProbeOutcome {
@@ -344,9 +352,24 @@ impl Controller {
                 .or(registered.authentication_protocol)
                 .unwrap_or(Protocol::Pap),
             client,
+            successor: self.successor(),
             sources: self.options.sources.clone(),
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
         })
+    }
+
+    /// Who continues a login that is taken over: another controller of the directory, otherwise a second address of this one.
+    fn successor(&self) -> Successor {
+        let heard = self.heard.borrow();
+        let other = heard.as_ref().and_then(|answer| answer.others.first());
+        match (other, self.options.sources.as_slice()) {
+            (Some(other), _) => Successor::Controller(*other),
+            (None, [first, rest @ ..]) => rest
+                .iter()
+                .find(|source| source.is_ipv6() == first.is_ipv6())
+                .map_or(Successor::Nobody, |source| Successor::Source(*source)),
+            (None, []) => Successor::Nobody,
+        }
     }
 
     /// Logs a user in as a directory would.

@@ -84,7 +84,9 @@ async fn settings(State(simulator): Shared) -> Json<Value> {
 
 async fn put_settings(State(simulator): Shared, Json(patch): Json<Value>) -> Answer {
     let answer = simulator.change(false, |world| {
-        world.settings = merge(&world.settings, patch)?;
+        let merged: super::Settings = merge(&world.settings, patch)?;
+        merged.check().map_err(Refusal::bad)?;
+        world.settings = merged;
         Ok(Json(shown(&world.settings)))
     });
     simulator.wake_all();

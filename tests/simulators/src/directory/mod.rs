@@ -243,6 +243,7 @@ pub async fn start(options: Options) -> Result<Running, Error> {
 
 fn check(config: &Config) -> Result<(), Error> {
     let refuse = |what: String| Err(Error::CheckConfig { what });
+    config.settings.check().or_else(refuse)?;
     for spec in &config.directories {
         if !constraint::is_directory_id(&spec.id) {
             return refuse(format!(

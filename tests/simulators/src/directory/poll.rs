@@ -1,6 +1,10 @@
 //! How controllers and their directory talk: `POST /poll` on the admin API, held until something changes.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Json, extract::State};
 use jiff::Timestamp;
@@ -34,6 +38,9 @@ pub struct Poll {
     pub region: String,
     /// Where its requests come from.
     pub addresses: Vec<IpAddr>,
+    /// Where its admin API answers; 0: it does not say.
+    #[serde(default)]
+    pub admin_port: u16,
     /// The serial of the last answer; 0: none yet.
     #[serde(default)]
     pub serial: u64,
@@ -58,6 +65,9 @@ pub struct PollAnswer {
     pub radius: Option<ControllerView>,
     /// How to speak it.
     pub client: RadiusClient,
+    /// The admin APIs of the directory's other live controllers in this region.
+    #[serde(default)]
+    pub others: Vec<SocketAddr>,
     /// What to try out, when this controller has not reported yet.
     pub probe: Option<ProbeOrder>,
 }
@@ -144,6 +154,7 @@ fn hear(world: &mut World, poll: &Poll, now: Timestamp) -> Result<(bool, bool), 
             controller.last_seen = now;
             controller.addresses.clone_from(&poll.addresses);
             controller.region.clone_from(&region);
+            controller.admin_port = poll.admin_port;
             moved
         }
         None if count >= CONTROLLERS => return Err(Refusal::bad("too many controllers")),
@@ -154,6 +165,7 @@ fn hear(world: &mut World, poll: &Poll, now: Timestamp) -> Result<(bool, bool), 
                 addresses,
                 first_seen: now,
                 last_seen: now,
+                admin_port: poll.admin_port,
             };
             directory.controllers.insert(poll.name.clone(), controller);
             true
@@ -205,13 +217,16 @@ fn view(world: &World, poll: &Poll, serial: u64) -> Result<PollAnswer, Refusal> 
     let gone = || Refusal::not_found(format!("no directory {}", poll.directory_id));
     let directory = world.directories.get(&poll.directory_id).ok_or_else(gone)?;
     let radius = radius_of(world, poll);
+    let region = region_of(&directory.spec.region, poll);
+    let lost_after = world.settings.controller_lost_after_ms;
     let order = |radius: &Radius| ProbeOrder {
         generation: radius.generation,
         rules: world.settings.probe.clone(),
     };
     Ok(PollAnswer {
         serial,
-        region: region_of(&directory.spec.region, poll),
+        others: directory.others(&region, &poll.name, Timestamp::now(), lost_after),
+        region,
         directory_type: directory.spec.kind,
         radius: radius.map(|radius| ControllerView {
             status: radius.status,

@@ -56,8 +56,12 @@ pub struct Settings {
     pub radius_on_simple_ad: String,
     /// Any RADIUS write by the account that a directory is shared with.
     pub radius_on_shared: String,
-    /// Any RADIUS write while the directory's stage is not Active.
+    /// Any RADIUS write while the directory's stage is neither Active nor Impaired.
     pub radius_when_not_active: String,
+    /// Any RADIUS write while the directory's stage is Impaired.
+    pub radius_when_impaired: String,
+    /// For so long after a write DescribeDirectories shows RADIUS as it was before that write.
+    pub description_lag_ms: u64,
     /// DescribeDomainControllers of an ADConnector.
     pub domain_controllers_of_connector: String,
     /// DescribeDomainControllers by the account that a directory is shared with.
@@ -100,6 +104,8 @@ impl Default for Settings {
             radius_on_simple_ad: client(),
             radius_on_shared: client(),
             radius_when_not_active: client(),
+            radius_when_impaired: client(),
+            description_lag_ms: 0,
             domain_controllers_of_connector: "UnsupportedOperationException".to_owned(),
             domain_controllers_of_shared: "UnsupportedOperationException".to_owned(),
             page_size: 100,
@@ -114,6 +120,28 @@ impl Default for Settings {
 
 /// The value of a setting that makes the service accept instead of answering an exception.
 pub const ACCEPT: &str = "accept";
+
+/// The user of the probe, as one public report has it. The password of the probe is not reported.
+pub const PROBE_USER: &str = "fakeusername";
+
+/// No wait of a simulated directory is longer.
+const LONGEST_MS: u64 = 600_000;
+
+impl Settings {
+    /// Refuses settings that no directory could have.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        if self.description_lag_ms > LONGEST_MS {
+            return Err(format!("description_lag_ms can be {LONGEST_MS} at most"));
+        }
+        if self.probe.user_name.is_empty() || self.probe.user_name.len() > 253 {
+            return Err("probe.user_name must have 1 to 253 bytes".to_owned());
+        }
+        self.radius_client.check()
+    }
+}
 
 /// Body of an answer that says nothing.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -177,8 +205,8 @@ impl Default for ProbeSettings {
             servers: Quorum::All,
             controllers: Quorum::All,
             answers: Counted::Any,
-            user_name: "awsmfaprobe".to_owned(),
-            password: "awsmfaprobe".to_owned(),
+            user_name: PROBE_USER.to_owned(),
+            password: PROBE_USER.to_owned(),
             delay_ms: 0,
             timeout_ms: 0,
             retries: -1,
@@ -246,8 +274,14 @@ pub struct RadiusClient {
     pub failover: Failover,
     /// What an answer to an earlier try is worth.
     pub late_answers: LateAnswers,
+    /// How long after a try the next one follows, in percent of RadiusTimeout.
+    pub retry_interval_percent: u32,
+    /// The login waits exactly so long for an answer, whether tries are left or not; 0: RadiusTimeout for each try.
+    pub patience_ms: u64,
     /// A login ends after this in any case; 0: no such bound.
     pub budget_ms: u64,
+    /// After so long another controller of the directory continues the login; 0: never.
+    pub takeover_after_ms: u64,
     /// Whether NAS-IP-Address (or NAS-IPv6-Address) is sent.
     pub nas_ip_address: bool,
     /// NAS-Identifier; empty: absent.
@@ -268,12 +302,48 @@ impl Default for RadiusClient {
             server_order: ServerOrder::First,
             failover: Failover::PerAttempt,
             late_answers: LateAnswers::Accept,
+            retry_interval_percent: 100,
+            patience_ms: 0,
             budget_ms: 0,
+            takeover_after_ms: 0,
             nas_ip_address: true,
             nas_identifier: String::new(),
             calling_station_id: String::new(),
             proxy_state: String::new(),
             settings_while_changing: WhileChanging::New,
+        }
+    }
+}
+
+impl RadiusClient {
+    /// Refuses settings that no client could have.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let longest = |name: &str, ms: u64| match ms > LONGEST_MS {
+            true => Err(format!("radius_client.{name} can be {LONGEST_MS} at most")),
+            false => Ok(()),
+        };
+        if !(1..=100).contains(&self.retry_interval_percent) {
+            return Err("radius_client.retry_interval_percent must be between 1 and 100".to_owned());
+        }
+        longest("patience_ms", self.patience_ms)?;
+        longest("budget_ms", self.budget_ms)?;
+        longest("takeover_after_ms", self.takeover_after_ms)?;
+        if self.patience_ms > 0 && self.budget_ms > 0 {
+            return Err(
+                "radius_client.patience_ms and budget_ms exclude each other: set one of them to 0".to_owned(),
+            );
+        }
+        let end = self.patience_ms.max(self.budget_ms);
+        if end > 0 && self.takeover_after_ms >= end {
+            return Err("radius_client.takeover_after_ms must be before the end of the login".to_owned());
+        }
+        match hex::decode(&self.proxy_state) {
+            Ok(bytes) if bytes.len() <= 253 => Ok(()),
+            Ok(_) => Err("radius_client.proxy_state can have 253 bytes at most".to_owned()),
+            Err(error) => Err(format!("radius_client.proxy_state is not hex: {error}")),
         }
     }
 }
@@ -288,6 +358,8 @@ pub enum MessageAuthenticator {
     Send,
     /// Sent, and an answer without it is not taken.
     SendAndRequire,
+    /// Sent with the probe of new settings, not with logins.
+    ProbeOnly,
 }
 
 /// What a retransmission has in common with the first packet.
@@ -296,6 +368,8 @@ pub enum MessageAuthenticator {
 pub enum Retransmission {
     /// Everything (RFC 2865 section 2.5).
     Same,
+    /// Source port and identifier; the authenticator is new.
+    NewAuthenticator,
     /// The source port; identifier and authenticator are new.
     NewId,
     /// Nothing.
@@ -312,6 +386,8 @@ pub enum ServerOrder {
     RoundRobin,
     /// Shuffled for each login.
     Random,
+    /// Every try goes to all servers at once.
+    AllAtOnce,
 }
 
 /// When the next server is asked.
@@ -342,4 +418,39 @@ pub enum WhileChanging {
     New,
     /// Those of before, if there were any.
     Old,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_no_client_could_have_are_refused_in_words() {
+        let refused = |change: &dyn Fn(&mut RadiusClient)| {
+            let mut client = RadiusClient::default();
+            change(&mut client);
+            client.check().unwrap_err()
+        };
+        assert!(RadiusClient::default().check().is_ok());
+        for percent in [0, 101] {
+            let why = refused(&|client| client.retry_interval_percent = percent);
+            assert!(why.contains("between 1 and 100"), "{why}");
+        }
+        assert!(refused(&|client| client.patience_ms = 600_001).contains("patience_ms"));
+        assert!(refused(&|client| client.takeover_after_ms = 600_001).contains("takeover_after_ms"));
+        let both = refused(&|client| (client.patience_ms, client.budget_ms) = (1, 1));
+        assert!(both.contains("exclude each other"), "{both}");
+        let late = refused(&|client| (client.patience_ms, client.takeover_after_ms) = (1000, 1000));
+        assert!(late.contains("before the end"), "{late}");
+        assert!(refused(&|client| client.proxy_state = "0g".to_owned()).contains("not hex"));
+    }
+
+    #[test]
+    fn a_probe_needs_a_user() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.probe.user_name, "fakeusername");
+        assert!(settings.check().is_ok());
+        settings.probe.user_name.clear();
+        assert!(settings.check().unwrap_err().contains("user_name"));
+    }
 }

@@ -230,4 +230,22 @@ mod tests {
             Verdict::Completed
         );
     }
+
+    #[test]
+    fn a_reject_counts_as_dead_when_so_set() {
+        let rules = ProbeSettings {
+            answers: Counted::Accept,
+            ..ProbeSettings::default()
+        };
+        let rejected = radius(&[("a", &["reject"])]);
+        assert_eq!(
+            verdict(&rejected, &live(&["a"]), &rules, at(1000)),
+            Verdict::Failed
+        );
+        let accepted = radius(&[("a", &["accept"])]);
+        assert_eq!(
+            verdict(&accepted, &live(&["a"]), &rules, at(1000)),
+            Verdict::Completed
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use jiff::Timestamp;
@@ -72,6 +72,9 @@ pub(crate) struct Directory {
     pub(crate) tags: BTreeMap<String, String>,
     /// By region.
     pub(crate) radius: BTreeMap<String, Radius>,
+    /// By region: what was there before the last write.
+    #[serde(default)]
+    pub(crate) before: BTreeMap<String, Before>,
     pub(crate) intervals: Vec<Interval>,
     /// Registered controllers by name.
     pub(crate) controllers: BTreeMap<String, Controller>,
@@ -88,6 +91,13 @@ pub(crate) struct Radius {
     pub(crate) operation: String,
     pub(crate) generation: u64,
     pub(crate) probes: Vec<ProbeReport>,
+}
+
+/// RADIUS before a write.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Before {
+    pub(crate) radius: Option<Radius>,
+    pub(crate) written: Timestamp,
 }
 
 /// The service's own words.
@@ -138,6 +148,9 @@ pub(crate) struct Controller {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) first_seen: Timestamp,
     pub(crate) last_seen: Timestamp,
+    /// Where its admin API answers; 0: it did not say.
+    #[serde(default)]
+    pub(crate) admin_port: u16,
 }
 
 /// A write, as the journal keeps it.
@@ -183,6 +196,7 @@ impl Directory {
             stage_since: now,
             tags,
             radius,
+            before: BTreeMap::new(),
             intervals: Vec::new(),
             controllers,
         }
@@ -244,6 +258,42 @@ impl Directory {
             .filter(|(_, controller)| controller.region == region && heard(controller))
             .map(|(name, _)| name.clone())
             .collect()
+    }
+
+    /// The first address and the admin port of every live controller of a region but one.
+    pub(crate) fn others(
+        &self,
+        region: &str,
+        but: &str,
+        now: Timestamp,
+        lost_after_ms: u64,
+    ) -> Vec<SocketAddr> {
+        let live = self.live(region, now, lost_after_ms);
+        self.controllers
+            .iter()
+            .filter(|(name, controller)| *name != but && live.contains(*name) && controller.admin_port != 0)
+            .filter_map(|(_, controller)| {
+                let ip = *controller.addresses.first()?;
+                Some(SocketAddr::new(ip, controller.admin_port))
+            })
+            .collect()
+    }
+
+    /// Keeps what a write is about to replace.
+    pub(crate) fn keep_before(&mut self, region: &str, now: Timestamp) {
+        let before = Before {
+            radius: self.radius.get(region).cloned(),
+            written: now,
+        };
+        self.before.insert(region.to_owned(), before);
+    }
+
+    /// RADIUS as a description shows it that is one write old for `lag_ms`.
+    pub(crate) fn shown(&self, region: &str, now: Timestamp, lag_ms: u64) -> Option<&Radius> {
+        match self.before.get(region) {
+            Some(before) if clock::ms_between(before.written, now) < lag_ms => before.radius.as_ref(),
+            _ => self.radius.get(region),
+        }
     }
 
     /// Begins an outage.

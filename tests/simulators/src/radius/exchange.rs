@@ -1,5 +1,8 @@
 //! A login over several servers: timeout, retries, fail-over.
 
+mod schedule;
+mod takeover;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::{
     clock,
-    directory::{Failover, LateAnswers, MessageAuthenticator, RadiusClient, Retransmission, ServerOrder},
+    directory::{LateAnswers, MessageAuthenticator, RadiusClient, Retransmission, ServerOrder},
     names::Names,
     secret::Secret,
 };
@@ -110,6 +113,9 @@ pub struct LoginResult {
     pub attempts: u32,
     /// Whether more than one server was asked.
     pub failed_over: bool,
+    /// The controller, or the address, that continued the login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over_by: Option<String>,
     /// Whether RADIUS settings were changing meanwhile, so that AWS would have refused.
     pub aws_would_refuse: bool,
     /// `verified`, `absent` or (no answer) `none`.
@@ -135,12 +141,26 @@ pub(crate) struct Plan {
     pub(crate) client: RadiusClient,
     /// Addresses that packets leave from.
     pub(crate) sources: Vec<IpAddr>,
+    /// Who continues the login when the client hands it over.
+    pub(crate) successor: Successor,
     /// Counts logins, for `round-robin`.
     pub(crate) turn: u64,
 }
 
+/// Who continues a login at `takeover_after_ms`.
+#[derive(Clone, Debug)]
+pub(crate) enum Successor {
+    /// Nobody: there is no other controller.
+    Nobody,
+    /// This process, from another of its addresses.
+    Source(IpAddr),
+    /// Another controller, by its admin API.
+    Controller(SocketAddr),
+}
+
 struct Peer {
     server: String,
+    asked: bool,
     sent: Vec<Request>,
     socket: Option<Arc<UdpSocket>>,
 }
@@ -157,6 +177,8 @@ struct Login<'a> {
     password: &'a str,
     proxy_state: Vec<u8>,
     began: Instant,
+    /// The address that packets leave from since the login was taken over.
+    taken_over: Option<IpAddr>,
     peers: Vec<Peer>,
     result: LoginResult,
     heard: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
@@ -167,7 +189,7 @@ struct Login<'a> {
 pub(crate) async fn login(plan: &Plan, names: &Names, user: &str, password: &Secret) -> LoginResult {
     let mut order = plan.servers.clone();
     match plan.client.server_order {
-        ServerOrder::First => {}
+        ServerOrder::First | ServerOrder::AllAtOnce => {}
         ServerOrder::RoundRobin if order.is_empty() => {}
         ServerOrder::RoundRobin => {
             let by = plan.turn % u64::try_from(order.len()).unwrap_or(1);
@@ -182,10 +204,12 @@ pub(crate) async fn login(plan: &Plan, names: &Names, user: &str, password: &Sec
         password: password.expose(),
         proxy_state: hex::decode(&plan.client.proxy_state).unwrap_or_default(),
         began: Instant::now(),
+        taken_over: None,
         peers: order
             .into_iter()
             .map(|server| Peer {
                 server,
+                asked: false,
                 sent: Vec::new(),
                 socket: None,
             })
@@ -205,36 +229,61 @@ pub(crate) async fn login(plan: &Plan, names: &Names, user: &str, password: &Sec
 
 impl Login<'_> {
     async fn run(mut self) -> LoginResult {
-        let tries = usize::try_from(self.plan.retries)
-            .unwrap_or(usize::MAX)
-            .saturating_add(1)
-            .min(100);
-        let schedule: Vec<usize> = match (self.plan.client.failover, self.peers.len()) {
-            (_, 0) => Vec::new(),
-            (Failover::PerAttempt, servers) => (0..tries).map(|attempt| attempt % servers).collect(),
-            (Failover::AfterRetries, servers) => (0..servers).flat_map(|peer| vec![peer; tries]).collect(),
-        };
-        let end = match self.plan.client.budget_ms {
-            0 => None,
-            budget => Some(self.began + Duration::from_millis(budget)),
-        };
-        for peer in schedule {
-            if !self.send(peer).await {
-                continue;
-            }
-            let until = Instant::now() + self.plan.timeout;
-            let until = end.map_or(until, |end| until.min(end));
-            if self.listen(peer, until).await {
-                break;
-            }
-            if end.is_some_and(|end| Instant::now() >= end) {
-                break;
-            }
-        }
-        let asked = self.peers.iter().filter(|peer| !peer.sent.is_empty()).count();
-        self.result.failed_over = asked > 1;
+        self.attempt().await;
+        let asked = self.peers.iter().filter(|peer| peer.asked).count();
+        self.result.failed_over |= asked > 1;
         self.result.duration_ms = clock::ms(self.began.elapsed());
         self.result
+    }
+
+    /// Sends try after try until an answer decides, or the client waits no longer.
+    async fn attempt(&mut self) {
+        let interval = self.plan.timeout * self.plan.client.retry_interval_percent / 100;
+        let mut takeover = self.takeover();
+        let mut tries = self.tries();
+        let (mut sent, mut newest) = (0, Vec::new());
+        while let Some(servers) = tries.pop_front() {
+            if !self.send_all(&servers).await {
+                continue;
+            }
+            sent += 1;
+            newest.clone_from(&servers);
+            let until = match tries.is_empty() {
+                true => self.end(sent),
+                false => self.no_later(Instant::now() + interval),
+            };
+            if let Some(at) = takeover.take_if(|at| *at < until) {
+                if self.listen(&newest, at).await {
+                    return;
+                }
+                match self.plan.successor {
+                    Successor::Controller(other) => return self.hand_over(other, tries.len()).await,
+                    Successor::Source(source) => {
+                        // The successor repeats the try with a packet of its own.
+                        self.move_to(source);
+                        tries.push_front(servers);
+                        sent -= 1;
+                        continue;
+                    }
+                    Successor::Nobody => {}
+                }
+            }
+            if self.listen(&newest, until).await || self.limit().is_some_and(|end| Instant::now() >= end) {
+                return;
+            }
+        }
+        if sent > 0 {
+            self.listen(&newest, self.end(sent)).await;
+        }
+    }
+
+    /// Sends a try to each of its servers; false when none has an address.
+    async fn send_all(&mut self, servers: &[usize]) -> bool {
+        let mut sent = false;
+        for server in servers {
+            sent |= self.send(*server).await;
+        }
+        sent
     }
 
     fn tell(&mut self, peer: usize, kind: PacketKind, id: u8, code: String, why: Option<&str>) {
@@ -256,7 +305,8 @@ impl Login<'_> {
 
     /// Sends the next packet to a server; false when it has no address.
     async fn send(&mut self, index: usize) -> bool {
-        let reuse_socket = self.plan.client.retransmission != Retransmission::NewPort;
+        let retransmission = self.plan.client.retransmission;
+        let reuse_socket = retransmission != Retransmission::NewPort;
         let Some(peer) = self.peers.get(index) else {
             return false;
         };
@@ -271,16 +321,14 @@ impl Login<'_> {
                 }
             },
         };
-        let same = self.plan.client.retransmission == Retransmission::Same;
-        let known = self
-            .peers
-            .get(index)
-            .and_then(|peer| peer.sent.first().cloned())
-            .filter(|_| same);
-        let request = known.unwrap_or_else(|| {
-            let nas = socket.local_addr().ok().map(|address| address.ip());
-            self.request(nas.filter(|_| self.plan.client.nas_ip_address), index)
-        });
+        let first = self.peers.get(index).and_then(|peer| peer.sent.first());
+        let nas = socket.local_addr().ok().map(|address| address.ip());
+        let nas = nas.filter(|_| self.plan.client.nas_ip_address);
+        let request = match (retransmission, first) {
+            (Retransmission::Same, Some(first)) => first.clone(),
+            (Retransmission::NewAuthenticator, Some(first)) => self.request(first.id, nas),
+            _ => self.request(self.unused_id(index), nas),
+        };
         // A refusal that an earlier packet met is told here, and costs this packet unless it is sent again.
         if socket.send(&request.bytes).await.is_err() {
             let _ = socket.send(&request.bytes).await;
@@ -295,12 +343,12 @@ impl Login<'_> {
         if let Some(peer) = self.peers.get_mut(index) {
             peer.socket = Some(socket);
             peer.sent.push(request);
+            peer.asked = true;
         }
         true
     }
 
-    fn request(&self, nas: Option<IpAddr>, index: usize) -> Request {
-        let client = &self.plan.client;
+    fn unused_id(&self, index: usize) -> u8 {
         let used: Vec<u8> = self
             .peers
             .get(index)
@@ -310,6 +358,11 @@ impl Login<'_> {
         while used.contains(&id) && used.len() < 256 {
             id = id.wrapping_add(1);
         }
+        id
+    }
+
+    fn request(&self, id: u8, nas: Option<IpAddr>) -> Request {
+        let client = &self.plan.client;
         Request::new(
             id,
             &Content {
@@ -321,7 +374,10 @@ impl Login<'_> {
                 nas_identifier: &client.nas_identifier,
                 calling_station_id: &client.calling_station_id,
                 proxy_state: &self.proxy_state,
-                message_authenticator: client.message_authenticator != MessageAuthenticator::None,
+                message_authenticator: matches!(
+                    client.message_authenticator,
+                    MessageAuthenticator::Send | MessageAuthenticator::SendAndRequire
+                ),
             },
         )
     }
@@ -333,12 +389,8 @@ impl Login<'_> {
         } else {
             std::net::Ipv4Addr::UNSPECIFIED.into()
         };
-        let source = self
-            .plan
-            .sources
-            .iter()
-            .find(|source| source.is_ipv6() == ip.is_ipv6())
-            .copied();
+        let mut sources = self.taken_over.iter().chain(&self.plan.sources);
+        let source = sources.find(|source| source.is_ipv6() == ip.is_ipv6()).copied();
         let bind = SocketAddr::new(source.unwrap_or(unspecified), 0);
         let failed = |error: std::io::Error| format!("{bind}: {error}");
         let socket = Arc::new(UdpSocket::bind(bind).await.map_err(failed)?);
@@ -371,7 +423,7 @@ impl Login<'_> {
     }
 
     /// Waits for answers until a moment; true when the login is decided.
-    async fn listen(&mut self, current: usize, until: Instant) -> bool {
+    async fn listen(&mut self, current: &[usize], until: Instant) -> bool {
         while let Ok(Some(heard)) = timeout_at(until, self.heard.1.recv()).await {
             match heard.datagram {
                 Err(_) => self.tell(heard.peer, PacketKind::Refused, 0, String::new(), None),
@@ -386,7 +438,7 @@ impl Login<'_> {
         false
     }
 
-    fn judge(&mut self, peer: usize, current: usize, datagram: &[u8]) -> Option<Answer> {
+    fn judge(&mut self, peer: usize, current: &[usize], datagram: &[u8]) -> Option<Answer> {
         let demand = self.plan.client.message_authenticator == MessageAuthenticator::SendAndRequire;
         let code = packet::name(datagram.first().copied().unwrap_or_default());
         let id = datagram.get(1).copied().unwrap_or_default();
@@ -396,12 +448,14 @@ impl Login<'_> {
             .map(|peer| peer.sent.clone())
             .unwrap_or_default();
         let only_newest = self.plan.client.late_answers == LateAnswers::Ignore;
-        if only_newest && (peer != current || sent.last().is_none_or(|newest| newest.id != id)) {
+        let late = || !current.contains(&peer) || sent.last().is_none_or(|newest| newest.id != id);
+        if only_newest && late() {
             self.tell(peer, PacketKind::BadAnswer, id, code, Some("late"));
             return None;
         }
         let mut why = packet::Untrue::OtherId;
-        for request in sent.iter().rev() {
+        let considered = if only_newest { 1 } else { sent.len() };
+        for request in sent.iter().rev().take(considered) {
             match request.read(datagram, self.plan.secret.expose(), demand) {
                 Ok(answer) => {
                     self.tell(peer, PacketKind::Answer, id, code, None);

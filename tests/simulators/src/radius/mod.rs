@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::exchange::{LoginResult, Outcome, PacketKind, PacketRecord};
-pub(crate) use self::exchange::{Plan, login};
+pub(crate) use self::exchange::{Plan, Successor, login};
 
 /// How the password is sent, in AWS's words.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]

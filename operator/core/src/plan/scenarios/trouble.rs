@@ -218,6 +218,27 @@ fn a_write_that_was_not_sent_is_not_blamed_on_aws_and_follows_soon() {
 }
 
 #[test]
+fn an_http_proxy_that_wants_a_password_gets_it_from_a_secret() {
+    let mut world = ready();
+    world.edit(|proxy| {
+        let duo = proxy.spec.provider.duo.as_mut().unwrap();
+        duo.http_proxy = Some("http://proxy.example:3128".to_owned());
+        duo.http_proxy_secret_ref = Some(serde_json::from_value(serde_json::json!({"name": "proxy"})).unwrap());
+    });
+    world.run_until(|world| world.condition("SecretsReady").1 == "SecretMissing");
+    world.secrets.insert(
+        "proxy".to_owned(),
+        data(&[("username", "radius\n"), ("password", "hunter2\n")]),
+    );
+    world.wake();
+    world.run_until(World::is_ready);
+    let folder = "/etc/radius-proxy/provider";
+    let mounted = world.mountable();
+    assert_eq!(mounted[&format!("{folder}/http-proxy-username")].expose(), b"radius");
+    assert_eq!(mounted[&format!("{folder}/http-proxy-password")].expose(), b"hunter2");
+}
+
+#[test]
 fn missing_and_empty_keys_are_named_without_a_value() {
     let mut world = World::new();
     world

@@ -1,6 +1,6 @@
 //! When answers leave, and what remains of a login afterwards.
 
-use super::world::{World, pap};
+use super::world::{HERE, World, pap};
 use crate::counters::Event;
 use crate::factor::{Factor, RefusalReason, Verdict};
 use crate::testing::client::Answer;
@@ -38,9 +38,9 @@ fn a_push_is_followed_a_while_longer_and_then_cancelled() {
     let ask = world.asked(&pap(1, "jane", "push"));
     assert_eq!(
         (ask.answer_within.as_millis(), ask.of_use.as_millis()),
-        (39_500, 69_500)
+        (39_500, 60_000)
     );
-    for (now, cancels) in [(39_500, 0), (69_499, 0), (69_500, 1)] {
+    for (now, cancels) in [(39_500, 0), (59_999, 0), (60_000, 1)] {
         world.out.clear();
         world.now = now;
         world.engine.tick(world.now(), &mut world.out);
@@ -48,7 +48,7 @@ fn a_push_is_followed_a_while_longer_and_then_cancelled() {
         assert_eq!(world.engine.pending(), 0);
     }
     // What is left is the answer, to be sent again until 69.5 s.
-    world.now += 10_000;
+    world.now += 15_000;
     world.engine.tick(world.now(), &mut world.out);
     assert_eq!(world.engine.next_deadline(), None);
     assert_eq!(world.engine.duplicates.held(), (0, 0));
@@ -78,4 +78,59 @@ fn every_login_has_one_record_and_holds_nothing_when_it_is_over() {
     assert_eq!(records, 200);
     assert_eq!((world.engine.pending(), world.engine.logins.len()), (0, 0));
     assert!(world.engine.duplicates.held().1 <= 16, "answers of 30 s");
+}
+
+/// A directory may be configured to wait for 100 s; its user's program gives up much sooner.
+#[test]
+fn a_user_who_gives_up_and_starts_again_meets_the_first_try_for_the_longest_time_of_a_login_at_most() {
+    let start = || {
+        let mut config = config("");
+        config.clients[0].retries = 4;
+        config.clients[0].directory = true;
+        let mut world = World::new(config);
+        let ask = world.asked(&pap(1, "jane", "push"));
+        assert_eq!(ask.answer_within.as_millis(), 59_500);
+        assert_eq!(ask.of_use.as_millis(), 60_000);
+        world.now = 20_000;
+        assert!(world.receive(HERE, &pap(2, "jane", "push").bytes()).is_empty());
+        // The user's program has given up, and the user types something else.
+        world.now = 26_000;
+        assert!(world.receive(HERE, &pap(3, "jane", "phone").bytes()).is_empty());
+        assert!(world.out.asks.is_empty() && world.out.records.is_empty());
+        (world, ask.login)
+    };
+    // Nobody approves: the first try is over at 60 s, and the next one starts as usual.
+    let (mut world, _) = start();
+    world.now = 59_500;
+    world.engine.tick(world.now(), &mut world.out);
+    assert_eq!(
+        Answer::read(&world.sent()[0], &pap(2, "jane", "push").bytes(), SECRET).code,
+        3
+    );
+    world.now = 60_000;
+    world.out.clear();
+    world.engine.tick(world.now(), &mut world.out);
+    assert_eq!(world.out.cancels.len(), 1);
+    world.asked(&pap(4, "jane", "own text"));
+    world.now = 85_500;
+    world.out.clear();
+    world.engine.tick(world.now(), &mut world.out);
+    assert_eq!(
+        Answer::read(&world.sent()[0], &pap(3, "jane", "phone").bytes(), SECRET).code,
+        3
+    );
+    assert_eq!(world.reason(), "push_pending");
+    // The user approves or denies the push that is on the phone: it is over at once.
+    for verdict in [
+        Verdict::Approved(approval(Factor::Push)),
+        Verdict::Refused(refusal(RefusalReason::Denied)),
+    ] {
+        let (mut world, login) = start();
+        world.now = 30_000;
+        world.verdict(login, verdict, &pap(2, "jane", "push"));
+        world.asked(&pap(4, "jane", "own text"));
+    }
+    // A code is judged by itself at any time.
+    let (mut world, _) = start();
+    world.asked(&pap(4, "jane", "123456"));
 }

@@ -1,10 +1,11 @@
 //! Several engines, the network between them, and a provider that all of them ask.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crate::factor::{Credential, LoginId, Verdict};
 use crate::outputs::{Outputs, SocketId};
-use crate::peers::{Instance, PeerMessage, PushHandle, ToPeer};
+use crate::peers::{Body, Instance, PeerMessage, PushHandle, ToPeer};
 use crate::record::{LoginRecord, LoginResult, Reason};
 use crate::testing::client::Build;
 use crate::testing::{self, PEERS, SECRET, config_with, settings};
@@ -31,6 +32,7 @@ struct Node {
 
 pub(super) struct Group {
     nodes: Vec<Node>,
+    client: &'static str,
     pub(super) now: u64,
     pub(super) flying: Vec<Flying>,
     /// Number of the push that each login follows.
@@ -41,27 +43,37 @@ pub(super) struct Group {
     /// What became of logins since it was looked at: node and word.
     pub(super) outcomes: Vec<String>,
     pub(super) released: usize,
+    /// Users of the pushes, by number.
+    pub(super) users: Vec<String>,
     packets: u8,
+    /// The newest packet, and where from.
+    pub(super) last_packet: (SocketAddr, Vec<u8>),
 }
 
-fn engine(node: usize, run: u8) -> Engine {
+fn engine(node: usize, run: u8, client: &str) -> Engine {
     let seed = [u8::try_from(node).unwrap() + 1, run].repeat(16);
     let config = config_with(
         &format!(
             "{PEERS}[policy.limits]\npushes_per_user_per_minute = 60\nlogins_per_user_per_minute = 600\n"
         ),
-        "",
+        client,
     );
     Engine::new(settings(config), seed.try_into().unwrap())
 }
 
 impl Group {
     pub(super) fn new(size: usize) -> Self {
+        Self::of(size, "")
+    }
+
+    /// The same, of a client with this configuration.
+    pub(super) fn of(size: usize, client: &'static str) -> Self {
         let nodes = (0..size).map(|node| Node {
-            engine: engine(node, 0),
+            engine: engine(node, 0, client),
             run: 0,
         });
         Self {
+            client,
             nodes: nodes.collect(),
             now: 0,
             flying: Vec::new(),
@@ -70,7 +82,9 @@ impl Group {
             accepts: BTreeMap::new(),
             outcomes: Vec::new(),
             released: 0,
+            users: Vec::new(),
             packets: 0,
+            last_packet: ("192.0.2.1:0".parse().unwrap(), Vec::new()),
         }
     }
 
@@ -134,6 +148,7 @@ impl Group {
                 }
                 _ => {
                     self.outcomes.push(format!("{node} pushes"));
+                    self.users.push(ask.user.as_str().to_owned());
                     self.pushes += 1;
                     self.pushes - 1
                 }
@@ -158,6 +173,7 @@ impl Group {
         let from = format!("{from}:{}", 4000 + u16::from(self.packets))
             .parse()
             .unwrap();
+        self.last_packet = (from, bytes.clone());
         self.with(node, |engine, now, out| {
             let name = crate::factor::UserName(user.to_owned());
             let known = engine.pushes.of_user(&name, now.monotonic).is_some();
@@ -167,6 +183,13 @@ impl Group {
                 .iter()
                 .any(|ask| matches!(ask.credential, Credential::Default));
             assert!(!(known && pushes), "a second push for a login");
+        });
+    }
+
+    /// A packet that was sent before.
+    pub(super) fn again(&mut self, node: usize, (from, bytes): &(SocketAddr, Vec<u8>)) {
+        self.with(node, |engine, now, out| {
+            engine.receive(now, *from, SocketId(0), bytes, out);
         });
     }
 
@@ -220,6 +243,24 @@ impl Group {
         }
     }
 
+    /// Delivers everything, but for what `lost` says.
+    pub(super) fn settle_without(&mut self, lost: impl Fn(&Body) -> bool) {
+        while let Some(flying) = self.flying.first() {
+            if lost(&flying.message.body) {
+                self.flying.remove(0);
+            } else {
+                self.deliver(0);
+            }
+        }
+    }
+
+    /// Nodes that start pushes.
+    pub(super) fn serving(&self) -> Vec<usize> {
+        (0..self.len())
+            .filter(|node| !self.nodes[*node].engine.draining)
+            .collect()
+    }
+
     /// Time passes, with a tick at every deadline of every engine.
     pub(super) fn wait(&mut self, milliseconds: u64, mut after_each: impl FnMut(&mut Self)) {
         let end = self.now + milliseconds;
@@ -244,7 +285,7 @@ impl Group {
         let old = self.nodes[node].engine.instance();
         let run = self.nodes[node].run + 1;
         self.nodes[node] = Node {
-            engine: engine(node, run),
+            engine: engine(node, run, self.client),
             run,
         };
         self.followers.retain(|follower, _| follower.0 != node);

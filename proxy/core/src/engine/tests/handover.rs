@@ -4,14 +4,20 @@ use bolero::TypeGenerator;
 
 use super::group::Group;
 use crate::factor::{RefusalReason, Verdict};
+use crate::peers::Body;
 use crate::testing::refusal;
 
 const DC: &str = "192.0.2.1";
 
 /// A push that was started at node 0 and is known to all others.
 fn started(size: usize) -> Group {
-    let mut group = Group::new(size);
-    group.packet(0, "jane", "pw", DC);
+    started_with(size, "pw")
+}
+
+fn started_with(size: usize, text: &str) -> Group {
+    let client = if text == "pw" { "" } else { "directory = true" };
+    let mut group = Group::of(size, client);
+    group.packet(0, "jane", text, DC);
     group.wait(1000, |group| group.settle(&[]));
     assert_eq!(std::mem::take(&mut group.outcomes), ["0 pushes"]);
     group
@@ -76,7 +82,9 @@ fn who_is_there_and_silent_is_waited_for_and_then_left_out() {
     group.crash(0);
     until(&mut group, 20_000, &[0]);
     group.packet(1, "jane", "pw", DC);
-    assert_eq!(outcomes(&mut group), ["0 pushes", "1 push_pending"]);
+    assert_eq!(outcomes(&mut group), ["0 pushes"]);
+    until(&mut group, 59_500, &[0]);
+    assert_eq!(outcomes(&mut group), ["1 push_pending"]);
     let mut group = Group::new(3);
     group.hear(&[0, 1, 2]);
     group.packet(0, "jane", "pw", DC);
@@ -194,13 +202,14 @@ fn only_the_clients_own_next_try_goes_on_with_the_push() {
         until(&mut group, at, &[0]);
         group.packet(1, "jane", text, from);
         group.packet(1, "joe", text, from);
+        until(&mut group, at + 39_500, &[0]);
         assert_eq!(
             group
                 .outcomes
                 .iter()
                 .filter(|o| o.starts_with('1'))
                 .collect::<Vec<_>>(),
-            ["1 push_pending", "1 pushes"],
+            ["1 pushes", "1 push_pending", "1 timed_out"],
             "{at} {text} {from}"
         );
     }
@@ -295,6 +304,105 @@ fn a_proxy_that_is_ending_hands_its_own_pushes_over() {
     assert_eq!(outcomes(&mut group), ["1 accepts followed"]);
 }
 
+#[test]
+fn a_push_whose_approval_another_proxy_has_used_refuses_no_next_login() {
+    let used = || {
+        let mut group = started(2);
+        until(&mut group, 20_000, &[0]);
+        group.packet(1, "jane", "pw", DC);
+        group.settle(&[0]);
+        group.approve_at(1);
+        group
+    };
+    // The end comes while the first proxy still follows.
+    let mut group = used();
+    assert_eq!(
+        outcomes(&mut group),
+        ["1 follows", "1 accepts followed", "0 approval_used"]
+    );
+    group.packet(0, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["0 pushes"]);
+    // Every copy of the end was lost, and the first proxy hears of the approval later.
+    let mut group = used();
+    until(&mut group, 30_000, &[0]);
+    group.approve_at(0);
+    assert_eq!(
+        outcomes(&mut group),
+        ["1 follows", "1 accepts followed", "0 approval_used"]
+    );
+    group.packet(0, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["0 pushes"]);
+}
+
+#[test]
+fn a_push_that_went_on_for_who_knows_whom_accepts_nobody_and_holds_back_nobody() {
+    let mut group = started_with(2, "push");
+    until(&mut group, 20_000, &[]);
+    group.packet(1, "jane", "push", DC);
+    group.settle(&[]);
+    group.approve_at(1);
+    group.settle(&[]);
+    assert_eq!(outcomes(&mut group), ["1 follows", "0 handed_over"]);
+    // Either packet can be the client's next try.
+    group.packet(0, "jane", "push", DC);
+    group.settle(&[]);
+    assert!(group.outcomes.is_empty() && group.accepts.is_empty());
+    for node in [0, 1] {
+        group.packet(node, "jane", "next", DC);
+        assert_eq!(std::mem::take(&mut group.outcomes), [format!("{node} pushes")]);
+        group.approve_at(node);
+        group.settle(&[]);
+        assert_eq!(outcomes(&mut group), [format!("{node} accepts")]);
+    }
+}
+
+#[test]
+fn an_end_that_overtakes_the_announcement_ends_the_push() {
+    let mut group = Group::new(2);
+    group.packet(0, "jane", "pw", DC);
+    group.approve_at(0);
+    group.flying.reverse();
+    assert_eq!(outcomes(&mut group), ["0 pushes", "0 accepts"]);
+    group.packet(1, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["1 pushes"]);
+}
+
+#[test]
+fn a_claim_that_overtakes_the_list_of_members_is_answered_by_it() {
+    for size in [2, 3] {
+        let mut group = Group::new(size);
+        group.hear(&(0..size).collect::<Vec<_>>());
+        group.packet(0, "jane", "pw", DC);
+        group.settle_without(|body| matches!(body, Body::Arm(_)));
+        group.approve_at(0);
+        group.settle(&[]);
+        assert_eq!(outcomes(&mut group), ["0 pushes", "0 accepts"], "{size}");
+    }
+}
+
+#[test]
+fn a_proxy_that_is_ending_before_the_list_comes_gives_its_vote_too() {
+    let mut group = Group::new(2);
+    group.hear(&[0, 1]);
+    group.packet(0, "jane", "pw", DC);
+    group.settle_without(|body| matches!(body, Body::Arm(_)));
+    group.drain(1);
+    // The list is repeated.
+    until(&mut group, 1_000, &[]);
+    group.crash(1);
+    group.approve_at(0);
+    assert_eq!(group.outcomes, ["0 pushes", "0 accepts"]);
+}
+
+#[test]
+fn a_push_of_a_dead_proxy_is_pending_no_longer_than_it_lives_at_its_provider() {
+    let mut group = started(2);
+    group.crash(0);
+    until(&mut group, 66_000, &[0]);
+    group.packet(1, "jane", "pw", DC);
+    assert_eq!(outcomes(&mut group), ["1 pushes"]);
+}
+
 #[derive(Debug, TypeGenerator)]
 struct History {
     size: u8,
@@ -336,8 +444,9 @@ fn step(group: &mut Group, step: &Step) {
         Step::Packet { node, user, from } => {
             let node = usize::from(*node) % group.len();
             let user = ["jane", "joe"][usize::from(user / 128)];
-            let from = ["192.0.2.1", "192.0.2.2"][usize::from(from / 200)];
-            group.packet(node, user, "pw", from);
+            let text = ["pw", "push", ""][usize::from(from % 3)];
+            let from = ["192.0.2.1", "192.0.2.2"][usize::from(from / 128)];
+            group.packet(node, user, text, from);
         }
         Step::Approve(n) => {
             if let Some(at) = pick(*n, group.followers.len()) {
@@ -372,7 +481,8 @@ fn step(group: &mut Group, step: &Step) {
             if *before {
                 group.settle(&[]);
             }
-            group.packet(usize::from(*node) % group.len(), "jane", "pw", DC);
+            let text = ["pw", "push"][usize::from(node / 128)];
+            group.packet(usize::from(*node) % group.len(), "jane", text, DC);
             if *after {
                 group.settle(&[]);
             }
@@ -400,12 +510,32 @@ fn step(group: &mut Group, step: &Step) {
 #[test]
 fn no_history_gives_one_approval_two_accepts() {
     bolero::check!().with_type::<History>().for_each(|history| {
-        let mut group = started(usize::from(history.size) % 4 + 2);
+        let text = ["pw", "push"][usize::from(history.size / 128)];
+        let mut group = started_with(usize::from(history.size) % 4 + 2, text);
         for action in &history.steps {
             step(&mut group, action);
+            if !group.accepts.is_empty() && group.users == ["jane"] {
+                next_login_starts_everywhere(&mut group);
+                break;
+            }
         }
         group.wait(300_000, |group| group.settle(&[]));
         group.check();
         assert!(group.is_idle(), "nothing is left when time has passed");
     });
+}
+
+/// An approval was used, and everybody has heard of it. The text is another one: a rival's next try would stay with the
+/// rival, if one waits.
+fn next_login_starts_everywhere(group: &mut Group) {
+    group.settle(&[]);
+    for node in group.serving() {
+        group.outcomes.clear();
+        group.packet(node, "jane", "next", DC);
+        assert_eq!(group.outcomes, [format!("{node} pushes")]);
+        let latest = group.pushes - 1;
+        let (follower, _) = group.followers.iter().find(|(_, push)| **push == latest).unwrap();
+        group.verdict(*follower, Verdict::Refused(refusal(RefusalReason::TimedOut)));
+        group.settle(&[]);
+    }
 }

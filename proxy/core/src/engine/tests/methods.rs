@@ -154,10 +154,7 @@ fn an_accept_carries_message_attributes_and_proxy_state_in_order() {
     assert_eq!(answer.all(11), [b"vpn"]);
     assert_eq!(answer.all(33), [&b"first"[..], b"second"]);
     assert_eq!(answer.all(18).len(), 2);
-    assert_eq!(
-        answer.message(),
-        format!("hello\\u{{a}}\\u{{202e}}{}", "ä".repeat(200))
-    );
+    assert_eq!(answer.message(), format!("hello \\u{{202e}}{}", "ä".repeat(200)));
     assert_eq!(answer.attributes.last().unwrap().0, 33);
 }
 
@@ -232,5 +229,50 @@ fn chap_without_a_signature_starts_no_push_unless_a_setting_says_so() {
         assert_eq!(upstream.reason(), "unproven");
         let mut totp = World::new(config(TOTP));
         assert!(!totp.asked(&method(access(2), "123456").unsigned()).may_push);
+    }
+}
+
+#[test]
+fn the_setting_for_unauthenticated_pushes_holds_for_a_directory_and_for_every_provider() {
+    let methods: [Method; 4] = [
+        |build, text| build.pap(text),
+        |build, text| build.chap(text),
+        |build, text| build.mschapv1(text),
+        |build, text| build.mschapv2("jane", text),
+    ];
+    let directory = "directory = true\nunauthenticated_push = true";
+    for method in methods {
+        for text in ["push", "Winter2026!"] {
+            let request = method(access(1), text).unsigned();
+            for provider in ["", testing::UPSTREAM, TOTP] {
+                let ask = World::new(config_with(provider, directory)).asked(&request);
+                assert!(ask.may_push, "{provider} {text}");
+                let is_forwarded = matches!(ask.credential, Credential::Forward(_));
+                assert_eq!(is_forwarded, provider == testing::UPSTREAM);
+            }
+        }
+    }
+}
+
+#[test]
+fn line_breaks_of_a_message_are_spaces_on_the_users_screen() {
+    let request = access(1).pap("pw");
+    for (message, shown) in [
+        ("Wrong code.\r\nTry again.", "Wrong code. Try again."),
+        ("one\ntwo\rthree", "one two three"),
+        ("\r\n\r\nend\r\n", "end"),
+        (
+            "tab\there\u{2028}line\u{85}next\u{b}v\u{c}f",
+            "tab here line next v f",
+        ),
+        ("bell\u{7}", "bell\\u{7}"),
+        ("\n", ""),
+    ] {
+        let mut world = World::new(config(testing::UPSTREAM));
+        let ask = world.asked(&request);
+        let mut refused = refusal(RefusalReason::Denied);
+        refused.message = Some(message.to_owned());
+        let answer = world.verdict(ask.login, Verdict::Refused(refused), &request);
+        assert_eq!(answer.message(), shown, "{message:?}");
     }
 }

@@ -2,10 +2,10 @@
 
 use super::world::{HERE, World, pap, word};
 use crate::counters::{DropReason, Event};
-use crate::factor::{Continues, Factor, RefusalReason, Verdict};
+use crate::factor::{Continues, Credential, Factor, Forwarded, RefusalReason, Verdict};
 use crate::record::LoginResult;
 use crate::testing::client::Build;
-use crate::testing::{SECRET, TOTP, approval, config, config_with, refusal};
+use crate::testing::{SECRET, TOTP, UPSTREAM, approval, config, config_with, refusal};
 
 #[test]
 fn what_was_typed_is_classified_and_a_password_goes_nowhere() {
@@ -21,6 +21,42 @@ fn what_was_typed_is_classified_and_a_password_goes_nowhere() {
         let ask = world.asked(&pap(1, "jane", text));
         assert_eq!(word(&ask.credential), meaning, "{text:?}");
     }
+}
+
+#[test]
+fn a_code_in_groups_is_the_code_for_every_provider() {
+    for provider in ["", TOTP, UPSTREAM] {
+        for text in ["123 456", "123-456", "123\u{a0}456"] {
+            let mut world = World::new(config(provider));
+            let ask = world.asked(&pap(1, "jane", text));
+            let code = match &ask.credential {
+                Credential::Passcode(code) | Credential::Forward(Forwarded::Pap(code)) => code.expose(),
+                other => panic!("{}", word(other)),
+            };
+            assert_eq!(code, b"123456", "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn the_name_of_another_products_factor_is_answered_in_words_and_starts_nothing() {
+    for (provider, told) in [("", "Type push, phone or sms"), (TOTP, "Type the code")] {
+        let mut world = World::new(config(provider));
+        let answer = world.answer(&pap(1, "jane", "EMAIL"));
+        assert_eq!(
+            (answer.code, world.reason(), world.out.asks.len()),
+            (3, "unknown_factor", 0)
+        );
+        let message = answer.message();
+        assert!(message.contains(told) && !message.contains("EMAIL"), "{message}");
+    }
+    let mut world = World::new(config(UPSTREAM));
+    match &world.asked(&pap(1, "jane", "EMAIL")).credential {
+        Credential::Forward(Forwarded::Pap(text)) => assert_eq!(text.expose(), b"EMAIL"),
+        other => panic!("{}", word(other)),
+    }
+    let mut world = World::new(config("[policy]\nexempt_users = [\"jane\"]\n"));
+    assert_eq!(world.answer(&pap(1, "jane", "EMAIL")).code, 2);
 }
 
 #[test]
@@ -64,7 +100,39 @@ fn a_users_limit_refuses_and_never_locks_out() {
     assert_eq!(world.reason(), "throttled");
     world.asked(&pap(4, "joe", "123456"));
     world.now += 20_000;
-    world.asked(&pap(5, "jane", "123456"));
+    world.asked(&pap(5, "jane", "654321"));
+}
+
+#[test]
+fn the_text_that_a_user_was_let_in_with_last_passes_the_limit_that_others_have_used_up() {
+    let limits = "[policy.limits]\nlogins_per_user_per_minute = 3\n";
+    let mut world = World::new(config(limits));
+    let request = pap(1, "jane", "own text");
+    let ask = world.asked(&request);
+    let approved = Verdict::Approved(approval(Factor::Push));
+    world.verdict(ask.login, approved, &request);
+    world.now += 60_000;
+    for i in 2..5 {
+        let guess = pap(i, "jane", "guess");
+        let ask = world.asked(&guess);
+        world.verdict(
+            ask.login,
+            Verdict::Refused(refusal(RefusalReason::TimedOut)),
+            &guess,
+        );
+    }
+    assert_eq!(world.answer(&pap(5, "jane", "guess")).code, 3);
+    let request = pap(6, "jane", "own text");
+    let ask = world.asked(&request);
+    assert_eq!(world.count(Event::KnownText), 1);
+    world.verdict(
+        ask.login,
+        Verdict::Refused(refusal(RefusalReason::TimedOut)),
+        &request,
+    );
+    // Once in a cool-down.
+    assert_eq!(world.answer(&pap(7, "jane", "own text")).code, 3);
+    assert_eq!(world.reason(), "throttled");
 }
 
 #[test]
@@ -246,4 +314,66 @@ fn the_users_address_is_read_from_its_attribute() {
             .user_address,
         None
     );
+}
+
+#[test]
+fn an_exempt_monitor_is_accepted_as_often_as_it_asks() {
+    type Request = fn(u8) -> Build;
+    let requests: [Request; 3] = [
+        |i| pap(i, "monitor", "whatever"),
+        |i| pap(i, "monitor", "whatever").unsigned(),
+        |i| {
+            Build::access(i, i, SECRET)
+                .user("monitor")
+                .chap("whatever")
+                .unsigned()
+        },
+    ];
+    let exempt = "[policy]\nexempt_users = [\"monitor\"]\n";
+    for (provider, client) in [("", ""), (TOTP, "directory = true")] {
+        for request in requests {
+            let mut world = World::new(config_with(&format!("{exempt}{provider}"), client));
+            for i in 0..120 {
+                world.now += 1_500;
+                assert_eq!(world.answer(&request(i)).code, 2);
+            }
+        }
+    }
+    let limits = format!("{exempt}[policy.limits]\nrequests_per_client_per_second = 5\n");
+    let mut world = World::new(config(&limits));
+    let accepted = (0..40).filter(|i| world.answer(&pap(*i, "monitor", "x")).code == 2);
+    assert_eq!(accepted.count(), 5, "the rate of its address holds");
+}
+
+#[test]
+fn vendor_attributes_by_number_go_into_the_accept_and_to_the_upstream_server() {
+    let client = "accept_attributes = [{ name = \"26.2636.1\", value = \"super-user\" }, \
+                  { name = \"Attr-26.2636.5\", value = \"0x0a01\" }, { name = \"25\", value = \"mfa\" }]";
+    let mut world = World::new(config_with("", client));
+    let request = pap(1, "jane", "push");
+    let ask = world.asked(&request);
+    let answer = world.verdict(ask.login, Verdict::Approved(approval(Factor::Push)), &request);
+    assert_eq!(
+        answer.all(26),
+        [
+            &b"\0\0\x0a\x4c\x01\x0csuper-user"[..],
+            b"\0\0\x0a\x4c\x05\x04\x0a\x01"
+        ]
+    );
+    assert_eq!(answer.all(25), [b"mfa"]);
+
+    let forward = UPSTREAM.replacen(
+        "[provider.radius]\n",
+        "[provider.radius]\nforward_attributes = [\"26.2636.7\", \"Vendor-9-Attr-2\", \"31\"]\n",
+        1,
+    );
+    let mut world = World::new(config_with(&forward, "user_address_attribute = \"26.2636.7\""));
+    let juniper = [&[0, 0, 0x0a, 0x4c, 7, 11][..], b"192.0.2.9"].concat();
+    let request = pap(1, "jane", "push")
+        .with(26, &juniper)
+        .with(26, b"\0\0\x0a\x4c\x08\x03x")
+        .with(31, b"station");
+    let ask = world.asked(&request);
+    assert_eq!(ask.attributes, [(26, juniper), (31, b"station".to_vec())]);
+    assert_eq!(ask.user_address, Some("192.0.2.9".parse().unwrap()));
 }

@@ -212,3 +212,168 @@ fn a_reload_changes_secrets_and_keeps_what_waits_and_what_was_answered() {
         DropReason::BadMessageAuthenticator
     );
 }
+
+#[test]
+fn what_must_be_signed_anyway_does_not_make_logins_signed() {
+    let eap = Build::access(1, 1, SECRET)
+        .user("jane")
+        .with(79, b"\x02\x00\x00\x04");
+    let before = [
+        Build::status(1, SECRET),
+        Build::status(1, SECRET).with(33, b"state"),
+        eap.clone(),
+        eap.clone().pap("123456"),
+        eap.with(33, b"state"),
+        Build::access(1, 1, SECRET).user("jane").with(6, &[0, 0, 0, 17]),
+    ];
+    for signed in before {
+        for login in [plain(2), plain(2).with(33, b"state")] {
+            let mut world = World::new(config(TOTP));
+            world.receive(HERE, &signed.bytes());
+            world.asked(&login);
+        }
+    }
+}
+
+#[test]
+fn an_empty_password_of_no_octets_is_the_empty_text() {
+    for (signed, more) in [(true, ""), (false, "unauthenticated_push = true")] {
+        let mut world = World::new(config_with("", &format!("directory = true\n{more}")));
+        let request = Build::access(1, 1, SECRET).user("jane").with(2, b"");
+        let request = if signed { request } else { request.unsigned() };
+        let ask = world.asked(&request);
+        assert_eq!(word(&ask.credential), "default");
+        let answer = world.verdict(ask.login, Verdict::Approved(approval(Factor::Push)), &request);
+        assert_eq!(answer.code, 2);
+        assert_eq!(world.record().method.name(), "pap");
+    }
+    // It proves no secret: without a signature it starts no push by itself.
+    let mut world = World::new(config_with("", "directory = true"));
+    let unsigned = Build::access(1, 1, SECRET).user("jane").with(2, b"").unsigned();
+    assert_eq!(world.answer(&unsigned).code, 3);
+    assert_eq!(world.reason(), "unproven");
+    let exempt = "[policy]\nexempt_users = [\"robot\"]\n";
+    let mut world = World::new(config(exempt));
+    let robot = Build::access(1, 1, SECRET).user("robot").with(2, b"");
+    assert_eq!(world.answer(&robot).code, 2);
+}
+
+#[test]
+fn a_packet_has_two_hundred_attributes_at_most() {
+    let with = |count: usize| {
+        // Message-Authenticator, User-Name and User-Password are three of them.
+        (3..count).fold(pap(1, "jane", "123456"), |build, _| build.with(18, b"x"))
+    };
+    let mut world = World::new(config(TOTP));
+    assert_eq!(world.dropped(&with(201)), DropReason::TooManyAttributes);
+    assert_eq!(
+        world.dropped(&with(202).unsigned()),
+        DropReason::TooManyAttributes
+    );
+    world.asked(&with(200));
+}
+
+#[test]
+fn what_proves_no_secret_has_a_limit_of_its_own_whatever_the_clients() {
+    let mut world = World::new(config_with(TOTP, "requests_per_second = 100000"));
+    let chap = |i: u16| {
+        let [high, low] = i.to_be_bytes();
+        Build::access(low, high, SECRET)
+            .user("jane")
+            .chap("123456")
+            .unsigned()
+    };
+    for i in 0..1_000 {
+        let from = format!("192.0.2.1:{}", 40_000 + i);
+        world.receive(&from, &chap(i).bytes());
+    }
+    assert_eq!(world.engine.counters().drops(DropReason::Throttled), 900);
+    assert_eq!(world.count(Event::ThrottledClient), 900);
+    // Who proves the secret is not among them.
+    for i in 0..1_000 {
+        let [high, low] = u16::to_be_bytes(i);
+        let from = format!("192.0.2.1:{}", 50_000 + i);
+        let request = Build::access(low, high, SECRET)
+            .user(&format!("user{i}"))
+            .pap("123456")
+            .unsigned();
+        world.receive(&from, &request.bytes());
+        assert_eq!(world.out.asks.len(), 1);
+    }
+}
+
+#[test]
+fn what_may_start_no_push_is_refused_before_anything_is_guessed_of_it() {
+    let mut world = World::new(config(""));
+    for request in [
+        Build::access(1, 1, SECRET).user("jane").chap("push"),
+        Build::access(2, 2, SECRET).user("jane").mschapv1("push"),
+        Build::access(3, 3, SECRET).user("jane").mschapv2("jane", "push"),
+    ] {
+        assert_eq!(world.answer(&request.unsigned()).code, 3);
+        assert_eq!(world.reason(), "unproven");
+        assert_eq!(
+            world.record().credential,
+            crate::record::CredentialKind::None,
+            "nothing was looked at"
+        );
+    }
+}
+
+#[test]
+fn unsigned_passwords_that_are_not_utf8_are_text_that_is_no_code() {
+    let passwords: [&[u8]; 5] = [
+        b"Gr\xfcn24",
+        b"\xcf\xe0\xf0\xee\xeb\xfc2024",
+        b"\xcf\xe0\xf0\xee\xeb\xfc2024\xcc\xee\xf1\xea\xe2\xe0",
+        b"\x83p\x83X\x83\x8f\x81[\x83h1",
+        b"G\0r\0\xfc\0n\x002\x004\0",
+    ];
+    for password in passwords {
+        for secret in [SECRET, OLD_SECRET] {
+            let mut world = World::new(config_with("", "directory = true"));
+            let request = Build::access(1, 1, secret)
+                .user("jane")
+                .pap_octets(password)
+                .unsigned();
+            let bytes = request.bytes();
+            assert!(world.receive(HERE, &bytes).is_empty());
+            let ask = world.out.asks.remove(0);
+            assert_eq!(word(&ask.credential), "default", "{}", password.escape_ascii());
+            world.out.clear();
+            let verdict = Verdict::Approved(approval(Factor::Push));
+            world
+                .engine
+                .verdict(world.now(), ask.login, verdict, &mut world.out);
+            assert_eq!(Answer::read(&world.sent()[0], &bytes, secret).code, 2);
+        }
+    }
+}
+
+#[test]
+fn a_text_that_a_wrong_secret_could_have_made_is_no_wrong_secret_and_proves_nothing() {
+    // Katakana in Shift-JIS that fill their block.
+    let password = b"\x83p\x83X\x83\x8f\x81[\x83h\x83p\x83X\x83\x8f";
+    let request = |i: u8| {
+        Build::access(i, i, SECRET)
+            .user("jane")
+            .pap_octets(password)
+            .unsigned()
+    };
+    let mut world = World::new(config_with("", "directory = true"));
+    assert_eq!(world.answer(&request(1)).code, 3);
+    assert_eq!(world.reason(), "unproven");
+    assert_eq!(
+        world
+            .engine
+            .observed()
+            .addresses
+            .values()
+            .next()
+            .unwrap()
+            .last_authenticated,
+        None
+    );
+    let mut world = World::new(config_with("", "directory = true\nunauthenticated_push = true"));
+    assert_eq!(word(&world.asked(&request(1)).credential), "default");
+}

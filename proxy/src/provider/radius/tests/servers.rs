@@ -26,28 +26,36 @@ async fn where_nothing_listens_the_next_server_is_asked_at_once() {
 }
 
 #[tokio::test]
-async fn a_silent_server_is_left_after_its_tries_and_then_passed_over() {
+async fn a_server_is_left_after_its_tries_and_passed_over_when_it_was_silent_on_several_users() {
     let (silent, stub) = (Stub::start(never).await, Stub::start(always).await);
     let provider = Setting::new(&[&silent, &stub]).build();
+    for (before, user) in ["jane", "joe", "ann"].into_iter().enumerate() {
+        assert!(provider.servers[0].peer.is_up());
+        assert_eq!(silent.seen().len(), 2 * before);
+        let mut request = request(pap("x"));
+        request.user = named(user);
+        approved(ask(&provider, request).await);
+    }
+    assert!(!provider.servers[0].peer.is_up());
     approved(login(&provider, "x").await);
-    assert_eq!(silent.seen().len(), 2);
-    approved(login(&provider, "x").await);
-    assert_eq!(silent.seen().len(), 2);
-    assert_eq!(stub.seen().len(), 2);
+    assert_eq!((silent.seen().len(), stub.seen().len()), (6, 4));
 }
 
 #[tokio::test]
-async fn when_every_server_is_silent_the_login_ends_before_its_budget() {
-    let silent = Stub::start(never).await;
-    let mut setting = Setting::new(&[&silent]);
-    setting.config.tries = 1;
-    let provider = setting.build();
+async fn when_nothing_listens_at_the_only_server_the_login_ends_before_its_budget_and_the_next_asks_again() {
+    let gone = Stub::start(never).await;
+    let provider = Setting::new(&[&gone]).build();
+    let address = gone.address;
+    gone.stop().await;
+    let mut long = request(pap("x"));
+    (long.answer_within, long.of_use) = (Duration::from_secs(3600), Duration::from_secs(3600));
     assert_eq!(
-        reason(login(&provider, "x").await),
+        reason(ask(&provider, long).await),
         RefusalReason::ProviderUnreachable
     );
+    assert!(!provider.servers[0].peer.is_up());
     // A server that is down is asked when there is no better one.
-    silent.answers(always);
+    let _back = Stub::start_at(address, always).await;
     approved(login(&provider, "x").await);
     assert!(provider.servers[0].peer.is_up());
 }
@@ -86,8 +94,7 @@ async fn a_server_that_stops_to_answer_status_server_is_left_at_once_and_used_ag
 
     first.answers(always);
     first.answers_status(always);
-    let mut up = provider.servers[0].peer.up();
-    up.wait_for(|up| *up).await.unwrap();
+    becomes(&provider, 0, State::Alive).await;
     approved(login(&provider, "x").await);
     assert_eq!((first.seen().len(), second.seen().len()), (3, 1));
 }
@@ -106,8 +113,7 @@ async fn a_server_that_is_alive_is_waited_for_until_the_budget_ends() {
         async move { login(&provider, "x").await }
     });
     // Every try at both is used up, and then the user picks up the phone.
-    let mut up = provider.servers[1].peer.up();
-    up.wait_for(|up| !*up).await.unwrap();
+    becomes(&provider, 1, State::Zombie).await;
     alive.release(&alive.seen()[0]).await;
     approved(waiting.await.unwrap());
     assert_eq!((alive.seen().len(), dead.seen().len()), (2, 2));
@@ -204,4 +210,111 @@ async fn a_rehearsal_says_what_is_wrong() {
     assert!(
         matches!(finding(&setting).await, Finding::Good(text) if text.contains("the shared secret is right"))
     );
+}
+
+#[tokio::test]
+async fn an_approval_that_comes_after_all_tries_is_still_waited_for() {
+    let nps = Stub::start(|_, _| Reply::Hold).await;
+    let provider = Setting::new(&[&nps]).build();
+    let waiting = tokio::spawn({
+        let provider = Arc::clone(&provider);
+        async move { login(&provider, "x").await }
+    });
+    becomes(&provider, 0, State::Zombie).await;
+    nps.release(&nps.seen()[0]).await;
+    approved(waiting.await.unwrap());
+    becomes(&provider, 0, State::Alive).await;
+}
+
+#[tokio::test]
+async fn after_pushes_that_one_user_ignored_the_next_login_has_all_its_tries() {
+    let nps = Stub::start(never).await;
+    let provider = Setting::new(&[&nps]).build();
+    for _ in 0..3 {
+        assert_eq!(
+            ignored(&provider, "jane").await,
+            RefusalReason::ProviderUnreachable
+        );
+        assert!(provider.servers[0].peer.is_up());
+    }
+    answers_the_second_try(&nps);
+    approved(login(&provider, "x").await);
+}
+
+/// From now on the next packet is kept silent about, and those after it are accepted.
+fn answers_the_second_try(stub: &Stub) {
+    let before = stub.seen().len();
+    stub.answers(move |_, asked| if asked == before { Reply::Silence } else { accept() });
+}
+
+#[tokio::test]
+async fn a_server_that_was_silent_on_several_users_still_gets_all_tries_and_all_the_time() {
+    let nps = Stub::start(never).await;
+    let provider = Setting::new(&[&nps]).build();
+    for user in ["jane", "joe", "ann"] {
+        ignored(&provider, user).await;
+    }
+    assert!(!provider.servers[0].peer.is_up());
+    // A trial is an hour away.
+    answers_the_second_try(&nps);
+    approved(login(&provider, "x").await);
+    assert!(provider.servers[0].peer.is_up());
+}
+
+#[tokio::test]
+async fn the_silence_of_others_ends_no_login_that_waits() {
+    let nps = Stub::start(|seen, _| {
+        if seen.password() == "waits" {
+            Reply::Hold
+        } else {
+            Reply::Silence
+        }
+    })
+    .await;
+    let provider = Setting::new(&[&nps]).build();
+    let waiting = tokio::spawn({
+        let provider = Arc::clone(&provider);
+        async move { login(&provider, "waits").await }
+    });
+    nps.has_seen(1).await;
+    for user in ["joe", "ann", "bob"] {
+        ignored(&provider, user).await;
+    }
+    assert!(!provider.servers[0].peer.is_up());
+    nps.release(&nps.seen()[0]).await;
+    approved(waiting.await.unwrap());
+    assert!(provider.servers[0].peer.is_up());
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_when_its_login_is_over_shows_that_the_server_lives() {
+    let nps = Stub::start(never).await;
+    let provider = Setting::new(&[&nps]).build();
+    for user in ["jane", "joe", "ann"] {
+        ignored(&provider, user).await;
+    }
+    assert!(!provider.servers[0].peer.is_up());
+    // Not a wrong one: of the same identifier, signed with another secret.
+    nps.send(&nps.seen()[0], Reply::Lie).await;
+    nps.release(&nps.seen()[0]).await;
+    becomes(&provider, 0, State::Alive).await;
+}
+
+#[tokio::test]
+async fn a_trial_costs_one_try_where_another_server_is_up() {
+    let (silent, stub) = (Stub::start(never).await, Stub::start(always).await);
+    let mut setting = Setting::new(&[&silent, &stub]);
+    setting.pace.intervals.trial = Duration::ZERO;
+    let provider = setting.build();
+    for user in ["jane", "joe", "ann"] {
+        let mut request = request(pap("x"));
+        request.user = named(user);
+        approved(ask(&provider, request).await);
+    }
+    assert!(!provider.servers[0].peer.is_up());
+    approved(login(&provider, "x").await);
+    assert_eq!(silent.seen().len(), 2 + 2 + 2 + 1);
+    // The late answer of a trial brings it back.
+    silent.release(silent.seen().last().unwrap()).await;
+    becomes(&provider, 0, State::Alive).await;
 }

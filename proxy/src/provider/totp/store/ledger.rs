@@ -7,6 +7,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use proxy_config::Secret;
 use sha2::Sha256;
 
+use super::super::used_steps::UsedSteps;
+
 /// Entries of one ledger. With about 45 bytes each it stays well below what a Kubernetes object may hold (1 MiB), and
 /// small enough to be written again with each group of logins.
 pub const MAX_ENTRIES: usize = 4096;
@@ -65,6 +67,8 @@ pub struct Claim {
     pub owner: Owner,
     /// The time step; 0 for what has none.
     pub step: u64,
+    /// The last step that a right clock can show when the claim is made; 0 for what has no step.
+    pub ceiling: u64,
     /// When the code can no longer be valid, in seconds since the epoch, and may be forgotten; [`NEVER`].
     pub until: u64,
 }
@@ -74,7 +78,7 @@ pub struct Claim {
 pub enum Outcome {
     /// The code is used now, and was not before.
     Taken,
-    /// That step, or a later one, was used before.
+    /// That step cannot be used any more: [`UsedSteps::take`].
     UsedBefore,
     /// There is no room to remember it.
     NoRoom,
@@ -82,18 +86,19 @@ pub enum Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
-    step: u64,
+    steps: UsedSteps,
     until: u64,
 }
 
-/// The last used step of each owner.
+/// The used steps of each owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     entries: BTreeMap<Owner, Entry>,
 }
 
 impl Ledger {
-    /// Reads what [`Ledger::to_text`] wrote: lines of owner, step and end. Lines that are none, and lines beyond
+    /// Reads what [`Ledger::to_text`] wrote: lines of owner, last step and end, with
+    /// what more [`UsedSteps`] knows where a line needs it. Lines that are none, and lines beyond
     /// [`MAX_ENTRIES`], are counted and left out.
     #[must_use]
     pub fn parse(text: &str) -> (Self, usize) {
@@ -117,12 +122,16 @@ impl Ledger {
         for (owner, entry) in &self.entries {
             text.push_str(&owner.to_text());
             text.push(' ');
-            text.push_str(&entry.step.to_string());
+            text.push_str(&entry.steps.last.to_string());
             text.push(' ');
             if entry.until == NEVER {
                 text.push('-');
             } else {
                 text.push_str(&entry.until.to_string());
+            }
+            let UsedSteps { last, right, before } = entry.steps;
+            if right != last || before != 0 {
+                text.push_str(&format!(" {right} {before:x}"));
             }
             text.push('\n');
         }
@@ -141,17 +150,26 @@ impl Ledger {
     }
 
     fn settle_one(&mut self, claim: Claim, lasting: &mut usize) -> Outcome {
-        let Claim { owner, step, until } = claim;
-        let known = self.entries.get(&owner);
-        if known.is_some_and(|entry| step <= entry.step) {
-            return Outcome::UsedBefore;
+        let Claim {
+            owner,
+            step,
+            ceiling,
+            until,
+        } = claim;
+        if let Some(known) = self.entries.get_mut(&owner) {
+            if !known.steps.take(step, ceiling) {
+                return Outcome::UsedBefore;
+            }
+            known.until = known.until.max(until);
+            return Outcome::Taken;
         }
         let full = self.entries.len() >= MAX_ENTRIES || (until == NEVER && *lasting >= MAX_LASTING);
-        if known.is_none() && full {
+        if full {
             return Outcome::NoRoom;
         }
-        *lasting += usize::from(until == NEVER && known.is_none());
-        self.entries.insert(owner, Entry { step, until });
+        *lasting += usize::from(until == NEVER);
+        let steps = UsedSteps::first(step, ceiling);
+        self.entries.insert(owner, Entry { steps, until });
         Outcome::Taken
     }
 
@@ -171,12 +189,17 @@ impl Ledger {
 fn parse_line(line: &str) -> Option<(Owner, Entry)> {
     let mut words = line.split(' ');
     let owner = Owner::parse(words.next()?)?;
-    let step = words.next()?.parse().ok()?;
+    let last = words.next()?.parse().ok()?;
     let until = match words.next()? {
         "-" => NEVER,
         until => until.parse().ok()?,
     };
-    words.next().is_none().then_some((owner, Entry { step, until }))
+    let (right, before) = match words.next() {
+        None => (last, 0),
+        Some(right) => (right.parse().ok()?, u64::from_str_radix(words.next()?, 16).ok()?),
+    };
+    let steps = UsedSteps { last, right, before };
+    words.next().is_none().then_some((owner, Entry { steps, until }))
 }
 
 #[cfg(test)]
@@ -191,6 +214,7 @@ mod tests {
         Claim {
             owner: owner(name),
             step,
+            ceiling: step + 1,
             until: (step + 13) * 30,
         }
     }
@@ -199,8 +223,27 @@ mod tests {
         Claim {
             owner: owner(name),
             step: 0,
+            ceiling: 0,
             until: NEVER,
         }
+    }
+
+    #[test]
+    fn a_step_of_a_fast_clock_bars_none_of_the_right_one_after_it_is_read_again() {
+        let mut ledger = Ledger::default();
+        let at = |step, now: u64| Claim {
+            ceiling: now + 1,
+            ..claim("jane", step)
+        };
+        let outcomes = ledger.settle([at(104, 100), at(100, 100), at(100, 100)], 3000);
+        assert_eq!(outcomes, [Outcome::Taken, Outcome::Taken, Outcome::UsedBefore]);
+        let (mut read, left_out) = Ledger::parse(&ledger.to_text());
+        assert_eq!((&read, left_out), (&ledger, 0));
+        let outcomes = read.settle([at(104, 104), at(100, 101), at(103, 103)], 3000);
+        assert_eq!(
+            outcomes,
+            [Outcome::UsedBefore, Outcome::UsedBefore, Outcome::Taken]
+        );
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Stores {
     }
 
     /// The store of these settings; `None` for the memory.
-    pub(super) fn obtain(&self, settings: &CodeStore, transports: &Transports) -> Option<Arc<dyn Store>> {
+    pub fn obtain(&self, settings: &CodeStore, transports: &Transports) -> Option<Arc<dyn Store>> {
         let mut known = lock(&self.known);
         if let Some((before, store)) = known.as_ref()
             && before == settings

@@ -1,31 +1,119 @@
-//! Used codes in a server of Redis' protocol: one `SET … NX` for each, which the server does as a whole or not at all.
+//! Used codes in a server of Redis' protocol: one script for each claim, which the server runs as a whole or not at all.
+//!
+//! A server that is no primary any more says so in many ways, or not at all, and the connection to it stays open. So
+//! after any failure the connection is dropped, the name is resolved again, and the claim is made once more. A claim has
+//! a number of its own, by which the server knows it again: what was applied before its answer was lost is no replay, and
+//! what another proxy claimed is one.
 
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use proxy_config::Redis;
+use data_encoding::HEXLOWER;
+use proxy_config::{Redis, Secret};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, Value};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
-use super::{Claim, LIMIT, NEVER, Outcome, Store};
+use super::{Claim, LIMIT, NEVER, Outcome, Owner, Store};
 use crate::provider::BoxFuture;
 use crate::provider::fault::{Fault, FaultClass};
 use crate::provider::http::{self, Resolver};
+use crate::provider::totp::used_steps::KNOWN;
 
 /// The beginning of every key.
 const PREFIX: &str = "radius-mfa:used:";
+const CLUSTER: &str = "the server is in cluster mode, in which each node takes a part of the keys only; use one server, or \
+                       a primary and its replicas, with cluster mode switched off";
+/// How long an answer is waited for: a second try should be possible within [`LIMIT`].
+const ANSWER: Duration = Duration::from_millis(1000);
+/// How long an address may take where the name has another one.
+const ADDRESS: Duration = Duration::from_millis(500);
+
+/// The decision of `UsedSteps::take`: KEYS has the owner; ARGV the step, the ceiling, the claim's number, and how many
+/// seconds the key lasts, or nothing. The answer is OK for a code that is used now by this claim, and nil for one that
+/// can't be used. The value has the last step, the last one of a right clock, the steps before as a string of 0 and 1 (the
+/// one just before the last step first), and the claim's number. ARGV\[5\] is `KNOWN`.
+const CLAIM: &str = "\
+local step, ceiling, known = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[5])
+local last, right, before = step, 0, ''
+local used = redis.call('GET', KEYS[1])
+if used then
+  local number
+  last, right, before, number = string.match(used, '^(%d+) (%d+) ([01]*) (%x+)$')
+  if not last then
+    return redis.error_reply('ERR the key is not of a proxy')
+  end
+  if number == ARGV[3] then
+    return redis.status_reply('OK')
+  end
+  last, right = tonumber(last), tonumber(right)
+  local back = last - step
+  local was_used = back == 0 or back > known or (back > 0 and string.sub(before, back, back) == '1')
+  local is_free = step > last
+  if step <= ceiling then
+    is_free = not was_used and (step > right or last > ceiling)
+  end
+  if not is_free then
+    return false
+  end
+  if back < 0 then
+    before = string.rep('0', math.min(-back - 1, known)) .. '1' .. before
+    last = step
+  else
+    before = before .. string.rep('0', known)
+    before = string.sub(before, 1, back - 1) .. '1' .. string.sub(before, back + 1)
+  end
+  before = string.sub(before, 1, known)
+end
+if step <= ceiling then
+  right = math.max(right, step)
+end
+local value = string.format('%d %d %s %s', last, right, before, ARGV[3])
+if ARGV[4] == '' then
+  return redis.call('SET', KEYS[1], value)
+end
+return redis.call('SET', KEYS[1], value, 'EX', ARGV[4])";
 
 /// One connection, shared by all claims, opened when it is needed.
 pub struct RedisServer {
     settings: Redis,
     resolver: Resolver,
     tls: OnceLock<TlsConnector>,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    connection: Mutex<Option<Connection>>,
+    /// It was logged that the server is in cluster mode.
+    cluster_told: AtomicBool,
+}
+
+/// A connection, and whether it must not be used again.
+#[derive(Clone)]
+struct Connection {
+    inner: MultiplexedConnection,
+    is_bad: Arc<AtomicBool>,
+}
+
+/// What a server says that it is; an old one, or one whose access control list forbids the question, says nothing.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    is_replica: bool,
+    is_sentinel: bool,
+    is_cluster: bool,
+}
+
+/// Marks its connection as bad when it is dropped: also when nobody waits for the answer any more.
+struct Doubt(Option<Arc<AtomicBool>>);
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        if let Some(is_bad) = &self.0 {
+            is_bad.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl RedisServer {
@@ -37,40 +125,75 @@ impl RedisServer {
             resolver,
             tls: OnceLock::new(),
             connection: Mutex::new(None),
+            cluster_told: AtomicBool::new(false),
         }
     }
 
-    /// The connection, and whether it was there before.
-    async fn connection(&self) -> Result<(MultiplexedConnection, bool), Fault> {
-        let mut connection = self.connection.lock().await;
-        if let Some(open) = connection.as_ref() {
-            return Ok((open.clone(), true));
+    async fn connection(&self) -> Result<Connection, Fault> {
+        let mut kept = self.connection.lock().await;
+        if let Some(open) = kept.as_ref().filter(|open| !open.is_bad.load(Ordering::Relaxed)) {
+            return Ok(open.clone());
         }
-        let opened = tokio::time::timeout(LIMIT, self.open())
+        *kept = None;
+        let inner = tokio::time::timeout(LIMIT, self.open())
             .await
             .map_err(|_| Fault::before_sending(FaultClass::Timeout, "no connection in time"))??;
-        *connection = Some(opened.clone());
-        Ok((opened, false))
+        let opened = Connection {
+            inner,
+            is_bad: Arc::default(),
+        };
+        *kept = Some(opened.clone());
+        Ok(opened)
     }
 
+    /// A connection to the first address that is not a replica's.
     async fn open(&self) -> Result<MultiplexedConnection, Fault> {
-        let Redis { host, port, .. } = &self.settings;
+        let host = &self.settings.host;
         let addresses = match host.parse() {
             Ok(address) => vec![address],
             Err(_) => self
                 .resolver
-                .addresses(host)
+                .addresses_now(host)
                 .await
                 .map_err(|error| Fault::before_sending(FaultClass::Dns, error.to_string()))?,
         };
         let mut last = Fault::before_sending(FaultClass::Dns, "the name has no address");
-        for address in addresses {
-            match TcpStream::connect((address, *port)).await {
-                Ok(stream) => return self.greet(stream).await,
-                Err(error) => last = Fault::before_sending(FaultClass::Connect, error.to_string()),
+        let count = addresses.len();
+        for (n, address) in (1..).zip(addresses) {
+            let limit = if n < count { ADDRESS } else { LIMIT };
+            let opened = tokio::time::timeout(limit, self.open_at(address))
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Fault::before_sending(
+                        FaultClass::Timeout,
+                        "no connection in time",
+                    ))
+                });
+            match opened {
+                Ok(connection) => return Ok(connection),
+                Err(fault) => last = fault,
             }
         }
         Err(last)
+    }
+
+    async fn open_at(&self, address: IpAddr) -> Result<MultiplexedConnection, Fault> {
+        let stream = TcpStream::connect((address, self.settings.port))
+            .await
+            .map_err(|error| Fault::before_sending(FaultClass::Connect, error.to_string()))?;
+        let mut connection = self.greet(stream).await?;
+        let kind = kind(&mut connection).await;
+        if kind.is_cluster && !self.cluster_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(host = self.settings.host, "used codes: {CLUSTER}");
+        }
+        let wrong = if kind.is_sentinel {
+            "the server is a Sentinel, which stores nothing; use the address of the primary that it watches"
+        } else if kind.is_replica {
+            "the server is a replica, which takes no writes; use an address that leads to the primary"
+        } else {
+            return Ok(connection);
+        };
+        Err(Fault::before_sending(FaultClass::ServerError, wrong))
     }
 
     async fn greet(&self, stream: TcpStream) -> Result<MultiplexedConnection, Fault> {
@@ -89,7 +212,7 @@ impl RedisServer {
             .connector()?
             .connect(name, stream)
             .await
-            .map_err(|error| Fault::before_sending(FaultClass::Tls, error.to_string()))?;
+            .map_err(|error| Fault::before_sending(FaultClass::Tls, http::describe_io(&error)))?;
         self.log_in(stream).await
     }
 
@@ -117,7 +240,7 @@ impl RedisServer {
             })?;
             info = info.set_password(password);
         }
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
         let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
             .await
             .map_err(|error| classify(&error))?;
@@ -125,66 +248,118 @@ impl RedisServer {
         Ok(connection)
     }
 
-    /// The next claim opens another one.
-    async fn forget(&self) {
-        *self.connection.lock().await = None;
-    }
-
-    /// Sends a command. A connection that the server has closed meanwhile is noticed only by using it, so that one
-    /// which was there before gets a successor at once.
-    async fn command(&self, command: &redis::Cmd) -> Result<redis::Value, Fault> {
-        let mut again = true;
-        loop {
-            let (mut connection, was_open) = self.connection().await?;
-            let error = match connection.send_packed_command(command).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            if error.is_unrecoverable_error() || error.is_timeout() || error.is_io_error() {
-                self.forget().await;
+    /// Sends a command, and once more on another connection when the first one failed.
+    async fn command(&self, command: &redis::Cmd) -> Result<Value, Fault> {
+        let mut connection = self.connection().await?;
+        match send(&mut connection, command).await {
+            Err(fault) => {
+                tracing::debug!(%fault, "a claim is made again");
+                let mut connection = self.connection().await?;
+                send(&mut connection, command).await
             }
-            if !(again && was_open && error.is_connection_dropped()) {
-                return Err(classify(&error));
-            }
-            again = false;
+            answered => answered,
         }
     }
 }
 
-/// `SET key 1 NX EX seconds`: one key for each code, which the server forgets when the code can no longer be valid.
-fn set(claim: Claim, now: u64) -> redis::Cmd {
-    let mut command = redis::cmd("SET");
-    command
-        .arg(format!("{PREFIX}{}:{}", claim.owner.to_text(), claim.step))
-        .arg(1)
-        .arg("NX");
-    if claim.until != NEVER {
-        command.arg("EX").arg(claim.until.saturating_sub(now).max(1));
+async fn send(connection: &mut Connection, command: &redis::Cmd) -> Result<Value, Fault> {
+    let mut doubt = Doubt(Some(Arc::clone(&connection.is_bad)));
+    let value = connection
+        .inner
+        .send_packed_command(command)
+        .await
+        .and_then(Value::extract_error)
+        .map_err(|error| classify(&error))?;
+    doubt.0 = None;
+    Ok(value)
+}
+
+/// Asks the server what it is, by HELLO without a version, which changes nothing.
+async fn kind(connection: &mut MultiplexedConnection) -> Kind {
+    let mut kind = Kind::default();
+    let Ok(Value::Array(said)) = connection.send_packed_command(&redis::cmd("HELLO")).await else {
+        return kind;
+    };
+    for pair in said.chunks_exact(2) {
+        let [name, value] = pair else { continue };
+        match (text(name), text(value)) {
+            (Some("role"), Some("replica" | "slave")) => kind.is_replica = true,
+            (Some("mode"), Some("sentinel")) => kind.is_sentinel = true,
+            (Some("mode"), Some("cluster")) => kind.is_cluster = true,
+            _ => {}
+        }
     }
+    kind
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The script for one claim: one key for each owner, which the server forgets when no code can be valid any more that it
+/// would refuse.
+///
+/// # Errors
+/// There is no randomness for the claim's number.
+fn script(claim: Claim, now: u64) -> Result<redis::Cmd, Fault> {
+    let number = random()?;
+    let seconds = if claim.until == NEVER {
+        String::new()
+    } else {
+        claim.until.saturating_sub(now).max(1).to_string()
+    };
+    let mut command = redis::cmd("EVAL");
     command
+        .arg(CLAIM)
+        .arg(1)
+        .arg(format!("{PREFIX}{}", claim.owner.to_text()))
+        .arg(claim.step)
+        .arg(claim.ceiling)
+        .arg(HEXLOWER.encode(&number))
+        .arg(seconds)
+        .arg(KNOWN);
+    Ok(command)
+}
+
+fn random() -> Result<[u8; 16], Fault> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Fault::before_sending(FaultClass::Connect, error.to_string()))?;
+    Ok(bytes)
 }
 
 impl Store for RedisServer {
     fn take(self: Arc<Self>, claim: Claim, now: u64) -> BoxFuture<Result<Outcome, Fault>> {
         Box::pin(async move {
-            match self.command(&set(claim, now)).await? {
-                redis::Value::Okay => Ok(Outcome::Taken),
-                redis::Value::Nil => Ok(Outcome::UsedBefore),
+            match self.command(&script(claim, now)?).await? {
+                Value::Okay => Ok(Outcome::Taken),
+                Value::Nil => Ok(Outcome::UsedBefore),
                 _ => Err(Fault::after_sending(
                     FaultClass::Malformed,
-                    "the answer to SET is neither OK nor nil",
+                    "the answer to a claim is neither OK nor nil",
                 )),
             }
         })
     }
 
+    /// Makes a claim that is nobody's and lasts a second: only that shows that the server takes one.
     fn reach(self: Arc<Self>) -> BoxFuture<Result<(), Fault>> {
         Box::pin(async move {
-            let reached =
-                tokio::time::timeout(Duration::from_secs(10), self.command(&redis::cmd("PING"))).await;
-            reached
-                .unwrap_or_else(|_| Err(Fault::before_sending(FaultClass::Timeout, "no answer in time")))
-                .map(drop)
+            let mut connection = self.connection().await?;
+            if kind(&mut connection.inner).await.is_cluster {
+                return Err(Fault::before_sending(FaultClass::ServerError, CLUSTER));
+            }
+            let nobody = Claim {
+                owner: Owner::of(&Secret::new(random()?.to_vec()), &[b"check"]),
+                step: 0,
+                ceiling: 0,
+                until: 0,
+            };
+            self.take(nobody, 0).await.map(drop)
         })
     }
 
@@ -194,6 +369,12 @@ impl Store for RedisServer {
 }
 
 fn classify(error: &RedisError) -> Fault {
+    if matches!(
+        error.code(),
+        Some("MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT" | "TRYAGAIN")
+    ) {
+        return Fault::after_sending(FaultClass::ServerError, format!("{error}: {CLUSTER}"));
+    }
     let class = match error.kind() {
         ErrorKind::AuthenticationFailed => FaultClass::Credentials,
         _ if matches!(error.code(), Some("NOAUTH" | "NOPERM" | "WRONGPASS")) => FaultClass::Credentials,

@@ -222,6 +222,7 @@ pub(super) async fn put_radius(
         let region = region(directory, foreign.region.as_ref());
         let status = foreign.status.unwrap_or(RadiusStatus::Completed);
         directory.end_change(&region, "replaced by a foreign hand", now);
+        directory.keep_before(&region, now);
         let radius = Radius {
             settings: foreign.settings.clone(),
             previous: None,
@@ -272,6 +273,7 @@ pub(super) async fn delete_radius(
         let directory = known_mut(world, &id)?;
         let region = region(directory, asked.get("region"));
         directory.end_change(&region, "disabled by a foreign hand", Timestamp::now());
+        directory.keep_before(&region, Timestamp::now());
         directory.radius.remove(&region);
         record(world, "DisableRadius", &id, &region, None);
         Ok(Json(json!({})))

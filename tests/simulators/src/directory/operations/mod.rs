@@ -196,4 +196,75 @@ mod tests {
         let refused = page([("k".to_owned(), 1)], "List", &members, 100).err().unwrap();
         assert_eq!(refused.name, "InvalidNextTokenException");
     }
+
+    fn world(stage: &str, settings: &Value) -> World {
+        let directory = json!({"id": "d-0123456789", "type": "MicrosoftAD", "stage": stage});
+        let config = json!({"settings": settings, "directories": [directory]});
+        let config = serde_json::from_value(config).unwrap();
+        World::of(&config, "key".to_owned(), Timestamp::UNIX_EPOCH)
+    }
+
+    fn run(
+        world: &mut World,
+        operation: Operation,
+        at_ms: i64,
+        timeout: Option<u32>,
+    ) -> Result<Value, String> {
+        let mut members = json!({"DirectoryId": "d-0123456789"});
+        if let Some(timeout) = timeout {
+            members["RadiusSettings"] = json!({
+                "RadiusServers": ["10.0.0.1"], "RadiusPort": 1812, "RadiusTimeout": timeout, "RadiusRetries": 1,
+                "SharedSecret": "a-shared-secret", "AuthenticationProtocol": "PAP", "DisplayLabel": "MFA",
+            });
+        }
+        if operation == Operation::DescribeDirectories {
+            members = json!({});
+        }
+        let asked = Asked {
+            region: "eu-central-1",
+            now: Timestamp::from_millisecond(at_ms).unwrap(),
+            members: members.as_object().unwrap(),
+        };
+        match operation.run(world, &asked) {
+            Ok(answer) => Ok(answer.unwrap_or(Value::Null)),
+            Err(exception) => Err(exception.name),
+        }
+    }
+
+    #[test]
+    fn an_impaired_directory_accepts_or_refuses_a_write() {
+        let enable = |settings| {
+            let world = &mut world("Impaired", &settings);
+            run(world, Operation::EnableRadius, 0, Some(20)).map(|_| ())
+        };
+        assert_eq!(enable(json!({})), Err("ClientException".to_owned()));
+        let other = json!({"radius_when_impaired": "ServiceException"});
+        assert_eq!(enable(other), Err("ServiceException".to_owned()));
+        assert_eq!(enable(json!({"radius_when_impaired": "accept"})), Ok(()));
+        // Of the other stages it says nothing.
+        let world = &mut world("Inoperable", &json!({"radius_when_impaired": "accept"}));
+        let refused = run(world, Operation::EnableRadius, 0, Some(20));
+        assert_eq!(refused, Err("ClientException".to_owned()));
+    }
+
+    #[test]
+    fn a_description_can_be_one_write_old_for_a_while() {
+        let settings = json!({"description_lag_ms": 1000, "probe": {"mode": "complete"}});
+        let world = &mut world("Active", &settings);
+        let shown = |world: &mut World, at_ms| {
+            let all = run(world, Operation::DescribeDirectories, at_ms, None).unwrap();
+            let directory = &all["DirectoryDescriptions"][0];
+            let timeout = directory["RadiusSettings"]["RadiusTimeout"].as_u64();
+            (timeout, directory["RadiusStatus"].as_str().map(str::to_owned))
+        };
+        run(world, Operation::EnableRadius, 0, Some(20)).unwrap();
+        assert_eq!(shown(world, 999), (None, None));
+        assert_eq!(shown(world, 1000), (Some(20), Some("Completed".to_owned())));
+        run(world, Operation::UpdateRadius, 5000, Some(10)).unwrap();
+        assert_eq!(shown(world, 5999).0, Some(20));
+        assert_eq!(shown(world, 6000).0, Some(10));
+        run(world, Operation::DisableRadius, 9000, None).unwrap();
+        assert_eq!(shown(world, 9999).0, Some(10));
+        assert_eq!(shown(world, 10_000), (None, None));
+    }
 }

@@ -71,6 +71,7 @@ pub(super) fn disable(world: &mut World, asked: &Asked<'_>) -> Result<(), Except
         Some(_) => {}
     }
     if let Some(directory) = world.directories.get_mut(&id) {
+        directory.keep_before(asked.region, asked.now);
         directory.radius.remove(asked.region);
         directory.end_change(asked.region, "disabled", asked.now);
     }
@@ -118,7 +119,10 @@ fn writable(world: &World, id: &str, region: &str) -> Result<(), Exception> {
     if directory.spec.stage != Stage::Active {
         let stage = directory.spec.stage;
         unless_accepted(
-            &rules.radius_when_not_active,
+            match stage {
+                Stage::Impaired => &rules.radius_when_impaired,
+                _ => &rules.radius_when_not_active,
+            },
             format!("Directory {id} is in stage {stage:?}: it must be Active."),
         )?;
     }
@@ -131,6 +135,7 @@ fn put(world: &mut World, asked: &Asked<'_>, id: &str, settings: RadiusSettings,
     let Some(directory) = world.directories.get_mut(id) else {
         return;
     };
+    directory.keep_before(asked.region, asked.now);
     let previous = directory
         .radius
         .remove(asked.region)

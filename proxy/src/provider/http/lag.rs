@@ -1,0 +1,99 @@
+//! Whether this program itself is late: what fails then says nothing about whoever was asked.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_millis(250);
+/// A wait of which so much was this program's own lateness proves nothing: one part of four.
+const SHARE: u32 = 4;
+
+/// How late tasks of the runtime are woken, measured four times a second.
+#[derive(Debug)]
+pub(super) struct Lag {
+    started: Instant,
+    is_measured: AtomicBool,
+    /// In microseconds, all that was measured.
+    late: AtomicU64,
+    /// Microseconds from `started` to when the next tick is due.
+    due: AtomicU64,
+}
+
+/// The begin of a wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    at: Instant,
+    late: Duration,
+}
+
+impl Lag {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            is_measured: AtomicBool::new(false),
+            late: AtomicU64::new(0),
+            due: AtomicU64::new(0),
+        })
+    }
+
+    /// Begins a wait; the first one starts the measuring on its runtime.
+    pub(super) fn mark(self: &Arc<Self>) -> Mark {
+        if !self.is_measured.swap(true, Ordering::Relaxed) {
+            self.set_due(Instant::now() + TICK);
+            tokio::spawn(measure(Arc::downgrade(self)));
+        }
+        let at = Instant::now();
+        Mark { at, late: self.late(at) }
+    }
+
+    /// Whether this program was too late since `mark` for the wait to prove anything.
+    pub(super) fn was_late_since(&self, mark: Mark) -> bool {
+        let now = Instant::now();
+        let late = self.late(now).saturating_sub(mark.late);
+        is_too_late(now.saturating_duration_since(mark.at), late)
+    }
+
+    /// What was measured, and how long the tick that should have come is overdue.
+    fn late(&self, now: Instant) -> Duration {
+        let due = self.started + Duration::from_micros(self.due.load(Ordering::Relaxed));
+        let overdue = now.saturating_duration_since(due);
+        Duration::from_micros(self.late.load(Ordering::Relaxed)) + overdue
+    }
+
+    fn set_due(&self, due: Instant) {
+        let micros = due.saturating_duration_since(self.started).as_micros();
+        self.due
+            .store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+fn is_too_late(waited: Duration, late: Duration) -> bool {
+    late >= waited / SHARE
+}
+
+async fn measure(lag: Weak<Lag>) {
+    loop {
+        let due = Instant::now() + TICK;
+        match lag.upgrade() {
+            Some(lag) => lag.set_due(due),
+            None => return,
+        }
+        tokio::time::sleep_until(due.into()).await;
+        let Some(lag) = lag.upgrade() else { return };
+        let late = Instant::now().saturating_duration_since(due).as_micros();
+        lag.late
+            .fetch_add(u64::try_from(late).unwrap_or_default(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_proves_nothing_of_which_a_quarter_was_our_own_lateness() {
+        let seconds = Duration::from_secs;
+        assert!(!is_too_late(seconds(8), seconds(1)));
+        assert!(is_too_late(seconds(8), seconds(2)));
+    }
+}
