@@ -85,7 +85,7 @@ fn a_secret_that_is_changed_again_and_again_is_written_back_once_an_hour_and_is_
     let mut world = working(2, DriftPolicy::Repair);
     world.traffic = Some(Duration::from_secs(15));
     let begin = world.now;
-    while world.now.duration_since(begin).as_secs() < 4 * 3600 {
+    while world.now.duration_since(begin).as_secs() < 2 * 3600 {
         let writes = world.aws.writes.len();
         world.change_secret_at_aws();
         world.run_until(|w| w.aws.writes.len() > writes);
@@ -115,7 +115,7 @@ fn a_secret_that_is_changed_again_and_again_is_written_back_once_an_hour_and_is_
 fn a_flood_of_forged_packets_beside_good_logins_writes_nothing() {
     for flooded in [0, 1] {
         let mut world = working(2, DriftPolicy::Enforce);
-        for round in 0..400_u64 {
+        for round in 0..150_u64 {
             world.spoof(DC1, flooded);
             world.spoof(DC2, flooded);
             // Good logins go to the other pod, through one domain controller.
@@ -218,7 +218,7 @@ fn clocks_that_differ_by_half_a_minute_neither_hide_nor_invent_a_mismatch() {
     for ahead in [-30, 30] {
         let mut world = working(2, DriftPolicy::Repair);
         world.pods[0].ahead = ahead;
-        world.logins_for(HOUR);
+        world.logins_for(Duration::from_secs(1200));
         assert_eq!(world.aws.writes.len(), 1);
         world.change_secret_at_aws();
         world.traffic = Some(Duration::from_secs(15));
