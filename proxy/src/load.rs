@@ -303,7 +303,11 @@ mod tests {
         fs::write(&path, vec![7; 5001]).unwrap();
         assert!(matches!(read(&path, 5000), Err(Error::FileTooLarge { .. })));
         // A file that has no size before it is read.
-        assert!(!read_wiped(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
+        assert!(
+            !read_wiped(Path::new("/proc/self/status"), 1 << 20)
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

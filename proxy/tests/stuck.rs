@@ -47,11 +47,16 @@ fn logins_go_on_while_nobody_reads_the_log_and_what_is_lost_is_counted() {
         let (_, metrics) = get(admin, "/metrics");
         let name = "radius_proxy_drops_total{reason=\"bad_message_authenticator\"} ";
         let drops = metrics.lines().find_map(|line| line.strip_prefix(name));
-        drops.filter(|count| count.parse::<u64>().unwrap() > 2000).map(|_| ())
+        drops
+            .filter(|count| count.parse::<u64>().unwrap() > 2000)
+            .map(|_| ())
     });
     assert_eq!(Login::new("jane", &code(0)).send(radius).answer(), Answer::Accept);
     let (_, metrics) = get(admin, "/metrics");
-    assert!(metrics.contains("radius_proxy_lost_log_lines_total 0"), "{metrics}");
+    assert!(
+        metrics.contains("radius_proxy_lost_log_lines_total 0"),
+        "{metrics}"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -18,10 +18,10 @@ pub use check::{Contents, DEFAULT_PROVIDER_HOST_SUFFIXES, Unread, Unreadable};
 pub use digest::{ConfigDigest, DigestKey};
 pub use error::{ParseError, Problem, Problems};
 pub use model::{
-    ApiHost, CaseRule, Client, ClientName, CodeStore, Config, Duo, DuoFactor, Exempt, FailMode, HttpProxy, Limits,
-    MessageAuthenticatorPolicy, Okta, OktaCredentials, OktaFactor, PeerKey, Peers, Policy, Provider, ProxyLogin,
-    RecordSink, Redis, SeedFile, SignatureVersion, StoreOutage, Totp, TypedText, Upstream, UpstreamServer,
-    UsedCodes, UserNameRule,
+    ApiHost, CaseRule, Client, ClientName, CodeStore, Config, Duo, DuoFactor, Exempt, FailMode, HttpProxy,
+    Limits, MessageAuthenticatorPolicy, Okta, OktaCredentials, OktaFactor, PeerKey, Peers, Policy, Provider,
+    ProxyLogin, RecordSink, Redis, SeedFile, SignatureVersion, StoreOutage, Totp, TypedText, Upstream,
+    UpstreamServer, UsedCodes, UserNameRule,
 };
 pub use secret::{Secret, SharedSecret, SharedSecretError};
 

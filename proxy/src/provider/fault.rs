@@ -190,7 +190,9 @@ pub fn verdict(step: Step, class: FaultClass, fail_mode: FailMode) -> Verdict {
         });
     }
     let message = match class.reason() {
-        RefusalReason::ProviderThrottled | RefusalReason::Throttled => "The second factor is overloaded. Try again in a minute.",
+        RefusalReason::ProviderThrottled | RefusalReason::Throttled => {
+            "The second factor is overloaded. Try again in a minute."
+        }
         _ => "The second factor cannot be checked now. Tell your administrator if this goes on.",
     };
     refused(None, class.reason(), message)

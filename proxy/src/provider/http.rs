@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
+use proxy_config::{HttpProxy, Secret};
 use reqwest::header::HeaderMap;
 use reqwest::{Body, Request, Response};
-use proxy_config::{HttpProxy, Secret};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::time::timeout_at;
@@ -302,7 +302,11 @@ impl Transport {
                 if fault.class == FaultClass::Timeout && self.lag.was_late_since(mark) {
                     let class = FaultClass::Busy;
                     let detail = format!("{}, and this program was late itself", fault.detail);
-                    return Fault { class, detail, ..fault };
+                    return Fault {
+                        class,
+                        detail,
+                        ..fault
+                    };
                 }
                 fault
             })
@@ -315,7 +319,9 @@ impl Transport {
             let permit = pool
                 .permit(|| self.client())
                 .map_err(|error| busy(error.to_string()))?;
-            let copy = request.try_clone().ok_or_else(|| busy("the request cannot be copied"))?;
+            let copy = request
+                .try_clone()
+                .ok_or_else(|| busy("the request cannot be copied"))?;
             match permit.send(copy, deadline).await {
                 Ok(sent) => return Ok(sent),
                 Err(NotSent::Fault(fault)) => return Err(fault),
@@ -381,7 +387,9 @@ fn classify(error: &reqwest::Error) -> Fault {
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
+    std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| {
+        (*cause).source()
+    })
 }
 
 fn h2_cause(error: &reqwest::Error) -> Option<&h2::Error> {

@@ -280,7 +280,10 @@ mod tests {
             let begun = Instant::now();
             let found = resolver.addresses("api-1.duosecurity.com").await.unwrap();
             let took = begun.elapsed();
-            assert_eq!(found.iter().map(IpAddr::to_canonical).collect::<Vec<_>>(), [address]);
+            assert_eq!(
+                found.iter().map(IpAddr::to_canonical).collect::<Vec<_>>(),
+                [address]
+            );
             assert!(took < Duration::from_secs(2), "{answers}: {took:?}");
         }
     }

@@ -83,7 +83,9 @@ mod tests {
         let verdict = refused(None, RefusalReason::NotEnrolled, "Enrol first.");
         unknown.remember(&user("jane"), &verdict, begin);
         let said = unknown.refusal(&user("jane"), after(59));
-        assert!(matches!(said, Some(Verdict::Refused(refusal)) if refusal.reason == RefusalReason::NotEnrolled));
+        assert!(
+            matches!(said, Some(Verdict::Refused(refusal)) if refusal.reason == RefusalReason::NotEnrolled)
+        );
         assert!(unknown.refusal(&user("john"), after(59)).is_none());
         assert!(unknown.refusal(&user("jane"), after(60)).is_none());
         unknown.remember(&user("jane"), &verdict, after(60));

@@ -46,8 +46,12 @@ fn health(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
     if let Some(refused) = only_get(request) {
         return refused;
     }
-    health_of(request.uri().path(), state)
-        .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "here are /healthz and /readyz\n".to_owned()))
+    health_of(request.uri().path(), state).unwrap_or_else(|| {
+        text(
+            StatusCode::NOT_FOUND,
+            "here are /healthz and /readyz\n".to_owned(),
+        )
+    })
 }
 
 fn health_of(path: &str, state: &State) -> Option<Response<Full<Bytes>>> {

@@ -164,7 +164,8 @@ mod tests {
             open.add(source, used.clone(), task.abort_handle());
             used
         };
-        let of = |open: &Open, source: IpAddr| open.connections.values().filter(|(of, ..)| *of == source).count();
+        let of =
+            |open: &Open, source: IpAddr| open.connections.values().filter(|(of, ..)| *of == source).count();
         let (busy, flood) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let probe = add(&mut open, busy);
         for _ in 0..500 {

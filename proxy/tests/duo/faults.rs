@@ -180,7 +180,10 @@ async fn a_rate_limit_is_waited_out_and_a_wrong_clock_put_right() {
     let asked = Asked::new(&duo.config(""));
     assert_eq!(basis(asked.login(Credential::Default).await), Basis::Factor);
     assert_eq!((duo.count("ping"), duo.count("preauth")), (1, 3));
-    assert!(!asked.refused.has_changed().unwrap(), "a wrong clock is no wrong key");
+    assert!(
+        !asked.refused.has_changed().unwrap(),
+        "a wrong clock is no wrong key"
+    );
     let findings = asked.provider.rehearse().await;
     let told = findings
         .iter()

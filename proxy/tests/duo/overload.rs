@@ -36,7 +36,9 @@ fn a_full_connection_of_our_own_opens_nothing_and_others_get_another() {
     let duo = runtime.block_on(Duo::start_with_streams(1, slow_passcodes));
     let (lab, proxy) = served(&duo, "fail_mode = \"safe\"\nfactors = [\"push\"]");
     let stuck = Login::new("jane", "123456").send(proxy.radius);
-    eventually("the passcode is asked about", || (duo.count("auth") > 0).then_some(()));
+    eventually("the passcode is asked about", || {
+        (duo.count("auth") > 0).then_some(())
+    });
     let begun = Instant::now();
     assert_eq!(proxy.login("john", "push"), Answer::Accept);
     let took = begun.elapsed();
@@ -50,18 +52,21 @@ fn a_full_connection_of_our_own_opens_nothing_and_others_get_another() {
 #[test]
 fn a_pending_push_delays_no_other_login_where_the_server_allows_one_stream() {
     let runtime = support::runtime();
-    let duo = runtime.block_on(Duo::start_with_streams(1, |endpoint, before, parameters| {
-        match (endpoint, parameters.get("txid").map(String::as_str)) {
-            ("auth", _) if parameters["username"] == "jane" => ok(r#"{"txid":"pending"}"#),
-            ("auth", _) => ok(TXID),
-            ("auth_status", Some("pending")) => Reply::Never,
-            ("auth_status", _) => ok(ALLOWED),
-            _ => well(endpoint, before, parameters),
-        }
+    let duo = runtime.block_on(Duo::start_with_streams(1, |endpoint, before, parameters| match (
+        endpoint,
+        parameters.get("txid").map(String::as_str),
+    ) {
+        ("auth", _) if parameters["username"] == "jane" => ok(r#"{"txid":"pending"}"#),
+        ("auth", _) => ok(TXID),
+        ("auth_status", Some("pending")) => Reply::Never,
+        ("auth_status", _) => ok(ALLOWED),
+        _ => well(endpoint, before, parameters),
     }));
     let (_lab, proxy) = served(&duo, "fail_mode = \"safe\"\nfactors = [\"push\"]");
     let pending = Login::new("jane", "push").send(proxy.radius);
-    eventually("the push is followed", || (duo.count("auth_status") > 0).then_some(()));
+    eventually("the push is followed", || {
+        (duo.count("auth_status") > 0).then_some(())
+    });
     for (user, seconds) in [("john", 5), ("joan", 3)] {
         let begun = Instant::now();
         assert_eq!(proxy.login(user, "push"), Answer::Accept);

@@ -44,7 +44,8 @@ async fn tunnel(mut stream: BufReader<TcpStream>, refused: Arc<AtomicUsize>) {
     }
     if !allowed {
         refused.fetch_add(1, Ordering::SeqCst);
-        let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x\r\n\r\n";
+        let answer =
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x\r\n\r\n";
         stream.write_all(answer).await.unwrap();
         return;
     }
@@ -78,5 +79,8 @@ async fn a_proxy_gets_the_name_and_password_of_the_files_and_their_absence_opens
     let [Finding::Problem(text)] = &findings[..] else {
         panic!("{findings:?}");
     };
-    assert!(text.contains("407") && text.contains("http_proxy_password_file"), "{text}");
+    assert!(
+        text.contains("407") && text.contains("http_proxy_password_file"),
+        "{text}"
+    );
 }

@@ -92,9 +92,7 @@ impl Duo {
                     // The caller sees what became of it.
                     let mut server = auto::Builder::new(TokioExecutor::new());
                     server.http2().max_concurrent_streams(streams);
-                    let _ = server
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let _ = server.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });

@@ -1,7 +1,9 @@
 //! `[provider.*]` checked.
 
 use crate::file::{self, ProxyUrl};
-use crate::model::{ApiHost, Duo, HttpProxy, Okta, OktaCredentials, Provider, ProxyLogin, Upstream, UpstreamServer};
+use crate::model::{
+    ApiHost, Duo, HttpProxy, Okta, OktaCredentials, Provider, ProxyLogin, Upstream, UpstreamServer,
+};
 use crate::secret::Secret;
 
 use super::{Check, DEFAULT_PROVIDER_HOST_SUFFIXES};
@@ -197,7 +199,8 @@ impl Check<'_> {
         let login = self.proxy_login(table, username, password);
         let Some(written) = written else {
             if username.or(password).is_some() {
-                let message = "is missing, and a file for its user name or password is named; write http://host:port";
+                let message =
+                    "is missing, and a file for its user name or password is named; write http://host:port";
                 self.problem(format!("{table}.http_proxy"), message);
             }
             return None;
@@ -223,13 +226,22 @@ impl Check<'_> {
         match (username, password) {
             (None, None) => return None,
             (Some(_), Some(_)) => {}
-            (None, _) => self.problem(name_field, "is missing; a proxy that wants a password wants a name too"),
-            (_, None) => self.problem(password_field, "is missing; a proxy that wants a name wants a password too"),
+            (None, _) => self.problem(
+                name_field,
+                "is missing; a proxy that wants a password wants a name too",
+            ),
+            (_, None) => self.problem(
+                password_field,
+                "is missing; a proxy that wants a name wants a password too",
+            ),
         }
         let username = self.text(name_field, username?)?;
         let password = self.text(password_field, password?)?;
         if username.expose().contains(&b':') {
-            self.problem(name_field, "holds a colon, which no user name of an HTTP proxy can have");
+            self.problem(
+                name_field,
+                "holds a colon, which no user name of an HTTP proxy can have",
+            );
         }
         Some(ProxyLogin { username, password })
     }
@@ -237,7 +249,9 @@ impl Check<'_> {
     /// A secret that goes into a header.
     fn text(&mut self, field: &str, path: &str) -> Option<Secret> {
         let secret = self.secret(field, path)?.trim_end();
-        let is_text = secret.expose_str().is_ok_and(|text| !text.chars().any(char::is_control));
+        let is_text = secret
+            .expose_str()
+            .is_ok_and(|text| !text.chars().any(char::is_control));
         if !is_text {
             self.problem(field, format!("the file {path:?} must hold one line of text"));
         }

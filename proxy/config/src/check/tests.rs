@@ -307,7 +307,11 @@ fn what_was_written_into_http_proxy_is_refused_with_credentials_and_never_repeat
 fn a_proxys_user_name_and_password_come_from_files_and_belong_together() {
     let with = |lines: &str| DUO.replace("[provider.duo]", &format!("[provider.duo]\n{lines}"));
     let mut files = contents();
-    for (name, text) in [("pu", "radius\n"), ("pp", "hunter2: of the proxy\n"), ("colon", "a:b")] {
+    for (name, text) in [
+        ("pu", "radius\n"),
+        ("pp", "hunter2: of the proxy\n"),
+        ("colon", "a:b"),
+    ] {
         files.insert(name.to_owned(), Secret::new(text.as_bytes().to_vec()));
     }
     let check = |lines: &str| {
@@ -326,10 +330,22 @@ fn a_proxys_user_name_and_password_come_from_files_and_belong_together() {
     assert_eq!(login.password.expose(), b"hunter2: of the proxy");
     for (lines, told) in [
         (both.to_owned(), "provider.duo.http_proxy: is missing"),
-        (format!("{proxy}http_proxy_username_file = \"pu\""), "http_proxy_password_file: is missing"),
-        (format!("{proxy}http_proxy_password_file = \"pp\""), "http_proxy_username_file: is missing"),
-        (format!("{proxy}{}", both.replace("\"pu\"", "\"colon\"")), "a colon"),
-        (format!("{proxy}{}", both.replace("\"pu\"", "\"none\"")), "cannot be read"),
+        (
+            format!("{proxy}http_proxy_username_file = \"pu\""),
+            "http_proxy_password_file: is missing",
+        ),
+        (
+            format!("{proxy}http_proxy_password_file = \"pp\""),
+            "http_proxy_username_file: is missing",
+        ),
+        (
+            format!("{proxy}{}", both.replace("\"pu\"", "\"colon\"")),
+            "a colon",
+        ),
+        (
+            format!("{proxy}{}", both.replace("\"pu\"", "\"none\"")),
+            "cannot be read",
+        ),
     ] {
         let text = check(&lines).unwrap_err();
         assert!(text.contains(told), "{text}");

@@ -51,7 +51,9 @@ fn is_ca(error: &rustls::OtherError) -> bool {
 
 /// An error of a TLS handshake, which is a [`rustls::Error`] in an [`std::io::Error`].
 pub(crate) fn describe_io(error: &std::io::Error) -> String {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     tls.map_or_else(|| error.to_string(), describe)
 }
 
@@ -100,12 +102,19 @@ mod tests {
         );
         let other = self_signed("elsewhere.example", |params| params.is_ca = IsCa::ExplicitNoCa);
         let text = said(&other, &other);
-        assert!(text.contains("not for this name") && text.contains("subjectAltName"), "{text}");
+        assert!(
+            text.contains("not for this name") && text.contains("subjectAltName"),
+            "{text}"
+        );
         let old = self_signed("localhost", |params| {
             params.is_ca = IsCa::ExplicitNoCa;
             params.not_after = rcgen::date_time_ymd(2020, 1, 1);
         });
         assert!(said(&old, &old).contains("has expired"), "{}", said(&old, &old));
-        assert!(said(&right, &other).contains("CA bundle"), "{}", said(&right, &other));
+        assert!(
+            said(&right, &other).contains("CA bundle"),
+            "{}",
+            said(&right, &other)
+        );
     }
 }

@@ -224,7 +224,9 @@ impl Permit {
             }
         };
         if opening.is_some() && result.is_none() {
-            result = timeout_at((Instant::now() + SETTLE).into(), &mut pending).await.ok();
+            result = timeout_at((Instant::now() + SETTLE).into(), &mut pending)
+                .await
+                .ok();
         }
         match result {
             None => {}

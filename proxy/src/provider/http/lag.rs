@@ -44,7 +44,10 @@ impl Lag {
             tokio::spawn(measure(Arc::downgrade(self)));
         }
         let at = Instant::now();
-        Mark { at, late: self.late(at) }
+        Mark {
+            at,
+            late: self.late(at),
+        }
     }
 
     /// Whether this program was too late since `mark` for the wait to prove anything.

@@ -175,8 +175,7 @@ impl Api {
             body: None,
             repeatable: true,
         };
-        let result: Result<(IgnoredAny, Limit), Problem> =
-            self.call(&call, CANCEL_TIMEOUT.into()).await;
+        let result: Result<(IgnoredAny, Limit), Problem> = self.call(&call, CANCEL_TIMEOUT.into()).await;
         if let Err(problem) = result {
             tracing::debug!(?problem, "a push could not be taken back");
         }
@@ -221,7 +220,11 @@ impl Api {
 
     /// A call with what can be put right: a rate limit, an access token that was withdrawn, a connection that was not
     /// made or (where that starts nothing twice) an answer that was lost.
-    async fn call<T: DeserializeOwned>(&self, call: &Call, deadline: Deadline) -> Result<(T, Limit), Problem> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+        deadline: Deadline,
+    ) -> Result<(T, Limit), Problem> {
         let (mut renewed, mut repeated, mut back_off) = (false, false, BackOff::new());
         loop {
             let (problem, token) = match self.once(call, deadline).await {
