@@ -95,7 +95,10 @@ fn every_provider_can_be_rendered() {
 
 #[test]
 fn a_user_name_and_a_password_for_the_http_proxy_are_files_of_the_provider() {
-    let login = [("http-proxy-username", "radius"), ("http-proxy-password", "hunter2")];
+    let login = [
+        ("http-proxy-username", "radius"),
+        ("http-proxy-password", "hunter2"),
+    ];
     let duo = json!({"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}});
     let okta = json!({"orgUrl": "https://x.okta.com", "credentials": "Token", "credentialsSecretRef": {"name": "okta"}});
     for (name, mut provider) in [("duo", duo), ("okta", okta)] {
@@ -108,7 +111,10 @@ fn a_user_name_and_a_password_for_the_http_proxy_are_files_of_the_provider() {
         sources.provider.extend(files(&login));
         let text = rendered(&spec, &sources).unwrap().text;
         for (file, _) in login {
-            assert!(text.contains(&format!("\"/etc/radius-proxy/provider/{file}\"")), "{text}");
+            assert!(
+                text.contains(&format!("\"/etc/radius-proxy/provider/{file}\"")),
+                "{text}"
+            );
         }
         assert!(!text.contains("hunter2"));
     }

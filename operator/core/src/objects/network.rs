@@ -112,7 +112,11 @@ pub(crate) fn network_policy(owner: &Owner<'_>, directory_clients: &BTreeSet<IpA
     };
     let admin = NetworkPolicyIngressRule {
         from: None,
-        ports: Some([ADMIN_PORT, HEALTH_PORT].map(|port| policy_port("TCP", i32::from(port))).to_vec()),
+        ports: Some(
+            [ADMIN_PORT, HEALTH_PORT]
+                .map(|port| policy_port("TCP", i32::from(port)))
+                .to_vec(),
+        ),
     };
     let peers = NetworkPolicyIngressRule {
         from: Some(vec![NetworkPolicyPeer {

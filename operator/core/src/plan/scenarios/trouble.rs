@@ -223,7 +223,8 @@ fn an_http_proxy_that_wants_a_password_gets_it_from_a_secret() {
     world.edit(|proxy| {
         let duo = proxy.spec.provider.duo.as_mut().unwrap();
         duo.http_proxy = Some("http://proxy.example:3128".to_owned());
-        duo.http_proxy_secret_ref = Some(serde_json::from_value(serde_json::json!({"name": "proxy"})).unwrap());
+        duo.http_proxy_secret_ref =
+            Some(serde_json::from_value(serde_json::json!({"name": "proxy"})).unwrap());
     });
     world.run_until(|world| world.condition("SecretsReady").1 == "SecretMissing");
     world.secrets.insert(
@@ -234,8 +235,14 @@ fn an_http_proxy_that_wants_a_password_gets_it_from_a_secret() {
     world.run_until(World::is_ready);
     let folder = "/etc/radius-proxy/provider";
     let mounted = world.mountable();
-    assert_eq!(mounted[&format!("{folder}/http-proxy-username")].expose(), b"radius");
-    assert_eq!(mounted[&format!("{folder}/http-proxy-password")].expose(), b"hunter2");
+    assert_eq!(
+        mounted[&format!("{folder}/http-proxy-username")].expose(),
+        b"radius"
+    );
+    assert_eq!(
+        mounted[&format!("{folder}/http-proxy-password")].expose(),
+        b"hunter2"
+    );
 }
 
 #[test]
