@@ -19,6 +19,9 @@ const SILENT_FOR: Duration = Duration::from_secs(1800);
 /// Requests that others have to have sent.
 const REQUESTS: u32 = 20;
 
+/// How many seconds before the write's own time its probe may be, by a clock that is a little behind.
+const PROBED_BEFORE: i64 = 5;
+
 /// What the warnings are made of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
@@ -137,11 +140,12 @@ fn never_asked(context: &Context<'_>, shown: &ObservedDirectory, now: Timestamp)
 
 /// AWS says Failed although its probe was answered under the right secret: it wants another answer than a Reject.
 fn probe_counts_as_dead(context: &Context<'_>) -> Option<String> {
-    let written = context.applied?.time.0;
+    // AWS probes at once, and the write's time is a whole second that is not before it.
+    let written = context.applied?.time.0.as_second().saturating_sub(PROBED_BEFORE);
     if context.directory.radius_status != Some(RadiusStatus::Failed) {
         return None;
     }
-    let since = |seconds: u64| at(seconds).filter(|at| *at >= written);
+    let since = |seconds: u64| at(seconds).filter(|at| at.as_second() >= written);
     let observed = || context.reports.iter().map(|report| report.observed);
     let authenticated = observed()
         .flat_map(|observed| observed.addresses.values())

@@ -264,3 +264,22 @@ fn the_way_back_from_an_adoption_is_a_persons_write_and_none_of_ours() {
     assert_eq!(world.aws.writes.len(), 1);
     assert_eq!(world.aws.settings.unwrap().servers, ["10.7.7.7"]);
 }
+
+#[test]
+fn a_deletion_that_leaves_the_servers_that_end_with_it_at_aws_is_a_warning() {
+    let mut world = World::new();
+    policy(&mut world, AdoptionPolicy::Refuse, DriftPolicy::Report);
+    world.edit(|proxy| {
+        proxy.spec.directory.as_mut().unwrap().deletion_policy = crate::api::DeletionPolicy::Disable;
+    });
+    world.run_until(World::is_ready);
+    world.foreign_write("THEIRS");
+    world.run_until(|w| w.condition("Registered").1 == "Drifted");
+    world.delete();
+    world.run_until(|w| w.gone);
+    assert_eq!(world.aws.writes.len(), 1);
+    assert_eq!(
+        world.events.last().map(String::as_str),
+        Some("DirectoryAbandoned")
+    );
+}
