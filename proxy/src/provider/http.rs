@@ -299,7 +299,12 @@ impl Transport {
                 Err(fault) => Err(fault),
             };
             result.map_err(|fault| {
-                if fault.class == FaultClass::Timeout && self.lag.was_late_since(mark) {
+                // Whoever is too slow loses connections and answers of name servers, too.
+                let may_be_ours = matches!(
+                    fault.class,
+                    FaultClass::Timeout | FaultClass::Connect | FaultClass::Dns
+                );
+                if may_be_ours && self.lag.was_late_since(mark) {
                     let class = FaultClass::Busy;
                     let detail = format!("{}, and this program was late itself", fault.detail);
                     return Fault {

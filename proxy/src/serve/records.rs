@@ -227,6 +227,7 @@ fn write_all(mut output: Output, desk: &Desk, metrics: &Metrics) {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use proxy_core::factor::Factor;
     use proxy_core::record::{CredentialKind, LoginResult, Method};
@@ -317,5 +318,12 @@ mod tests {
         let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
         assert!(text("one").contains("jane"));
         assert_eq!(text("two"), "");
+        let mode = |name: &str| {
+            std::fs::metadata(folder.path().join(name))
+                .unwrap()
+                .permissions()
+                .mode()
+        };
+        assert_eq!(mode("one") & 0o007, 0, "names of users are not for everybody");
     }
 }

@@ -115,7 +115,12 @@ async fn a_busy_processor_of_our_own_opens_nothing() {
     (request.answer_within, request.of_use) = (Duration::from_secs(4), Duration::from_secs(4));
     match asked.ask(request).await {
         Verdict::Approved(approval) => assert_ne!(approval.basis, Basis::FailOpen),
-        Verdict::Refused(refusal) => assert_eq!(refusal.reason, RefusalReason::Throttled),
+        // Where preauth came through, the push had no time left.
+        Verdict::Refused(refusal) => assert!(
+            matches!(refusal.reason, RefusalReason::Throttled | RefusalReason::TimedOut),
+            "{:?}",
+            refusal.reason
+        ),
     }
     hog.abort();
 }

@@ -65,28 +65,32 @@ impl Lag {
     }
 
     fn set_due(&self, due: Instant) {
-        let micros = due.saturating_duration_since(self.started).as_micros();
-        self.due
-            .store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let micros = micros(due.saturating_duration_since(self.started));
+        self.due.store(micros, Ordering::Relaxed);
+    }
+
+    /// Counts how late the tick is that was due, and says when the next one is.
+    fn tick(&self) -> Instant {
+        let now = Instant::now();
+        self.late.store(micros(self.late(now)), Ordering::Relaxed);
+        let due = now + TICK;
+        self.set_due(due);
+        due
     }
 }
 
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Of a short wait the lateness cannot be told.
 fn is_too_late(waited: Duration, late: Duration) -> bool {
-    late >= waited / SHARE
+    late >= TICK && late >= waited / SHARE
 }
 
 async fn measure(lag: Weak<Lag>) {
-    loop {
-        let due = Instant::now() + TICK;
-        match lag.upgrade() {
-            Some(lag) => lag.set_due(due),
-            None => return,
-        }
+    while let Some(due) = lag.upgrade().map(|lag| lag.tick()) {
         tokio::time::sleep_until(due.into()).await;
-        let Some(lag) = lag.upgrade() else { return };
-        let late = Instant::now().saturating_duration_since(due).as_micros();
-        lag.late
-            .fetch_add(u64::try_from(late).unwrap_or_default(), Ordering::Relaxed);
     }
 }
 
@@ -94,10 +98,24 @@ async fn measure(lag: Weak<Lag>) {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn lateness_counts_from_the_first_wait_on_once() {
+        let lag = Lag::new();
+        let mark = lag.mark();
+        // Nothing else of this runtime runs meanwhile.
+        std::thread::sleep(TICK * 5);
+        assert!(lag.was_late_since(mark));
+        let late = lag.late(Instant::now());
+        tokio::task::yield_now().await;
+        let after = lag.late(Instant::now());
+        assert!(after >= late && after < late + TICK, "{late:?} {after:?}");
+    }
+
     #[test]
     fn a_wait_proves_nothing_of_which_half_was_our_own_lateness() {
         let seconds = Duration::from_secs;
         assert!(!is_too_late(seconds(8), seconds(3)));
         assert!(is_too_late(seconds(8), seconds(4)));
+        assert!(!is_too_late(Duration::ZERO, Duration::from_millis(2)));
     }
 }
