@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use proxy_core::factor::{FactorRequest, LoginId, RefusalReason};
+use proxy_core::factor::{FactorRequest, LoginId, RefusalReason, Verdict};
 use proxy_core::outputs::{Outputs, SocketId};
 use proxy_core::{Engine, Now, ObservedChanges, Opened, Settings};
 use smallvec::SmallVec;
@@ -25,6 +25,10 @@ use crate::udp::{BATCH, Receiver};
 
 /// Without anything to do, somebody wakes so often: for the metrics.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long a Reject waits where a provider or a store has refused what the user gave. A directory may ask all its servers
+/// at once, and a code is right for one of them and used for the others: the Accept must arrive first. FreeRADIUS has
+/// `reject_delay` with the same default.
+const REJECT_DELAY: Duration = Duration::from_secs(1);
 /// How often counters go to the metrics while there is something to do.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
@@ -276,6 +280,8 @@ impl Decider {
 
     fn ask(&mut self, now: Now, request: FactorRequest, out: &mut Outputs) {
         let login = request.login;
+        // A client with little patience gets its answer all the same.
+        let reject_delay = REJECT_DELAY.min(request.answer_within / 4);
         let wall = UNIX_EPOCH + now.unix;
         let told: Arc<dyn Pushed> = Arc::clone(&self.parts.mailbox) as Arc<dyn Pushed>;
         let asking = Asking::new(wall, login, told);
@@ -290,19 +296,23 @@ impl Decider {
                 );
                 self.parts.engine.verdict(now, login, verdict, out);
             }
-            Answer::Later(future) => self.follow(login, future, released),
+            Answer::Later(future) => self.follow(login, future, reject_delay, released),
         }
     }
 
     fn follow(
         &mut self,
         login: LoginId,
-        future: BoxFuture<proxy_core::factor::Verdict>,
+        future: BoxFuture<Verdict>,
+        reject_delay: Duration,
         released: Arc<Released>,
     ) {
         let mailbox = Arc::clone(&self.parts.mailbox);
         let task = self.parts.runtime.spawn(async move {
             let verdict = future.await;
+            if is_refused_by_the_provider(&verdict) {
+                tokio::time::sleep(reject_delay).await;
+            }
             mailbox.put(Message::Verdict(login, verdict));
         });
         let handle = task.abort_handle();
@@ -329,4 +339,10 @@ impl Decider {
         let pending = i64::try_from(self.parts.engine.pending()).unwrap_or(i64::MAX);
         self.parts.metrics.pending.set(pending);
     }
+}
+
+/// Whether a provider has judged what the user gave, and refuses it.
+fn is_refused_by_the_provider(verdict: &Verdict) -> bool {
+    use RefusalReason::{Denied, PasscodeReplayed, WrongPasscode};
+    matches!(verdict, Verdict::Refused(refusal) if matches!(refusal.reason, Denied | PasscodeReplayed | WrongPasscode))
 }

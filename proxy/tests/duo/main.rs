@@ -16,6 +16,7 @@ mod overload;
 mod proxied;
 #[path = "../support/request.rs"]
 mod request;
+mod served;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/tls.rs"]

@@ -9,7 +9,7 @@ use crate::duo::{Duo, Reply, ok};
 use crate::harness::{ALLOWED, Asked, TXID, basis, reason, well};
 use crate::support::{self, Answer, Lab, Login, Proxy, eventually};
 
-fn served(duo: &Duo, more: &str) -> (Lab, Proxy) {
+pub fn served(duo: &Duo, more: &str) -> (Lab, Proxy) {
     let lab = Lab::new(&duo.config(more));
     lab.write("ikey", "DISIMULATOR000000001\n");
     lab.write("skey", "simulatorsimulatorsimulatorsimulator0000\n");
