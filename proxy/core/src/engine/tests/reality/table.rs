@@ -37,8 +37,8 @@ const TAIL: &str = "\
 - **A patience of 15 s**: who approves later isn't let in. A push that is approved in time is.
 - **Message-Authenticator never, or only in the probe**: a push by MS-CHAPv2 then needs `spec.directory.unauthenticatedPush: true`, and these rows have it.
 - **A Reject that counts as dead** is the one value with which no login works: the directory ends in `Failed`, and the condition `Registered` says so.
-- **Codes with all servers at once**: both proxies check the code, and the one that finds it used answers with a Reject. The table has the
-  other's Accept arrive first. On a cluster with TOTP the Reject was seen to arrive first, and then the person isn't let in by that code.
+- **Codes with all servers at once**: both proxies check the code, and the one that finds it used answers with a Reject. It waits a second
+  with it, so that the other's Accept arrives first.
 
 ## Values that concern the operator
 
