@@ -122,7 +122,7 @@ impl Engine {
         };
         if let Some(approval) = self.late.take(user, sender, now.monotonic) {
             self.counters.happened(Event::LateApprovalServed);
-            self.known_texts.approved(user, sender);
+            self.know_text(&attempt, user, sender);
             let end = End::Approved(approval, Some(Reason::LateApproval));
             self.end(now, attempt, end, out);
             return Ok(None);

@@ -53,9 +53,14 @@ impl Outcome {
         }
     }
 
-    /// Whether the provider knows the user: no probe ends so, whatever its name.
+    /// Whether the provider knows the user: no probe ends so, whatever its name. An approval without a factor says nothing
+    /// of it: Duo can let in a name that it does not know, and a provider that is away was not asked.
     fn is_of_a_known_user(&self) -> bool {
-        self.basis.is_some_and(|basis| basis != Basis::Exempt)
+        let has_factor = matches!(
+            self.basis,
+            Some(Basis::Factor | Basis::OncePerPod | Basis::ScratchCode)
+        );
+        has_factor
             || matches!(
                 self.reason,
                 Some(Reason::Refused(

@@ -4,11 +4,12 @@ use super::Engine;
 use super::end::End;
 use crate::Now;
 use crate::counters::Event;
-use crate::factor::{Approval, Basis, LoginId, Refusal, RefusalReason, Verdict};
+use crate::factor::{Approval, Basis, LoginId, Refusal, RefusalReason, UserName, Verdict};
 use crate::logins::{Attempt, Login};
 use crate::outputs::Outputs;
 use crate::password::Carrier;
 use crate::record::Reason;
+use crate::sender::Sender;
 
 impl Engine {
     pub(super) fn take_verdict(&mut self, now: Now, id: LoginId, verdict: Verdict, out: &mut Outputs) {
@@ -39,12 +40,8 @@ impl Engine {
         }
         match (verdict, attempt) {
             (Verdict::Approved(approval), Some(attempt)) => {
-                // A response is never the same again.
-                if login.exclusive
-                    && approval.basis == Basis::Factor
-                    && matches!(attempt.carrier, Carrier::Pap)
-                {
-                    self.known_texts.approved(&login.user, &login.sender);
+                if login.exclusive && approval.basis == Basis::Factor {
+                    self.know_text(&attempt, &login.user, &login.sender);
                 }
                 self.end(now, attempt, End::Approved(approval, None), out);
             }
@@ -90,6 +87,13 @@ impl Engine {
             End::Refused(refusal)
         };
         self.end(now, attempt, end, out);
+    }
+
+    /// Remembers the text that the user was let in with. A response is never the same again, and leaves it as it is.
+    pub(super) fn know_text(&mut self, attempt: &Attempt, user: &UserName, sender: &Sender) {
+        if matches!(attempt.carrier, Carrier::Pap) {
+            self.known_texts.approved(user, sender);
+        }
     }
 
     /// Nobody waits any more. Only what a person has approved is kept: a bypass is found out anew, a fail-open is not

@@ -206,6 +206,17 @@ const CASES: &[(&str, &str)] = &[
          111.1 packet f jane pw from 192.0.2.3 -> ask 4, cancel 3",
     ),
     (
+        "a late approval of a response, which never comes again, leaves the known text as it is",
+        "0 packet a jane pw -> ask 0
+         5 approve 0 -> accept a
+         50 packet b jane other by chap -> ask 1
+         89.5 tick -> reject b timed_out
+         95 approve 1 -> -
+         96 packet c jane other by chap -> accept c
+         150 packet d jane guess from 192.0.2.2 -> ask 2
+         151 packet e jane pw -> ask 3, cancel 2",
+    ),
+    (
         "it passes no push of its own text, and no cool-down after a denied push",
         "0 packet a jane pw -> ask 0
          5 approve 0 -> accept a
