@@ -160,6 +160,33 @@ impl Attempt {
 }
 
 impl Login {
+    /// A login of which `attempt` is the first packet, until `ends` at the latest. It can start no push.
+    pub(crate) fn new(
+        user: UserName,
+        sender: Sender,
+        attempt: Box<Attempt>,
+        ends: Duration,
+        now: Duration,
+    ) -> Self {
+        Self {
+            user,
+            sender,
+            rival: false,
+            exclusive: false,
+            pushed: false,
+            push: None,
+            held: None,
+            last_packet: now,
+            tries: 1,
+            displaced: None,
+            settles: Duration::ZERO,
+            unsettled: None,
+            ends,
+            wake: attempt.deadline,
+            attempt: Some(attempt),
+        }
+    }
+
     /// What was given, where it starts no push.
     fn code(&self) -> Option<TextDigest> {
         self.sender.text.filter(|_| !self.exclusive && !self.rival)

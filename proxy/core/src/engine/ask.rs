@@ -1,7 +1,5 @@
 //! One login, one push: who may ask a provider, who joins, who is refused.
 
-use std::time::Duration;
-
 use super::classify::Given;
 use super::end::{End, Outcome};
 use super::{Arrival, Engine};
@@ -158,21 +156,8 @@ impl Engine {
         };
         let answer_within = attempt.deadline.saturating_sub(now);
         let login = self.logins.insert(Login {
-            user: user.clone(),
-            sender,
-            rival: false,
             exclusive: given.exclusive,
-            pushed: false,
-            push: None,
-            held: None,
-            last_packet: now,
-            tries: 1,
-            displaced: None,
-            settles: Duration::ZERO,
-            unsettled: None,
-            ends,
-            wake: attempt.deadline,
-            attempt: Some(attempt),
+            ..Login::new(user.clone(), sender, attempt, ends, now)
         });
         self.duplicates
             .wait(key, arrival.request.packet().authenticator, login);

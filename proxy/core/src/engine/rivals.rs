@@ -131,22 +131,10 @@ impl Engine {
             return;
         }
         let (key, authenticator) = (attempt.key, attempt.to.authenticator);
+        let ends = attempt.deadline;
         let login = self.logins.insert(Login {
-            user,
-            sender,
             rival: true,
-            exclusive: false,
-            pushed: false,
-            push: None,
-            held: None,
-            last_packet: now.monotonic,
-            tries: 1,
-            displaced: None,
-            settles: Duration::ZERO,
-            unsettled: None,
-            ends: attempt.deadline,
-            wake: attempt.deadline,
-            attempt: Some(attempt),
+            ..Login::new(user, sender, attempt, ends, now.monotonic)
         });
         self.duplicates.wait(key, authenticator, login);
     }

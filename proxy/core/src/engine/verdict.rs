@@ -142,8 +142,11 @@ impl Engine {
     pub(super) fn leave(&mut self, now: Now, id: LoginId, out: &mut Outputs) -> Option<Box<Attempt>> {
         let login = self.logins.get(id)?;
         if login.exclusive {
-            let ends = login.ends.max(now.monotonic);
-            return self.logins.take_attempt(id, ends);
+            let wake = match login.unsettled {
+                Some(_) => login.settles,
+                None => login.ends,
+            };
+            return self.logins.take_attempt(id, wake.max(now.monotonic));
         }
         if !login.rival {
             out.cancels.push(id);

@@ -65,6 +65,15 @@ pub(super) const CASES: &[(&str, &str)] = &[
          20 packet c jane push -> accept a",
     ),
     (
+        "an approval that waits for this is kept for a further try when its client has gone meanwhile",
+        "0 packet a jane push -> ask 0
+         20 packet b jane push -> -
+         20.5 approve 0 -> -
+         20.7 packet c joe pw as b -> ask 1, silent superseded
+         21 tick -> -
+         40 packet d jane push -> accept d",
+    ),
+    (
         "when no other packet comes, it was the client's",
         "0 packet a jane push -> ask 0
          20 packet b jane push -> -
