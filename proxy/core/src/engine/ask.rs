@@ -41,7 +41,7 @@ impl Engine {
             proved,
             rival_seen: false,
         };
-        // What the text has passed already, it passes for the whole of this login.
+        // A text that passes once passes for this whole login.
         let mut passed = false;
         if given.exclusive {
             // An upstream server may start a push too, and the packet would be its user's one login meanwhile.
@@ -97,8 +97,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What the packet is of use for without a push of its own: a push that is pending, here or at another proxy, a
-    /// rival's wait, or an approval that came late. Gives it back if it is not.
+    /// Uses the packet for what is known already: a push that is pending here or at another proxy, a waiting rival, or a late
+    /// approval. Returns the packet if there is none of these.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
     fn use_known_push(
         &mut self,

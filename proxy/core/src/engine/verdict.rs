@@ -89,7 +89,7 @@ impl Engine {
         self.end(now, attempt, end, out);
     }
 
-    /// Remembers the text that the user was let in with. A response is never the same again, and leaves it as it is.
+    /// Remembers the text with which the user got in. A response is never repeated, so it doesn't replace the text.
     pub(super) fn know_text(&mut self, attempt: &Attempt, user: &UserName, sender: &Sender) {
         if matches!(attempt.carrier, Carrier::Pap) {
             self.known_texts.approved(user, sender);
@@ -155,7 +155,7 @@ impl Engine {
     }
 }
 
-/// Whether the provider has refused before any push could be started.
+/// Whether the provider refused without starting a push.
 fn starts_none(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Approved(_) => false,

@@ -1,4 +1,4 @@
-//! What the other proxies say of a push.
+//! Messages from the other proxies about a push.
 
 use std::time::Duration;
 
