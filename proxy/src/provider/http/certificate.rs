@@ -3,7 +3,7 @@
 use rustls::CertificateError;
 
 /// How to create a self-signed certificate that can be trusted by itself.
-const MAKE_ANOTHER: &str = "make another with `openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=HOST -addext \
+const MAKE_ANOTHER: &str = "create another one with `openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=HOST -addext \
                             basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST -keyout key.pem -out \
                             cert.pem` (IP:ADDRESS instead of DNS:HOST for an address), or have it signed by a CA and trust \
                             that CA's certificate";
@@ -19,7 +19,7 @@ pub(crate) fn describe(error: &rustls::Error) -> String {
 fn advice(cause: &CertificateError) -> Option<String> {
     Some(match cause {
         CertificateError::Other(other) if is_ca(other) => format!(
-            "the server's certificate is one of a CA (CA:TRUE, as `openssl req -x509` makes it), which is not accepted \
+            "the server's certificate is one of a CA (CA:TRUE, as `openssl req -x509` creates it), which is not accepted \
              as a server's: {MAKE_ANOTHER}"
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
