@@ -1,11 +1,10 @@
-//! Logs: to standard error, for people or as JSON. A thread of its own writes them, so that a terminal or a pipe that is stuck
-//! stops no login; what finds no room is counted.
+//! Logs to standard error, for people or as JSON. A separate thread writes them, so that a stuck terminal or pipe stops no
+//! login. Lines that don't fit into the queue are dropped and counted.
 
 use std::io::IsTerminal as _;
 use std::sync::{Mutex, OnceLock};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -15,7 +14,7 @@ use crate::locks::lock;
 /// Lines that wait to be written.
 const MAX_WAITING: usize = 16_384;
 
-/// What writes the lines, until the program ends.
+/// The thread that writes the lines, until the program ends.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
@@ -55,12 +54,12 @@ pub fn start(format: LogFormat) {
     };
 }
 
-/// Writes what waits, but not for an output that is stuck. Nothing is logged after it.
+/// Writes the waiting lines, without waiting for an output that is stuck. Nothing can be logged afterwards.
 pub(crate) fn finish() {
     drop(lock(&WRITER).take());
 }
 
-/// Lines that found no room.
+/// Lines that were dropped because the queue was full.
 pub(crate) fn lost_lines() -> u64 {
     let lost = LOST.get().map_or(0, ErrorCounter::dropped_lines);
     u64::try_from(lost).unwrap_or(u64::MAX)

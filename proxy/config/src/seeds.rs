@@ -1,5 +1,5 @@
-//! Seed files: one `otpauth://totp/` URI or one list of scratch codes a line. The one judge of a line, for the operator,
-//! which tells people of a bad one, and for the proxy, which uses the good ones.
+//! Seed files: each line is an `otpauth://totp/` URI or a list of scratch codes. The operator, which reports bad lines, and the
+//! proxy, which uses the good ones, both parse lines with this module.
 
 mod algorithm;
 mod scratch;
@@ -121,7 +121,7 @@ pub fn lines(file: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
         .filter(|(_, line)| !line.is_empty() && !line.starts_with(b"#"))
 }
 
-/// The lines of a file and what they hold. Of a file in UTF-16 there is one, that says so.
+/// The lines of a file, parsed. For a file in UTF-16 there is one line, which says so.
 pub fn read(file: &[u8]) -> impl Iterator<Item = (usize, &[u8], Result<SeedLine, SeedProblem>)> {
     let utf16 = file.starts_with(b"\xff\xfe")
         || file.starts_with(b"\xfe\xff")

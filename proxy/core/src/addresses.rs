@@ -17,8 +17,8 @@ const UNPROVED: usize = 4_096;
 pub(crate) struct Known {
     /// It signs its logins with Message-Authenticator.
     pub(crate) signs: bool,
-    /// Whether its first login had Proxy-State and no Message-Authenticator: an old proxy, which is let alone. `None`
-    /// until it has sent a login.
+    /// Whether its first login had Proxy-State and no Message-Authenticator: an old proxy, which isn't made to sign. `None`
+    /// before its first login.
     pub(crate) unsigned_proxy: Option<bool>,
     /// The secret it proved last.
     pub(crate) secret: Option<Fingerprint>,
@@ -62,7 +62,7 @@ impl Addresses {
         }
     }
 
-    /// A user whom the provider knows has logged in from the address, signed.
+    /// Notes that the address sent a signed login of a user whom the provider knows.
     pub(crate) fn signs(&mut self, address: IpAddr) {
         if let Some((known, _)) = self.proved.touch(&address) {
             known.signs = true;

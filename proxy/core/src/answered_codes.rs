@@ -1,4 +1,4 @@
-//! Answers to passcodes, for the rest of the client's budget: the answer may have been lost, and a code works once.
+//! Answers to passcodes, kept for the client's retries: the answer may have been lost, and a code works once.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) struct AnsweredCode {
     pub(crate) verdict: Verdict,
     /// When a packet of its login was seen last.
     pub(crate) last_packet: Duration,
-    /// How often its client may still send it.
+    /// How many retries the client has left.
     pub(crate) tries_left: u32,
     /// When its client gives up.
     pub(crate) until: Duration,
@@ -31,14 +31,14 @@ impl AnsweredCodes {
         Self(Bounded::new(ANSWERS))
     }
 
-    /// Forgets what no client asks for any more.
+    /// Forgets the answers whose clients have given up.
     pub(crate) fn expire(&mut self, now: Duration) {
         while self.0.oldest().is_some_and(|(_, answered)| answered.until <= now) {
             self.0.pop_oldest();
         }
     }
 
-    /// Keeps an answer that the code itself has decided: another one may come out differently.
+    /// Keeps an answer if the code itself decided it. Other answers (a provider that was away) can differ at the retry.
     pub(crate) fn keep(&mut self, answered: AnsweredCode) {
         let decided = match &answered.verdict {
             Verdict::Approved(Approval { basis, .. }) => {
@@ -57,9 +57,9 @@ impl AnsweredCodes {
         }
     }
 
-    /// The answer for the same person's retry: of the same text from the same address, at the moment when its client tries
-    /// again (or later from the same port and identifier), and no more than it sends. Never for another address,
-    /// and no more at all once a packet has come that is no such retry: somebody else has seen the code.
+    /// The answer for a retry: a packet with the same text from the same address, when the client's retry is due (or later
+    /// with the same port and identifier), as often as the client retries. Another address never gets it. Once a packet
+    /// with the code has arrived that is no retry, nobody gets it: somebody else may have seen the code.
     pub(crate) fn repeat(
         &mut self,
         sender: &Sender,

@@ -1,7 +1,7 @@
-//! What users were let in with last: with it they pass what somebody else's texts have caused.
+//! The text with which each user last got in. A login with that text passes pushes and limits that a stranger has caused.
 //!
-//! A directory asks RADIUS before it checks the password, so whoever knows a user's name can start a push and use up the
-//! user's limit. The text of a user's own tells the user from them. Only a keyed digest of it is here, in memory alone.
+//! A directory asks RADIUS before it checks the password, so anyone who knows a user's name can start a push and use up the
+//! user's limit. A text of the user's own tells the user from strangers. Only a keyed digest of it is kept, in memory.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct KnownTexts(Bounded<UserName, KnownText>);
 
 struct KnownText {
     text: TextDigest,
-    /// When it may pass again.
+    /// The earliest time at which the text passes again.
     passes: Duration,
 }
 

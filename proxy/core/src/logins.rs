@@ -18,7 +18,7 @@ use crate::sender::Sender;
 
 /// Packets of one login whose keys are remembered, so that their retransmissions stay silent.
 const OLDER: usize = 16;
-/// Rivals of one user's login that get a Reject in the end; more get no answer at all.
+/// Rivals of one user that wait for their Reject. Further rivals get no answer.
 const RIVALS_OF_USER: usize = 4;
 /// The same for all users.
 const RIVALS: usize = 1_024;
@@ -53,8 +53,8 @@ pub(crate) struct Shown {
 pub(crate) struct Login {
     pub(crate) user: UserName,
     pub(crate) sender: Sender,
-    /// No provider was asked: a push of the user was pending that somebody else has started. It is refused when its time
-    /// is over.
+    /// A push of the user was pending, and this packet can't be its retry. No provider is asked, and the login is rejected
+    /// when its time is over.
     pub(crate) rival: bool,
     /// It can start a push: the user has no other such login meanwhile.
     pub(crate) exclusive: bool,
@@ -66,16 +66,16 @@ pub(crate) struct Login {
     pub(crate) held: Option<Box<Approval>>,
     /// When a packet of it was seen last.
     pub(crate) last_packet: Duration,
-    /// How often its client has sent it within its budget, retransmissions among them.
+    /// How many packets the client has sent within its budget, retransmissions included.
     pub(crate) tries: u32,
-    /// The packet that waited before the last one joined, where anybody could have typed the text: the last one may turn
-    /// out to be a rival's.
+    /// The packet that waited before the last one joined. Kept if anybody could have typed the text, since the last packet
+    /// may turn out to be a rival's.
     pub(crate) displaced: Option<Displaced>,
-    /// Until then a rival's packet can show that the last one was a rival's, and no approval is used.
+    /// Until this time another packet can show that the last one was a rival's, and no approval is used.
     pub(crate) settles: Duration,
-    /// An approval that waits for this.
+    /// An approval that is held until `settles`.
     pub(crate) unsettled: Option<Box<Approval>>,
-    /// When it is over, whoever waits.
+    /// When the login is over, even if a packet waits.
     pub(crate) ends: Duration,
     /// Who waits for it; nobody once the deadline has passed, while the push may still be approved.
     pub(crate) attempt: Option<Box<Attempt>>,
@@ -83,13 +83,13 @@ pub(crate) struct Login {
     pub(crate) wake: Duration,
 }
 
-/// A packet whose place another has taken.
+/// A packet that a newer one has replaced.
 pub(crate) struct Displaced {
-    /// The packet, with the times of the one that took its place.
+    /// The packet, with the times of the one that replaced it.
     pub(crate) attempt: Box<Attempt>,
     pub(crate) source: IpAddr,
     pub(crate) moved: bool,
-    /// When a packet was seen last before the other one.
+    /// When the last packet before the newer one arrived.
     pub(crate) last_packet: Duration,
 }
 
@@ -128,7 +128,7 @@ pub(crate) struct Logins {
 }
 
 impl Attempt {
-    /// `newer` takes the place of the packet that waited, whose key is remembered; `newer` holds that packet afterwards.
+    /// Replaces the waiting packet by `newer` and remembers its key. Afterwards `newer` holds the replaced packet.
     pub(crate) fn replace(&mut self, newer: &mut Self) -> Option<Key> {
         self.swap_packet(newer);
         self.packets = self.packets.saturating_add(1);
@@ -140,7 +140,7 @@ impl Attempt {
         (self.older.len() > OLDER).then(|| self.older.remove(0))
     }
 
-    /// The packet that was displaced waits again; `displaced` holds the one that had taken its place.
+    /// Makes the displaced packet wait again. Afterwards `displaced` holds the packet that had replaced it.
     pub(crate) fn restore(&mut self, displaced: &mut Self) {
         self.swap_packet(displaced);
         self.packets = self.packets.saturating_sub(1).max(1);
@@ -160,7 +160,34 @@ impl Attempt {
 }
 
 impl Login {
-    /// What was given, where it starts no push.
+    /// A login of which `attempt` is the first packet, until `ends` at the latest. It can start no push.
+    pub(crate) fn new(
+        user: UserName,
+        sender: Sender,
+        attempt: Box<Attempt>,
+        ends: Duration,
+        now: Duration,
+    ) -> Self {
+        Self {
+            user,
+            sender,
+            rival: false,
+            exclusive: false,
+            pushed: false,
+            push: None,
+            held: None,
+            last_packet: now,
+            tries: 1,
+            displaced: None,
+            settles: Duration::ZERO,
+            unsettled: None,
+            ends,
+            wake: attempt.deadline,
+            attempt: Some(attempt),
+        }
+    }
+
+    /// Digest of the typed code, if the login is one by passcode.
     fn code(&self) -> Option<TextDigest> {
         self.sender.text.filter(|_| !self.exclusive && !self.rival)
     }
@@ -248,7 +275,7 @@ impl Logins {
         self.rivals.get(user).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether one more of them may wait, where `pending` logins may wait in all.
+    /// Whether one more rival may wait, if `pending` logins may wait in all.
     pub(crate) fn has_room_for_rival(&self, user: &UserName, pending: usize) -> bool {
         self.rivals(user).len() < RIVALS_OF_USER
             && self.rival_count < RIVALS.min(pending / 2)

@@ -1,7 +1,7 @@
-//! What requests show of AWS Directory Service as a RADIUS client, for clients with `directory = true`: AWS documents
-//! little of it, and a directory's status tells it.
+//! How AWS Directory Service behaves as a RADIUS client, observed from the requests of clients with `directory = true`. AWS
+//! documents little of it; the result appears in the directory's status.
 //!
-//! It looks on, decides nothing, and is bounded. Names and texts are kept as one keyed digest each.
+//! The observer decides nothing about logins, and it is bounded. Names and texts are kept as one keyed digest each.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -18,13 +18,13 @@ use crate::packet::{Request, RequestKind};
 use crate::time::Now;
 use crate::verify::{Proof, Verified};
 
-/// Logins without an answer that are watched for retries. More than wait at once in a busy directory; a retry of one
-/// that was forgotten is merely not seen.
+/// Unanswered logins that are watched for retries. A busy directory has fewer of them at once. Retries of a forgotten login
+/// are not observed.
 const LOGINS: usize = 1_024;
 /// Names of probes.
 const PROBES: usize = 16;
-/// Packets that come closer than this are no retries: a client that asks several servers at once, or a packet that the
-/// network delivers twice. `RadiusTimeout` is one second at least.
+/// Packets closer together than this are no retries: the client asks several servers at once, or the network delivered a
+/// packet twice. `RadiusTimeout` is at least one second.
 const TOGETHER: Duration = Duration::from_millis(250);
 
 /// A login among the observed ones: a digest of its user and, where it can be read, of what was typed.
@@ -34,10 +34,10 @@ pub(crate) struct ObservedLogin(u64);
 /// How often what is observed has changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ObservedChanges {
-    /// In any way.
+    /// All changes.
     pub any: u64,
-    /// In a way that somebody would want to know at once: an address that asks for the first time, a secret that
-    /// begins to fail or to work again, another way of signing or of retrying, a probe.
+    /// Changes that are worth a report at once: the first request of an address, a secret that begins to fail or to work
+    /// again, another way of signing or retrying, a probe.
     pub notable: u64,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Observer {
     others: Bounded<IpAddr, ObservedAddress>,
     logins: Bounded<u64, Login>,
     digests: RandomState,
-    /// What is observed of no single address.
+    /// Observations that belong to no single address.
     total: Observed,
     changes: ObservedChanges,
 }
@@ -64,8 +64,8 @@ struct Login {
     is_answered: bool,
 }
 
-/// What of an address makes a change of it notable.
-type Character = (bool, [bool; 6]);
+/// The part of an address's observations whose changes are notable.
+type NotableState = (bool, [bool; 6]);
 
 impl Observer {
     pub(crate) fn new() -> Self {
@@ -96,7 +96,7 @@ impl Observer {
             .authenticated
             .remove(&source)
             .or_else(|| self.others.remove(&source));
-        let before = address.as_ref().map(character);
+        let before = address.as_ref().map(notable_state);
         let observed = address.get_or_insert_default();
         let access = code == RequestCode::AccessRequest;
         note(
@@ -111,7 +111,7 @@ impl Observer {
             .as_ref()
             .ok()
             .and_then(|request| self.packet(now.monotonic, from, request, longest, observed));
-        let is_notable = before != Some(character(observed)) || had_moved != (self.total.moved > 0);
+        let is_notable = before != Some(notable_state(observed)) || had_moved != (self.total.moved > 0);
         if let Some(address) = address {
             let room = if is_authenticated || was_authenticated {
                 &mut self.authenticated
@@ -133,7 +133,7 @@ impl Observer {
         }
     }
 
-    /// The login was answered by way of the packet with this key: only the same packet is still a retry of it.
+    /// The packet with this key was answered. From now on only a retransmission of it is a retry of the login.
     pub(crate) fn answered(&mut self, login: Option<ObservedLogin>, key: &Key) {
         let Some(ObservedLogin(digest)) = login else {
             return;
@@ -146,7 +146,7 @@ impl Observer {
         }
     }
 
-    /// Forgets addresses and names that are no directory's and no probe's any more.
+    /// Forgets addresses that belong to no directory any more, and names that are no longer probes'.
     pub(crate) fn retain(&mut self, is_directory: impl Fn(IpAddr) -> bool, is_probe: impl Fn(&str) -> bool) {
         for room in [&mut self.authenticated, &mut self.others] {
             let gone: Vec<IpAddr> = room
@@ -165,7 +165,7 @@ impl Observer {
         self.changes
     }
 
-    /// All of it; of the addresses those that have authenticated themselves first, and then those that asked last.
+    /// Everything observed. If there are too many addresses, the authenticated ones come first, then the most recent.
     pub(crate) fn report(&self) -> Observed {
         let mut others: Vec<_> = self.others.iter().collect();
         others.sort_by_key(|(_, address)| std::cmp::Reverse(address.last_request));
@@ -178,7 +178,7 @@ impl Observer {
         }
     }
 
-    /// A packet of a login, understood.
+    /// Observes a valid packet of a login.
     fn packet(
         &mut self,
         now: Duration,
@@ -225,7 +225,7 @@ impl Observer {
     }
 }
 
-/// Notes a datagram of an address; `proof` of one that was verified, `dropped` of one that was not.
+/// Notes a datagram of an address: with `proof` if it was verified, with `dropped` if it wasn't.
 fn note(
     address: &mut ObservedAddress,
     now: u64,
@@ -308,7 +308,7 @@ fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn character(address: &ObservedAddress) -> Character {
+fn notable_state(address: &ObservedAddress) -> NotableState {
     let counts = [
         address.signed,
         address.unsigned,

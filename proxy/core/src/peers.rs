@@ -84,7 +84,7 @@ pub enum Body {
         /// What is said.
         vote: Vote,
     },
-    /// A packet of the user has come that cannot be the same person's: from now on only a text of the user's own joins.
+    /// A rival of the login was seen: from now on only a text of the user's own joins.
     Rival,
     /// It has ended: used, denied or given up.
     Ended,

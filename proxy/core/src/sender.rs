@@ -1,4 +1,4 @@
-//! Who sent a packet and what was typed, as far as a proxy can tell: what makes it the same person's next try.
+//! The sender of a packet and the typed text, as far as the proxy can tell: both decide whether a packet is a retry.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,30 +11,29 @@ use crate::random::TextDigest;
 #[derive(Clone)]
 pub(crate) struct Sender {
     pub(crate) source: IpAddr,
-    /// The name of the directory that the address belongs to: its domain controllers may take logins over from each
-    /// other.
+    /// The name of the directory that the address belongs to. One domain controller may continue a login of another.
     pub(crate) directory: Option<Arc<str>>,
-    /// The login has gone on from another address of the directory, which happens once at most.
+    /// The login has continued from another address of the directory. It does so once at most.
     pub(crate) moved: bool,
-    /// The user's own address, where the client tells it.
+    /// The user's own address, if the client sends it.
     pub(crate) user_address: Option<IpAddr>,
-    /// What was given; `None` where nobody may join.
+    /// Digest of the typed text; `None` if no packet may join.
     pub(crate) text: Option<TextDigest>,
     /// The text is the user's own: neither empty nor a keyword nor a passcode, which anybody could have typed.
     pub(crate) own_text: bool,
-    /// A packet has proved a secret: what proves none joins no more.
+    /// A packet has proved a secret. Packets that prove none can't join from then on.
     pub(crate) proved: bool,
-    /// A packet of the user has come meanwhile that cannot have been the same person's.
+    /// A packet of the user has arrived that can't be a retry of this login.
     pub(crate) rival_seen: bool,
 }
 
 impl Sender {
-    /// Whether a packet of `other` can be the same person's, as far as address and text tell.
+    /// Whether a packet of `other` can be a retry of this login, by address and text.
     pub(crate) fn matches(&self, other: &Self) -> bool {
         self.resembles(other) && (self.source == other.source || !self.moved)
     }
 
-    /// The same, though the login has moved before.
+    /// The same, whether or not the login has moved to another address before.
     pub(crate) fn resembles(&self, other: &Self) -> bool {
         let one_directory = self.directory.is_some() && self.directory == other.directory;
         TextDigest::same(self.text, other.text)
@@ -43,7 +42,7 @@ impl Sender {
             && (other.proved || !self.proved)
     }
 
-    /// Whether it can still be told from a rival's.
+    /// Whether the login can still be told from a rival's.
     pub(crate) fn is_distinct(&self) -> bool {
         self.own_text || !self.rival_seen
     }
@@ -55,8 +54,8 @@ impl Sender {
         self.proved |= other.proved;
     }
 
-    /// A packet of `other` was not the same person's. One that proves no secret says nothing about a login that did:
-    /// anybody could have sent it.
+    /// A packet of `other` can't be a retry of this login. A packet that proves no secret is no evidence against a login that
+    /// proved one, since anybody could have sent it.
     pub(crate) fn rivalled_by(&mut self, other: &Self) {
         self.rival_seen |= other.proved || !self.proved;
     }
@@ -67,18 +66,18 @@ pub(crate) fn directory(client: &Client) -> Option<Arc<str>> {
     client.config.directory.then(|| Arc::clone(&client.name))
 }
 
-/// No client tries again sooner. Timers and networks are not exact: a twentieth is forgiven.
+/// The shortest time after which a client retries: its timeout less the tolerance for timers and networks.
 pub(crate) fn soonest(timeout: Duration) -> Duration {
     timeout - tolerance(timeout)
 }
 
-/// How far a client's retry may be off.
+/// How early or late a retry may be: a twentieth of the timeout.
 pub(crate) fn tolerance(timeout: Duration) -> Duration {
     timeout / 20
 }
 
-/// How far a packet that came `since` after the last one is off from when a client with this timeout retries; `None` when it is too
-/// soon for a retry.
+/// How far a packet is off the client's schedule, if it arrives `since` after the last one. `None` if it is too early for a
+/// retry.
 pub(crate) fn off_schedule(since: Duration, timeout: Duration) -> Option<Duration> {
     if since < soonest(timeout) {
         return None;

@@ -27,8 +27,8 @@ pub(crate) enum Proof {
     MessageAuthenticator,
     /// A User-Password that is text under the secret.
     Pap,
-    /// Nothing: CHAP and MS-CHAP hold no trace of it, a User-Password of no octets neither, and some texts could as well
-    /// be what a wrong secret makes.
+    /// Nothing: CHAP, MS-CHAP and an empty User-Password don't depend on the secret, and a wrong secret could have produced
+    /// some texts, too.
     None,
 }
 

@@ -33,9 +33,9 @@ const WAITING: usize = 8192;
 const ADDRESSES: usize = 64;
 /// Authentic datagrams that are taken within a second.
 const PER_SECOND: u32 = 50_000;
-/// Datagrams from one proxy's address, or from all other addresses together, that may turn out not to be authentic within a
-/// second. What comes from there after them is not opened: it is counted apart, so that a flood from elsewhere silences
-/// nobody.
+/// Forged datagrams per second from one proxy's address, or from all other addresses together. Beyond them no datagram from
+/// there is opened until the second is over. Each proxy's address has its own count, so that a flood from elsewhere doesn't
+/// silence a proxy.
 const FORGED_PER_SECOND: u32 = 10_000;
 /// Who was heard within this time counts as there.
 const THERE: Duration = Duration::from_secs(10);
@@ -286,11 +286,11 @@ struct Group {
     second: Second,
 }
 
-/// What came in the second that began then.
+/// Counts of one second.
 struct Second {
     began: Instant,
     authentic: u32,
-    /// By address of the group; `None` for every other one.
+    /// By address of a proxy of the group; `None` for all other addresses together.
     forged: HashMap<Option<SocketAddr>, u32>,
 }
 

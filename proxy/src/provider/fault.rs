@@ -46,11 +46,11 @@ pub enum FaultClass {
     Connect,
     /// A certificate that is not trusted, or TLS that cannot be agreed on.
     Tls,
-    /// The HTTP proxy in between asks for another user name and password.
+    /// The HTTP proxy wants a user name and password, or refused the configured ones.
     ProxyPassword,
     /// No answer in time.
     Timeout,
-    /// This proxy had no time or no connection left for the call: the provider was not even asked, or its answer not read.
+    /// This proxy had no time or no connection for the call: it didn't ask the provider, or didn't read the answer in time.
     Busy,
     /// 5xx.
     ServerError,

@@ -36,12 +36,13 @@ mod lag;
 const MAX_BODY: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long a call may take. It is small, since every push that waits holds some.
+/// How long a call may take. The type is small, since every pending push holds several.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
-    /// The end of all.
+    /// When the call must be over.
     end: Instant,
-    /// Milliseconds before the end by which it is sent, or fails as busy: until then it waits for nobody but this program.
+    /// Milliseconds before the end by which the call must be sent; otherwise it fails as busy. Until then only this program
+    /// delays it.
     send_before: u32,
     /// Milliseconds for the answer, from when the connection is being made or the request sent.
     answer_within: u32,
@@ -58,8 +59,8 @@ impl Deadline {
         }
     }
 
-    /// Of the first call of a login that is of use for `available` from `begun`: half of it may pass before it is sent, and
-    /// the answer has the other half, and no longer than `most`.
+    /// The deadline of a login's first call, if the login has the time `available` from `begun`. Half of it may pass before the
+    /// call is sent. The answer may take the other half, but at most `most`.
     #[must_use]
     pub fn of_first_call(begun: Instant, available: Duration, most: Duration) -> Self {
         let half = available / 2;
@@ -195,8 +196,8 @@ pub(crate) fn tls(ca_bundle: Option<&str>) -> Result<rustls::ClientConfig, Error
     Ok(config)
 }
 
-/// HTTPS connections to providers, through a proxy or not. They are shared by all calls; those that wait for somebody have
-/// connections of their own, so that no other call waits behind them.
+/// HTTPS connections to providers, directly or through a proxy. All calls share them, except for long polls, which have
+/// connections of their own so that no other call waits behind them.
 pub struct Transport {
     tls: rustls::ClientConfig,
     proxy: Option<HttpProxy>,
@@ -272,7 +273,7 @@ impl Transport {
         self.exchange(&self.calls, request.into(), deadline.into())
     }
 
-    /// The same for a call that the server answers only when something happens.
+    /// Makes a long poll: a call that the server answers only when something happens.
     ///
     /// # Errors
     /// As [`Transport::call`].
@@ -284,7 +285,7 @@ impl Transport {
         self.exchange(&self.polls, request.into(), deadline.into())
     }
 
-    /// Ten thousand pushes wait here: what is needed only until the request is sent is boxed, and gone by then.
+    /// Ten thousand pushes wait here, so everything that is needed only for sending is boxed and freed once it is sent.
     fn exchange<'a>(
         &'a self,
         pool: &'a Pool,
@@ -330,7 +331,7 @@ impl Transport {
             match permit.send(copy, deadline).await {
                 Ok(sent) => return Ok(sent),
                 Err(NotSent::Fault(fault)) => return Err(fault),
-                // Where this program is late itself, it may have been that.
+                // If this program itself was late, the connection may have had room.
                 Err(NotSent::Full(_)) if self.lag.was_late_since(mark) => {}
                 Err(NotSent::Full(others)) => pool.allows(others),
             }
@@ -401,13 +402,13 @@ fn h2_cause(error: &reqwest::Error) -> Option<&h2::Error> {
     causes(error).find_map(|cause| cause.downcast_ref::<h2::Error>())
 }
 
-/// Whether the server says that it has one call too many on the connection, and did not look at this one.
+/// Whether the server refused the call because the connection has too many, without processing it.
 fn is_refused_stream(error: &reqwest::Error) -> bool {
     h2_cause(error)
         .is_some_and(|cause| cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
-/// Whether the server says that it did not look at the call (RFC 9113, section 8.7).
+/// Whether the server says that it didn't process the call (RFC 9113, section 8.7).
 fn is_unprocessed(error: &reqwest::Error) -> bool {
     let is_closing = |cause: &h2::Error| {
         cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)

@@ -1,4 +1,4 @@
-//! When a provider last answered: what fails beside calls that succeed is not its absence.
+//! When a provider last answered. A provider that answers other calls isn't absent.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::fault::{self, FaultClass, Step};
 use super::warnings::Warnings;
 use crate::locks::lock;
 
-/// A provider that answered a call so lately is there, whatever becomes of another.
+/// A provider that answered a call within this time counts as present, whatever happens to another call.
 const PRESENT: Duration = Duration::from_secs(10);
 
 /// When a call to a provider last succeeded.
@@ -27,8 +27,7 @@ impl LastSuccess {
         lock(&self.0).is_some_and(|at| at.elapsed() < PRESENT)
     }
 
-    /// [`fault::verdict`], except that nothing opens for a provider that answered another call a moment ago. The log says
-    /// so.
+    /// [`fault::verdict`], except that a provider that has just answered another call never fails open. The log says so.
     pub(super) fn verdict(
         &self,
         warnings: &Warnings,

@@ -1,11 +1,11 @@
-//! What is kept for a while, and no more than so many of it.
+//! A bounded map whose entries expire.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// A map whose entries end a time after they were kept, and whose oldest one makes room for a new one. No step looks at
-/// more than it removes.
+/// A map whose entries expire after a fixed time. If it is full, the oldest entry is removed. No operation looks at more
+/// entries than it removes.
 pub(super) struct Recent<K, V> {
     entries: HashMap<K, Entry<V>>,
     /// By number, and so by age.
@@ -102,7 +102,7 @@ mod tests {
         for (n, key) in (0..).zip(["a", "b", "a", "c", "d"]) {
             recent.keep(key, n, start);
         }
-        // "a" was kept anew, so that "b" was the oldest.
+        // "a" was kept again, so that "b" was the oldest.
         let kept = ["a", "b", "c", "d"].map(|key| recent.get(&key, start).copied());
         assert_eq!(kept, [Some(2), None, Some(3), Some(4)]);
         assert_eq!(recent.get(&"a", start + LASTS), None);

@@ -1,4 +1,4 @@
-//! Names and their addresses, for everything that the proxy connects to: by the system's resolv.conf and hosts file.
+//! Resolves the names of everything that the proxy connects to, with the system's resolv.conf and hosts file.
 
 use std::fs;
 use std::future::Future;
@@ -27,8 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 
-/// Name resolution by the system's resolv.conf and hosts file, which are read again when they change. There is no public
-/// server to fall back to: names of users' organisations go nowhere that the administrator did not write down.
+/// Name resolution with the system's resolv.conf and hosts file, which are read again when they change. There is no public
+/// fallback server: the names of users' organisations go only to servers that the administrator configured.
 #[derive(Clone)]
 pub(crate) struct Resolver {
     shared: Arc<Shared>,
@@ -45,7 +45,7 @@ struct Shared {
 struct Current {
     looked: Instant,
     files: [Option<Stamp>; 2],
-    /// `None` when nothing could be read: the next look tries again.
+    /// `None` if nothing could be read. The next look retries.
     servers: Option<Arc<Servers>>,
 }
 
@@ -78,7 +78,7 @@ impl Resolver {
         }
     }
 
-    /// The addresses of a name as they are now: what is remembered may be where it was before a fail-over.
+    /// The current addresses of a name, without the cache: cached ones may be from before a fail-over.
     ///
     /// # Errors
     /// As [`Resolver::addresses`].
@@ -174,7 +174,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 type Found = Result<Vec<IpAddr>, String>;
 
-/// The answers to both questions; once one has addresses, the other is waited for only a moment longer.
+/// The answers to both questions. Once one has addresses, the other has [`RESOLUTION_DELAY`] left.
 async fn both(v4: impl Future<Output = Found>, v6: impl Future<Output = Found>) -> Found {
     let (mut v4, mut v6) = (pin!(v4), pin!(v6));
     let (first, second) = tokio::select! {
@@ -204,7 +204,7 @@ async fn both(v4: impl Future<Output = Found>, v6: impl Future<Output = Found>) 
     }
 }
 
-/// Whoever answers for a name must not make this host talk to its cloud's metadata service.
+/// Removes link-local addresses: a name server must not make this host call its cloud's metadata service.
 fn usable(name: &str, found: impl Iterator<Item = IpAddr>) -> Result<Vec<IpAddr>, DnsFailure> {
     let usable: Vec<IpAddr> = found.filter(|address| !is_link_local(*address)).collect();
     if usable.is_empty() {

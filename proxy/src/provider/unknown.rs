@@ -1,5 +1,5 @@
-//! Names that a provider does not know: its answer holds for a while, so that a monitor or a stranger who asks again and again
-//! costs the provider one call a minute.
+//! Remembers the users whom a provider refuses outright, so that a monitor or a stranger who retries costs the provider one
+//! call a minute.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// Names at once; the oldest makes room.
 const NAMES: usize = 4096;
 
-/// A name under a key that only this process has: what is kept tells nobody who tried to log in.
+/// A keyed digest of a user name. Only this process has the key, so the memory doesn't reveal who tried to log in.
 type Digest = [u8; 32];
 
 /// The refusals of one provider.
@@ -38,7 +38,7 @@ impl Default for UnknownUsers {
 }
 
 impl UnknownUsers {
-    /// What the provider said of the user a moment ago.
+    /// The provider's last refusal of the user, if it still holds.
     pub(super) fn refusal(&self, user: &UserName, now: Instant) -> Option<Verdict> {
         let digest = self.digest(user)?;
         let refusals = lock(&self.refusals);

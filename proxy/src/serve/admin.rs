@@ -1,7 +1,6 @@
-//! What is asked over HTTP: health, for the kubelet; metrics and the configuration digest, for Prometheus and the operator.
+//! The HTTP endpoints: health for the kubelet, metrics and the configuration digest for Prometheus and the operator.
 //!
-//! Health has a listener and a thread of its own: nothing that happens to the admin port or to the providers' calls can keep
-//! a probe waiting.
+//! Health has its own listener and thread: neither the admin port nor calls to providers can delay a probe.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

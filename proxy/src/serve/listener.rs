@@ -1,4 +1,4 @@
-//! HTTP/1.1 over TCP for the admin port and for health: connections are taken at once, and what idles makes room.
+//! HTTP/1.1 over TCP for the admin port and for health. Connections are accepted at once; idle ones are closed to make room.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -145,7 +145,7 @@ async fn connection(stream: TcpStream, state: Arc<State>, answers: Answers, used
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
-    // What a client does wrong is its own matter.
+    // A client's errors don't matter here.
     let _ = tokio::time::timeout(LONGEST_CONNECTION, connection).await;
 }
 

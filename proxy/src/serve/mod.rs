@@ -1,8 +1,8 @@
 //! `radius-proxy serve`: puts the parts together, and ends them in order.
 //!
 //! A few threads take datagrams and share the engine; a small runtime beside them has the providers' calls, the admin port,
-//! the watch over the configuration files and the report to Kubernetes. Health has a
-//! thread of its own. None of these can stop the first from answering.
+//! the watch over the configuration files and the report to Kubernetes. Health has a thread of its own. None of these can
+//! stop the first from answering.
 
 use std::future::Future;
 use std::net::SocketAddr;

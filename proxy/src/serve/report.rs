@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use crate::kubernetes::ApiServer;
 use crate::provider::fault::{Fault, FaultClass};
 
-mod pace;
+mod rate_limiter;
 
-pub(crate) use pace::Observation;
-use pace::Pace;
+pub(crate) use rate_limiter::Observation;
+use rate_limiter::RateLimiter;
 
 /// Annotation: the digest of the running configuration.
 const DIGEST: &str = "radius-mfa.dev/config-digest";
@@ -36,6 +36,7 @@ const AGAIN_EVERY: Duration = Duration::from_secs(600);
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What is reported.
 pub(super) struct Sources {
     pub(super) digests: watch::Receiver<ConfigDigest>,
@@ -107,7 +108,7 @@ async fn report<F: Future<Output = Result<(), Fault>>>(
     send: impl Fn(ConfigDigest, bool, Observed) -> F,
 ) {
     let mut back_off = FIRST_BACK_OFF;
-    let mut pace = Pace::new(Instant::now());
+    let mut limiter = RateLimiter::new(Instant::now());
     loop {
         let digest = sources.digests.borrow_and_update().clone();
         let is_refused = *sources.refused.borrow_and_update();
@@ -115,18 +116,18 @@ async fn report<F: Future<Output = Result<(), Fault>>>(
         let wait = match send(digest, is_refused, observation.observed.clone()).await {
             Ok(()) => {
                 back_off = FIRST_BACK_OFF;
-                pace.reported(Instant::now(), observation);
+                limiter.reported(Instant::now(), observation);
                 AGAIN_EVERY
             }
             Err(error) => {
                 tracing::warn!(%error, again_in = ?back_off, "the running configuration could not be reported");
-                pace.failed(Instant::now() + back_off);
+                limiter.failed(Instant::now() + back_off);
                 let wait = back_off;
                 back_off = back_off.saturating_mul(2).min(LONGEST_BACK_OFF);
                 wait
             }
         };
-        if !sources.next(&pace, Instant::now() + wait).await {
+        if !sources.next(&limiter, Instant::now() + wait).await {
             return;
         }
     }
@@ -134,9 +135,9 @@ async fn report<F: Future<Output = Result<(), Fault>>>(
 
 impl Sources {
     /// Waits until there is something to report, at the latest until `again`; `false` when there never will be.
-    async fn next(&mut self, pace: &Pace, again: Instant) -> bool {
+    async fn next(&mut self, limiter: &RateLimiter, again: Instant) -> bool {
         loop {
-            let due = pace.due(&self.observed.borrow_and_update());
+            let due = limiter.due(&self.observed.borrow_and_update());
             let until = due.map_or(again, |due| due.min(again));
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return true,

@@ -1,4 +1,4 @@
-//! How codes are made of a seed.
+//! How codes are computed from a seed.
 
 /// The hash of the HMAC (RFC 6238 section 1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

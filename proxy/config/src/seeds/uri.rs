@@ -14,11 +14,11 @@ pub struct KeyUri {
     pub account: String,
     /// Who gave the key out.
     pub issuer: Option<String>,
-    /// What codes are made of.
+    /// The seed and how codes are computed from it.
     pub key: TotpKey,
 }
 
-/// A seed and how codes are made of it. Two that are equal make the same codes.
+/// A seed and how codes are computed from it. Two equal ones give the same codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TotpKey {
     /// The key of the HMAC.

@@ -1,7 +1,5 @@
 //! One login, one push: who may ask a provider, who joins, who is refused.
 
-use std::time::Duration;
-
 use super::classify::Given;
 use super::end::{End, Outcome};
 use super::{Arrival, Engine};
@@ -43,7 +41,7 @@ impl Engine {
             proved,
             rival_seen: false,
         };
-        // What the text has passed already, it passes for the whole of this login.
+        // A text that passes once passes for this whole login.
         let mut passed = false;
         if given.exclusive {
             // An upstream server may start a push too, and the packet would be its user's one login meanwhile.
@@ -99,8 +97,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What the packet is of use for without a push of its own: a push that is pending, here or at another proxy, a
-    /// rival's wait, or an approval that came late. Gives it back if it is not.
+    /// Uses the packet for what is known already: a push that is pending here or at another proxy, a waiting rival, or a late
+    /// approval. Returns the packet if there is none of these.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
     fn use_known_push(
         &mut self,
@@ -122,7 +120,7 @@ impl Engine {
         };
         if let Some(approval) = self.late.take(user, sender, now.monotonic) {
             self.counters.happened(Event::LateApprovalServed);
-            self.known_texts.approved(user, sender);
+            self.know_text(&attempt, user, sender);
             let end = End::Approved(approval, Some(Reason::LateApproval));
             self.end(now, attempt, end, out);
             return Ok(None);
@@ -158,21 +156,8 @@ impl Engine {
         };
         let answer_within = attempt.deadline.saturating_sub(now);
         let login = self.logins.insert(Login {
-            user: user.clone(),
-            sender,
-            rival: false,
             exclusive: given.exclusive,
-            pushed: false,
-            push: None,
-            held: None,
-            last_packet: now,
-            tries: 1,
-            displaced: None,
-            settles: Duration::ZERO,
-            unsettled: None,
-            ends,
-            wake: attempt.deadline,
-            attempt: Some(attempt),
+            ..Login::new(user.clone(), sender, attempt, ends, now)
         });
         self.duplicates
             .wait(key, arrival.request.packet().authenticator, login);

@@ -15,17 +15,17 @@ pub(super) struct Given {
     pub(super) kind: CredentialKind,
     /// Tells the same text from another, or the same response where no text was found.
     pub(super) text: Option<TextDigest>,
-    /// The text is neither empty nor a keyword nor a passcode, which anybody could type. Nor is a response: only its client
-    /// can send it again.
+    /// The text is the user's own: not empty, no keyword and no passcode, which anybody could type. A response counts as the
+    /// user's own, since only its client can send it again.
     pub(super) own_text: bool,
     /// The text, if it is one of the keywords that were tried.
     pub(super) found: Option<Box<str>>,
     /// It can start a push: one at a time for a user.
     pub(super) exclusive: bool,
     pub(super) continues: Continues,
-    /// It names a factor that other products have: the user is told so, and nothing is asked.
+    /// The text is the name of another product's factor. The user gets an explanation, and no provider is asked.
     pub(super) unknown_factor: bool,
-    /// Its State is unknown, used up or too old: it can only be a retry of a login that is known.
+    /// The State is unknown, used or too old. Only a retry of a known login is accepted with it.
     pub(super) stale: bool,
 }
 
@@ -72,7 +72,7 @@ impl Engine {
         {
             given.credential = Credential::Forward(forwarded);
             given.kind = CredentialKind::Forward;
-            // Its words are the upstream server's own.
+            // The upstream server has keywords of its own.
             given.unknown_factor = false;
         }
         given
@@ -130,7 +130,7 @@ impl Engine {
     }
 }
 
-/// What an upstream server is sent: of a code in groups the digits alone, as it would not know it otherwise.
+/// The password for an upstream server. A code in groups is sent as its digits alone.
 fn forwarded(request: &Request<'_>, password: &Password) -> Option<Forwarded> {
     match password {
         Password::Pap(text) => typed::whole_code(text.expose()).map(Forwarded::Pap),

@@ -1,4 +1,4 @@
-//! A passcode that comes again: its client tries again, and the code works once.
+//! Retries of passcodes. A code works once, so a retry must not be checked again.
 
 use super::end::End;
 use super::{Arrival, Engine};
@@ -11,8 +11,8 @@ use crate::outputs::Outputs;
 use crate::sender::Sender;
 
 impl Engine {
-    /// A retry of a passcode joins the login that waits, or gets the answer that was given and may have been lost. It is
-    /// one login with one record, whatever its client changes from one try to the next. `None` when it was a retry.
+    /// Joins a retry of a passcode to the waiting login, or repeats the answer, which may have been lost. All retries are one
+    /// login with one record, whatever the client changes between them. Returns `None` if the packet was a retry.
     pub(super) fn retry_of_code(
         &mut self,
         arrival: &Arrival<'_>,
@@ -44,7 +44,7 @@ impl Engine {
         None
     }
 
-    /// A passcode has its answer, which may be asked for again.
+    /// Keeps the answer to a passcode for the client's retries.
     pub(super) fn keep_code_answer(&mut self, now: Now, login: &Login, attempt: &Attempt, verdict: &Verdict) {
         let client = &attempt.to.client.config;
         let budget = client.budget().min(self.checked().config.policy.login);

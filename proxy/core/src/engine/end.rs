@@ -53,9 +53,14 @@ impl Outcome {
         }
     }
 
-    /// Whether the provider knows the user: no probe ends so, whatever its name.
+    /// Whether the result shows that the provider knows the user, so that the login was no probe. An approval without a factor
+    /// doesn't show it: Duo can let in unknown names, and with `failMode: safe` the provider wasn't asked.
     fn is_of_a_known_user(&self) -> bool {
-        self.basis.is_some_and(|basis| basis != Basis::Exempt)
+        let has_factor = matches!(
+            self.basis,
+            Some(Basis::Factor | Basis::OncePerPod | Basis::ScratchCode)
+        );
+        has_factor
             || matches!(
                 self.reason,
                 Some(Reason::Refused(

@@ -227,32 +227,23 @@ impl Engine {
         let ends = self.pushes.adopted_by(id, sender).unwrap_or(attempt.deadline);
         attempt.deadline = attempt.deadline.min(ends.saturating_sub(MARGIN).max(now));
         let answer_within = attempt.deadline.saturating_sub(now);
-        let unsettled = if sender.own_text {
+        let settles = if sender.own_text {
             Duration::ZERO
         } else {
             now + tolerance(arrival.client.config.timeout)
         };
+        // A packet that proves nothing has come here only if the push's own has proved nothing.
+        let sender = Sender {
+            moved: self.pushes.has_moved(id),
+            ..sender.clone()
+        };
         let login = self.logins.insert(Login {
-            user: user.clone(),
-            // A packet that proves nothing has come here only if the push's own has proved nothing.
-            sender: Sender {
-                moved: self.pushes.has_moved(id),
-                ..sender.clone()
-            },
-            rival: false,
             exclusive: true,
             // Counted where it was started; a denial cools down here as there.
             pushed: true,
             push: Some(id),
-            held: None,
-            last_packet: now,
-            tries: 1,
-            displaced: None,
-            settles: unsettled,
-            unsettled: None,
-            ends,
-            wake: attempt.deadline,
-            attempt: Some(attempt),
+            settles,
+            ..Login::new(user.clone(), sender, attempt, ends, now)
         });
         self.duplicates
             .wait(key, arrival.request.packet().authenticator, login);

@@ -1,12 +1,12 @@
-//! A packet of a user whose push is pending: the same person's next try, or a rival's.
+//! Packets that arrive for a user whose push is pending: a retry of the same login, or a rival login.
 //!
-//! Whoever's login started the push is protected. A packet that cannot be the same person's next try gets no answer while
-//! the push is pending, and a Reject when its own time is over. Anybody can type `push` or nothing: of two packets with such
-//! a text that come together, when one retry is due, either can be the rival's, and the one before them gets the answer.
+//! The login that started the push is protected. A packet that can't be its retry gets no answer while the push is pending,
+//! and a Reject when its own time is over. Anybody can type `push` or nothing. If two packets with such a text arrive when
+//! one retry is due, either can be the rival's, and the answer goes to the packet before them.
 //!
-//! What no proxy can tell: a rival who is *first* has started the push, and whoever approves it then approves the rival's
-//! login. And a rival's `push` from the same address, at the very moment of a retry that the client itself does not send
-//! (it was lost, or its user has given up), is that retry.
+//! The proxy can't detect two cases. If the rival is *first*, the push is the rival's, and the user who approves it approves
+//! the rival's login. And a rival's `push` from the same address counts as a retry if it arrives at the moment when the
+//! client's own retry is due and the client sends none.
 
 use std::time::Duration;
 
@@ -23,19 +23,19 @@ use crate::peers::PushId;
 use crate::record::Reason;
 use crate::sender::{Sender, off_schedule, soonest, tolerance};
 
-/// Where a packet of a user belongs while a push of theirs is pending.
-enum Place {
-    /// To the login that started the push.
+/// The login that a packet belongs to while a push of its user is pending.
+enum Target {
+    /// The login that started the push.
     Pending,
-    /// To a rival that waits already.
+    /// A rival that is waiting already.
     Rival(LoginId),
-    /// To a rival that was not seen before.
+    /// A rival that the engine hasn't seen before.
     NewRival,
 }
 
 impl Engine {
-    /// A login of the user that can start a push is pending. The packet joins it if it can be the same person's next try;
-    /// anything else is a rival's, or somebody who knows the name could have the Accept.
+    /// Handles a packet of a user whose push is pending. The packet joins the login if it can be its retry. Any other packet
+    /// is a rival's; otherwise anyone who knows the name could receive the Accept.
     pub(super) fn join_or_wait_apart(
         &mut self,
         arrival: &Arrival<'_>,
@@ -46,14 +46,14 @@ impl Engine {
     ) {
         let (now, user) = (arrival.now, attempt.shown.user.clone());
         if self.still_waits_there(pending, attempt.key, sender) {
-            // Its client sends from there again, so the packet that came in between was not its.
+            // The client sends from that port again, so the packet in between was somebody else's.
             self.roll_back(now, pending, out);
         }
-        let place = self.place(arrival, pending, attempt.key, sender, &UserName(user));
-        match place {
-            Place::Pending => self.join(arrival, pending, attempt, sender),
-            Place::Rival(rival) => self.join(arrival, rival, attempt, sender),
-            Place::NewRival => {
+        let target = self.target(arrival, pending, attempt.key, sender, &UserName(user));
+        match target {
+            Target::Pending => self.join(arrival, pending, attempt, sender),
+            Target::Rival(rival) => self.join(arrival, rival, attempt, sender),
+            Target::NewRival => {
                 self.counters.happened(Event::PushPending);
                 if self.contends(now.monotonic, pending, sender) {
                     self.roll_back(now, pending, out);
@@ -61,14 +61,14 @@ impl Engine {
                 self.wait_apart(now, attempt, sender.clone(), out);
             }
         }
-        if !matches!(place, Place::Pending) {
+        if !matches!(target, Target::Pending) {
             self.saw_rival(now, pending, sender, out);
         }
         self.settle_if_clear(now, pending, out);
     }
 
-    /// A login with the text that the user was let in with last goes before a push that another text has started: that login
-    /// waits apart from now on, and an approval of its push is used by nobody.
+    /// Lets a login pass a pending push that another text has started, if its text is the last one that was approved for the
+    /// user. The other login becomes a rival, and an approval of its push isn't used.
     pub(super) fn passes_push(
         &mut self,
         now: Now,
@@ -98,7 +98,7 @@ impl Engine {
         true
     }
 
-    /// Whether a login passes what other texts have caused, once in a cool-down.
+    /// Whether a login may pass pushes and limits that other texts have caused. It may once per cool-down.
     pub(super) fn passes(&mut self, now: Now, user: &UserName, sender: &Sender) -> bool {
         let cool_down = self.checked().config.policy.limits.push_cool_down;
         let passes = self.known_texts.pass(user, sender, cool_down, now.monotonic);
@@ -106,7 +106,7 @@ impl Engine {
         passes
     }
 
-    /// A rival's next try, which stays with the rival also when the push is over. `None` when it was one.
+    /// Joins the packet to a rival if it can be the rival's retry, even when the push is over. Returns `None` if it joined.
     pub(super) fn join_rival(
         &mut self,
         arrival: &Arrival<'_>,
@@ -121,7 +121,7 @@ impl Engine {
         None
     }
 
-    /// The packet waits in silence as a login of its own until its time is over.
+    /// Makes the packet a rival login, which gets no answer until its own time is over.
     pub(super) fn wait_apart(&mut self, now: Now, attempt: Box<Attempt>, sender: Sender, out: &mut Outputs) {
         let user = UserName(attempt.shown.user.clone());
         let pending = self.checked().config.policy.limits.pending;
@@ -131,28 +131,16 @@ impl Engine {
             return;
         }
         let (key, authenticator) = (attempt.key, attempt.to.authenticator);
+        let ends = attempt.deadline;
         let login = self.logins.insert(Login {
-            user,
-            sender,
             rival: true,
-            exclusive: false,
-            pushed: false,
-            push: None,
-            held: None,
-            last_packet: now.monotonic,
-            tries: 1,
-            displaced: None,
-            settles: Duration::ZERO,
-            unsettled: None,
-            ends: attempt.deadline,
-            wake: attempt.deadline,
-            attempt: Some(attempt),
+            ..Login::new(user, sender, attempt, ends, now.monotonic)
         });
         self.duplicates.wait(key, authenticator, login);
     }
 
-    /// Another proxy has started a push of the user before either proxy could tell the other. The two logins can be two persons',
-    /// and each is the other's rival.
+    /// Another proxy has started a push for the user before either proxy could tell the other. The logins can belong to two
+    /// people, so each is the other's rival.
     pub(super) fn heard_of_another_push(&mut self, now: Now, user: &str, push: PushId, out: &mut Outputs) {
         let Some(pending) = self.logins.exclusive(&UserName(user.to_owned())) else {
             return;
@@ -167,7 +155,7 @@ impl Engine {
         }
     }
 
-    /// The login that they waited apart from has ended without a push: nothing needs their silence any more.
+    /// Rejects the user's rivals: the login that they waited for has ended without a push.
     pub(super) fn refuse_rivals(&mut self, now: Now, user: &UserName, out: &mut Outputs) {
         for rival in self.logins.rivals(user).to_vec() {
             if let Some(attempt) = self.leave(now, rival, out) {
@@ -177,14 +165,14 @@ impl Engine {
         }
     }
 
-    fn place(
+    fn target(
         &self,
         arrival: &Arrival<'_>,
         pending: LoginId,
         key: Key,
         sender: &Sender,
         user: &UserName,
-    ) -> Place {
+    ) -> Target {
         let now = arrival.now.monotonic;
         let joins = self
             .logins
@@ -192,14 +180,14 @@ impl Engine {
             .and_then(|login| joins(login, arrival, key, sender, now));
         let rival = self.rival_of(arrival, user, key, sender);
         match (joins, rival) {
-            (Some(off), Some((rival, other))) if other <= off && off > Duration::ZERO => Place::Rival(rival),
-            (Some(_), _) => Place::Pending,
-            (None, Some((rival, _))) => Place::Rival(rival),
-            (None, None) => Place::NewRival,
+            (Some(off), Some((rival, other))) if other <= off && off > Duration::ZERO => Target::Rival(rival),
+            (Some(_), _) => Target::Pending,
+            (None, Some((rival, _))) => Target::Rival(rival),
+            (None, None) => Target::NewRival,
         }
     }
 
-    /// The rival whose next try the packet can be, and how far off its schedule it is.
+    /// The rival that the packet can be a retry of, and how far the packet is off the rival's schedule.
     fn rival_of(
         &self,
         arrival: &Arrival<'_>,
@@ -217,7 +205,7 @@ impl Engine {
             if is_there(login, key) {
                 return Some((*id, Duration::ZERO));
             }
-            // The last packet may have been somebody else's that looked the same.
+            // The last packet may be another person's with the same text.
             let first = login.attempt.as_ref()?.started;
             let off = [login.last_packet, first]
                 .into_iter()
@@ -228,7 +216,7 @@ impl Engine {
         fitting.min_by_key(|(_, off)| *off)
     }
 
-    /// Whether the packet comes from the port and identifier of the one that was displaced.
+    /// Whether the packet has the port and identifier of the displaced packet.
     fn still_waits_there(&self, pending: LoginId, key: Key, sender: &Sender) -> bool {
         self.logins.get(pending).is_some_and(|login| {
             login.displaced.as_ref().is_some_and(|old| {
@@ -242,7 +230,7 @@ impl Engine {
         })
     }
 
-    /// Whether the packet can be the retry for which the last one was taken.
+    /// Whether this packet, and not the last one, can be the retry that was due.
     fn contends(&self, now: Duration, pending: LoginId, sender: &Sender) -> bool {
         self.logins.get(pending).is_some_and(|login| {
             !login.sender.own_text && login.sender.text == sender.text && now <= login.settles
@@ -288,7 +276,7 @@ impl Engine {
                     self.duplicates.silence(&forgotten, id, now);
                 }
             }
-            // Its first try was answered at the deadline; this is the next one, with a budget of its own.
+            // The first try was answered at its deadline. This one has a budget of its own.
             None => {
                 let latest = login.ends.saturating_sub(MARGIN).max(now);
                 attempt.deadline = attempt.deadline.min(latest);
@@ -302,7 +290,7 @@ impl Engine {
         }
     }
 
-    /// A rival of the pending login was seen: the other proxies are told.
+    /// Notes a rival of the pending login, and tells the other proxies.
     fn saw_rival(&mut self, now: Now, pending: LoginId, sender: &Sender, out: &mut Outputs) {
         let Some(login) = self.logins.get_mut(pending) else {
             return;
@@ -316,11 +304,11 @@ impl Engine {
     }
 }
 
-/// How far off its client's schedule the packet joins the login; `None` when it cannot.
+/// How far a packet that joins the login is off the client's schedule. `None` if it can't join.
 ///
-/// From the port and identifier of the packet that waits it joins whatever else was seen: its client has given that one up
-/// for it (RFC 5080 section 2.2.2), and nobody else can send from there. No client does so sooner than after half its
-/// timeout.
+/// A packet with the port and identifier of the waiting packet joins even after a rival was seen: the client has given up
+/// the earlier packet (RFC 5080 section 2.2.2), and only the client can send from that port. No client does that before half
+/// its timeout has passed.
 fn joins(login: &Login, arrival: &Arrival<'_>, key: Key, sender: &Sender, now: Duration) -> Option<Duration> {
     if !login.sender.matches(sender) {
         return None;
@@ -338,7 +326,7 @@ fn joins(login: &Login, arrival: &Arrival<'_>, key: Key, sender: &Sender, now: D
 }
 
 impl Login {
-    /// Whether the packet is its client's next try, where no push is at stake.
+    /// Whether the packet is a retry of this login, which can start no push.
     pub(super) fn is_retried_by(&self, arrival: &Arrival<'_>, key: Key, sender: &Sender) -> bool {
         let since = arrival.now.monotonic.saturating_sub(self.last_packet);
         self.sender.matches(sender)

@@ -1,5 +1,6 @@
-//! Whose the last packet of a login was can turn out later, where anybody could have typed its text: the packet before it
-//! waits again then, and an approval waits until it is clear.
+//! Undoes a join that turns out to be a rival's. If anybody could have typed the text, the last packet of a login can be a
+//! rival's, and a later packet shows it: then the packet before it waits for the answer again. An approval is held until no
+//! such packet can come.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::outputs::Outputs;
 use crate::sender::soonest;
 
 impl Engine {
-    /// A retransmission of a packet that waits, or of one whose place another has taken.
+    /// Handles a retransmission of the waiting packet, or of one that a newer packet has replaced.
     pub(super) fn seen_again(&mut self, now: Now, id: LoginId, key: &Key, out: &mut Outputs) {
         let Some(login) = self.logins.get_mut(id) else {
             return;
@@ -55,7 +56,7 @@ impl Engine {
         }
     }
 
-    /// Whether an approval must wait until it is clear whose the last packet was. It is kept then.
+    /// Whether the approval has to wait until the last packet can't turn out to be a rival's. If so, it is kept.
     pub(super) fn is_unsettled(&mut self, now: Now, id: LoginId, verdict: &Verdict) -> bool {
         let Verdict::Approved(approval) = verdict else {
             return false;
@@ -72,7 +73,7 @@ impl Engine {
         waits
     }
 
-    /// An approval has waited for this.
+    /// Uses the approval that was kept, if there is one. Returns whether there was.
     pub(super) fn settle(&mut self, now: Now, id: LoginId, out: &mut Outputs) -> bool {
         let unsettled = self.logins.get_mut(id).and_then(|login| {
             login.settles = Duration::ZERO;
@@ -96,7 +97,7 @@ impl Engine {
         }
     }
 
-    /// The last packet may have been a rival's: the one before it waits again, if there is one here.
+    /// The last packet may be a rival's: the packet before it waits again, if this proxy has it.
     pub(super) fn roll_back(&mut self, now: Now, id: LoginId, out: &mut Outputs) {
         let Some(login) = self.logins.get_mut(id) else {
             return;
@@ -115,7 +116,7 @@ impl Engine {
                 self.duplicates.wait(waiting.key, waiting.to.authenticator, id);
                 displaced.attempt
             }
-            // The packet before it waited at another proxy, and nobody can be answered any more.
+            // The packet before it waited at another proxy, so this proxy can answer none.
             (_, Some(_)) => {
                 let (ends, was_approved) = (login.ends, login.unsettled.take().is_some());
                 let Some(attempt) = self.logins.take_attempt(id, ends) else {

@@ -4,11 +4,12 @@ use super::Engine;
 use super::end::End;
 use crate::Now;
 use crate::counters::Event;
-use crate::factor::{Approval, Basis, LoginId, Refusal, RefusalReason, Verdict};
+use crate::factor::{Approval, Basis, LoginId, Refusal, RefusalReason, UserName, Verdict};
 use crate::logins::{Attempt, Login};
 use crate::outputs::Outputs;
 use crate::password::Carrier;
 use crate::record::Reason;
+use crate::sender::Sender;
 
 impl Engine {
     pub(super) fn take_verdict(&mut self, now: Now, id: LoginId, verdict: Verdict, out: &mut Outputs) {
@@ -39,12 +40,8 @@ impl Engine {
         }
         match (verdict, attempt) {
             (Verdict::Approved(approval), Some(attempt)) => {
-                // A response is never the same again.
-                if login.exclusive
-                    && approval.basis == Basis::Factor
-                    && matches!(attempt.carrier, Carrier::Pap)
-                {
-                    self.known_texts.approved(&login.user, &login.sender);
+                if login.exclusive && approval.basis == Basis::Factor {
+                    self.know_text(&attempt, &login.user, &login.sender);
                 }
                 self.end(now, attempt, End::Approved(approval, None), out);
             }
@@ -90,6 +87,13 @@ impl Engine {
             End::Refused(refusal)
         };
         self.end(now, attempt, end, out);
+    }
+
+    /// Remembers the text with which the user got in. A response is never repeated, so it doesn't replace the text.
+    pub(super) fn know_text(&mut self, attempt: &Attempt, user: &UserName, sender: &Sender) {
+        if matches!(attempt.carrier, Carrier::Pap) {
+            self.known_texts.approved(user, sender);
+        }
     }
 
     /// Nobody waits any more. Only what a person has approved is kept: a bypass is found out anew, a fail-open is not
@@ -138,8 +142,11 @@ impl Engine {
     pub(super) fn leave(&mut self, now: Now, id: LoginId, out: &mut Outputs) -> Option<Box<Attempt>> {
         let login = self.logins.get(id)?;
         if login.exclusive {
-            let ends = login.ends.max(now.monotonic);
-            return self.logins.take_attempt(id, ends);
+            let wake = match login.unsettled {
+                Some(_) => login.settles,
+                None => login.ends,
+            };
+            return self.logins.take_attempt(id, wake.max(now.monotonic));
         }
         if !login.rival {
             out.cancels.push(id);
@@ -148,7 +155,7 @@ impl Engine {
     }
 }
 
-/// Whether the provider has refused before any push could be started.
+/// Whether the provider refused without starting a push.
 fn starts_none(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Approved(_) => false,

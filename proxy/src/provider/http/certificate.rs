@@ -1,14 +1,14 @@
-//! What is wrong with a server's certificate, and how it is made right.
+//! Explains what is wrong with a server's certificate and how to correct it.
 
 use rustls::CertificateError;
 
-/// How a self-signed certificate is made that can be trusted by itself.
-const MAKE_ANOTHER: &str = "make another with `openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=HOST -addext \
+/// How to create a self-signed certificate that can be trusted by itself.
+const MAKE_ANOTHER: &str = "create another one with `openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=HOST -addext \
                             basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST -keyout key.pem -out \
                             cert.pem` (IP:ADDRESS instead of DNS:HOST for an address), or have it signed by a CA and trust \
                             that CA's certificate";
 
-/// What an error of TLS means, in a sentence; its own text where there is nothing to add.
+/// Explains a TLS error in a sentence. Falls back to the error's own text.
 pub(crate) fn describe(error: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(cause) = error else {
         return error.to_string();
@@ -19,7 +19,7 @@ pub(crate) fn describe(error: &rustls::Error) -> String {
 fn advice(cause: &CertificateError) -> Option<String> {
     Some(match cause {
         CertificateError::Other(other) if is_ca(other) => format!(
-            "the server's certificate is one of a CA (CA:TRUE, as `openssl req -x509` makes it), which is not accepted \
+            "the server's certificate is one of a CA (CA:TRUE, as `openssl req -x509` creates it), which is not accepted \
              as a server's: {MAKE_ANOTHER}"
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
@@ -32,7 +32,7 @@ fn advice(cause: &CertificateError) -> Option<String> {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "the server's certificate is not valid yet: check this host's clock".to_owned()
         }
-        // A CA that was made again under its old name has another key.
+        // A CA that was created again under its old name has another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the server's certificate is signed by a CA that is not trusted: put that CA's certificate (or the server's own, \
              if it is self-signed) into the CA bundle, and have the server send its intermediate certificates"

@@ -1,5 +1,5 @@
-//! Connections, and which call may use which: many calls on each where the server speaks HTTP/2, and as many connections
-//! as it takes.
+//! Assigns calls to connections: many calls to each connection if the server speaks HTTP/2, and as many connections as the
+//! calls need.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,15 +17,15 @@ use crate::error::Error;
 use crate::locks::lock;
 use crate::provider::fault::{Fault, FaultClass};
 
-/// Calls on one connection at once; servers commonly allow 100 streams of HTTP/2. One that allows fewer is found out.
+/// Calls on one connection at once. Servers commonly allow 100 HTTP/2 streams; a lower limit is detected.
 const CALLS_PER_CONNECTION: usize = 96;
 /// Connections at once, for HTTP/2.
 const MAX_CONNECTIONS: usize = 256;
-/// A connection without a call is closed after so long.
+/// Time after which a connection without calls is closed.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
-/// A call that gets no stream of an open connection for so long takes another connection.
+/// Time after which a call that gets no stream of an open connection takes another connection.
 const STREAM_WAIT: Duration = Duration::from_secs(1);
-/// So long a new connection is kept from other calls: what the server allows on it comes with its first words.
+/// Time for which a new connection takes no other call: its first frames say how many streams the server allows.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long the number of streams that a server allows is remembered.
 const REMEMBER_STREAMS: Duration = Duration::from_secs(600);
@@ -42,11 +42,11 @@ pub(super) struct Connection {
     client: reqwest::Client,
     /// Calls that have a permit.
     calls: AtomicUsize,
-    /// Those of them whose request is on its way.
+    /// Calls of these whose request was sent.
     sent: AtomicUsize,
     /// Whether the server answered with an older protocol than HTTP/2, where each call has a connection of its own.
     is_http1: AtomicBool,
-    /// Held by the call that opens the connection; why the last one could not.
+    /// Held by the call that opens the connection. The value is the last failure to open it.
     opening: tokio::sync::Mutex<Option<(Instant, Fault)>>,
     /// When a request was last sent, if it did not fail.
     used: Mutex<Option<Instant>>,
@@ -54,8 +54,8 @@ pub(super) struct Connection {
 }
 
 impl Pool {
-    /// A call's permit for the first connection with room, so that few calls use one connection and the others close when
-    /// idle. What was idle for long goes.
+    /// A permit for the first connection with room, so that few calls share one connection and the others can close. Closes
+    /// connections that were idle for too long.
     pub(super) fn permit(
         &self,
         make: impl FnOnce() -> Result<reqwest::Client, Error>,
@@ -71,7 +71,7 @@ impl Pool {
                 connections.push(Arc::clone(&connection));
                 connection
             }
-            // All full: the one with the fewest, where the call waits for its turn.
+            // All are full: the call waits on the one with the fewest calls.
             None => connections
                 .iter()
                 .min_by_key(|connection| connection.calls.load(Ordering::Relaxed))
@@ -123,8 +123,8 @@ impl Connection {
     }
 
     /// Lets one call open the connection while the others wait for it: without it a hundred calls at once would perform a
-    /// hundred TLS handshakes before the first could show that one connection is enough for all (HTTP/2). Those that wait
-    /// take its failure: what keeps one from connecting keeps all of them.
+    /// hundred TLS handshakes before the first could show that one connection is enough for all (HTTP/2). If it fails, the
+    /// waiting calls fail with it.
     async fn open_alone(&self, send_by: Instant) -> Result<Option<Opening<'_>>, Fault> {
         if self.is_open() {
             return Ok(None);
@@ -171,7 +171,7 @@ pub(super) enum NotSent {
 
 type Pending = Pin<Box<dyn Future<Output = reqwest::Result<Response>> + Send>>;
 
-/// A request that is on its way.
+/// A request that was sent.
 pub(super) struct Sent {
     permit: Permit,
     pending: Pending,
@@ -188,7 +188,7 @@ impl Permit {
             .open_alone(deadline.send_by())
             .await
             .map_err(NotSent::Fault)?;
-        // One that is given up while it waits for a stream can still be sent: it is stopped before its body, if it has one.
+        // An abandoned request can still get a stream and be sent. Only its body can stop it, so it must have one.
         let may_move = request.method() != Method::POST || !is_empty(request.body());
         let (request, mut on_its_way) = marked(request);
         let mut pending: Pending = Box::pin(connection.client.execute(request));
@@ -215,7 +215,7 @@ impl Permit {
                     if !is_connecting {
                         return Err(NotSent::Fault(busy("no stream of the connection was free")));
                     }
-                    // Others may have been sent meanwhile: then it is a stream that this call waits for.
+                    // If others were sent meanwhile, the connection is open and this call waits for a stream.
                     if opening.is_some() || connection.sent.load(Ordering::Relaxed) == others {
                         let fault = Fault::before_sending(FaultClass::Timeout, "no connection in time");
                         return Err(failed_to_open(opening, fault));
@@ -245,7 +245,7 @@ impl Permit {
     }
 }
 
-/// Those that wait for the connection are told why there is none.
+/// Passes the failure on to the calls that wait for the connection.
 fn failed_to_open(opening: Option<Opening<'_>>, fault: Fault) -> NotSent {
     if let Some(mut opening) = opening {
         *opening = Some((Instant::now(), fault.clone()));
@@ -261,7 +261,7 @@ impl Connection {
 }
 
 impl Sent {
-    /// The response, or why there is none; how many calls the connection takes beside it, where it took one too many.
+    /// The response or the failure. If the connection had one call too many, also how many calls it takes.
     pub(super) async fn response(&mut self) -> Result<Response, (Fault, Option<usize>)> {
         let connection = &self.permit.connection;
         match self.pending.as_mut().await {
@@ -281,7 +281,7 @@ impl Sent {
     }
 }
 
-/// Nobody else's failure: this program had no time or no room for the call.
+/// A failure of this program: it had no time or no room for the call.
 pub(super) fn busy(detail: impl Into<String>) -> Fault {
     Fault::before_sending(FaultClass::Busy, detail)
 }
@@ -290,7 +290,8 @@ fn is_empty(body: Option<&Body>) -> bool {
     body.is_none_or(|body| body.as_bytes().is_some_and(<[u8]>::is_empty))
 }
 
-/// The request with a body that tells when it is on its way. HTTP/2 reads or drops a body only when its stream is open.
+/// Adds a body to the request that signals when the request is sent. HTTP/2 reads or drops a body only when the stream is
+/// open.
 fn marked(mut request: Request) -> (Request, oneshot::Receiver<()>) {
     let (mark, on_its_way) = oneshot::channel();
     let inner = request.body_mut().take().unwrap_or_default();
@@ -306,7 +307,7 @@ struct Marked {
     mark: Option<oneshot::Sender<()>>,
 }
 
-/// Nobody waits for the request any more: it may have been sent on another connection, and must not be sent twice.
+/// The call was abandoned. Its request may have been sent on another connection, and must not be sent twice.
 #[derive(Debug, thiserror::Error)]
 #[error("the call was given up before it was sent")]
 struct GivenUp;

@@ -1,12 +1,12 @@
-//! Whether this program itself is late: what fails then says nothing about whoever was asked.
+//! Measures how late this program runs. If it is late itself, a timeout says nothing about the server.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(250);
-/// A wait of which so much was this program's own lateness proves nothing: one part of two. A call takes some ten turns of the
-/// runtime, so with half of that it has had its answer long before the longest wait is over.
+/// A timeout is ignored if this program's own lateness was at least one part in so many of the wait. A call takes some ten
+/// turns of the runtime: with less lateness than half of the wait its answer would have been read in time.
 const SHARE: u32 = 2;
 
 /// How late tasks of the runtime are woken, measured four times a second.
@@ -20,7 +20,7 @@ pub(super) struct Lag {
     due: AtomicU64,
 }
 
-/// The begin of a wait.
+/// The start of a wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     at: Instant,
@@ -37,7 +37,7 @@ impl Lag {
         })
     }
 
-    /// Begins a wait; the first one starts the measuring on its runtime.
+    /// Starts a wait. The first wait starts the measurement on its runtime.
     pub(super) fn mark(self: &Arc<Self>) -> Mark {
         if !self.is_measured.swap(true, Ordering::Relaxed) {
             self.set_due(Instant::now() + TICK);
@@ -50,14 +50,14 @@ impl Lag {
         }
     }
 
-    /// Whether this program was too late since `mark` for the wait to prove anything.
+    /// Whether this program was so late since `mark` that the wait proves nothing.
     pub(super) fn was_late_since(&self, mark: Mark) -> bool {
         let now = Instant::now();
         let late = self.late(now).saturating_sub(mark.late);
         is_too_late(now.saturating_duration_since(mark.at), late)
     }
 
-    /// What was measured, and how long the tick that should have come is overdue.
+    /// The measured lateness, plus the time by which the next tick is overdue.
     fn late(&self, now: Instant) -> Duration {
         let due = self.started + Duration::from_micros(self.due.load(Ordering::Relaxed));
         let overdue = now.saturating_duration_since(due);

@@ -10,7 +10,7 @@ use proxy_core::factor::UserName;
 /// Answers to Status-Server in a row that bring a server back: one that comes and goes is not used meanwhile
 /// (as RFC 3539 section 3.4.1 does).
 const ANSWERS_TO_REVIVE: u32 = 3;
-/// Users whose logins got no answer, while nobody got one, that make a server dead.
+/// Number of users without an answer that makes a server dead, if no other user got an answer meanwhile.
 const SILENT_USERS: usize = 3;
 
 /// How often something is asked.
@@ -24,7 +24,7 @@ pub(super) struct Intervals {
     pub(super) confirm: Duration,
     /// A login to a server that is down, as a trial.
     pub(super) trial: Duration,
-    /// How long a zombie answers nobody before the silence of a further login makes it dead.
+    /// Time without any answer after which one more unanswered login makes a zombie dead.
     pub(super) zombie: Duration,
 }
 
@@ -68,11 +68,11 @@ struct Down {
     last_trial: Instant,
 }
 
-/// What a server is held for.
+/// The state of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Alive,
-    /// A login got no answer. It is asked as one that is alive.
+    /// A login got no answer. The server is still used like one that is alive.
     Zombie,
     Dead,
 }
@@ -114,14 +114,13 @@ impl Health {
         }
     }
 
-    /// Whether silence on Status-Server tells when it is dead. Otherwise a server that is held for dead may only have had
-    /// users who did not pick up their phones.
+    /// Whether the server answers Status-Server, so that silence shows that it is dead. Otherwise its users may only have
+    /// ignored their phones.
     pub(super) fn knows_status(&self) -> bool {
         self.knows_status
     }
 
-    /// Whether a login that was sent since `asked` has no answer to expect: its server is proved to be dead, by
-    /// Status-Server or by its host.
+    /// Whether a login sent since `asked` can expect no answer: Status-Server or the host has shown that the server is dead.
     pub(super) fn is_lost(&self, asked: Instant) -> bool {
         self.down.is_some() && (self.knows_status || self.refused.is_some_and(|at| at >= asked))
     }

@@ -52,8 +52,8 @@ enum End {
     Next(Fault),
 }
 
-/// Asks the servers, for `asker`, in order until one has answered. A server that is given up is still listened to: its late answer
-/// is as good as any.
+/// Asks the servers in order, for the user `asker`, until one has answered. A late answer of a server that was given up still
+/// counts.
 ///
 /// # Errors
 /// No valid answer while one is of use: the most telling of what went wrong.
@@ -90,7 +90,7 @@ pub(super) async fn ask(
             }
         }
     }
-    // All were asked. One that is not proved to be dead may be waiting for somebody to pick up a phone.
+    // All were asked. A server that isn't known to be dead may be waiting for a user to pick up a phone.
     while asked
         .iter()
         .any(|one| !one.server.peer.is_lost(one.begun) && one.flaw.is_none())
@@ -107,10 +107,9 @@ pub(super) async fn ask(
     Err(worst.unwrap_or_else(|| Fault::before_sending(FaultClass::Connect, "there is no server")))
 }
 
-/// The servers that are up in the order of the configuration, then those that are down. One that is due for a trial keeps
-/// its place, with one try where another server is up. Of those that are asked because there is no better one, one that is
-/// known to be down by Status-Server gets one try; any other gets all of them, since it may be a server whose users did not
-/// pick up their phones, and people need 5 to 15 seconds for that.
+/// The servers that are up, in the order of the configuration, then those that are down. A server that is due for a trial
+/// keeps its place; it gets one try if another server is up. A server that Status-Server has shown to be down gets one try,
+/// too. Any other gets all tries: its users may only have ignored their phones, and people need 5 to 15 seconds for a push.
 fn order(servers: &[Arc<Server>]) -> Vec<(&Arc<Server>, Option<u32>)> {
     let now = Instant::now();
     let is_one_up = servers.iter().any(|server| server.peer.is_up());

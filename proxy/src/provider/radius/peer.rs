@@ -25,7 +25,7 @@ pub(super) struct Peer {
     signs: AtomicBool,
     health: Mutex<Health>,
     state: watch::Sender<State>,
-    /// It was proved that it is dead, now.
+    /// Signals that the server was found dead.
     lost: watch::Sender<()>,
     told: Mutex<Option<Instant>>,
 }
@@ -66,7 +66,7 @@ impl Peer {
         self.lost.subscribe()
     }
 
-    /// Whether a login that was sent since `asked` has no answer to expect.
+    /// Whether a login sent since `asked` can expect no answer.
     pub(super) fn is_lost(&self, asked: Instant) -> bool {
         self.health().is_lost(asked)
     }
@@ -104,7 +104,7 @@ impl Peer {
         }
     }
 
-    /// A right answer that nobody waits for any more: the server lives.
+    /// A valid answer that came too late for its request: the server is alive.
     pub(super) fn heard_late(&self, kind: Kind) {
         let now = Instant::now();
         self.change(|health| match kind {

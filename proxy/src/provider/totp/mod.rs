@@ -66,8 +66,8 @@ struct Right {
     basis: Basis,
 }
 
-/// Whose wrong codes are counted together.
-struct Whose {
+/// A user whose wrong codes are counted together; those of requests that prove no secret are counted apart.
+struct FailureKey {
     user: UserName,
     proved: bool,
 }
@@ -109,8 +109,8 @@ impl Totp {
         }
     }
 
-    /// The steps whose codes are valid at `now`, the likeliest first: those of the user's clock, and those of a clock that
-    /// is right, so that one which is put right is.
+    /// The steps whose codes are valid at `now`, the likeliest first: those of the user's clock and those of the right time, so
+    /// that a clock that was corrected works at once.
     fn steps(&self, key: UsedKey, seed: &Seed, now: u64) -> impl Iterator<Item = u64> + use<> {
         let (right, skew) = (now / u64::from(seed.key.period.max(1)), u64::from(self.skew));
         let users = right.saturating_add_signed(self.used.drift(key));
@@ -241,9 +241,9 @@ impl Totp {
         Some((store, make(&self.store_key)))
     }
 
-    /// Approves a right code that nobody can use any more: only that ends the wait after wrong ones.
-    fn taken(&self, whose: &Whose, text: Secret, basis: Basis) -> Verdict {
-        self.failures.right(whose.user.as_str(), whose.proved);
+    /// Approves a right code once it is used up. Only then does the wait after wrong codes end.
+    fn taken(&self, failure_key: &FailureKey, text: Secret, basis: Basis) -> Verdict {
+        self.failures.right(failure_key.user.as_str(), failure_key.proved);
         approve(text, basis)
     }
 
@@ -251,7 +251,7 @@ impl Totp {
     async fn claim(
         &self,
         (store, claim): (Arc<dyn Store>, Claim),
-        whose: &Whose,
+        failure_key: &FailureKey,
         text: Secret,
         basis: Basis,
         now: u64,
@@ -272,7 +272,7 @@ impl Totp {
         self.metrics.called("totp", Step::Store, class, begun.elapsed());
         let was_well = self.store_is_well.swap(class.is_none(), Ordering::Relaxed);
         let fault = match outcome {
-            Ok(Outcome::Taken) => return self.taken(whose, text, basis),
+            Ok(Outcome::Taken) => return self.taken(failure_key, text, basis),
             Ok(_) => return replayed(),
             Err(fault) => fault,
         };
@@ -333,16 +333,16 @@ impl Provider for Totp {
             Looked::Decided(verdict) => return Answer::Now(verdict),
             Looked::Right(right) => right,
         };
-        let whose = Whose {
+        let failure_key = FailureKey {
             user: request.user,
             proved: request.proved,
         };
         let Some(claim) = claim else {
-            return Answer::Now(self.taken(&whose, text, basis));
+            return Answer::Now(self.taken(&failure_key, text, basis));
         };
         let limit = store::LIMIT.min(request.answer_within / 2);
         Answer::Later(Box::pin(async move {
-            self.claim(claim, &whose, text, basis, now, limit).await
+            self.claim(claim, &failure_key, text, basis, now, limit).await
         }))
     }
 

@@ -14,7 +14,7 @@ use proxy_config::observed::ObservedAddress;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::pace::tests::observation;
+use super::rate_limiter::tests::observation;
 use super::*;
 
 #[path = "../../../tests/support/tls.rs"]

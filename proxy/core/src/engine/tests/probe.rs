@@ -2,7 +2,7 @@
 
 use super::world::{HERE, World, pap};
 use crate::counters::{DropReason, Event};
-use crate::factor::{Factor, RefusalReason, Verdict};
+use crate::factor::{Basis, Factor, RefusalReason, Verdict};
 use crate::record::LoginResult;
 use crate::testing::client::Build;
 use crate::testing::{self, OLD_SECRET, SECRET, TOTP, UPSTREAM, approval, config, config_with, refusal};
@@ -162,6 +162,22 @@ fn a_directory_that_signs_its_probes_only_is_not_made_to_sign_its_logins() {
             }
             world.asked(&pap(2, "jane", "123456").unsigned());
         }
+    }
+}
+
+#[test]
+fn an_approval_without_a_factor_does_not_make_a_directory_sign_its_logins() {
+    for basis in [Basis::FailOpen, Basis::ProviderBypass] {
+        let mut world = World::new(config_with("", DIRECTORY));
+        let probe = pap(1, "probe-of-another-name", "x");
+        let ask = world.asked(&probe);
+        let mut approval = approval(Factor::None);
+        approval.basis = basis;
+        assert_eq!(
+            world.verdict(ask.login, Verdict::Approved(approval), &probe).code,
+            2
+        );
+        world.asked(&pap(2, "jane", "x").unsigned());
     }
 }
 

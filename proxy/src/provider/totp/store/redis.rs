@@ -1,9 +1,8 @@
 //! Used codes in a server of Redis' protocol: one script for each claim, which the server runs as a whole or not at all.
 //!
-//! A server that is no primary any more says so in many ways, or not at all, and the connection to it stays open. So
-//! after any failure the connection is dropped, the name is resolved again, and the claim is made once more. A claim has
-//! a number of its own, by which the server knows it again: what was applied before its answer was lost is no replay, and
-//! what another proxy claimed is one.
+//! A server that is no longer the primary reports it in many ways or not at all, and its connection stays open. So after any
+//! failure the connection is dropped, the name is resolved again, and the claim is retried once. Each claim has a unique
+//! number, so that the server recognises it: a claim whose answer was lost is no replay, and another proxy's claim is one.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,7 +104,7 @@ struct Kind {
     is_cluster: bool,
 }
 
-/// Marks its connection as bad when it is dropped: also when nobody waits for the answer any more.
+/// Marks its connection as bad when it is dropped, also when the caller has stopped waiting for the answer.
 struct Doubt(Option<Arc<AtomicBool>>);
 
 impl Drop for Doubt {
@@ -346,7 +345,7 @@ impl Store for RedisServer {
         })
     }
 
-    /// Makes a claim that is nobody's and lasts a second: only that shows that the server takes one.
+    /// Makes a claim for no user that lasts a second: only a claim shows that the server accepts claims.
     fn reach(self: Arc<Self>) -> BoxFuture<Result<(), Fault>> {
         Box::pin(async move {
             let mut connection = self.connection().await?;

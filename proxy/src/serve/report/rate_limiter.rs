@@ -1,5 +1,5 @@
-//! When what was observed of the directory is reported: soon where somebody would want to know it, and rarely enough that
-//! no flood makes many writes.
+//! When observations of the directory are reported: notable ones soon, and all of them rarely enough that no flood causes many
+//! writes.
 
 use std::time::Duration;
 
@@ -21,17 +21,17 @@ pub(crate) struct Observation {
 }
 
 /// When an observation is due.
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     last: Observation,
     /// When one may be reported, notable or not.
     at: Instant,
     /// When a notable one may be.
     notable_at: Instant,
-    /// When as many notable ones as ever may follow each other again.
+    /// When the full burst of notable ones is available again.
     full_at: Instant,
 }
 
-impl Pace {
+impl RateLimiter {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             last: Observation::default(),
@@ -92,26 +92,26 @@ pub(super) mod tests {
     fn an_ordinary_observation_waits_for_its_minute_and_a_notable_one_does_not() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut pace = Pace::new(start);
-        assert_eq!(pace.due(&Observation::default()), None);
-        assert_eq!(pace.due(&observation(1, 1)), Some(start));
-        pace.reported(start, observation(1, 1));
-        assert_eq!(pace.due(&observation(1, 1)), None);
-        assert_eq!(pace.due(&observation(2, 1)), Some(after(60)));
-        assert!(pace.due(&observation(2, 2)).unwrap() <= after(1));
-        pace.failed(after(10));
-        assert_eq!(pace.due(&observation(2, 2)), Some(after(10)));
+        let mut limiter = RateLimiter::new(start);
+        assert_eq!(limiter.due(&Observation::default()), None);
+        assert_eq!(limiter.due(&observation(1, 1)), Some(start));
+        limiter.reported(start, observation(1, 1));
+        assert_eq!(limiter.due(&observation(1, 1)), None);
+        assert_eq!(limiter.due(&observation(2, 1)), Some(after(60)));
+        assert!(limiter.due(&observation(2, 2)).unwrap() <= after(1));
+        limiter.failed(after(10));
+        assert_eq!(limiter.due(&observation(2, 2)), Some(after(10)));
     }
 
     #[test]
     fn a_flood_that_makes_every_second_notable_writes_once_a_minute() {
         let start = Instant::now();
-        let (mut pace, mut writes) = (Pace::new(start), 0);
+        let (mut limiter, mut writes) = (RateLimiter::new(start), 0);
         for second in 0..3_600 {
             let now = start + Duration::from_secs(second);
             let seen = observation(u8::try_from(second % 200 + 1).unwrap(), second + 1);
-            if pace.due(&seen).is_some_and(|due| due <= now) {
-                pace.reported(now, seen);
+            if limiter.due(&seen).is_some_and(|due| due <= now) {
+                limiter.reported(now, seen);
                 writes += 1;
             }
         }
