@@ -2,7 +2,8 @@
 //!
 //! Packets can be forged: anyone who can send with a domain controller's address can make one request fail, but can't keep
 //! the directory's own requests from being verified. So a mismatch needs requests that fail for several retry intervals,
-//! from every address of the directory that asks, and none that verifies.
+//! from every address of the directory that asks, and none that verifies. Where both were seen side by side, packets are
+//! likely forged, and it needs longer.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,6 +22,12 @@ const INTERVALS: u32 = 3;
 const REQUESTS: u32 = 3;
 /// How long a pod may take to report one more request.
 const REPORTED_WITHIN: Duration = Duration::from_secs(60);
+/// An address that asked as recently as this before the last failure still asks.
+const STILL_ASKS: Duration = Duration::from_secs(600);
+/// How long after a change at AWS one domain controller may still use the old secret.
+const LEARNT_WITHIN: Duration = Duration::from_secs(60);
+/// The shortest time that requests have to fail for where others were verified meanwhile.
+const AT_LEAST_DISPUTED: Duration = Duration::from_secs(600);
 /// A repair needs a request that failed as recently as this: the secret may have been corrected since.
 const RECENT: Duration = Duration::from_secs(600);
 
@@ -46,22 +53,25 @@ pub(crate) fn mismatch(
 ) -> Option<Mismatch> {
     let failing = failing(reports, clients, completed, now);
     let since = failing.iter().map(|each| each.from).min()?;
-    let window = window(reports, clients, timeout);
+    let last = failing.iter().map(|each| each.last).max()?;
+    let mut window = window(reports, clients, timeout);
+    if failing.iter().any(|each| each.disputed) {
+        window = window.max(AT_LEAST_DISPUTED);
+    }
     let lasts = |each: &Failing| each.requests >= REQUESTS && time::until(each.from, each.last) >= window;
     if !failing.iter().any(lasts) {
         return None;
     }
-    // Whoever has asked since then and did not fail is not known to hold a wrong secret.
+    // An address that asked since then, or shortly before, and did not fail may have the right secret.
     let fails = |address: &IpAddr| failing.iter().any(|each| each.address == *address);
     let undecided = asked(reports, clients).any(|(address, asked)| {
-        let later = time::until(since, asked) > SKEW;
-        later && !fails(&address)
+        let asks = time::until(since, asked) > SKEW || time::until(asked, last) < STILL_ASKS;
+        asks && !fails(&address)
     });
     if undecided {
         return None;
     }
     let addresses: BTreeSet<IpAddr> = failing.iter().map(|each| each.address).collect();
-    let last = failing.iter().map(|each| each.last).max()?;
     Some(Mismatch {
         addresses: addresses.into_iter().collect(),
         since,
@@ -76,6 +86,8 @@ struct Failing {
     from: Timestamp,
     last: Timestamp,
     requests: u32,
+    /// Whether a request verified long after others had begun to fail: one of the two was likely forged.
+    disputed: bool,
 }
 
 fn failing(
@@ -87,12 +99,12 @@ fn failing(
     let mut list = Vec::new();
     for (index, report) in reports.iter().enumerate() {
         // Times of one pod compare exactly. Those of two, or of a pod and AWS, by what clocks may differ.
-        let own = verified(report, clients).map(|(at, _)| at).max();
+        let own = verified(report, clients).max();
         let others = reports.iter().enumerate().filter(|(other, _)| *other != index);
-        let others = others.flat_map(|(_, other)| verified(other, clients));
-        let others = others
-            .map(|(at, reported)| time::later(at, SKEW + reported))
-            .max();
+        let others = others.flat_map(|(_, other)| verified(other, clients)).max();
+        let newest_verified = own.max(others);
+        // Another pod may have verified a request since it last reported.
+        let others = others.map(|at| time::later(at, SKEW + REPORTED_WITHIN));
         let completed = time::later(completed, SKEW);
         let bound = own.max(others).map_or(completed, |bound| bound.max(completed));
         for (address, seen) in &report.observed.addresses {
@@ -111,6 +123,9 @@ fn failing(
                     from,
                     last,
                     requests: seen.failed,
+                    disputed: newest_verified.is_some_and(|verified| {
+                        time::until(first.max(completed), verified) > SKEW + LEARNT_WITHIN
+                    }),
                 });
             }
         }
@@ -118,20 +133,15 @@ fn failing(
     list
 }
 
-/// When requests of the directory were last verified at a pod, for each address, and how much later another one may have
-/// been that is not reported yet. A pod reports at once when an address that failed is verified again.
+/// When requests of the directory were last verified at a pod, for each address.
 fn verified<'a>(
     report: &'a PodReport<'_>,
     clients: &'a BTreeSet<IpAddr>,
-) -> impl Iterator<Item = (Timestamp, Duration)> + 'a {
+) -> impl Iterator<Item = Timestamp> + 'a {
     let addresses = report.observed.addresses.iter();
     addresses
         .filter(|(address, _)| clients.contains(address))
-        .filter_map(|(_, seen)| {
-            let fails = seen.failing_since.is_some();
-            let later = if fails { Duration::ZERO } else { REPORTED_WITHIN };
-            Some((at(seen.last_authenticated?)?, later))
-        })
+        .filter_map(|(_, seen)| at(seen.last_authenticated?))
 }
 
 /// When the directory's addresses last asked the pods.
@@ -295,6 +305,69 @@ mod tests {
         // A pod whose clock is far ahead is not believed.
         let ahead = pod([seen(DC1, None, Some((1000, 4600)))]);
         assert_eq!(judge(&[ahead], 1000), None);
+    }
+
+    #[test]
+    fn an_address_that_verified_a_few_minutes_ago_is_waited_for() {
+        // Only one domain controller has the wrong secret, or its address is forged, and the other has few users.
+        for quiet in [70, 200, 590] {
+            let failing = seen(DC1, None, Some((1000, 1000 + quiet)));
+            let good = seen(DC2, Some(995), None);
+            let one = [pod([failing.clone(), good.clone()])];
+            assert_eq!(judge(&one, 1000 + quiet), None, "{quiet}");
+            assert_eq!(
+                judge(&[pod([failing]), pod([good])], 1000 + quiet),
+                None,
+                "{quiet}"
+            );
+        }
+        let over = pod([seen(DC1, None, Some((1000, 1600))), seen(DC2, Some(995), None)]);
+        assert!(judge(&[over], 1600).is_some());
+    }
+
+    #[test]
+    fn a_flood_at_both_pods_that_delays_their_reports_makes_no_mismatch_of_logins_that_verify() {
+        // Forged packets of every address reach both pods. One, whose clock is half a minute behind, verifies a login every
+        // 50 s, and has reported so much lately that it reports once a minute. The other reports at once.
+        for now in (2000..4000).step_by(5) {
+            let reported = now / 60 * 60;
+            let good = reported / 50 * 50;
+            let both = [
+                seen(DC1, Some(good - 30), Some((good - 29, reported - 30))),
+                seen(DC2, Some(good - 30), Some((good - 29, reported - 30))),
+            ];
+            let forged = [
+                seen(DC1, None, Some((1000, now))),
+                seen(DC2, None, Some((1000, now))),
+            ];
+            assert_eq!(judge(&[pod(both), pod(forged)], now), None, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_flood_beside_a_good_login_every_few_minutes_is_no_mismatch() {
+        // Both addresses are forged at one pod, and the other one, or the same, verifies a login of DC2 every five minutes.
+        for now in (2000..6000).step_by(20) {
+            let good = now / 300 * 300;
+            let forged = [
+                seen(DC1, None, Some((1000, now))),
+                seen(DC2, None, Some((1000, now))),
+            ];
+            let other = pod([seen(DC2, Some(good), None)]);
+            assert_eq!(judge(&[pod(forged), other], now), None, "{now}");
+            let one = pod([
+                seen(DC1, None, Some((1000, now))),
+                seen(DC2, Some(good), Some((good + 1, now))),
+            ]);
+            assert_eq!(judge(&[one], now), None, "{now}");
+        }
+    }
+
+    #[test]
+    fn domain_controllers_that_learn_a_changed_secret_one_after_another_are_no_dispute() {
+        let first = seen(DC1, Some(990), Some((1000, 1150)));
+        let later = seen(DC2, Some(1055), Some((1060, 1150)));
+        assert!(judge(&[pod([first, later])], 1150).is_some());
     }
 
     #[test]
