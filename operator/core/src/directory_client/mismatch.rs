@@ -27,7 +27,7 @@ const STILL_ASKS: Duration = Duration::from_secs(600);
 /// How long after a change at AWS one domain controller may still use the old secret.
 const LEARNT_WITHIN: Duration = Duration::from_secs(60);
 /// The shortest time that requests have to fail for where others were verified meanwhile.
-const AT_LEAST_DISPUTED: Duration = Duration::from_secs(600);
+const AT_LEAST_DISPUTED: Duration = Duration::from_secs(300);
 /// A repair needs a request that failed as recently as this: the secret may have been corrected since.
 const RECENT: Duration = Duration::from_secs(600);
 
@@ -346,9 +346,9 @@ mod tests {
 
     #[test]
     fn a_flood_beside_a_good_login_every_few_minutes_is_no_mismatch() {
-        // Both addresses are forged at one pod, and the other one, or the same, verifies a login of DC2 every five minutes.
+        // Both addresses are forged at one pod, and the other one, or the same, verifies a login of DC2 every four minutes.
         for now in (2000..6000).step_by(20) {
-            let good = now / 300 * 300;
+            let good = now / 240 * 240;
             let forged = [
                 seen(DC1, None, Some((1000, now))),
                 seen(DC2, None, Some((1000, now))),

@@ -6,8 +6,7 @@ use jiff::Timestamp;
 
 use super::{PodReport, at};
 use crate::api::{
-    AppliedSettings, AuthenticationProtocol, DirectorySpec, DuoFactor, ObservedDirectory, ObservedSigning,
-    OktaFactor, ProviderSpec,
+    AppliedSettings, AuthenticationProtocol, DirectorySpec, ObservedDirectory, ObservedSigning, ProviderSpec,
 };
 use crate::input::{Directory, RadiusStatus};
 use crate::time;
@@ -81,8 +80,9 @@ fn unsigned(context: &Context<'_>, shown: &ObservedDirectory) -> Option<String> 
         ObservedSigning::Sometimes => "some of its requests",
         ObservedSigning::Never => "its requests",
     };
-    let starts = spec.protocol == AuthenticationProtocol::Pap || spec.unauthenticated_push;
-    (!starts && pushes(context.provider)).then(|| {
+    let served = spec.protocol == AuthenticationProtocol::Pap || spec.unauthenticated_push;
+    // With TOTP the proxy knows the codes itself, and sends nothing to anybody.
+    (!served && context.provider.totp.is_none()).then(|| {
         format!(
             "The directory sends {which} without Message-Authenticator. With {} such a request proves no shared secret, so \
              that it starts no push and is refused. Set spec.directory.protocol: PAP, or spec.directory.unauthenticatedPush: \
@@ -90,19 +90,6 @@ fn unsigned(context: &Context<'_>, shown: &ObservedDirectory) -> Option<String> 
             spec.protocol.as_str()
         )
     })
-}
-
-/// Whether the provider can ask a person who typed no code.
-fn pushes(provider: &ProviderSpec) -> bool {
-    let duo = provider.duo.as_ref().is_some_and(|duo| {
-        let pushed = |factor: &DuoFactor| !matches!(factor, DuoFactor::Passcode | DuoFactor::Sms);
-        duo.factors.iter().any(pushed)
-    });
-    let okta = provider
-        .okta
-        .as_ref()
-        .is_some_and(|okta| okta.factors.contains(&OktaFactor::Push));
-    duo || okta
 }
 
 fn never_asked(context: &Context<'_>, shown: &ObservedDirectory, now: Timestamp) -> Option<String> {
@@ -146,16 +133,14 @@ fn probe_counts_as_dead(context: &Context<'_>) -> Option<String> {
     let authenticated = observed()
         .flat_map(|observed| observed.addresses.values())
         .any(|seen| seen.last_authenticated.and_then(since).is_some());
-    let probe = observed()
+    let probed = observed()
         .flat_map(|observed| observed.probes.values())
-        .filter_map(|seconds| since(*seconds))
-        .max();
-    let probe = probe.filter(|_| authenticated)?;
-    Some(format!(
-        "The proxies have answered the directory's probe at {}, after the settings were written, and the shared secret was \
-         right: network and secret work. AWS seems to count the probe's Access-Reject as a server that is dead. A probe \
-         never gets an Access-Accept, since that would be a user without a second factor. See whether people can log in all \
-         the same; if not, ask AWS Support which answer the probe expects.",
-        time::clock(probe)
-    ))
+        .any(|seconds| since(*seconds).is_some());
+    (authenticated && probed).then(|| {
+        "The proxies have answered the directory's probe since the settings were written, and the shared secret was right: \
+         network and secret work. AWS seems to count the probe's Access-Reject as a server that is dead. A probe never gets \
+         an Access-Accept, since that would be a user without a second factor. See whether people can log in all the same; \
+         if not, ask AWS Support which answer the probe expects."
+            .to_owned()
+    })
 }
