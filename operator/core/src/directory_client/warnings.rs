@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{PodReport, at};
+use super::{PodReport, SKEW, at};
 use crate::api::{
     AppliedSettings, AuthenticationProtocol, DirectorySpec, ObservedDirectory, ObservedSigning, ProviderSpec,
 };
@@ -128,7 +128,8 @@ fn probe_counts_as_dead(context: &Context<'_>) -> Option<String> {
     if context.directory.radius_status != Some(RadiusStatus::Failed) {
         return None;
     }
-    let since = |seconds: u64| at(seconds).filter(|at| *at >= written);
+    // By the pod's clock, and AWS probes at once.
+    let since = |seconds: u64| at(seconds).filter(|at| time::later(*at, SKEW) >= written);
     let observed = || context.reports.iter().map(|report| report.observed);
     let authenticated = observed()
         .flat_map(|observed| observed.addresses.values())
