@@ -60,8 +60,22 @@ const STEPS: [Step; 12] = [
 ];
 
 /// What `--long` runs.
-const LONG_STEPS: [Step; 3] = [
+const LONG_STEPS: [Step; 4] = [
     ("ignored", "cargo", &["test", "--workspace", "--", "--ignored"]),
+    (
+        "histories",
+        "env",
+        // `cargo test` tries a dozen random histories of the operator, since each takes a second.
+        &[
+            "PROPTEST_CASES=400",
+            "cargo",
+            "test",
+            "--workspace",
+            "--lib",
+            "--",
+            "plan::scenarios",
+        ],
+    ),
     ("fuzz", "cargo", &["xtask", "fuzz"]),
     ("end-to-end", "cargo", &["xtask", "e2e", "--long"]),
 ];

@@ -63,9 +63,6 @@ fn coarse(observed: &Observed) -> Observed {
     let mut coarse = observed.clone();
     coarse.moved = seen(coarse.moved);
     coarse.longest_wait_ms = coarse.longest_wait_ms.map(|wait| power(2, wait));
-    for time in coarse.probes.values_mut() {
-        *time /= step;
-    }
     for address in coarse.addresses.values_mut() {
         address.last_request /= step;
         // While requests fail, it matters for how long they do.
@@ -176,6 +173,18 @@ mod tests {
             address.failed = 1;
         }));
         assert!(is_news(None, Some(&before)) && is_news(Some(&before), None));
+    }
+
+    #[test]
+    fn a_probe_is_news_since_it_tells_what_failed_settings_did_not_fail_for() {
+        let probed = |at: u64| Observed {
+            probes: [("fakeusername".to_owned(), at)].into(),
+            ..report(|_| ())
+        };
+        assert!(is_news(
+            Some(&probed(1_800_000_001)),
+            Some(&probed(1_800_000_002))
+        ));
     }
 
     #[test]

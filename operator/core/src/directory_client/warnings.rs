@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{PodReport, at};
+use super::{PodReport, SKEW, at};
 use crate::api::{
-    AppliedSettings, AuthenticationProtocol, DirectorySpec, DuoFactor, ObservedDirectory, ObservedSigning,
-    OktaFactor, ProviderSpec,
+    AppliedSettings, AuthenticationProtocol, DirectorySpec, ObservedDirectory, ObservedSigning, ProviderSpec,
 };
 use crate::input::{Directory, RadiusStatus};
 use crate::time;
@@ -18,9 +17,6 @@ const RETRIES: u32 = 10;
 const SILENT_FOR: Duration = Duration::from_secs(1800);
 /// Requests that others have to have sent.
 const REQUESTS: u32 = 20;
-
-/// How many seconds before the write's own time its probe may be, by a clock that is a little behind.
-const PROBED_BEFORE: i64 = 5;
 
 /// What the warnings are made of.
 #[derive(Debug, Clone, Copy)]
@@ -84,8 +80,9 @@ fn unsigned(context: &Context<'_>, shown: &ObservedDirectory) -> Option<String> 
         ObservedSigning::Sometimes => "some of its requests",
         ObservedSigning::Never => "its requests",
     };
-    let starts = spec.protocol == AuthenticationProtocol::Pap || spec.unauthenticated_push;
-    (!starts && pushes(context.provider)).then(|| {
+    let served = spec.protocol == AuthenticationProtocol::Pap || spec.unauthenticated_push;
+    // With TOTP the proxy knows the codes itself, and sends nothing to anybody.
+    (!served && context.provider.totp.is_none()).then(|| {
         format!(
             "The directory sends {which} without Message-Authenticator. With {} such a request proves no shared secret, so \
              that it starts no push and is refused. Set spec.directory.protocol: PAP, or spec.directory.unauthenticatedPush: \
@@ -93,19 +90,6 @@ fn unsigned(context: &Context<'_>, shown: &ObservedDirectory) -> Option<String> 
             spec.protocol.as_str()
         )
     })
-}
-
-/// Whether the provider can ask a person who typed no code.
-fn pushes(provider: &ProviderSpec) -> bool {
-    let duo = provider.duo.as_ref().is_some_and(|duo| {
-        let pushed = |factor: &DuoFactor| !matches!(factor, DuoFactor::Passcode | DuoFactor::Sms);
-        duo.factors.iter().any(pushed)
-    });
-    let okta = provider
-        .okta
-        .as_ref()
-        .is_some_and(|okta| okta.factors.contains(&OktaFactor::Push));
-    duo || okta
 }
 
 fn never_asked(context: &Context<'_>, shown: &ObservedDirectory, now: Timestamp) -> Option<String> {
@@ -140,26 +124,24 @@ fn never_asked(context: &Context<'_>, shown: &ObservedDirectory, now: Timestamp)
 
 /// AWS says Failed although its probe was answered under the right secret: it wants another answer than a Reject.
 fn probe_counts_as_dead(context: &Context<'_>) -> Option<String> {
-    // AWS probes at once, and the write's time is a whole second that is not before it.
-    let written = context.applied?.time.0.as_second().saturating_sub(PROBED_BEFORE);
+    let written = context.applied?.time.0;
     if context.directory.radius_status != Some(RadiusStatus::Failed) {
         return None;
     }
-    let since = |seconds: u64| at(seconds).filter(|at| at.as_second() >= written);
+    // By the pod's clock, and AWS probes at once.
+    let since = |seconds: u64| at(seconds).filter(|at| time::later(*at, SKEW) >= written);
     let observed = || context.reports.iter().map(|report| report.observed);
     let authenticated = observed()
         .flat_map(|observed| observed.addresses.values())
         .any(|seen| seen.last_authenticated.and_then(since).is_some());
-    let probe = observed()
+    let probed = observed()
         .flat_map(|observed| observed.probes.values())
-        .filter_map(|seconds| since(*seconds))
-        .max();
-    let probe = probe.filter(|_| authenticated)?;
-    Some(format!(
-        "The proxies have answered the directory's probe at {}, after the settings were written, and the shared secret was \
-         right: network and secret work. AWS seems to count the probe's Access-Reject as a server that is dead. A probe \
-         never gets an Access-Accept, since that would be a user without a second factor. See whether people can log in all \
-         the same; if not, ask AWS Support which answer the probe expects.",
-        time::clock(probe)
-    ))
+        .any(|seconds| since(*seconds).is_some());
+    (authenticated && probed).then(|| {
+        "The proxies have answered the directory's probe since the settings were written, and the shared secret was right: \
+         network and secret work. AWS seems to count the probe's Access-Reject as a server that is dead. A probe never gets \
+         an Access-Accept, since that would be a user without a second factor. See whether people can log in all the same; \
+         if not, ask AWS Support which answer the probe expects."
+            .to_owned()
+    })
 }

@@ -137,7 +137,33 @@ fn what_a_directory_does_is_observed_and_a_secret_changed_at_aws_is_told_and_rep
     assert!(!shown.to_string().contains("user"), "{shown}");
     assert_eq!(condition(&site)["reason"], "Registered");
 
-    // Forged packets beside good logins: told, and nothing is written, for longer than a changed secret would stay.
+    // The secret is changed at AWS alone: every login fails until it is written back.
+    with_logins_at(world, CONTROLLERS, || {
+        change_secret(&site);
+        // The condition may be over soon; its Event stays.
+        let note = until("the mismatch to be told", REPAIRED_WITHIN, || {
+            let told = mismatches(&site);
+            Ok(told.first().cloned().ok_or_else(|| condition(&site).to_string()))
+        })
+        .unwrap();
+        assert!(note.contains("CloudTrail"), "{note}");
+        until("the secret to be written back", REPAIRED_WITHIN, || {
+            let login = world.login(CONTROLLERS[1], "alice", "push");
+            Ok(if login.outcome == "accept" {
+                Ok(())
+            } else {
+                Err(login.outcome)
+            })
+        })
+        .unwrap();
+    });
+    world.ready(NAMESPACE, NAME).unwrap();
+    assert_eq!(mismatches(&site).len(), 1);
+    // The first registration, the change by hand, and the repair.
+    assert_eq!(writes(&site), 3);
+    assert_eq!(condition(&site)["reason"], "Registered");
+
+    // Forged packets beside good logins: told, and no mismatch for longer than a changed secret would stay.
     let ((), reports) = with_logins_at(world, CONTROLLERS, || {
         let flood = Flood::begin(&world.simulators);
         until_observed(&site, "the flood to be seen", REPAIRED_WITHIN, |observed| {
@@ -162,31 +188,7 @@ fn what_a_directory_does_is_observed_and_a_secret_changed_at_aws_is_told_and_rep
             report.failures, report.rejections
         );
     }
-    assert_eq!(writes(&site), 1);
-
-    // The secret is changed at AWS alone: every login fails until it is written back.
-    with_logins_at(world, CONTROLLERS, || {
-        change_secret(&site);
-        // The condition may be over soon; its Event stays.
-        let note = until("the mismatch to be told", REPAIRED_WITHIN, || {
-            let told = mismatches(&site);
-            Ok(told.first().cloned().ok_or_else(|| condition(&site).to_string()))
-        })
-        .unwrap();
-        assert!(note.contains("CloudTrail"), "{note}");
-        until("the secret to be written back", REPAIRED_WITHIN, || {
-            let login = world.login(CONTROLLERS[1], "alice", "push");
-            Ok(if login.outcome == "accept" {
-                Ok(())
-            } else {
-                Err(login.outcome)
-            })
-        })
-        .unwrap();
-    });
-    world.ready(NAMESPACE, NAME).unwrap();
     assert_eq!(mismatches(&site).len(), 1);
-    // The first registration, the change by hand, and the repair.
     assert_eq!(writes(&site), 3);
     assert_eq!(condition(&site)["reason"], "Registered");
 }

@@ -207,8 +207,20 @@ fn a_directory_for_which_a_reject_is_dead_ends_in_failed_and_says_so() {
         world.patch(DuoProxy::NAME, &patch).unwrap();
     };
     patch("DEAD");
-    let message = world.reason(NAMESPACE, DuoProxy::NAME, "Registered", "False", "RadiusFailed");
-    println!("{message}");
+    world.reason(NAMESPACE, DuoProxy::NAME, "Registered", "False", "RadiusFailed");
+    // The pods report the probe a moment later.
+    until("the condition to name the probe's Reject", PATIENCE, || {
+        let condition = world.condition(NAMESPACE, DuoProxy::NAME, "Registered");
+        let message = condition["message"].as_str().unwrap_or_default();
+        Ok(
+            if message.contains("the probe's Access-Reject as a server that is dead") {
+                Ok(())
+            } else {
+                Err(condition.to_string())
+            },
+        )
+    })
+    .unwrap();
     let status = directory.radius_status(MICROSOFT_DIRECTORY).unwrap();
     assert_eq!(status.as_deref(), Some("Failed"));
     // The probe was rejected, and asked nobody.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proxy_config::observed::ObservedAddress;
 
 use super::world::{Answer, World};
-use crate::api::{AuthenticationProtocol, ObservedDirectory, ObservedRetries, ObservedSigning};
+use crate::api::{AuthenticationProtocol, DuoFactor, ObservedDirectory, ObservedRetries, ObservedSigning};
 
 const DC1: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 10));
 const DC2: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 11));
@@ -111,6 +111,10 @@ fn unsigned_requests_that_start_no_push_are_told_with_both_ways_out() {
         message.contains("MS-CHAPv2") && message.contains("unauthenticatedPush") && message.contains("PAP"),
         "{message}"
     );
+    // Duo alone knows its codes, so that the proxies refuse the request whatever the factors are.
+    world.edit(|proxy| proxy.spec.provider.duo.as_mut().unwrap().factors = vec![DuoFactor::Passcode]);
+    world.run_until(World::is_ready);
+    assert!(registered(&mut world).contains("unauthenticatedPush"));
     world.edit(|proxy| proxy.spec.directory.as_mut().unwrap().unauthenticated_push = true);
     world.run_until(World::is_ready);
     assert!(!registered(&mut world).contains("unauthenticatedPush"));
@@ -138,10 +142,10 @@ fn failed_although_the_probe_was_answered_says_that_a_reject_counts_as_dead() {
     world.aws.answers.push_back(Answer::Fails);
     world.run_until(|w| w.condition("Registered").1 == "RadiusFailed");
     assert!(!world.condition("Registered").2.contains("Access-Reject"));
-    // AWS probes within the second of the write.
-    let now = u64::try_from(world.aws.writes[0].at.as_second()).unwrap();
-    let seen = world.seen(0, DC1);
-    (seen.last_request, seen.last_authenticated) = (now, Some(now));
+    // The pod's clock is behind the operator's.
+    world.pods[0].ahead = -50;
+    world.log_in(DC1);
+    let now = u64::try_from(world.now.as_second() - 50).unwrap();
     world.pods[0]
         .observed
         .probes
@@ -154,4 +158,9 @@ fn failed_although_the_probe_was_answered_says_that_a_reject_counts_as_dead() {
         message.contains("Access-Reject as a server that is dead") && message.contains("log in all the same"),
         "{message}"
     );
+    // The next probe is no news, and no write of the status.
+    *world.pods[0].observed.probes.get_mut("fakeusername").unwrap() += 1;
+    world.wake();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.condition("Registered").2, message);
 }

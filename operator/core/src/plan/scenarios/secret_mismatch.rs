@@ -19,7 +19,7 @@ fn working(replicas: u32, drift: DriftPolicy) -> World {
     world.aws.clients.insert(DC2);
     policy(&mut world, AdoptionPolicy::Refuse, drift);
     world.run_until(World::is_ready);
-    world.logins_for(Duration::from_secs(600));
+    world.logins_for(Duration::from_secs(180));
     assert!(world.is_ready());
     world
 }
@@ -113,13 +113,13 @@ fn a_secret_that_is_changed_again_and_again_is_written_back_once_an_hour_and_is_
 
 #[test]
 fn a_flood_of_forged_packets_beside_good_logins_writes_nothing() {
-    for flooded in [0, 1] {
+    for (flooded, rounds) in [(0, 4), (1, 15)] {
         let mut world = working(2, DriftPolicy::Enforce);
         for round in 0..150_u64 {
             world.spoof(DC1, flooded);
             world.spoof(DC2, flooded);
             // Good logins go to the other pod, through one domain controller.
-            if round % 4 == 0 {
+            if round % rounds == 0 {
                 let registered = world.pods[1 - flooded].state.ips[0].to_string();
                 let servers = std::mem::replace(
                     &mut world.aws.settings.as_mut().unwrap().servers,
@@ -142,7 +142,7 @@ fn a_rotation_of_the_secret_is_no_mismatch_also_while_everybody_logs_in() {
     for secret in ["the second secret", "the third secret!"] {
         world.set_secret(secret);
         world.run_until(|w| w.aws.secret == secret.as_bytes());
-        world.run_for(HOUR);
+        world.run_for(Duration::from_secs(900));
     }
     assert_eq!(world.aws.writes.len(), 3);
     assert!(!world.events.iter().any(|event| event == "SecretMismatch"));
