@@ -1,5 +1,5 @@
-//! Seed files: each line is an `otpauth://totp/` URI or a list of scratch codes. The operator, which reports bad lines, and the
-//! proxy, which uses the good ones, both parse lines with this module.
+//! Seed files: each line is an `otpauth://totp/` URI or a list of scratch codes. The operator, which reports bad lines,
+//! and the proxy, which uses the good ones, both parse lines with this module.
 
 mod algorithm;
 mod scratch;

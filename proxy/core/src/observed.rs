@@ -148,17 +148,23 @@ impl Observer {
 
     /// Forgets addresses that belong to no directory any more, and names that are no longer probes'.
     pub(crate) fn retain(&mut self, is_directory: impl Fn(IpAddr) -> bool, is_probe: impl Fn(&str) -> bool) {
+        let mut forgets = false;
         for room in [&mut self.authenticated, &mut self.others] {
             let gone: Vec<IpAddr> = room
                 .iter()
                 .map(|(address, _)| *address)
                 .filter(|address| !is_directory(*address))
                 .collect();
+            forgets |= !gone.is_empty();
             for address in gone {
                 room.remove(&address);
             }
         }
+        let probes = self.total.probes.len();
         self.total.probes.retain(|name, _| is_probe(name));
+        if forgets || self.total.probes.len() < probes {
+            self.changed(false);
+        }
     }
 
     pub(crate) fn changes(&self) -> ObservedChanges {

@@ -54,8 +54,8 @@ impl Sender {
         self.proved |= other.proved;
     }
 
-    /// A packet of `other` can't be a retry of this login. A packet that proves no secret is no evidence against a login that
-    /// proved one, since anybody could have sent it.
+    /// A packet of `other` can't be a retry of this login. A packet that proves no secret is no evidence against a
+    /// login that proved one, since anybody could have sent it.
     pub(crate) fn rivalled_by(&mut self, other: &Self) {
         self.rival_seen |= other.proved || !self.proved;
     }

@@ -59,8 +59,8 @@ impl Deadline {
         }
     }
 
-    /// The deadline of a login's first call, if the login has the time `available` from `begun`. Half of it may pass before the
-    /// call is sent. The answer may take the other half, but at most `most`.
+    /// The deadline of a login's first call, if the login has the time `available` from `begun`. Half of it may pass
+    /// before the call is sent. The answer may take the other half, but at most `most`.
     #[must_use]
     pub fn of_first_call(begun: Instant, available: Duration, most: Duration) -> Self {
         let half = available / 2;

@@ -1,4 +1,5 @@
-//! HTTP/1.1 over TCP for the admin port and for health. Connections are accepted at once; idle ones are closed to make room.
+//! HTTP/1.1 over TCP for the admin port and for health. Connections are accepted at once; idle ones are closed to make
+//! room.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -97,8 +97,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Uses the packet for what is known already: a push that is pending here or at another proxy, a waiting rival, or a late
-    /// approval. Returns the packet if there is none of these.
+    /// Uses the packet for what is known already: a push that is pending here or at another proxy, a waiting rival, or
+    /// a late approval. Returns the packet if there is none of these.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
     fn use_known_push(
         &mut self,

@@ -15,8 +15,8 @@ pub(super) struct Given {
     pub(super) kind: CredentialKind,
     /// Tells the same text from another, or the same response where no text was found.
     pub(super) text: Option<TextDigest>,
-    /// The text is the user's own: not empty, no keyword and no passcode, which anybody could type. A response counts as the
-    /// user's own, since only its client can send it again.
+    /// The text is the user's own: not empty, no keyword and no passcode, which anybody could type. A response counts
+    /// as the user's own, since only its client can send it again.
     pub(super) own_text: bool,
     /// The text, if it is one of the keywords that were tried.
     pub(super) found: Option<Box<str>>,

@@ -11,8 +11,9 @@ use crate::outputs::Outputs;
 use crate::sender::Sender;
 
 impl Engine {
-    /// Joins a retry of a passcode to the waiting login, or repeats the answer, which may have been lost. All retries are one
-    /// login with one record, whatever the client changes between them. Returns `None` if the packet was a retry.
+    /// Joins a retry of a passcode to the waiting login, or repeats the answer, which may have been lost. All retries
+    /// are one login with one record, whatever the client changes between them. Returns `None` if the packet was a
+    /// retry.
     pub(super) fn retry_of_code(
         &mut self,
         arrival: &Arrival<'_>,

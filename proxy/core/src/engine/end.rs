@@ -53,8 +53,8 @@ impl Outcome {
         }
     }
 
-    /// Whether the result shows that the provider knows the user, so that the login was no probe. An approval without a factor
-    /// doesn't show it: Duo can let in unknown names, and with `failMode: safe` the provider wasn't asked.
+    /// Whether the result shows that the provider knows the user, so that the login was no probe. An approval without a
+    /// factor doesn't show it: Duo can let in unknown names, and with `failMode: safe` the provider wasn't asked.
     fn is_of_a_known_user(&self) -> bool {
         let has_factor = matches!(
             self.basis,

@@ -172,7 +172,8 @@ impl Engine {
         Some(attempt)
     }
 
-    /// The push of another proxy that the packet is about, if there is one: it goes on with it, or waits apart as a rival's.
+    /// The push of another proxy that the packet is about, if there is one: it goes on with it, or waits apart as a
+    /// rival's.
     #[allow(clippy::too_many_arguments, reason = "each is one part of the question")]
     pub(super) fn go_on(
         &mut self,

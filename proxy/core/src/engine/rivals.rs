@@ -4,9 +4,9 @@
 //! and a Reject when its own time is over. Anybody can type `push` or nothing. If two packets with such a text arrive when
 //! one retry is due, either can be the rival's, and the answer goes to the packet before them.
 //!
-//! The proxy can't detect two cases. If the rival is *first*, the push is the rival's, and the user who approves it approves
-//! the rival's login. And a rival's `push` from the same address counts as a retry if it arrives at the moment when the
-//! client's own retry is due and the client sends none.
+//! The proxy can't detect two cases. If the rival is *first*, the push is the rival's, and the user who approves it
+//! approves the rival's login. And a rival's `push` from the same address counts as a retry if it arrives at the moment
+//! when the client's own retry is due and the client sends none.
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ enum Target {
 }
 
 impl Engine {
-    /// Handles a packet of a user whose push is pending. The packet joins the login if it can be its retry. Any other packet
-    /// is a rival's; otherwise anyone who knows the name could receive the Accept.
+    /// Handles a packet of a user whose push is pending. The packet joins the login if it can be its retry. Any other
+    /// packet is a rival's; otherwise anyone who knows the name could receive the Accept.
     pub(super) fn join_or_wait_apart(
         &mut self,
         arrival: &Arrival<'_>,
@@ -67,8 +67,8 @@ impl Engine {
         self.settle_if_clear(now, pending, out);
     }
 
-    /// Lets a login pass a pending push that another text has started, if its text is the last one that was approved for the
-    /// user. The other login becomes a rival, and an approval of its push isn't used.
+    /// Lets a login pass a pending push that another text has started, if its text is the last one that was approved
+    /// for the user. The other login becomes a rival, and an approval of its push isn't used.
     pub(super) fn passes_push(
         &mut self,
         now: Now,
@@ -306,9 +306,9 @@ impl Engine {
 
 /// How far a packet that joins the login is off the client's schedule. `None` if it can't join.
 ///
-/// A packet with the port and identifier of the waiting packet joins even after a rival was seen: the client has given up
-/// the earlier packet (RFC 5080 section 2.2.2), and only the client can send from that port. No client does that before half
-/// its timeout has passed.
+/// A packet with the port and identifier of the waiting packet joins even after a rival was seen: the client has given
+/// up the earlier packet (RFC 5080 section 2.2.2), and only the client can send from that port. No client does that
+/// before half its timeout has passed.
 fn joins(login: &Login, arrival: &Arrival<'_>, key: Key, sender: &Sender, now: Duration) -> Option<Duration> {
     if !login.sender.matches(sender) {
         return None;

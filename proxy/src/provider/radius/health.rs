@@ -120,7 +120,8 @@ impl Health {
         self.knows_status
     }
 
-    /// Whether a login sent since `asked` can expect no answer: Status-Server or the host has shown that the server is dead.
+    /// Whether a login sent since `asked` can expect no answer: Status-Server or the host has shown that the server is
+    /// dead.
     pub(super) fn is_lost(&self, asked: Instant) -> bool {
         self.down.is_some() && (self.knows_status || self.refused.is_some_and(|at| at >= asked))
     }

@@ -52,8 +52,8 @@ enum End {
     Next(Fault),
 }
 
-/// Asks the servers in order, for the user `asker`, until one has answered. A late answer of a server that was given up still
-/// counts.
+/// Asks the servers in order, for the user `asker`, until one has answered. A late answer of a server that was given up
+/// still counts.
 ///
 /// # Errors
 /// No valid answer while one is of use: the most telling of what went wrong.

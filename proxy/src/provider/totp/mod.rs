@@ -109,8 +109,8 @@ impl Totp {
         }
     }
 
-    /// The steps whose codes are valid at `now`, the likeliest first: those of the user's clock and those of the right time, so
-    /// that a clock that was corrected works at once.
+    /// The steps whose codes are valid at `now`, the likeliest first: those of the user's clock and those of the right
+    /// time, so that a clock that was corrected works at once.
     fn steps(&self, key: UsedKey, seed: &Seed, now: u64) -> impl Iterator<Item = u64> + use<> {
         let (right, skew) = (now / u64::from(seed.key.period.max(1)), u64::from(self.skew));
         let users = right.saturating_add_signed(self.used.drift(key));

@@ -1,5 +1,5 @@
-//! When observations of the directory are reported: notable ones soon, and all of them rarely enough that no flood causes many
-//! writes.
+//! When observations of the directory are reported: notable ones soon, and all of them rarely enough that no flood
+//! causes many writes.
 
 use std::time::Duration;
 

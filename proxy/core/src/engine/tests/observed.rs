@@ -297,10 +297,13 @@ fn a_reload_forgets_addresses_and_names_that_are_a_directorys_no_more() {
     world.send(0, HERE, &pap(1, "fakeusername", "x"));
     world.engine.reconfigure(settings(config_with("", DIRECTORY)));
     assert_eq!(world.engine.observed().addresses.len(), 1);
+    let before = world.engine.observed_changes();
     let mut other = config_with("[policy]\nprobe_users = [\"other\"]\n", DIRECTORY);
     other.clients[0].networks = vec!["192.0.2.77/32".parse().unwrap()];
     world.engine.reconfigure(settings(other));
     assert!(world.engine.observed().is_empty());
+    // Otherwise it would be reported with the next request only, and there may be none.
+    assert_ne!(world.engine.observed_changes(), before);
 }
 
 #[test]

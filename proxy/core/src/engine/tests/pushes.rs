@@ -1,8 +1,8 @@
 //! One login, one push; one approval, at most one accepted login: the table of cases.
 //!
 //! The client's timeout is 20 s with one retry, so a login is answered at 39.5 s at the latest; a push that is approved
-//! after that serves one further try, and is followed until 60 s, a login's longest time. Each line is a time in seconds, what happens, and
-//! what comes of it:
+//! after that serves one further try, and is followed until 60 s, a login's longest time. Each line is a time in
+//! seconds, what happens, and what comes of it:
 //!
 //! - `packet NAME USER TEXT [from ADDRESS] [as NAME] [by METHOD] [unsigned]`: a new packet; `as` gives it the port and
 //!   identifier of another; without `by` it is PAP

@@ -1,8 +1,9 @@
 //! Used codes in a server of Redis' protocol: one script for each claim, which the server runs as a whole or not at all.
 //!
-//! A server that is no longer the primary reports it in many ways or not at all, and its connection stays open. So after any
-//! failure the connection is dropped, the name is resolved again, and the claim is retried once. Each claim has a unique
-//! number, so that the server recognises it: a claim whose answer was lost is no replay, and another proxy's claim is one.
+//! A server that is no longer the primary reports it in many ways or not at all, and its connection stays open. So
+//! after any failure the connection is dropped, the name is resolved again, and the claim is retried once. Each claim
+//! has a unique number, so that the server recognises it: a claim whose answer was lost is no replay, and another
+//! proxy's claim is one.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
