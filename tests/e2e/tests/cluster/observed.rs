@@ -126,15 +126,15 @@ fn what_a_directory_does_is_observed_and_a_secret_changed_at_aws_is_told_and_rep
             "both domain controllers to be observed",
             PATIENCE,
             |observed| {
-                rows(observed)
-                    .filter(|row| row["lastRequest"].is_string())
-                    .count()
-                    == 2
+                let asked = rows(observed).filter(|row| row["lastRequest"].is_string());
+                asked.count() == 2 && observed["probeUsers"] == json!(["fakeusername"])
             },
         )
     });
     assert!(shown["signs"].is_string(), "{shown}");
-    assert!(!shown.to_string().contains("user"), "{shown}");
+    // Those who log in are user0 to user199.
+    let text = shown.to_string().replace("fakeusername", "");
+    assert!(!text.contains("user"), "{shown}");
     assert_eq!(condition(&site)["reason"], "Registered");
 
     // The secret is changed at AWS alone: every login fails until it is written back.
