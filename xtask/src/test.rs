@@ -65,7 +65,7 @@ const LONG_STEPS: [Step; 4] = [
     (
         "histories",
         "env",
-        // `cargo test` tries a dozen random histories of the operator, since each takes a second.
+        // `cargo test` tries eight random histories of the operator, since each takes a second.
         &[
             "PROPTEST_CASES=400",
             "cargo",

@@ -97,9 +97,10 @@ pub(crate) fn load_balancer(owner: &Owner<'_>) -> Service {
     }
 }
 
-/// Ingress only: RADIUS from the directory and the clients, the pods' own port from each other, the ports of
-/// health and metrics from everywhere. Kubelets and load balancers probe from addresses that a policy cannot name, Prometheus
-/// may be anywhere, and the ports show nothing but health, metrics and a keyed digest. Egress is not limited: providers are behind names, which a policy cannot name either.
+/// Ingress only: RADIUS from the directory and the clients, the pods' own port from each other, the ports of health and
+/// metrics from everywhere. Kubelets and load balancers probe from addresses that a policy cannot name, Prometheus may be
+/// anywhere, and the ports show nothing but health, metrics and a keyed digest. Egress is not limited: providers are behind
+/// names, which a policy cannot name either.
 pub(crate) fn network_policy(owner: &Owner<'_>, directory_clients: &BTreeSet<IpAddr>) -> NetworkPolicy {
     let own = directory_clients
         .iter()

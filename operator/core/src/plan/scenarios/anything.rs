@@ -127,7 +127,7 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
 #[allow(clippy::disallowed_methods, reason = "a test's own setting")]
 pub(super) fn cases() -> u32 {
     let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|cases| cases.parse().ok()).unwrap_or(12)
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(8)
 }
 
 proptest! {

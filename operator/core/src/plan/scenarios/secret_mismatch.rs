@@ -53,7 +53,7 @@ fn a_secret_that_was_changed_at_aws_is_told_and_written_back_once() {
                 AwsOperation::UpdateRadius
             );
             world.run_until(World::is_ready);
-            world.run_for(Duration::from_secs(2 * 3600));
+            world.run_for(Duration::from_secs(4200));
             assert!(world.is_ready());
             assert_eq!(world.aws.writes.len(), 2);
             assert!(world.aws.writes.iter().all(|write| !write.needless));
