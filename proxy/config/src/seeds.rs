@@ -134,7 +134,8 @@ pub fn read(file: &[u8]) -> impl Iterator<Item = (usize, &[u8], Result<SeedLine,
 
 /// A line without the quotes of a table or a list, and the comma behind it.
 fn unquoted(line: &str) -> &str {
-    let line = line.trim();
+    // Files that were put together have a mark in the middle, too.
+    let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     let line = line.strip_suffix([',', ';']).unwrap_or(line).trim_end();
     let pairs = [('"', '"'), ('\'', '\''), ('`', '`'), ('\u{201c}', '\u{201d}')];
     pairs
@@ -156,6 +157,7 @@ mod tests {
             format!("\"{URI}\""),
             format!("'{URI}',"),
             format!("  \"{URI}\" ; "),
+            format!("\u{feff}{URI}"),
             format!("\u{201c}{URI}\u{201d}"),
         ] {
             assert_eq!(SeedLine::parse(line.as_bytes()).as_ref(), Ok(&plain), "{line}");

@@ -49,10 +49,11 @@ const OTHER_FACTORS: [&str; 18] = [
     "webauthn",
     "yubikey",
 ];
-/// Where the decimal digits of scripts begin that keyboards type: ASCII, Arabic, Persian, Devanagari, Bengali, Thai and
-/// full width.
-const ZEROES: [char; 7] = [
-    '0', '\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}', '\u{e50}', '\u{ff10}',
+/// Where the decimal digits of scripts begin that keyboards type: ASCII, Arabic, Persian, those of India, Thai, Lao,
+/// Tibetan, Burmese, Khmer and full width.
+const ZEROES: [char; 18] = [
+    '0', '\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}', '\u{c66}',
+    '\u{ce6}', '\u{d66}', '\u{e50}', '\u{ed0}', '\u{f20}', '\u{1040}', '\u{17e0}', '\u{ff10}',
 ];
 
 /// Classifies `text`.
@@ -184,12 +185,13 @@ fn digit(c: char) -> Option<u8> {
     u8::try_from(value).ok().map(|value| b'0' + value)
 }
 
-/// What stands between the groups of a code: white space of any width, dashes, dots.
+/// What stands between the groups of a code: white space of any width, dashes, dots; dashes and dots of Windows' character
+/// sets, too.
 fn is_separator(c: char) -> bool {
     c.is_whitespace()
         || matches!(
             c,
-            '-' | '.' | '_' | '\u{b7}' | '\u{2010}'
+            '-' | '.' | '_' | '\u{95}'..='\u{97}' | '\u{b7}' | '\u{2010}'
                 ..='\u{2015}'
                     | '\u{2022}'
                     | '\u{2024}'
@@ -298,6 +300,8 @@ mod tests {
             "１２３４５６",
             "１２３　４５６",
             "١٢٣٤٥٦",
+            "၁၂၃၄၅၆",
+            "૧૨૩ ૪૫૬",
         ] {
             assert_eq!(shown(text, &PLAIN), "123456", "{text:?}");
         }
@@ -311,10 +315,10 @@ mod tests {
         ] {
             assert_eq!(shown(text, &PLAIN), code, "{text:?}");
         }
-        assert!(
-            matches!(classify(b"123\xa0456", &PLAIN), Typed::Passcode(_)),
-            "Latin-1"
-        );
+        for text in [&b"123\xa0456"[..], b"123\x96456", b"123 \x97 456", b"123\x95456"] {
+            let is_code = matches!(classify(text, &PLAIN), Typed::Passcode(_));
+            assert!(is_code, "Windows: {}", text.escape_ascii());
+        }
     }
 
     #[test]

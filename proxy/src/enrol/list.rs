@@ -13,8 +13,9 @@ const RULE: UserNameRule = UserNameRule {
     max_bytes: 128,
 };
 /// Columns with the name that people log in with, the best first, without spaces and in small letters.
-const LOGIN_NAMES: [&str; 19] = [
+const LOGIN_NAMES: [&str; 27] = [
     "samaccountname",
+    "onpremisessamaccountname",
     "userlogonname(prewindows2000)",
     "user",
     "username",
@@ -24,10 +25,17 @@ const LOGIN_NAMES: [&str; 19] = [
     "loginname",
     "logonname",
     "userlogonname",
+    "loginid",
+    "logonid",
     "account",
     "accountname",
+    "benutzername",
+    "anmeldename",
+    "identifiant",
+    "usuario",
     "userprincipalname",
     "upn",
+    "primaryemail",
     "email",
     "emailaddress",
     "mail",
@@ -169,9 +177,9 @@ fn decode(file: &[u8]) -> Result<String, String> {
 fn dialect(text: &str) -> (u64, &str, u8) {
     // Excel says it in a line of its own.
     if let Some((first, rest)) = text.split_once('\n')
-        && let Some([separator]) = first.trim_end().strip_prefix("sep=").map(str::as_bytes)
+        && let Some(separator) = excel_separator(first)
     {
-        return (1, rest, *separator);
+        return (1, rest, separator);
     }
     let first = text
         .lines()
@@ -184,6 +192,20 @@ fn dialect(text: &str) -> (u64, &str, u8) {
         .into_iter()
         .max_by_key(|separator| count(*separator));
     (0, text, separator.unwrap_or(b','))
+}
+
+/// The character of `sep=;`, in any case, in quotes or not.
+fn excel_separator(line: &str) -> Option<u8> {
+    let line = line.trim_end_matches('\r');
+    let line = line
+        .strip_prefix('"')
+        .and_then(|line| line.strip_suffix('"'))
+        .unwrap_or(line);
+    let (head, separator) = line.split_at_checked("sep=".len())?;
+    match separator.as_bytes() {
+        [separator] if head.eq_ignore_ascii_case("sep=") => Some(*separator),
+        _ => None,
+    }
 }
 
 /// The line under the header of a table that is made to be looked at. One of several columns cannot be taken apart.
@@ -205,7 +227,9 @@ fn header(row: &csv::StringRecord, line: u64) -> Result<Option<Column>, String> 
     let names: Vec<String> = row
         .iter()
         .map(|cell| {
-            let kept = cell.chars().filter(|c| !matches!(c, ' ' | '_' | '-'));
+            // Google Workspace marks columns: "Email Address [Required]".
+            let name = cell.split_once(" [").map_or(cell, |(name, _)| name);
+            let kept = name.chars().filter(|c| !matches!(c, ' ' | '_' | '-'));
             kept.collect::<String>().to_lowercase()
         })
         .collect();
@@ -242,11 +266,24 @@ fn first_row(row: &csv::StringRecord, line: u64) -> Result<Listed, String> {
     Ok(Listed { line, user })
 }
 
+/// Neither a distinguished name, nor several names in one line, nor what another program wrote around a list.
+fn can_be_login_name(user: &str) -> bool {
+    !user.contains(['=', ',', ';', '"', '<', '>', '*', '?', '[', ']'])
+        && !user.contains("  ")
+        && !user.contains("\\\\")
+}
+
 fn no_user_twice(listed: &[Listed]) -> Result<(), String> {
     let mut seen: HashMap<String, &Listed> = HashMap::with_capacity(listed.len());
     for each in listed {
         let (line, user) = (each.line, &each.user);
         super::check_name(user).map_err(|problem| wrong(line, problem))?;
+        if !can_be_login_name(user) {
+            return Err(wrong(
+                line,
+                format!("has {user:?}, which is no login name; write SamAccountName or UserPrincipalName"),
+            ));
+        }
         let name = RULE.normalise(user).ok_or_else(|| {
             wrong(
                 line,
@@ -300,6 +337,13 @@ mod tests {
             "sep=;\nName;user name\nJane Doe;jane\nJoe Roe;joe",
             "\nSamAccountName\n--------------\njane          \njoe           \n\n",
             "\"Name\"\n\"jane\"\n\"joe\"\n",
+            "SEP=;\nName;SamAccountName\nDoe, Jane;jane\nRoe, Joe;joe\n",
+            "sep=\t\r\nName\tSamAccountName\r\nJane\tjane\r\nJoe\tjoe\r\n",
+            "\"sep=;\"\nName;SamAccountName\nDoe, Jane;jane\nRoe, Joe;joe\n",
+            "First Name [Required],Last Name [Required],Email Address [Required]\nJane,Doe,jane\nJoe,Roe,joe\n",
+            "primaryEmail\njane\njoe\n",
+            "id,displayName,onPremisesSamAccountName\n1,Jane Doe,jane\n2,Joe Roe,joe\n",
+            "Benutzername;Name\njane;Jane Doe\njoe;Joe Roe\n",
             "# staff\njane\n# more\njoe\n",
         ] {
             assert_eq!(users(text), ["jane", "joe"], "{text}");
@@ -347,6 +391,13 @@ mod tests {
                 "no user in column 1",
             ),
             ("ja:ne\n", "line 1", "':'"),
+            (
+                "\"CN=Jane Doe,OU=Sales\"\n\"CN=Joe,OU=Sales\"\n",
+                "line 1",
+                "SamAccountName",
+            ),
+            ("jane\nAdministrator   jim   joe\n", "line 2", "no login name"),
+            ("User accounts for \\\\DC1\njane\n", "line 1", "no login name"),
             (
                 "# staff\r\n\r\njane\r\n\r\n# more\r\nJANE\r\n",
                 "line 6",

@@ -5,11 +5,13 @@ use std::io;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use hyper::body::Bytes;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use proxy_config::{HttpProxy, Secret};
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Body, Request, Response};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -356,15 +358,26 @@ impl Transport {
             .http2_keep_alive_timeout(Duration::from_secs(10));
         if let Some(HttpProxy { url, login }) = &self.proxy {
             let mut proxy = reqwest::Proxy::https(url).map_err(Error::HttpProxy)?;
-            if let Some(login) = login {
-                let text = |secret: &'_ Secret| secret.expose_str().unwrap_or_default().to_owned();
-                let [name, password] = [&login.username, &login.password].map(|s| Zeroizing::new(text(s)));
-                proxy = proxy.basic_auth(&name, &password);
+            if let Some(header) = login
+                .as_ref()
+                .and_then(|login| basic(&login.username, &login.password))
+            {
+                proxy = proxy.custom_http_auth(header);
             }
             builder = builder.proxy(proxy);
         }
         builder.build().map_err(Error::HttpClient)
     }
+}
+
+/// The credentials for an HTTP proxy (RFC 7617), octet for octet: [`reqwest::Proxy::basic_auth`] takes them through a URL,
+/// in which `%41` is a letter. `None` never happens: base64 is visible ASCII.
+fn basic(name: &Secret, password: &Secret) -> Option<HeaderValue> {
+    let plain = Zeroizing::new([name.expose(), b":", password.expose()].concat());
+    let text = Zeroizing::new(format!("Basic {}", BASE64.encode(&*plain)));
+    let mut header = HeaderValue::from_str(&text).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 /// The class of a failed call, from the types of its causes and never from their texts.

@@ -78,7 +78,7 @@ impl Asked {
             ("secret".to_owned(), secret(support::SECRET)),
             ("ikey".to_owned(), secret("DISIMULATOR000000001")),
             ("proxy-user".to_owned(), secret("radius\n")),
-            ("proxy-password".to_owned(), secret("hunter2: open\n")),
+            ("proxy-password".to_owned(), secret("hunter2:%6fp%n\n")),
             (
                 "skey".to_owned(),
                 secret("simulatorsimulatorsimulatorsimulator0000"),

@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::duo::Duo;
 use crate::harness::{Asked, basis, reason, well};
 
-/// `radius:hunter2: open`
-const EXPECTED: &str = "proxy-authorization: basic cmFkaXVzOmh1bnRlcjI6IG9wZW4=";
+/// `radius:hunter2:%6fp%n`
+const EXPECTED: &str = "proxy-authorization: basic cmFkaXVzOmh1bnRlcjI6JTZmcCVu";
 
 /// Tunnels for whoever has the right name and password; counts the others.
 async fn http_proxy() -> (SocketAddr, Arc<AtomicUsize>) {

@@ -129,15 +129,13 @@ fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str
     head.eq_ignore_ascii_case(prefix).then_some(tail)
 }
 
-/// Issuer and account of a label, at the first colon. A space may be written as `%20` or, by programs that encode URIs as
+/// Issuer and account of a label, at the last colon: an issuer can hold one (`https://…`), a user name cannot. A space may be written as `%20` or, by programs that encode URIs as
 /// forms, as `+`. In the account of an email address a plus sign is the address's own (`jane+vpn@corp.example`).
 fn label_parts(label: &str) -> Result<(Option<String>, String), SeedProblem> {
     let encoded = label.to_ascii_lowercase();
-    let colon = match (encoded.find(':'), encoded.find("%3a")) {
-        (Some(plain), Some(escaped)) if escaped < plain => Some((escaped, 3)),
-        (Some(plain), _) => Some((plain, 1)),
-        (None, escaped) => escaped.map(|at| (at, 3)),
-    };
+    let plain = encoded.rfind(':').map(|at| (at, 1));
+    let escaped = encoded.rfind("%3a").map(|at| (at, 3));
+    let colon = plain.max(escaped);
     let (issuer, account) = match colon {
         Some((at, length)) => (label.get(..at), label.get(at + length..).unwrap_or_default()),
         None => (None, label),
@@ -261,6 +259,9 @@ mod tests {
                 "jane+vpn@corp.example",
             ),
             (":jane", None, "jane"),
+            ("Corp%3AEU:jane", Some("Corp:EU"), "jane"),
+            ("Corp:EU%3A%20jane", Some("Corp:EU"), "jane"),
+            ("https://vpn.example:jane", Some("https://vpn.example"), "jane"),
         ] {
             let uri = KeyUri::parse(&format!("otpauth://totp/{label}?secret=GEZDGNBVGY3TQOJQ")).unwrap();
             assert_eq!(

@@ -7,8 +7,13 @@ use crate::message_authenticator::SecretKey;
 
 /// Whether a value can be a User-Password: 16 to 128 bytes in blocks of 16.
 pub(crate) fn is_possible(value: &[u8]) -> bool {
-    (16..=128).contains(&value.len()) && value.len().is_multiple_of(16)
+    (16..=LONGEST).contains(&value.len()) && value.len().is_multiple_of(16)
 }
+
+/// The longest value.
+pub(crate) const LONGEST: usize = 128;
+/// NULs at the end that a wrong secret makes once in four billion times.
+const PROVING_PADDING: usize = 4;
 
 /// The text under a secret that is proved otherwise: everything before the NULs at the end.
 pub(crate) fn decrypt(value: &[u8], secret: &SecretKey, authenticator: &[u8; 16]) -> Secret {
@@ -39,9 +44,11 @@ pub(crate) fn read(value: &[u8], secret: &SecretKey, authenticator: &[u8; 16]) -
     text.truncate(length);
     let text = Secret::new(text);
     let bytes = text.expose();
-    // Padding fills the last block and no more; an empty password is one block of it.
-    let is_padded = padding < 16 || value.len() == 16;
-    if !is_padded || (!is_wide && has_control(bytes)) {
+    // No wrong secret makes so many NULs, whatever is before them and however many a client appends.
+    if padding >= PROVING_PADDING {
+        return Some((Evidence::Proof, text));
+    }
+    if !is_wide && has_control(bytes) {
         return None;
     }
     if padding >= 2 || is_wide || is_like_text(bytes) {
@@ -92,10 +99,24 @@ fn is_like_text(bytes: &[u8]) -> bool {
 /// two-byte character sets whose second byte can be ASCII.
 fn can_be_text(bytes: &[u8]) -> bool {
     changes(bytes) <= 5
+        // The letters of most sets of one byte, whatever stands between them.
+        || bytes.iter().all(|byte| byte.is_ascii() || *byte >= 0xc0)
+        // CP1250, which has letters below them too.
+        || bytes.iter().all(|byte| byte.is_ascii() || is_central_european(*byte))
         // Shift-JIS.
         || is_double(bytes, |first| matches!(first, 0x81..=0x9f | 0xe0..=0xea))
         // Big5, the characters in daily use.
         || is_double(bytes, |first| matches!(first, 0xa1..=0xc6))
+}
+
+/// A letter of CP1250.
+fn is_central_european(byte: u8) -> bool {
+    match byte {
+        0x8a | 0x8c..=0x8f | 0x9a | 0x9c..=0x9f => true,
+        0xa3 | 0xa5 | 0xaa | 0xaf | 0xb3 | 0xb9 | 0xba | 0xbc | 0xbe | 0xbf => true,
+        0xc0.. => byte != 0xd7 && byte != 0xf7 && byte != 0xff,
+        _ => false,
+    }
 }
 
 /// How often ASCII and other bytes take turns.
@@ -238,8 +259,56 @@ mod tests {
     }
 
     #[test]
+    fn letters_of_one_byte_between_ascii_are_never_a_wrong_secret() {
+        for text in [
+            &b"P\xf8\xedli\x9a \x9elu\x9dou\xe8k\xfd"[..], // CP1250, 16 octets: Příliš žluťoučký
+            b"\xf0\xc1\xd20\xcc\xd8-20\xf0\xc1\xd20\xcc\xd8!", // KOI8-R, 16 octets: Пар0ль-20Пар0ль!
+        ] {
+            assert!(evidence(text).is_some(), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn padding_proves_the_secret_whatever_is_before_it() {
+        for text in [
+            &b"p@ss\tword"[..],
+            b"\xc6[\x01x2\x000\x002\x004", // UTF-16LE: 密码2024, cut
+            b"bell\x07",
+            b"p@ss\twordtabbed!!",
+        ] {
+            assert_eq!(evidence(text), Some(Evidence::Proof), "{}", text.escape_ascii());
+        }
+        // As clients send it that have a field of a fixed length.
+        let fields = [[&b"123456"[..], &[0; 26]].concat(), vec![0; 32]];
+        for field in fields {
+            let value = xor_all(&field, &key("testing123"));
+            let read = read(&value, &key("testing123"), &[7; 16]).unwrap();
+            assert_eq!(read.0, Evidence::Proof);
+            assert_eq!(read.1.expose(), &field[..text_length(&field)]);
+        }
+    }
+
+    /// Encrypts blocks as they are.
+    fn xor_all(blocks: &[u8], secret: &SecretKey) -> Vec<u8> {
+        let mut value: Vec<u8> = Vec::new();
+        for block in blocks.chunks(16) {
+            let previous: [u8; 16] = value
+                .rchunks(16)
+                .next()
+                .map_or([7; 16], |last| last.try_into().unwrap());
+            value.extend(xor(block, secret, &previous));
+        }
+        value
+    }
+
+    #[test]
     fn binary_is_no_text() {
-        for binary in [&b"bell\x07"[..], b"nul\0inside", b"\x1bAescape", b"delete\x7f"] {
+        for binary in [
+            &b"bell\x07 and more!"[..],
+            b"nul\0inside 12345",
+            b"\x1bAescape 123456!",
+            b"delete\x7f 12345678",
+        ] {
             assert_eq!(evidence(binary), None, "{}", binary.escape_ascii());
         }
     }

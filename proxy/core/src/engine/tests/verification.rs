@@ -259,6 +259,23 @@ fn an_empty_password_of_no_octets_is_the_empty_text() {
 }
 
 #[test]
+fn a_signed_password_without_padding_is_understood() {
+    let mut world = World::new(config(""));
+    for (id, octets) in [(1, &[7; 6][..]), (3, &[7; 17]), (5, &[7; 127])] {
+        let user = format!("user{id}");
+        let of = |id| Build::access(id, id, SECRET).user(&user).with(2, octets);
+        world.asked(&of(id));
+        assert_eq!(
+            world.dropped(&of(id + 1).unsigned()),
+            DropReason::BadAttribute,
+            "it shows nothing of the secret"
+        );
+    }
+    let longer = Build::access(7, 7, SECRET).user("jane").with(2, &[7; 129]);
+    assert_eq!(world.dropped(&longer), DropReason::BadAttribute);
+}
+
+#[test]
 fn a_packet_has_two_hundred_attributes_at_most() {
     let with = |count: usize| {
         // Message-Authenticator, User-Name and User-Password are three of them.
