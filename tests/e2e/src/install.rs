@@ -39,6 +39,8 @@ pub struct Install<'a> {
     pub images: &'a Images,
     /// Whether pods have no cluster DNS.
     pub without_dns: bool,
+    /// How often directories are described, in seconds; the chart's defaults when absent.
+    pub describe_every: Option<u32>,
 }
 
 impl Install<'_> {
@@ -66,6 +68,11 @@ impl Install<'_> {
             format!("grants[0].directoryIds={{{MICROSOFT_DIRECTORY},{CONNECTOR_DIRECTORY}}}"),
             "grants[0].region=eu-central-1".to_owned(),
         ];
+        if let Some(seconds) = self.describe_every {
+            values.push(format!(
+                "describeIntervalSeconds={seconds},detailIntervalSeconds={seconds}"
+            ));
+        }
         if self.without_dns {
             values.push("proxy.dnsPolicy=Default,dnsPolicy=Default".to_owned());
         }

@@ -70,6 +70,7 @@ impl<'a> Demo<'a> {
             chart: self.place.chart.clone(),
             images: &self.place.images,
             without_dns: self.place.without_dns,
+            describe_every: None,
         };
         install.prepare()?;
         self.say.command(&install.command_line(&self.simulators));

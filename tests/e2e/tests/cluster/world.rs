@@ -76,6 +76,9 @@ impl World {
             chart: project().join("charts/radius-mfa-operator"),
             images: &self.images,
             without_dns: true,
+            describe_every: std::env::var("E2E_DESCRIBE_EVERY")
+                .ok()
+                .and_then(|seconds| seconds.parse().ok()),
         }
     }
 

@@ -54,6 +54,7 @@ impl Drop for Behaviour<'_> {
 }
 
 #[test]
+#[ignore = "takes more than a minute: `make failures` runs it"]
 fn aws_answers_with_errors_while_a_pod_is_replaced() {
     let fault = json!({"kind": "error", "code": "ServiceException"});
     nobody_notices(
@@ -64,6 +65,7 @@ fn aws_answers_with_errors_while_a_pod_is_replaced() {
 }
 
 #[test]
+#[ignore = "takes more than a minute: `make failures` runs it"]
 fn aws_does_not_answer_while_a_pod_is_replaced() {
     let fault = json!({"kind": "hang"});
     nobody_notices(
