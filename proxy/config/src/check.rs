@@ -219,6 +219,10 @@ impl Check<'_> {
                     at,
                     format!("is {name:?}, which policy.user_names makes {normal:?} of, whoever has it; write {normal:?}"),
                 ),
+                Some(normal) if normal == file::DEFAULT_PROBE_USER => self.problem(
+                    at,
+                    format!("is {name:?}, which AWS probes with; a probe is never accepted, so remove it"),
+                ),
                 Some(normal) => {
                     exempt.insert(normal);
                 }

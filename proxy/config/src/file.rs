@@ -243,6 +243,9 @@ pub enum MessageAuthenticator {
     Never,
 }
 
+/// The user name that AWS was reported to probe RADIUS servers with.
+pub const DEFAULT_PROBE_USER: &str = "fakeusername";
+
 /// `[policy]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -268,7 +271,7 @@ impl Default for Policy {
             user_names: UserNames::default(),
             typed_text: TypedText::default(),
             exempt_users: Vec::new(),
-            probe_users: vec!["fakeusername".to_owned()],
+            probe_users: vec![DEFAULT_PROBE_USER.to_owned()],
             login_seconds: 60,
             limits: Limits::default(),
         }

@@ -257,6 +257,16 @@ fn problems_of(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_name_that_aws_probes_with_is_never_exempt() {
+    for probe_users in ["[\"fakeusername\"]", "[\"other\"]", "[]"] {
+        let text =
+            format!("{DUO}\n[policy]\nexempt_users = [\"FakeUserName\"]\nprobe_users = {probe_users}\n");
+        let problems = problems(&text);
+        assert!(problems[0].contains("AWS probes with"), "{problems:?}");
+    }
+}
+
+#[test]
 fn an_exempt_name_that_stands_for_others_is_a_problem_and_one_that_is_none_too() {
     let policy = "[policy]\nexempt_users = [\"CORP\\\\svc\", \"svc@corp.example\", \"Robot\", \" \"]\n";
     let problems = problems_of(&format!("{DUO}\n{policy}"));
