@@ -30,6 +30,8 @@ pub(crate) struct Sources {
     pub(crate) seed_shards: Vec<Files>,
     /// Whether a user has two seeds.
     pub(crate) twice: bool,
+    /// Whether no user can log in by the seeds.
+    pub(crate) no_user: bool,
     /// The clients' secrets, by client name.
     pub(crate) clients: BTreeMap<String, SharedSecret>,
     /// What is wrong with lines of the seeds, without their text. It costs those users and nobody else.
@@ -230,6 +232,7 @@ impl Reader<'_> {
         );
         let merged = seeds::merge(&found, &user_names(&self.input.proxy.spec));
         sources.twice = merged.twice;
+        sources.no_user = merged.no_user;
         sources.complaints = merged.complaints;
         sources.seed_shards = merged.shards;
         if totp.seeds_selector.is_none() {

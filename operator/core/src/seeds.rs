@@ -35,6 +35,8 @@ pub(crate) struct Merged {
     pub(crate) complaints: Vec<String>,
     /// Whether a user has two seeds.
     pub(crate) twice: bool,
+    /// Whether no user can log in.
+    pub(crate) no_user: bool,
 }
 
 /// Shards without anybody.
@@ -164,6 +166,7 @@ impl<'a> Merging<'a> {
             shards,
             complaints: twice.into_iter().chain(self.complaints).collect(),
             twice: any,
+            no_user: !self.by_user.values().any(|seeds| seeds.len() == 1),
         }
     }
 

@@ -238,6 +238,12 @@ impl<'a> Round<'a> {
                 "AWS gets another shared secret once the Secrets are ready and the configuration can be made";
             return Verdict::hold(Reason::Blocked, message);
         }
+        if ledger.applied.is_none() && self.nobody_could_log_in() {
+            ledger.differs_since = None;
+            let message =
+                "RADIUS is not switched on or taken over while no user could log in; see SecretsReady";
+            return Verdict::hold(Reason::Blocked, message);
+        }
         let meta = &self.input.proxy.metadata;
         let owner = self.input.settings.cluster.owner(
             meta.namespace.as_deref().unwrap_or_default(),
@@ -274,8 +280,13 @@ impl<'a> Round<'a> {
                 (Truth::False, reason, told.join("; "))
             }
             Ok(sources) if !sources.complaints.is_empty() => {
+                let who = if sources.no_user {
+                    "No user can log in"
+                } else {
+                    "These users cannot log in; the others can"
+                };
                 let told = format!(
-                    "{}. These users cannot log in; the others can. `radius-proxy totp enrol --user USER` prints a good line",
+                    "{}. {who}. `radius-proxy totp enrol --user USER` prints a good line",
                     sources.complaints.join("; ")
                 );
                 let reason = if sources.twice {
@@ -316,6 +327,13 @@ impl<'a> Round<'a> {
         };
         drafts.push(ready(&drafts, told));
         drafts
+    }
+
+    /// Whether every login would fail, by what is known of the provider's credentials and the seeds.
+    fn nobody_could_log_in(&self) -> bool {
+        let no_user = self.sources.as_ref().is_ok_and(|sources| sources.no_user);
+        let exempts = !self.input.proxy.spec.policy.exempt_users.is_empty();
+        !self.refused_by_provider().is_empty() || (no_user && !exempts)
     }
 
     /// The pods whose provider does not take their credentials.

@@ -367,3 +367,18 @@ fn credentials_that_the_provider_refuses_are_told_with_their_secret_and_stop_not
     world.run_until(World::is_ready);
     assert_eq!(world.aws.writes.len(), writes);
 }
+
+#[test]
+fn radius_is_not_switched_on_while_the_provider_refuses_the_credentials() {
+    let mut world = World::new();
+    world.reported_problem = Some(ReportedProblem::ProviderCredentials);
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(world.aws.writes.len(), 0);
+    let (status, reason, message) = world.condition("Registered");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "Blocked"));
+    assert!(message.contains("no user could log in"), "{message}");
+    world.reported_problem = None;
+    world.wake();
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes.len(), 1);
+}
