@@ -426,9 +426,10 @@ fn in_terms_of_the_spec(problems: &[Problem], spec: &RadiusProxySpec) -> ConfigP
     } else {
         Reason::ConfigInvalid
     };
-    let told = problems
-        .iter()
-        .map(|problem| format!("{}: {}", spec_field(&problem.field, spec), problem.message));
+    let told = problems.iter().map(|problem| {
+        let message = spec_fields_in(&problem.message);
+        format!("{}: {message}", spec_field(&problem.field, spec))
+    });
     ConfigProblem {
         reason,
         message: told.collect::<Vec<_>>().join("; "),
@@ -448,6 +449,15 @@ fn spec_field(field: &str, spec: &RadiusProxySpec) -> String {
         Some(Some(index)) => format!("spec.clients[{index}]{}", camel(rest)),
         _ => format!("spec.directory{}", camel(rest)),
     }
+}
+
+/// A message, with the policy's fields as the spec names them.
+fn spec_fields_in(message: &str) -> String {
+    let word = |word: &str| match word.strip_prefix("policy.") {
+        Some(_) => format!("spec.{}", camel(word)),
+        None => word.to_owned(),
+    };
+    message.split_inclusive(' ').map(word).collect()
 }
 
 /// `snake_case` to `camelCase`.

@@ -181,3 +181,13 @@ fn problems_are_told_by_the_fields_of_the_spec() {
         problem.message
     );
 }
+
+#[test]
+fn messages_name_the_policys_fields_as_the_spec_does() {
+    let message = "is \"a\", which policy.user_names makes \"b\" of and policy.exempt_users has";
+    let told = spec_fields_in(message);
+    assert!(
+        told.contains("spec.policy.userNames makes") && told.ends_with("spec.policy.exemptUsers has"),
+        "{told}"
+    );
+}

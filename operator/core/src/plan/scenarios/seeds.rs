@@ -137,3 +137,18 @@ fn the_store_of_used_codes_is_there_before_the_pods_and_theirs_alone() {
     let password = "/etc/radius-proxy/provider/redis-password";
     assert_eq!(world.mountable()[password].expose(), b"hunter2");
 }
+
+#[test]
+fn radius_is_switched_on_once_a_user_has_a_seed() {
+    let mut world = by_label();
+    let seeds = std::mem::take(&mut world.seeds_by_label);
+    world.run_for(std::time::Duration::from_secs(300));
+    assert_eq!(world.aws.writes.len(), 0);
+    assert_eq!(world.condition("Registered").1, "Blocked");
+    let (_, reason, message) = world.condition("SecretsReady");
+    assert_eq!(reason, "TotpSeedsMalformed");
+    assert!(message.contains("No user can log in"), "{message}");
+    world.seeds_by_label = seeds;
+    world.wake();
+    world.run_until(|world| world.aws.writes.len() == 1);
+}
