@@ -355,8 +355,9 @@ pub enum MessageAuthenticatorPolicy {
 }
 
 /// What logins are decided by, beside the factor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.exemptUsers) || self.exemptUsers.all(u, u.lowerAscii() != 'fakeusername' && !(u in self.probeUsers))").message("spec.policy.exemptUsers names a user of spec.policy.probeUsers, or fakeusername, which AWS probes with: a probe is never accepted"))]
 pub struct PolicySpec {
     /// How user names are normalised.
     #[serde(default)]
