@@ -118,15 +118,15 @@ pub struct ServerCount {
     pub answers: u64,
 }
 
-/// A login that another server answered.
+/// A login for which another server was asked.
 #[derive(Debug, Clone, Deserialize)]
 pub struct FailOver {
     /// Milliseconds from the first login's begin.
     pub at_ms: u64,
     /// Who did not answer.
     pub from: Vec<String>,
-    /// Who did.
-    pub to: String,
+    /// Who did, if anyone.
+    pub to: Option<String>,
     /// How long the login took.
     pub duration_ms: u64,
 }
