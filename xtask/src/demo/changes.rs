@@ -67,7 +67,7 @@ impl Demo<'_> {
                     "{controller}: after {} failed over from {} to {} in {}",
                     seconds(Duration::from_millis(over.at_ms)),
                     over.from.join(", "),
-                    over.to,
+                    over.to.as_deref().unwrap_or("nobody"),
                     seconds(Duration::from_millis(over.duration_ms)),
                 ));
             }
