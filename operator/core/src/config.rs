@@ -8,7 +8,7 @@ use proxy_config::{Config, ConfigDigest, Contents, DigestKey, Problem, Secret};
 
 use crate::api::{
     ClientSpec, DuoFactor, DuoSpec, FailMode, MessageAuthenticatorPolicy, OktaFactor, OktaSpec,
-    OktaTokenKind, RadiusProxySpec, StoreOutage, TotpSpec,
+    OktaTokenKind, RadiusProxySpec, SecretRef, StoreOutage, TotpSpec,
 };
 use crate::conditions::Reason;
 use crate::names::{ADMIN_PORT, HEALTH_PORT, ObjectNames, PEERS_KEY, USED_CODES_MAPS, peer_port};
@@ -357,8 +357,9 @@ const fn fail_mode(mode: FailMode) -> file::FailMode {
     }
 }
 
-fn proxy_file(name: &str) -> String {
-    format!("{PROVIDER_FOLDER}/{name}")
+/// A file of the HTTP proxy's credentials, where the spec has a Secret of them.
+fn proxy_file(secret: Option<&SecretRef>, name: &str) -> Option<String> {
+    secret.map(|_| format!("{PROVIDER_FOLDER}/{name}"))
 }
 
 fn duo(raw: &DuoSpec) -> file::Duo {
@@ -369,7 +370,6 @@ fn duo(raw: &DuoSpec) -> file::Duo {
         DuoFactor::Passcode => file::DuoFactor::Passcode,
         DuoFactor::Sms => file::DuoFactor::Sms,
     };
-    let proxy_file = |name| raw.http_proxy_secret_ref.as_ref().map(|_| proxy_file(name));
     file::Duo {
         api_host: raw.api_host.clone(),
         integration_key_file: format!("{PROVIDER_FOLDER}/ikey"),
@@ -382,8 +382,8 @@ fn duo(raw: &DuoSpec) -> file::Duo {
             file::SignatureVersion::V5
         },
         http_proxy: raw.http_proxy.clone().map(Into::into),
-        http_proxy_username_file: proxy_file(PROXY_USERNAME),
-        http_proxy_password_file: proxy_file(PROXY_PASSWORD),
+        http_proxy_username_file: proxy_file(raw.http_proxy_secret_ref.as_ref(), PROXY_USERNAME),
+        http_proxy_password_file: proxy_file(raw.http_proxy_secret_ref.as_ref(), PROXY_PASSWORD),
         ca_bundle: raw.ca_bundle.clone(),
     }
 }
@@ -397,7 +397,6 @@ fn okta(raw: &OktaSpec) -> file::Okta {
         OktaFactor::Call => file::OktaFactor::Call,
     };
     let path = format!("{PROVIDER_FOLDER}/{}", okta_key(raw.credentials));
-    let proxy_file = |name| raw.http_proxy_secret_ref.as_ref().map(|_| proxy_file(name));
     file::Okta {
         org_url: raw.org_url.clone(),
         credentials: match raw.credentials {
@@ -412,8 +411,8 @@ fn okta(raw: &OktaSpec) -> file::Okta {
         login_suffix: raw.login_suffix.clone(),
         fail_mode: fail_mode(raw.fail_mode),
         http_proxy: raw.http_proxy.clone().map(Into::into),
-        http_proxy_username_file: proxy_file(PROXY_USERNAME),
-        http_proxy_password_file: proxy_file(PROXY_PASSWORD),
+        http_proxy_username_file: proxy_file(raw.http_proxy_secret_ref.as_ref(), PROXY_USERNAME),
+        http_proxy_password_file: proxy_file(raw.http_proxy_secret_ref.as_ref(), PROXY_PASSWORD),
         ca_bundle: raw.ca_bundle.clone(),
     }
 }

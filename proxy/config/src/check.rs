@@ -204,17 +204,26 @@ impl Check<'_> {
         })
     }
 
+    /// A user's name after normalisation.
+    fn user_name(&mut self, at: &str, name: &str, rule: UserNameRule) -> Option<String> {
+        let normal = rule.normalise(name);
+        if normal.is_none() {
+            self.problem(
+                at,
+                format!("is {name:?}; a name has 1 to {} bytes", rule.max_bytes),
+            );
+        }
+        normal
+    }
+
     /// Exempt users, by the names that logins have after normalisation. One that another name would stand for is refused:
     /// `CORP\svc` would exempt the `svc` of every domain, unseen.
     fn exempt(&mut self, names: &[String], rule: UserNameRule) -> Exempt {
         let mut exempt = Exempt::new();
         for (i, name) in names.iter().enumerate() {
             let at = format!("policy.exempt_users[{i}]");
-            match rule.normalise(name) {
-                None => self.problem(
-                    at,
-                    format!("is {name:?}; a name has 1 to {} bytes", rule.max_bytes),
-                ),
+            match self.user_name(&at, name, rule) {
+                None => {}
                 Some(normal) if normal.to_lowercase() != name.to_lowercase() => self.problem(
                     at,
                     format!("is {name:?}, which policy.user_names makes {normal:?} of, whoever has it; write {normal:?}"),
@@ -236,11 +245,8 @@ impl Check<'_> {
         let mut probes = BTreeSet::new();
         for (i, name) in names.iter().enumerate() {
             let at = format!("policy.probe_users[{i}]");
-            match rule.normalise(name) {
-                None => self.problem(
-                    at,
-                    format!("is {name:?}; a name has 1 to {} bytes", rule.max_bytes),
-                ),
+            match self.user_name(&at, name, rule) {
+                None => {}
                 Some(normal) if exempt.contains(&normal) => self.problem(
                     at,
                     format!("is {name:?}, which policy.exempt_users has too; a probe is never accepted, so keep one"),
