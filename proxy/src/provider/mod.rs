@@ -27,6 +27,8 @@ mod back_off;
 mod last_success;
 mod recent;
 mod resolver;
+#[cfg(test)]
+mod testing;
 mod unknown;
 
 /// What is boxed wherever a provider has to wait.

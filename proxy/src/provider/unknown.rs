@@ -61,20 +61,11 @@ impl UnknownUsers {
 
 #[cfg(test)]
 mod tests {
-    use proxy_config::{CaseRule, UserNameRule};
     use proxy_core::factor::RefusalReason;
 
     use super::super::refused;
     use super::*;
-
-    fn user(name: &str) -> UserName {
-        let rule = UserNameRule {
-            strip_domain: true,
-            case: CaseRule::Lower,
-            max_bytes: 64,
-        };
-        UserName::normalise(name, &rule).unwrap()
-    }
+    use crate::provider::testing::user;
 
     #[test]
     fn an_answer_holds_for_a_minute_and_for_so_many_names() {

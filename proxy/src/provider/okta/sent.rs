@@ -40,18 +40,8 @@ impl Sent {
 
 #[cfg(test)]
 mod tests {
-    use proxy_config::{CaseRule, UserNameRule};
-
     use super::*;
-
-    fn user(name: &str) -> UserName {
-        let rule = UserNameRule {
-            strip_domain: true,
-            case: CaseRule::Lower,
-            max_bytes: 64,
-        };
-        UserName::normalise(name, &rule).unwrap()
-    }
+    use crate::provider::testing::user;
 
     #[test]
     fn a_sent_code_is_remembered_for_ten_minutes_and_for_so_many_users() {

@@ -1,16 +1,8 @@
 use super::*;
+use crate::provider::testing::user;
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
-}
-
-fn user(name: &str) -> UserName {
-    let rule = proxy_config::UserNameRule {
-        strip_domain: true,
-        case: proxy_config::CaseRule::Lower,
-        max_bytes: 64,
-    };
-    UserName::normalise(name, &rule).unwrap()
 }
 
 /// A server that was silent on so many users, each a second after the other.
