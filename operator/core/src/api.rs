@@ -14,6 +14,7 @@ mod grant;
 mod observed;
 mod provider;
 mod proxy;
+mod registration;
 mod status;
 mod totp;
 mod workload;
@@ -34,9 +35,14 @@ pub use proxy::{
     AddressSource, AddressesSpec, ClientSpec, LimitsSpec, LoadBalancerSpec, MessageAuthenticatorPolicy,
     PolicySpec, RadiusProxy, RadiusProxySpec, SecretKeyRef, SecretRef, TypedTextSpec, UserNamesSpec,
 };
+pub use registration::{
+    AddressProblem, Adoption, AppliedSettings, DesiredRegistration, DesiredServer, DirectoryClaim,
+    DirectoryDescription, DirectoryRegistration, DirectoryRegistrationSpec, DirectoryRegistrationStatus,
+    Drift, LastFailure, PendingWrite, PodWithoutSecret, RegisteredSettings, RegistrationHold,
+    ReportedMismatch, ServerState, SharedSecretSource, SuspectedDrift, WriteRecord,
+};
 pub use status::{
-    AppliedSettings, ConditionType, DirectoryStatus, Drift, LastWrite, PendingWrite, RadiusProxyStatus,
-    RegisteredServer, RegisteredSettings, Surge, SurgePhase, Trouble,
+    ConditionType, DirectoryStatus, LastWrite, RadiusProxyStatus, RegisteredServer, Surge, SurgePhase,
 };
 pub use totp::{RedisSpec, SeedsSelector, StoreOutage, TotpSpec, UsedCodesSpec};
 pub use workload::SchedulingSpec;

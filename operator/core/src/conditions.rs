@@ -50,6 +50,11 @@ macro_rules! reasons {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
+            /// From a condition.
+            pub(crate) fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
+            }
+
             /// How people are told.
             #[must_use]
             pub const fn tone(self) -> Tone {
@@ -85,6 +90,8 @@ reasons! {
     DirectoryNotFound => Warning,
     /// The directory is of a type without RADIUS settings of its own.
     DirectoryTypeUnsupported => Warning,
+    /// Described: AWS has described the directory, and its type has RADIUS settings.
+    Described => Passing,
     /// The directory was not described yet.
     DirectoryUnknown => Passing,
     /// The operator has no AWS credentials.

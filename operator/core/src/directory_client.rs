@@ -16,7 +16,7 @@ use proxy_config::observed::{MAX_BYTES, Observed};
 
 use crate::input::Input;
 
-pub(crate) use mismatch::{Mismatch, mismatch};
+pub(crate) use mismatch::mismatch;
 pub(crate) use shown::shown;
 pub(crate) use warnings::{Context, warnings};
 

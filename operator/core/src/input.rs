@@ -15,7 +15,9 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, Secret};
 
-use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxySpec, RegisteredSettings, SeedsSelector};
+use crate::api::{
+    DirectoryGrant, DirectoryRegistration, RadiusProxy, RadiusProxySpec, RegisteredSettings, SeedsSelector,
+};
 use crate::aws::AwsFailure;
 use crate::dns::LoadBalancer;
 use crate::names::ClusterName;
@@ -25,8 +27,10 @@ use crate::names::ClusterName;
 pub struct Input {
     /// The RadiusProxy.
     pub proxy: RadiusProxy,
-    /// Other RadiusProxy resources of the cluster that name the same directory and region.
-    pub rivals: Vec<Rival>,
+    /// The registration of its directory, at least as new as what this process wrote last.
+    pub registration: Option<DirectoryRegistration>,
+    /// Whether another RadiusProxy that is granted and not suspended waits for the directory.
+    pub successor_waits: bool,
     /// Every DirectoryGrant.
     pub grants: Vec<DirectoryGrant>,
     /// The Secrets of [`secrets_named_by`] that exist, by name.
@@ -48,16 +52,10 @@ pub struct Input {
     pub reports: BTreeMap<String, Report>,
     /// The Service of type LoadBalancer (`status.loadBalancer.ingress`).
     pub load_balancer: LoadBalancer,
-    /// The directory.
-    pub directory: DirectoryObservation,
-    /// How the last [`crate::plan::DirectoryWrite`] of this process ended, kept until a newer write or a restart.
-    pub outcome: Option<WriteOutcome>,
     /// The revision to which the API server, or an admission policy, refused to change a pod in place.
     pub in_place_refused: Option<String>,
     /// What the API server refused to take in this round.
     pub refusal: Option<ObjectRefusal>,
-    /// How the last tag write of this process failed, if it did.
-    pub tag_failure: Option<AwsFailure>,
     /// The operator's settings.
     pub settings: Settings,
     /// Fresh random bytes, for the digest key and a generated shared secret. Used only when there is none yet.
@@ -90,23 +88,6 @@ impl std::fmt::Debug for Entropy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Entropy([redacted])")
     }
-}
-
-/// Another RadiusProxy for the same directory and region.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rival {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
-    /// Its creationTimestamp.
-    pub created: Timestamp,
-    /// Whether a grant allows it the directory ([`crate::access::access`]); one without does not compete.
-    pub granted: bool,
-    /// Its `spec.suspend`: it lets go of the directory for as long.
-    pub suspended: bool,
 }
 
 /// The data of a Secret.
@@ -275,6 +256,8 @@ pub struct Directory {
     pub owner_account: Option<String>,
     /// Its tags; `None` when they could not be read.
     pub tags: Option<BTreeMap<String, String>>,
+    /// When the tags were asked for, which are read less often than the rest.
+    pub tags_as_of: Timestamp,
     /// When this was asked. AWS may have looked at any time from then until `answered`.
     pub as_of: Timestamp,
     /// When AWS answered.
@@ -285,6 +268,10 @@ impl Directory {
     /// The same with addresses in one form, however AWS writes them.
     pub(crate) fn canonical(&self) -> Self {
         let mut directory = self.clone();
+        if directory.radius_settings.is_none() && directory.radius_status != Some(RadiusStatus::Creating) {
+            // Without settings AWS asks no server, whatever state it reports.
+            directory.radius_status = None;
+        }
         if let Some(settings) = &mut directory.radius_settings {
             for server in settings.servers.iter_mut().chain(&mut settings.servers_ipv6) {
                 *server = canonical_address(server);
@@ -356,6 +343,24 @@ pub enum NetworkType {
 }
 
 impl NetworkType {
+    /// As the status has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+            Self::DualStack => "DualStack",
+        }
+    }
+
+    /// From the status; IPv4 for a text that is unknown.
+    pub(crate) fn from_status(text: &str) -> Self {
+        [Self::Ipv6, Self::DualStack]
+            .into_iter()
+            .find(|network| network.as_str() == text)
+            .unwrap_or_default()
+    }
+
     /// Whether the directory has the address's family.
     #[must_use]
     pub const fn has(self, address: &IpAddr) -> bool {
@@ -378,6 +383,14 @@ pub enum RadiusStatus {
 }
 
 impl RadiusStatus {
+    /// From what AWS writes.
+    #[must_use]
+    pub fn from_aws(text: &str) -> Option<Self> {
+        [Self::Creating, Self::Completed, Self::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+
     /// As AWS writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -403,6 +416,8 @@ pub struct WriteOutcome {
 pub struct Settings {
     /// The cluster's name.
     pub cluster: ClusterName,
+    /// The cluster's uid, that of its namespace kube-system; empty when it is unknown.
+    pub cluster_uid: String,
     /// The proxy's image where the spec names none.
     pub default_image: String,
     /// `imagePullPolicy`; Kubernetes' own default when `None`.
@@ -429,6 +444,7 @@ impl Settings {
     pub fn new(cluster: ClusterName, default_image: String) -> Self {
         Self {
             cluster,
+            cluster_uid: String::new(),
             default_image,
             image_pull_policy: None,
             provider_host_suffixes: None,

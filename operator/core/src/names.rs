@@ -228,8 +228,8 @@ impl fmt::Display for ClusterName {
 pub struct DirectoryTags {
     /// `<cluster>/<namespace>/<name>` of the RadiusProxy that keeps the RADIUS settings.
     pub owner: String,
-    /// The uid of that RadiusProxy.
-    pub owner_uid: String,
+    /// The uid of the cluster: that of its namespace kube-system.
+    pub cluster_uid: String,
     /// Digests of the settings that the owner applied last, and of those before them when it was about to write; separated
     /// by a space. The shared secret is in none of them.
     pub applied: String,
@@ -242,7 +242,7 @@ impl DirectoryTags {
         let key = |what| format!("radius-mfa.dev/{what}/{region}");
         Self {
             owner: key("owner"),
-            owner_uid: key("owner-uid"),
+            cluster_uid: key("cluster-uid"),
             applied: key("applied"),
         }
     }

@@ -1,19 +1,23 @@
-//! What has to be done, as plain values.
+//! The rollout's plan: what has to be done for one RadiusProxy, as plain values.
 //!
-//! # The order of doing it
-//! 1. [`Plan::finalizer`] `Add`; 2. [`Plan::apply`], in order; 3. [`Plan::pods`]; 4. [`Plan::status`]; 5. [`Plan::tags`]; 6. [`Plan::write`], one
-//!    AWS call; 7. [`Plan::delete`]; 8. [`Plan::events`]; 9. [`Plan::finalizer`] `Remove`.
+//! # Order of the steps
+//! 1. [`Plan::finalizer`] `Add`; 2. [`Plan::registration`]; 3. [`Plan::apply`], in order; 4. [`Plan::pods`]; 5. [`Plan::status`];
+//!    6. [`Plan::delete`]; 7. [`Plan::events`]; 8. [`Plan::finalizer`] `Remove`.
 //!
-//! A failure ends the round, except that 5 and 8 may fail. The status is written *before* AWS is called: it holds the
-//! write as pending, with a keyed digest of its secret, so that a crash between the two is noticed by the next leader.
-//! How the write ended goes into [`crate::input::WriteOutcome`] of the next round, which has to follow at once.
+//! 2 is written at the registration's resource version that was planned from, and before the Secret is applied: so AWS is never
+//! given a shared secret that the proxies no longer accept.
 
 mod accept;
 mod actions;
+mod balancer;
 mod build;
 mod deletion;
 mod desired;
 mod events;
+mod gate;
+mod known;
+mod pods;
+mod registering;
 mod status;
 mod upgrade;
 
@@ -29,29 +33,29 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use proxy_config::SharedSecret;
 
-use crate::api::{RadiusProxyStatus, RegisteredSettings};
-use crate::aws::AwsOperation;
+use crate::api::{DirectoryRegistrationSpec, RadiusProxyStatus};
 
 pub use build::plan;
 
-pub use crate::registration::decide::{LONGEST_ANSWER, is_fresh};
+pub use crate::events::Event;
+pub use crate::registration::{
+    DirectoryCall, DirectoryWrite, FinalizerChange, LONGEST_ANSWER, RadiusSettings, WriteReason, is_fresh,
+};
 
 /// What has to be done for one RadiusProxy.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The finalizer [`crate::names::FINALIZER`].
     pub finalizer: FinalizerChange,
+    /// What the directory's registration should say: created with [`crate::names::FINALIZER`] when there is none, else
+    /// applied when it differs.
+    pub registration: Option<DirectoryRegistrationSpec>,
     /// Objects to apply by server-side apply (force, field manager [`crate::names::FIELD_MANAGER`]), in this order. All
     /// there should be, each time; whoever executes may leave out what he knows to be applied already.
     pub apply: Vec<Object>,
     /// Patches of pods.
     pub pods: Vec<PodPatch>,
-    /// Ownership tags to add to the directory.
-    pub tags: Vec<(String, String)>,
-    /// The one write to AWS.
-    pub write: Option<DirectoryWrite>,
     /// The whole status, to be written when it differs from what is there.
     pub status: RadiusProxyStatus,
     /// Objects to delete; absent ones are fine.
@@ -60,19 +64,6 @@ pub struct Plan {
     pub events: Vec<Event>,
     /// When to plan again at the latest.
     pub requeue_after: Duration,
-    /// How old the directory's description may be in the next plan.
-    pub describe_after: Duration,
-}
-
-/// What happens to the finalizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinalizerChange {
-    /// Nothing.
-    Keep,
-    /// Added, before everything else.
-    Add,
-    /// Removed, after everything else.
-    Remove,
 }
 
 /// An object to apply.
@@ -212,106 +203,4 @@ pub struct GateChange {
     pub reason: &'static str,
     /// `message`.
     pub message: String,
-}
-
-/// One call of EnableRadius, UpdateRadius or DisableRadius.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryWrite {
-    /// Names the write; equal to `status.pendingWrite.id`.
-    pub id: String,
-    /// The directory.
-    pub directory_id: String,
-    /// What is called.
-    pub call: DirectoryCall,
-    /// Why, for metrics.
-    pub reason: WriteReason,
-    /// Why, in words.
-    pub message: String,
-}
-
-/// The call and its settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DirectoryCall {
-    /// EnableRadius.
-    Enable(Box<RadiusSettings>),
-    /// UpdateRadius.
-    Update(Box<RadiusSettings>),
-    /// DisableRadius.
-    Disable,
-}
-
-impl DirectoryCall {
-    /// Which operation it is.
-    #[must_use]
-    pub const fn operation(&self) -> AwsOperation {
-        match self {
-            Self::Enable(_) => AwsOperation::EnableRadius,
-            Self::Update(_) => AwsOperation::UpdateRadius,
-            Self::Disable => AwsOperation::DisableRadius,
-        }
-    }
-}
-
-/// All of `RadiusSettings`: an update replaces every member, so every member is always sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RadiusSettings {
-    /// Everything but the secret. `servers` goes to RadiusServers, `servers_ipv6` to RadiusServersIpv6; an empty list is
-    /// left out of the call.
-    pub shown: RegisteredSettings,
-    /// SharedSecret.
-    pub secret: SharedSecret,
-}
-
-/// Why AWS is written to; a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum WriteReason {
-    /// RADIUS was not configured.
-    FirstRegistration,
-    /// Somebody else's settings are replaced, as the adoption policy says.
-    Adoption,
-    /// Servers came or went.
-    Servers,
-    /// The spec has other settings.
-    Settings,
-    /// The shared secret changed.
-    Secret,
-    /// Somebody changed the settings.
-    Drift,
-    /// Somebody changed the shared secret.
-    SecretMismatch,
-    /// The last try ended in Failed, or was not answered.
-    Retry,
-    /// The RadiusProxy is deleted.
-    Deletion,
-}
-
-impl WriteReason {
-    /// The label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::FirstRegistration => "first_registration",
-            Self::Adoption => "adoption",
-            Self::Servers => "servers",
-            Self::Settings => "settings",
-            Self::Secret => "secret",
-            Self::Drift => "drift",
-            Self::SecretMismatch => "secret_mismatch",
-            Self::Retry => "retry",
-            Self::Deletion => "deletion",
-        }
-    }
-}
-
-/// A Kubernetes Event about the RadiusProxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// `type`: Warning or Normal.
-    pub warning: bool,
-    /// `reason`, CamelCase.
-    pub reason: &'static str,
-    /// `action`, CamelCase.
-    pub action: &'static str,
-    /// `note`, at most 1,024 bytes.
-    pub note: String,
 }

@@ -1,23 +1,125 @@
 //! Registration: what AWS should have, what it has, and whether the difference is written now.
 //!
-//! [`servers`] compares addresses, [`ledger`] keeps what was sent and what became of it, [`decide`] puts both together. Each
-//! write to AWS blocks logins while AWS works on it, so every rule here is about not writing, or about writing once.
+//! [`plan()`] decides for one DirectoryRegistration. It knows pods only by what the holder wants of the registration. Each write
+//! to AWS blocks logins while AWS works on it, so every rule here is about not writing, or about writing once.
+//!
+//! # Order of the steps
+//! 1. [`RegistrationPlan::claim`], and nothing else with it; 2. [`RegistrationPlan::finalizer`] `Add`; 3. [`RegistrationPlan::status`];
+//!    4. [`RegistrationPlan::tags`]; 5. [`RegistrationPlan::write`], one AWS call; 6. [`RegistrationPlan::events`];
+//!    7. [`RegistrationPlan::finalizer`] `Remove`, with which the object is deleted.
+//!
+//! 1 and 3 are written at the resource version that was planned from. The status is written before AWS is called: it holds the
+//! write as pending, with a keyed digest of its secret, so that the next leader notices a crash between the two. How the write
+//! ended is [`RegistrationInput::outcome`] of the next round, which has to follow at once.
 
-mod balancer;
-pub(crate) mod decide;
+mod accept;
+mod backoff;
+mod claim;
+mod decide;
 mod difference;
-pub(crate) mod gate;
-mod hands_off;
-pub(crate) mod ledger;
+mod holds;
+pub(crate) mod messages;
+mod planning;
+pub(crate) mod record;
+mod release;
 mod secret_mismatch;
 pub(crate) mod servers;
-pub(crate) mod words;
+mod tags;
+mod write;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use proxy_config::{ConfigDigest, DigestKey};
 
-use crate::api::{DirectorySpec, RegisteredSettings};
+use crate::api::{DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RegisteredSettings};
+use crate::aws::AwsFailure;
+use crate::events::Event;
+use crate::input::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
+
+pub use decide::{LONGEST_ANSWER, is_fresh};
+pub use holds::hold_names;
+pub use planning::plan;
+pub use write::{DirectoryCall, DirectoryWrite, RadiusSettings, WriteReason};
+
+/// Everything observed about one DirectoryRegistration.
+#[derive(Debug, Clone)]
+pub struct RegistrationInput {
+    /// The registration, at least as new as the status that this process wrote last.
+    pub registration: DirectoryRegistration,
+    /// Every RadiusProxy that names the directory and region. One that a cache doesn't have was looked for at the API server.
+    pub candidates: Vec<Candidate>,
+    /// The operator's own Secret in the holder's namespace, read live or from this process's own writes.
+    pub secret: Option<SecretContent>,
+    /// The directory.
+    pub directory: DirectoryObservation,
+    /// How the last [`DirectoryWrite`] of this process ended.
+    pub outcome: Option<WriteOutcome>,
+    /// How the last tag write of this process failed, if it did.
+    pub tag_failure: Option<AwsFailure>,
+    /// The operator's settings.
+    pub settings: Settings,
+    /// The replica that plans; times in the status are by the clock of the one that wrote them.
+    pub replica: String,
+}
+
+/// A RadiusProxy that holds the directory or wants to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its creationTimestamp.
+    pub created: Timestamp,
+    /// Whether a DirectoryGrant allows it the directory.
+    pub granted: bool,
+    /// Its `spec.suspend`.
+    pub suspended: bool,
+    /// Whether its adoption policy is Adopt.
+    pub adopts: bool,
+    /// Its deletionTimestamp.
+    pub deleted: Option<Timestamp>,
+    /// Whether it has the annotation [`crate::names::ABANDON_ANNOTATION`].
+    pub abandons: bool,
+}
+
+/// What has to be done for one DirectoryRegistration.
+#[derive(Debug, Clone)]
+pub struct RegistrationPlan {
+    /// The new holder.
+    pub claim: Option<DirectoryClaim>,
+    /// The finalizer [`crate::names::FINALIZER`] of the registration.
+    pub finalizer: FinalizerChange,
+    /// The whole status.
+    pub status: DirectoryRegistrationStatus,
+    /// Ownership tags to add to the directory.
+    pub tags: Vec<(String, String)>,
+    /// The one write to AWS.
+    pub write: Option<DirectoryWrite>,
+    /// Events about the holder.
+    pub events: Vec<Event>,
+    /// When to plan again at the latest.
+    pub requeue_after: Duration,
+    /// How old the directory's description may be in the next plan.
+    pub describe_after: Duration,
+    /// Whether the directory's tags have to be read again for the next plan.
+    pub read_tags: bool,
+}
+
+/// What happens to a finalizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinalizerChange {
+    /// Nothing.
+    Keep,
+    /// It is added, before everything else.
+    Add,
+    /// It is removed, after everything else.
+    Remove,
+}
 
 /// The stage of a directory that works.
 pub(crate) const ACTIVE: &str = "Active";
@@ -65,20 +167,6 @@ pub(crate) fn same_but_servers(a: &RegisteredSettings, b: &RegisteredSettings) -
         ..settings.clone()
     };
     without(a) == without(b)
-}
-
-/// What the spec wants, without servers.
-pub(crate) fn wanted_settings(directory: &DirectorySpec, port: u32) -> RegisteredSettings {
-    RegisteredSettings {
-        servers: Vec::new(),
-        servers_ipv6: Vec::new(),
-        port,
-        timeout_seconds: directory.timeout_seconds,
-        retries: directory.retries,
-        protocol: directory.protocol.as_str().to_owned(),
-        display_label: directory.display_label.clone(),
-        use_same_username: directory.use_same_username,
-    }
 }
 
 /// What the tag on the directory says of settings: a cluster that is built anew has no key of the old one, so the digest

@@ -118,6 +118,7 @@ mod tests {
         let key = DigestKey::new(vec![1; 32]);
         let time = time::floor(Timestamp::UNIX_EPOCH);
         let applied = applied.map(|s| AppliedSettings {
+            holder_uid: String::new(),
             secret_digest: secret_digest(&key, &secret(s)),
             settings: crate::api::RegisteredSettings::default(),
             time: time.clone(),
@@ -126,6 +127,7 @@ mod tests {
             completed_time: None,
         });
         let pending = pending.map(|s| PendingWrite {
+            holder_uid: String::new(),
             id: "1".to_owned(),
             operation: "UpdateRadius".to_owned(),
             secret_digest: secret_digest(&key, &secret(s)),

@@ -8,7 +8,7 @@ use super::{PodReport, SKEW, at};
 use crate::api::{
     AppliedSettings, AuthenticationProtocol, DirectorySpec, ObservedDirectory, ObservedSigning, ProviderSpec,
 };
-use crate::input::{Directory, RadiusStatus};
+use crate::input::RadiusStatus;
 use crate::time;
 
 /// Retries that have to be seen before they say how long the directory waits.
@@ -26,7 +26,7 @@ pub(crate) struct Context<'a> {
     pub(crate) port: u32,
     pub(crate) reports: &'a [PodReport<'a>],
     pub(crate) shown: Option<&'a ObservedDirectory>,
-    pub(crate) directory: &'a Directory,
+    pub(crate) radius_status: Option<RadiusStatus>,
     pub(crate) applied: Option<&'a AppliedSettings>,
 }
 
@@ -125,7 +125,7 @@ fn never_asked(context: &Context<'_>, shown: &ObservedDirectory, now: Timestamp)
 /// AWS says Failed although its probe was answered under the right secret: it wants another answer than a Reject.
 fn probe_counts_as_dead(context: &Context<'_>) -> Option<String> {
     let written = context.applied?.time.0;
-    if context.directory.radius_status != Some(RadiusStatus::Failed) {
+    if context.radius_status != Some(RadiusStatus::Failed) {
         return None;
     }
     // By the pod's clock, and AWS probes at once.

@@ -1,26 +1,19 @@
 //! The condition Accepted: whether the operator may and can act on the spec.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use jiff::Timestamp;
-
+use super::known::{Known, mirrored};
 use crate::access::{NoAccess, access};
 use crate::api::{
     AuthenticationProtocol, ConditionType, DirectorySpec, DuoFactor, OktaFactor, RadiusProxySpec,
 };
-use crate::aws::{AwsErrorClass, AwsFailure};
 use crate::conditions::{Draft, Reason, Truth};
 use crate::config::ConfigProblem;
-use crate::input::{Directory, DirectoryKind, DirectoryObservation, Input, NetworkType};
-use crate::registration::words;
-use crate::time;
+use crate::input::{Input, NetworkType};
+use crate::registration::messages::holder;
 
 /// Above this AWS "cannot retry with another RADIUS server" within one login.
 const FAIL_OVER_TIMEOUT: u32 = 20;
-/// How long a description may stand in for AWS when AWS does not answer.
-const STALE: Duration = Duration::from_secs(600);
-
 /// The judgement.
 #[derive(Debug)]
 pub(super) struct Judgement {
@@ -37,12 +30,12 @@ fn refused(truth: Truth, (reason, message): (Reason, String)) -> Judgement {
 }
 
 /// Judges. `problem` is what the proxies would refuse in the configuration.
-pub(super) fn judge(input: &Input, problem: Option<&ConfigProblem>, now: Timestamp) -> Judgement {
+pub(super) fn judge(input: &Input, problem: Option<&ConfigProblem>) -> Judgement {
     if let Some(message) = names_taken(input) {
         return refused(Truth::False, (Reason::NameTaken, message));
     }
     if let Some(spec) = &input.proxy.spec.directory
-        && let Err(refusal) = directory(input, spec, now)
+        && let Err(refusal) = directory(input, spec)
     {
         return refusal;
     }
@@ -84,7 +77,7 @@ fn names_taken(input: &Input) -> Option<String> {
     })
 }
 
-fn directory(input: &Input, spec: &DirectorySpec, now: Timestamp) -> Result<(), Judgement> {
+fn directory(input: &Input, spec: &DirectorySpec) -> Result<(), Judgement> {
     let namespace = input.proxy.metadata.namespace.as_deref().unwrap_or_default();
     let (id, region) = (&spec.id, &spec.region);
     if access(&input.proxy, &input.grants, &input.settings.cluster) == Err(NoAccess::NoGrant) {
@@ -94,73 +87,29 @@ fn directory(input: &Input, spec: &DirectorySpec, now: Timestamp) -> Result<(), 
         );
         return Err(refused(Truth::False, (Reason::NoGrant, message)));
     }
-    if let Some(message) = older_rival(input) {
+    let unknown = || {
+        let message = format!("directory {id} in region {region} was not described yet");
+        refused(Truth::Unknown, (Reason::DirectoryUnknown, message))
+    };
+    let Some(registration) = &input.registration else {
+        return Err(unknown());
+    };
+    if !registration.is_held_by(&input.proxy) {
+        let message = format!(
+            "RadiusProxy {} holds this directory in this region; delete one of the two, or move the directory: spec.suspend: \
+             true there, and spec.directory.adoptionPolicy: Adopt here",
+            holder(&registration.spec)
+        );
         return Err(refused(Truth::False, (Reason::DirectoryTaken, message)));
     }
-    match &input.directory {
-        DirectoryObservation::Unasked => {
-            let message = format!("directory {id} in region {region} was not described yet");
-            Err(refused(Truth::Unknown, (Reason::DirectoryUnknown, message)))
+    match mirrored(registration, ConditionType::Described) {
+        Some(described) if described.is_true() => Ok(()),
+        // The registration may not have seen yet that there is a grant again.
+        Some(described) if described.reason != Reason::NoGrant => {
+            Err(refused(described.truth, (described.reason, described.message)))
         }
-        DirectoryObservation::Described(directory) => fit(directory, spec),
-        DirectoryObservation::Failed { failure, last } => match last {
-            Some(last) if passes(failure) && time::until(last.as_of, now) < STALE => fit(last, spec),
-            _ => {
-                let truth = if failure.class == AwsErrorClass::NotFound {
-                    Truth::False
-                } else {
-                    Truth::Unknown
-                };
-                Err(refused(truth, words::aws_failure(failure, spec)))
-            }
-        },
+        _ => Err(unknown()),
     }
-}
-
-/// Whether a failure is one of AWS's own moments, for which nobody has to do anything.
-const fn passes(failure: &AwsFailure) -> bool {
-    matches!(
-        failure.class,
-        AwsErrorClass::Throttled | AwsErrorClass::Service | AwsErrorClass::Unreachable
-    )
-}
-
-/// Of several RadiusProxy for one directory and region, the oldest keeps it.
-fn older_rival(input: &Input) -> Option<String> {
-    let meta = &input.proxy.metadata;
-    let uid = meta.uid.as_deref().unwrap_or_default();
-    let created = meta.creation_timestamp.as_ref().map_or(Timestamp::MAX, |t| t.0);
-    let oldest = input
-        .rivals
-        .iter()
-        .filter(|rival| rival.granted && !rival.suspended)
-        .min_by_key(|rival| (rival.created, &rival.uid))?;
-    ((oldest.created, oldest.uid.as_str()) < (created, uid)).then(|| {
-        format!(
-            "RadiusProxy {}/{} is older and keeps this directory in this region; delete one of the two, or move the directory: spec.suspend: \
-             true there, and spec.directory.adoptionPolicy: Adopt here",
-            oldest.namespace, oldest.name
-        )
-    })
-}
-
-fn fit(directory: &Directory, spec: &DirectorySpec) -> Result<(), Judgement> {
-    let kind = directory.kind.as_str();
-    let id = &spec.id;
-    let message = match &directory.kind {
-        DirectoryKind::MicrosoftAd | DirectoryKind::AdConnector => return Ok(()),
-        DirectoryKind::SharedMicrosoftAd => {
-            let owner = directory.owner_account.as_deref().unwrap_or("its owner");
-            format!(
-                "directory {id} is a {kind}: its RADIUS settings belong to account {owner}. Use the directory there, by a \
-                 DirectoryGrant with a role in that account"
-            )
-        }
-        DirectoryKind::SimpleAd | DirectoryKind::Other(_) => format!(
-            "directory {id} is a {kind}, which has no RADIUS; AWS Managed Microsoft AD and AD Connector have it"
-        ),
-    };
-    Err(refused(Truth::False, (Reason::DirectoryTypeUnsupported, message)))
 }
 
 /// What will work, but not as people may think.
@@ -192,7 +141,7 @@ fn warnings(input: &Input) -> Vec<String> {
 
 /// Listed addresses of a family that the directory does not have.
 fn dropped(input: &Input) -> Option<String> {
-    let network = input.directory.described()?.network;
+    let network = Known::of(input.registration.as_ref()?)?.network;
     let has = |address: &&String| match address.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(IpAddr::V4(_)) => network != NetworkType::Ipv6,
         Ok(IpAddr::V6(_)) => network != NetworkType::Ipv4,

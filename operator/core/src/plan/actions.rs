@@ -4,29 +4,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::accept::Judgement;
 use super::build::Round;
+use super::pods::Proxy;
 use super::upgrade::Upgrade;
-use super::{Event, GateChange, ImageChange, Object, ObjectKind, ObjectRef, PodPatch, events};
-use crate::api::{AddressSource, AppliedSettings};
+use super::{GateChange, ImageChange, Object, ObjectKind, ObjectRef, PodPatch, events, gate};
+use crate::api::AddressSource;
 use crate::conditions::Draft;
 use crate::config::Rendered;
-use crate::input::{PodState, RadiusStatus};
-use crate::names::{DirectoryTags, USED_CODES_MAPS};
+use crate::events::Event;
+use crate::input::PodState;
+use crate::names::USED_CODES_MAPS;
 use crate::objects::{self, Template};
-use crate::registration::decide::{FRESH_AFTER_ANSWER, Verdict};
-use crate::registration::servers::Proxy;
-use crate::registration::{gate, tag_digest, words};
 use crate::rotation::{self, Pair};
 use crate::time;
 
 /// When nothing else asks for another look.
 const AT_REST: Duration = Duration::from_secs(600);
-/// While something is expected to pass.
-const SOON: Duration = Duration::from_secs(15);
-/// While AWS works on a write.
-const WORKING: Duration = Duration::from_secs(3);
-
 /// What the pods are told to read, by digests.
 pub(super) struct Told {
     /// The configuration.
@@ -160,64 +153,10 @@ impl Round<'_> {
             .collect()
     }
 
-    /// Ownership, for whoever comes to the directory without this cluster.
-    pub(super) fn tags(&self, judgement: &Judgement, writes: bool) -> Vec<(String, String)> {
-        let spec = self.input.proxy.spec.directory.as_ref();
-        let (Some(spec), Some(directory), true) = (spec, self.directory, judgement.may_write) else {
-            return Vec::new();
-        };
-        let keys = DirectoryTags::of(&spec.region);
-        let meta = &self.input.proxy.metadata;
-        let owner = self.input.settings.cluster.owner(
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default(),
-        );
-        let uid = meta.uid.clone().unwrap_or_default();
-        let digests = self.tag_digests();
-        let has =
-            |key: &str, value: &String| directory.tags.as_ref().is_some_and(|t| t.get(key) == Some(value));
-        let kept_by = directory.tags.as_ref().map(|tags| tags.get(&keys.owner));
-        let told = digests.first().is_none_or(|newest| {
-            let applied = directory.tags.as_ref().and_then(|tags| tags.get(&keys.applied));
-            applied.is_some_and(|applied| applied.split(' ').any(|known| known == newest))
-        });
-        let missing = !(has(&keys.owner, &owner) && has(&keys.owner_uid, &uid) && told);
-        // Beside a write always; else only to repair what is seen to be wrong, and not again and again.
-        let repair = self.ledger.applied.is_some()
-            && self.ledger.pending.is_none()
-            && kept_by.is_some_and(|tag| tag.is_none_or(|tag| *tag == owner && !told))
-            && self.input.tag_failure.is_none()
-            && !self.input.proxy.spec.suspend;
-        if missing && (writes || repair) {
-            vec![
-                (keys.owner, owner),
-                (keys.owner_uid, uid),
-                (keys.applied, digests.join(" ")),
-            ]
-        } else {
-            Vec::new()
-        }
-    }
-
-    /// What AWS has by our doing. Nobody knows of a write that is about to be sent whether it arrives: both count.
-    fn tag_digests(&self) -> Vec<String> {
-        let pending = self.ledger.pending.as_ref().and_then(|p| p.settings.as_ref());
-        let applied = self.ledger.applied.as_ref().map(|applied| &applied.settings);
-        let mut digests: Vec<String> = pending.into_iter().chain(applied).map(tag_digest).collect();
-        digests.dedup();
-        digests
-    }
-
-    pub(super) fn events(&self, drafts: &[Draft], verdict: &Verdict, upgrade: Option<&str>) -> Vec<Event> {
+    pub(super) fn events(&self, drafts: &[Draft], upgrade: Option<&str>) -> Vec<Event> {
         let before = self.before.map_or(&[][..], |s| &s.conditions);
         let mut list = events::of_conditions(before, drafts);
         list.extend(events::of_upgrade(before, drafts, upgrade));
-        list.extend(verdict.write.as_ref().map(events::of_write));
-        if let Some(directory) = self.directory {
-            let changes = words::changes(&self.ledger, directory);
-            let drift = self.before.and_then(|s| s.drift.as_ref());
-            list.extend(events::of_drift(drift, &self.ledger.drift, &changes));
-        }
         let rotates = |pair: &Option<Pair>| pair.as_ref().is_some_and(rotation::under_way);
         list.extend(events::of_rotation(
             rotates(&self.pair_before),
@@ -255,46 +194,15 @@ impl Round<'_> {
         list
     }
 
-    /// When to look again, and how old the description may be then.
-    pub(super) fn times(
-        &self,
-        judgement: &Judgement,
-        verdict: &Verdict,
-        others: [Option<Timestamp>; 2],
-    ) -> (Duration, Duration) {
-        let described = |status| {
-            let since = self.ledger.applied.as_ref().map_or(Timestamp::MIN, |a| a.time.0);
-            self.directory
-                .is_some_and(|d| d.radius_status == Some(status) && d.as_of >= since)
-        };
-        let incomplete = |applied: &AppliedSettings| applied.completed_time.is_none();
-        let working = self.has_directory()
-            && judgement.may_write
-            && (self.ledger.pending.is_some()
-                || self.directory.is_some_and(|d| self.ledger.awaits_description(d))
-                || described(RadiusStatus::Creating)
-                || (self.ledger.applied.as_ref().is_some_and(incomplete)
-                    && !self.ledger.drifted()
-                    && !described(RadiusStatus::Failed)));
-        if verdict.write.is_some() {
-            return (Duration::from_secs(1), Duration::from_secs(1));
-        }
-        if verdict.look {
-            return (Duration::from_millis(100), FRESH_AFTER_ANSWER);
-        }
-        let mut requeue = if working { WORKING } else { AT_REST };
-        let mut describe = if working { WORKING } else { Duration::MAX };
-        if self.has_directory() && !judgement.may_write {
-            requeue = requeue.min(SOON);
-            describe = SOON;
-        }
+    /// When to plan again at the latest.
+    pub(super) fn requeue_after(&self, others: [Option<Timestamp>; 2]) -> Duration {
+        let mut requeue = AT_REST;
         let mut at = |then: Option<Timestamp>| {
             if let Some(then) = then {
-                // Never in a hurry: what is due now was decided now.
+                // Not at once: what is due now was decided now.
                 requeue = requeue.min(time::until(self.now, then).max(Duration::from_secs(1)));
             }
         };
-        at(verdict.again);
         others.into_iter().for_each(&mut at);
         if self.pair.as_ref().is_some_and(rotation::under_way) {
             at(self.rotation_ends());
@@ -306,6 +214,6 @@ impl Round<'_> {
                 .zip(wait)
                 .and_then(|(deleted, wait)| deleted.saturating_add(wait).ok()));
         }
-        (requeue, describe)
+        requeue
     }
 }

@@ -9,19 +9,22 @@ use proxy_config::{ConfigDigest, DigestKey, Secret};
 use super::accept::{Judgement, judge};
 use super::actions::Told;
 use super::desired::{client_addresses, digest_key, kept_pair};
+use super::known::{Known, mirrored};
+use super::pods::proxies;
+use super::registering::Registering;
 use super::upgrade::upgrade;
 use super::{FinalizerChange, Plan, deletion, status};
-use crate::api::{ConditionType, ObservedDirectory, RadiusProxyStatus};
+use crate::api::{
+    ConditionType, DeletionPolicy, DirectoryRegistration, ObservedDirectory, RadiusProxyStatus,
+};
 use crate::conditions::{Draft, Reason, Truth, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
 use crate::directory_client::{self, PodReport};
-use crate::input::{Directory, Input, ReportedProblem};
-use crate::names::FINALIZER;
+use crate::input::{Input, ReportedProblem};
 use crate::objects::{self, Owner, Template};
-use crate::registration::decide::{Case, Verdict, decide};
-use crate::registration::ledger::Ledger;
-use crate::registration::servers::{Proxy, Servers, compare, proxies};
-use crate::rotation::{Pair, secret_digest};
+use crate::registration::record::RegistrationRecord;
+use crate::registration::same_but_servers;
+use crate::rotation::Pair;
 use crate::secrets::{self, SecretProblem, Sources};
 
 /// Plans everything for one RadiusProxy. Total: what is wrong becomes a condition.
@@ -30,14 +33,8 @@ pub fn plan(input: &Input, now: Timestamp) -> Plan {
     if input.proxy.metadata.deletion_timestamp.is_some() {
         return deletion::plan(input, now);
     }
-    let directory = input.directory.described().map(Directory::canonical);
+    let directory = input.registration.as_ref().and_then(Known::of);
     Round::new(input, directory.as_ref(), now).plan()
-}
-
-/// The finalizer as it is.
-pub(super) fn has_finalizer(input: &Input) -> bool {
-    let finalizers = input.proxy.metadata.finalizers.as_deref().unwrap_or_default();
-    finalizers.iter().any(|f| f == FINALIZER)
 }
 
 /// One round of planning: what is known after reading the input.
@@ -46,10 +43,13 @@ pub(super) struct Round<'a> {
     pub(super) now: Timestamp,
     pub(super) owner: Owner<'a>,
     pub(super) before: Option<&'a RadiusProxyStatus>,
-    pub(super) directory: Option<&'a Directory>,
+    pub(super) directory: Option<&'a Known>,
+    /// Whether this RadiusProxy holds the directory.
+    pub(super) holds: bool,
     pub(super) key_file: Secret,
     pub(super) key: DigestKey,
-    pub(super) ledger: Ledger,
+    /// What the registration remembers; empty while another holds the directory.
+    pub(super) ledger: RegistrationRecord,
     pub(super) clients: BTreeSet<IpAddr>,
     pub(super) sources: Result<Sources, Vec<SecretProblem>>,
     /// The configuration of now; `None` when it cannot be made, and the pods keep the last good one.
@@ -60,37 +60,26 @@ pub(super) struct Round<'a> {
     pub(super) pair_before: Option<Pair>,
 }
 
-/// What registration is decided by, beside the directory itself.
-struct Evidence<'a> {
-    proxies: &'a [Proxy<'a>],
-    servers: &'a Servers,
-    reports: &'a [PodReport<'a>],
-    observed: Option<&'a ObservedDirectory>,
-}
-
 impl<'a> Round<'a> {
-    fn new(input: &'a Input, directory: Option<&'a Directory>, now: Timestamp) -> Self {
+    fn new(input: &'a Input, directory: Option<&'a Known>, now: Timestamp) -> Self {
         let before = input.proxy.status.as_ref();
         let key_file = digest_key(input);
         let key = config::key_of(&key_file);
-        let mut ledger = Ledger::read(before);
-        ledger.learn(
-            input.outcome.as_ref(),
-            directory,
-            &key,
-            input.proxy.metadata.generation,
-            now,
-        );
-        ledger.retry_after_stage(before, directory);
+        let held = input
+            .registration
+            .as_ref()
+            .filter(|registration| registration.is_held_by(&input.proxy));
+        let status = held.and_then(|registration| registration.status.as_ref());
         let mut round = Self {
             input,
             now,
             owner: Owner::new(&input.proxy),
             before,
             directory,
+            holds: held.is_some(),
             key_file,
             key,
-            ledger,
+            ledger: RegistrationRecord::read(status),
             clients: client_addresses(directory, before),
             sources: secrets::read(input),
             rendered: None,
@@ -102,8 +91,8 @@ impl<'a> Round<'a> {
         round
     }
 
-    fn plan(mut self) -> Plan {
-        let judgement = judge(self.input, self.problem.as_ref(), self.now);
+    fn plan(self) -> Plan {
+        let judgement = judge(self.input, self.problem.as_ref());
         let running = self.input.stateful_set.is_some();
         // A spec that is not accepted starts nothing, and stops nothing that runs.
         // Who waits for another to let go of the directory is there when it does.
@@ -121,35 +110,19 @@ impl<'a> Round<'a> {
             proxy.keeps = upgrade.keeps.contains(&proxy.ordinal);
         }
         let replicas = upgrade.replicas();
-        let have = self
-            .directory
-            .filter(|d| d.radius_status.is_some())
-            .and_then(|d| d.radius_settings.as_ref());
-        let network = self.directory.map(|d| d.network).unwrap_or_default();
-        let applied = self.ledger.applied.as_ref().map(|applied| &applied.settings);
-        let both = (have, applied);
-        let servers = compare(self.input, &proxies, network, both, replicas, self.now);
         let reports = directory_client::reports(self.input, digest.as_ref());
         let observed = self.observed(&reports);
-        let mut ledger = std::mem::take(&mut self.ledger);
-        let evidence = Evidence {
-            proxies: &proxies,
-            servers: &servers,
-            reports: &reports,
-            observed: observed.as_ref(),
-        };
-        let verdict = self.verdict(&judgement, &mut ledger, &evidence, digest.is_some());
-        self.ledger = ledger;
+        let registering = self.registering(&judgement, &proxies, &reports, replicas, digest.is_some());
+        let registered = self.registered(&registering, &reports, observed.as_ref());
 
         let words = upgrade.words.as_deref().filter(|_| running);
         let available = status::available(self.input, &proxies, apply && !taken, words, replicas);
-        let drafts = self.conditions(&judgement, &verdict, available);
+        let drafts = self.conditions(&judgement, registered, available);
         let seen = status::Seen {
             input: self.input,
             owner: &self.owner,
             proxies: &proxies,
-            servers: &servers,
-            directory: self.directory,
+            registration: self.held().and_then(|registration| registration.status.as_ref()),
         };
         let mut status = status::tables(&seen, self.before);
         if let Some(directory) = &mut status.directory {
@@ -158,9 +131,7 @@ impl<'a> Round<'a> {
         status.config_digest = digest.as_ref().map(ToString::to_string);
         status.conditions = self.stamped(&drafts);
         status.surge.clone_from(&upgrade.surge);
-        self.ledger.clone().write_into(&mut status);
-        let (requeue_after, describe_after) =
-            self.times(&judgement, &verdict, [upgrade.again, servers.again]);
+        let requeue_after = self.requeue_after([upgrade.again, registering.again]);
         let apply = apply && !taken;
         let peers = objects::peer_addresses(&self.owner, &self.input.pods);
         // Who is told to read them anew finds them there.
@@ -170,24 +141,18 @@ impl<'a> Round<'a> {
             peers: peers_digest,
         };
         Plan {
-            finalizer: if self.has_directory() && judgement.may_write && !has_finalizer(self.input) {
-                FinalizerChange::Add
-            } else {
-                FinalizerChange::Keep
-            },
+            finalizer: self.finalizer(&judgement),
+            registration: registering.spec,
             apply: if apply {
                 self.objects(fresh.as_ref(), &peers, &template, &upgrade)
             } else {
                 Vec::new()
             },
             pods: self.pod_patches(&proxies, &told, &template, &upgrade),
-            tags: self.tags(&judgement, verdict.write.is_some()),
-            events: self.events(&drafts, &verdict, words),
-            write: verdict.write,
+            events: self.events(&drafts, words),
             status,
             delete: self.deletions(upgrade.delete),
             requeue_after,
-            describe_after,
         }
     }
 
@@ -211,68 +176,84 @@ impl<'a> Round<'a> {
             .or_else(|| last.map(ConfigDigest::from_reported))
     }
 
-    fn verdict(
+    /// The registration, if this RadiusProxy holds the directory.
+    fn held(&self) -> Option<&DirectoryRegistration> {
+        self.input.registration.as_ref().filter(|_| self.holds)
+    }
+
+    /// A deletion has to wait where it means DisableRadius, or where another RadiusProxy takes over: the pods have to answer
+    /// until then.
+    fn finalizer(&self, judgement: &Judgement) -> FinalizerChange {
+        let spec = self.input.proxy.spec.directory.as_ref();
+        let disables = spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Disable);
+        let has = deletion::has_finalizer(self.input);
+        if self.holds && judgement.may_write && (disables || self.input.successor_waits) {
+            if has {
+                FinalizerChange::Keep
+            } else {
+                FinalizerChange::Add
+            }
+        } else if has && !disables && !self.input.successor_waits {
+            FinalizerChange::Remove
+        } else {
+            FinalizerChange::Keep
+        }
+    }
+
+    /// The condition Registered.
+    fn registered(
         &self,
-        judgement: &Judgement,
-        ledger: &mut Ledger,
-        evidence: &Evidence<'_>,
-        configured: bool,
-    ) -> Verdict {
+        registering: &Registering,
+        reports: &[PodReport<'_>],
+        observed: Option<&ObservedDirectory>,
+    ) -> Draft {
+        let draft =
+            |truth, reason, message: &str| Draft::new(ConditionType::Registered, truth, reason, message);
         let Some(spec) = &self.input.proxy.spec.directory else {
-            let mut verdict = Verdict::hold(Reason::NoDirectory, "there is no directory to register with");
-            verdict.condition.truth = Truth::True;
-            return verdict;
+            let message = "there is no directory to register with";
+            return draft(Truth::True, Reason::NoDirectory, message);
         };
-        let (Some(directory), Some(pair), true, true) =
-            (self.directory, &self.pair, judgement.may_write, configured)
-        else {
-            ledger.differs_since = None;
+        let desired = registering.spec.as_ref().and_then(|spec| spec.desired.as_ref());
+        let Some(desired) = desired.filter(|_| self.holds) else {
             let message = "nothing is written to AWS until the spec is accepted and the Secrets are ready";
-            return Verdict::hold(Reason::Blocked, message);
+            return draft(Truth::False, Reason::Blocked, message);
         };
-        if self.rendered.is_none() && !self.is_applied(ledger, pair) {
-            // The digest that pods report is of the configuration made last. After a crash the Secret may be a newer one,
-            // and only that of the configuration of now would tell who has it.
-            ledger.differs_since = None;
-            let message =
-                "AWS gets another shared secret once the Secrets are ready and the configuration can be made";
-            return Verdict::hold(Reason::Blocked, message);
+        if !desired.blocked.is_empty() {
+            return draft(Truth::False, Reason::Blocked, &desired.blocked);
         }
-        if ledger.applied.is_none() && self.nobody_could_log_in() {
-            ledger.differs_since = None;
-            let message =
-                "RADIUS is not switched on or taken over while no user could log in; see SecretsReady";
-            return Verdict::hold(Reason::Blocked, message);
+        let mirrored = self
+            .held()
+            .and_then(|registration| mirrored(registration, ConditionType::Registered));
+        let Some(mut registered) = mirrored else {
+            let message = "the directory's registration has not been looked at yet";
+            return draft(Truth::False, Reason::Registering, message);
+        };
+        let applied = self.ledger.applied.as_ref();
+        let is_applied = applied.is_some_and(|applied| {
+            let wanted = desired.shared_secret.as_ref().map(|secret| &secret.digest);
+            same_but_servers(&applied.settings, &desired.settings) && Some(&applied.secret_digest) == wanted
+        });
+        if registered.is_true() && registered.reason == Reason::Registered && !is_applied {
+            let message = "the registration has not followed the latest change yet";
+            registered = draft(Truth::False, Reason::Registering, message);
         }
-        let meta = &self.input.proxy.metadata;
-        let owner = self.input.settings.cluster.owner(
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default(),
-        );
-        let case = Case {
-            input: self.input,
+        let context = directory_client::Context {
             spec,
-            directory,
-            servers: evidence.servers,
-            proxies: evidence.proxies,
-            reports: evidence.reports,
-            observed: evidence.observed,
-            pair,
-            key: &self.key,
-            owner: &owner,
-            now: self.now,
+            provider: &self.input.proxy.spec.provider,
+            port: self.input.proxy.spec.port,
+            reports,
+            shown: observed,
+            radius_status: self.directory.and_then(|directory| directory.radius_status),
+            applied,
         };
-        decide(&case, ledger)
+        for note in directory_client::warnings(&context, self.now) {
+            let message = registered.message.trim_end_matches('.');
+            registered.message = format!("{message}. {note}");
+        }
+        registered
     }
 
-    /// Whether AWS was given the secret that it is to have.
-    fn is_applied(&self, ledger: &Ledger, pair: &Pair) -> bool {
-        let digest = secret_digest(&self.key, &pair.current);
-        let applied = ledger.applied.as_ref();
-        applied.is_some_and(|applied| applied.secret_digest == digest)
-    }
-
-    fn conditions(&self, judgement: &Judgement, verdict: &Verdict, available: Draft) -> Vec<Draft> {
+    fn conditions(&self, judgement: &Judgement, registered: Draft, available: Draft) -> Vec<Draft> {
         let secrets = match &self.sources {
             Err(problems) => {
                 let reason = problems.first().map_or(Reason::SecretMissing, |p| p.reason);
@@ -314,12 +295,7 @@ impl<'a> Round<'a> {
             ),
         };
         let secrets = Draft::new(ConditionType::SecretsReady, secrets.0, secrets.1, secrets.2);
-        let mut drafts = vec![
-            judgement.condition.clone(),
-            secrets,
-            available,
-            verdict.condition.clone(),
-        ];
+        let mut drafts = vec![judgement.condition.clone(), secrets, available, registered];
         let told = if self.has_directory() {
             "the proxies serve and are registered".to_owned()
         } else {
@@ -330,7 +306,7 @@ impl<'a> Round<'a> {
     }
 
     /// Whether every login would fail, by what is known of the provider's credentials and the seeds.
-    fn nobody_could_log_in(&self) -> bool {
+    pub(super) fn nobody_could_log_in(&self) -> bool {
         let no_user = self.sources.as_ref().is_ok_and(|sources| sources.no_user);
         let exempts = !self.input.proxy.spec.policy.exempt_users.is_empty();
         !self.refused_by_provider().is_empty() || (no_user && !exempts)

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use proxy_config::{Secret, SharedSecret};
 
 use super::build::Round;
+use super::known::Known;
 use crate::api::RadiusProxyStatus;
 use crate::config::{self, CURRENT_KEY, DIGEST_KEY, Ingredients, PREVIOUS_KEY};
-use crate::input::{Directory, Input, RadiusStatus};
+use crate::input::{Input, RadiusStatus};
 use crate::rotation::{self, Held, Pair};
 use crate::secrets::Sources;
 use crate::time;
@@ -72,7 +73,7 @@ impl Round<'_> {
             key: &self.key,
             applied: self.ledger.applied.as_ref(),
             pending: self.ledger.pending.as_ref(),
-            unsure: self.ledger.unsure_secret.as_deref(),
+            unsure: self.ledger.unconfirmed_secret.as_deref(),
             settled: completed && self.rotation_ends().is_some_and(|end| self.now >= end),
         };
         Some(rotation::next(&wanted, kept, held))
@@ -108,7 +109,7 @@ impl Round<'_> {
 
 /// Where the directory's requests come from: as described, or as it was known last.
 pub(super) fn client_addresses(
-    directory: Option<&Directory>,
+    directory: Option<&Known>,
     before: Option<&RadiusProxyStatus>,
 ) -> BTreeSet<IpAddr> {
     match directory {

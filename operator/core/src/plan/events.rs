@@ -2,22 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{DirectoryWrite, Event};
-use crate::api::{ConditionType, Drift};
-use crate::conditions::{Draft, Reason, Tone, cut, shown};
-
-/// What `note` of an Event may hold.
-const MAX_NOTE: usize = 1024;
-
-/// An Event.
-pub(super) fn event(warning: bool, reason: &'static str, action: &'static str, note: &str) -> Event {
-    Event {
-        warning,
-        reason,
-        action,
-        note: cut(note, MAX_NOTE),
-    }
-}
+use crate::api::ConditionType;
+use crate::conditions::{Draft, Reason, Tone, shown};
+use crate::events::{Event, event};
 
 /// Conditions whose status or reason changed since the last status.
 pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event> {
@@ -56,26 +43,6 @@ pub(super) fn of_upgrade(before: &[Condition], drafts: &[Draft], upgrade: Option
         )),
         _ => None,
     }
-}
-
-/// A write to AWS.
-pub(super) fn of_write(write: &DirectoryWrite) -> Event {
-    let operation = write.call.operation().as_str();
-    event(
-        false,
-        operation,
-        operation,
-        &format!("{operation} is sent to AWS: {}", write.message),
-    )
-}
-
-/// A foreign change that was not there in the last status.
-pub(super) fn of_drift(before: Option<&Drift>, now: &Drift, changes: &str) -> Option<Event> {
-    let known = before.is_some_and(|before| before.times == now.times);
-    (!known && !now.times.is_empty() && (now.seen.is_some() || now.disabled)).then(|| {
-        let note = format!("somebody else changed the directory's RADIUS settings: {changes}");
-        event(true, "ChangedFromOutside", "Observe", &note)
-    })
 }
 
 /// The beginning or the end of a rotation of the shared secret.

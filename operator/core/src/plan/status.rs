@@ -1,13 +1,10 @@
-//! The status, apart from the memory in it.
+//! The status.
 
-use std::net::IpAddr;
-
-use crate::api::{ConditionType, DirectoryStatus, RadiusProxyStatus};
+use super::pods::{Proxy, not_serving};
+use crate::api::{ConditionType, DirectoryRegistrationStatus, DirectoryStatus, LastWrite, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth};
-use crate::input::{Directory, Input};
+use crate::input::Input;
 use crate::objects::Owner;
-use crate::registration::servers::{Proxy, Servers};
-use crate::registration::words;
 
 /// What the numbers are made of.
 #[derive(Debug)]
@@ -15,8 +12,8 @@ pub(super) struct Seen<'a> {
     pub(super) input: &'a Input,
     pub(super) owner: &'a Owner<'a>,
     pub(super) proxies: &'a [Proxy<'a>],
-    pub(super) servers: &'a Servers,
-    pub(super) directory: Option<&'a Directory>,
+    /// The status of the registration, if this RadiusProxy holds the directory.
+    pub(super) registration: Option<&'a DirectoryRegistrationStatus>,
 }
 
 /// The numbers and tables of the status. What cannot be seen now stays as it was.
@@ -29,42 +26,52 @@ pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> Rad
             .count();
         u32::try_from(number).unwrap_or(u32::MAX)
     };
-    let has_directory = seen.input.proxy.spec.directory.is_some();
     let old = before.cloned().unwrap_or_default();
-    let described = seen.directory.is_some();
-    RadiusProxyStatus {
+    let status = RadiusProxyStatus {
         observed_generation: seen.input.proxy.metadata.generation,
         replicas: count(|_| true),
         ready_replicas: count(|p| p.alive),
         configured_replicas: count(|p| p.configured),
         selector: seen.owner.selector_text(),
-        servers: if described {
-            Some(format!("{}/{}", seen.servers.registered, seen.servers.wanted))
-        } else {
-            old.servers.filter(|_| has_directory)
-        },
-        registered_servers: if described {
-            seen.servers.table.clone()
-        } else {
-            old.registered_servers
-        },
-        directory: seen.directory.map(directory_status).or(old.directory),
+        registered_count: old.registered_count,
+        desired_count: old.desired_count,
+        registered_servers: old.registered_servers,
+        directory: old.directory,
+        last_write: old.last_write,
         ..RadiusProxyStatus::default()
+    };
+    match seen.registration {
+        Some(registration) => of_registration(status, registration),
+        None => status,
     }
 }
 
-fn directory_status(directory: &Directory) -> DirectoryStatus {
-    DirectoryStatus {
-        kind: Some(directory.kind.as_str().to_owned()),
-        stage: Some(directory.stage.clone()),
-        radius_status: Some(
-            directory
-                .radius_status
-                .map_or("NotConfigured", |s| s.as_str())
-                .to_owned(),
-        ),
-        client_addresses: directory.client_addresses.iter().map(IpAddr::to_string).collect(),
-        observed: None,
+/// The registration's part of it.
+fn of_registration(
+    status: RadiusProxyStatus,
+    registration: &DirectoryRegistrationStatus,
+) -> RadiusProxyStatus {
+    let described = registration.description.as_ref();
+    RadiusProxyStatus {
+        registered_count: registration.registered_count,
+        desired_count: registration.desired_count,
+        registered_servers: registration.servers.clone(),
+        directory: described.map_or(status.directory, |directory| {
+            Some(DirectoryStatus {
+                kind: Some(directory.kind.clone()),
+                stage: Some(directory.stage.clone()),
+                radius_status: Some(directory.radius_status.clone()),
+                client_addresses: directory.client_addresses.clone(),
+                observed: None,
+            })
+        }),
+        last_write: registration.writes.last().map(|last| LastWrite {
+            operation: last.operation.clone(),
+            reason: last.message.clone(),
+            time: last.time.clone(),
+            request_id: last.request_id.clone(),
+        }),
+        ..status
     }
 }
 
@@ -95,7 +102,7 @@ pub(super) fn available(
     if let Some(upgrade) = upgrade
         && serving >= replicas.saturating_sub(1).max(1)
     {
-        let message = format!("{upgrade}; {}", words::not_serving(proxies, input));
+        let message = format!("{upgrade}; {}", not_serving(proxies, input));
         return draft(Truth::True, Reason::Upgrading, message);
     }
     if serving >= replicas {
@@ -104,7 +111,7 @@ pub(super) fn available(
     }
     let message = format!(
         "{serving} of {replicas} proxies serve the current configuration; {}",
-        words::not_serving(proxies, input)
+        not_serving(proxies, input)
     );
     // What a PodDisruptionBudget of one leaves is enough.
     if serving >= replicas.saturating_sub(1).max(1) {

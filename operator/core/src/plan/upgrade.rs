@@ -19,7 +19,7 @@ use super::build::Round;
 use crate::api::{AddressSource, Surge, SurgePhase};
 use crate::input::{PodState, RadiusStatus};
 use crate::objects::{Shape, Template};
-use crate::registration::servers::Proxy;
+use crate::plan::pods::Proxy;
 use crate::time;
 
 /// What is done about the template in this round.

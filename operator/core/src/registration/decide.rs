@@ -1,26 +1,27 @@
-//! Whether AWS is written to now, and what people are told of it.
+//! Whether AWS is written to now.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use proxy_config::DigestKey;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proxy_config::{DigestKey, SharedSecret};
 
-use super::difference::Difference;
-use super::ledger::Ledger;
-use super::secret_mismatch::besides;
-use super::servers::{Proxy, Servers};
-use super::words;
-use super::{all_servers, same, takes_writes, wanted_settings};
+use super::difference::{Difference, difference};
+use super::holds::{HOLDS, Hold};
+use super::record::RegistrationRecord;
+use super::servers::Servers;
+use super::{
+    RegistrationInput, WriteReason, all_servers, backoff, messages, same, secret_mismatch, takes_writes,
+};
 use crate::api::{
-    AddressSource, ConditionType, DirectorySpec, LastWrite, ObservedDirectory, PendingWrite,
-    RegisteredSettings,
+    AddressSource, Adoption, ConditionType, DesiredRegistration, DirectoryRegistrationSpec, PendingWrite,
+    RegisteredSettings, ReportedMismatch,
 };
 use crate::aws::AwsOperation;
 use crate::conditions::{Draft, Reason, Truth};
-use crate::directory_client::{self, PodReport};
-use crate::input::{Directory, Input, RadiusStatus};
-use crate::plan::{DirectoryCall, DirectoryWrite, RadiusSettings, WriteReason};
-use crate::rotation::{Pair, secret_digest};
+use crate::input::{Directory, RadiusStatus};
+use crate::names::DirectoryTags;
+use crate::registration::{DirectoryCall, DirectoryWrite, RadiusSettings};
 use crate::time;
 
 /// How old a description may be that a write is decided by: somebody else may have written since.
@@ -38,49 +39,92 @@ pub fn is_fresh(directory: &Directory, now: Timestamp) -> bool {
     took <= LONGEST_ANSWER && time::until(directory.as_of, now) <= limit
 }
 
+/// The operator's own Secret, read.
+#[derive(Debug)]
+pub(crate) struct OwnSecret {
+    pub(crate) key: DigestKey,
+    /// The secret that AWS is to have.
+    pub(crate) current: SharedSecret,
+    /// Its keyed digest.
+    pub(crate) digest: String,
+}
+
 /// Everything that the decision is made of.
 #[derive(Debug)]
-pub(crate) struct Case<'a> {
-    pub(crate) input: &'a Input,
-    pub(crate) spec: &'a DirectorySpec,
+pub(crate) struct Context<'a> {
+    pub(crate) input: &'a RegistrationInput,
+    pub(crate) spec: &'a DirectoryRegistrationSpec,
+    pub(crate) desired: &'a DesiredRegistration,
     pub(crate) directory: &'a Directory,
     pub(crate) servers: &'a Servers,
-    pub(crate) proxies: &'a [Proxy<'a>],
-    /// What the pods have observed of the directory.
-    pub(crate) reports: &'a [PodReport<'a>],
-    /// The same as the status shows it.
-    pub(crate) observed: Option<&'a ObservedDirectory>,
-    pub(crate) pair: &'a Pair,
-    pub(crate) key: &'a DigestKey,
-    /// `<cluster>/<namespace>/<name>` of this RadiusProxy.
-    pub(crate) owner: &'a str,
+    pub(crate) secret: &'a OwnSecret,
+    pub(crate) record: &'a RegistrationRecord,
+    pub(crate) keys: DirectoryTags,
+    /// The settings that AWS should have.
+    pub(crate) wanted: RegisteredSettings,
+    pub(crate) mismatch: Option<&'a ReportedMismatch>,
+    pub(crate) difference: Option<Difference>,
+    /// When the wanted settings first differed.
+    pub(crate) since: Time,
     pub(crate) now: Timestamp,
+}
+
+/// What is described before the next decision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Whatever is due.
+    #[default]
+    Due,
+    /// The directory.
+    Directory,
+    /// The directory with its tags.
+    DirectoryAndTags,
+}
+
+/// What happens to the time since which the wanted settings differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum OutOfSync {
+    /// It stays.
+    #[default]
+    Keep,
+    /// Nothing differs, or nothing is done about it.
+    Clear,
+    /// It starts, if it has not started.
+    Start,
 }
 
 /// What was decided.
 #[derive(Debug)]
-pub(crate) struct Verdict {
+pub(crate) struct Decision {
     /// The condition Registered.
     pub(crate) condition: Draft,
-    pub(crate) write: Option<DirectoryWrite>,
+    /// The hold that decided, unless AWS is written to.
+    pub(crate) hold: Option<&'static str>,
+    /// The write, with what is remembered of it.
+    pub(crate) write: Option<(DirectoryWrite, PendingWrite)>,
     /// When to decide again, if nothing happens before.
     pub(crate) again: Option<Timestamp>,
-    /// Whether the directory has to be described first.
-    pub(crate) look: bool,
+    pub(crate) look: Look,
+    pub(crate) out_of_sync: OutOfSync,
+    /// Whether the last failure is over.
+    pub(crate) forgets_failure: bool,
 }
 
-impl Verdict {
+impl Decision {
     pub(crate) fn hold(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             condition: Draft::new(ConditionType::Registered, Truth::False, reason, message),
+            hold: None,
             write: None,
             again: None,
-            look: false,
+            look: Look::Due,
+            out_of_sync: OutOfSync::Keep,
+            forgets_failure: false,
         }
     }
 
-    /// Adds sentences to what people are told.
-    fn note(&mut self, notes: impl IntoIterator<Item = String>) {
+    /// Adds sentences to the message.
+    pub(super) fn note(&mut self, notes: impl IntoIterator<Item = String>) {
         for note in notes {
             let message = &mut self.condition.message;
             *message = format!("{}. {note}", message.trim_end_matches('.'));
@@ -88,216 +132,78 @@ impl Verdict {
     }
 
     pub(super) fn until(mut self, again: Timestamp) -> Self {
-        self.again = Some(again);
+        self.again = Some(self.again.map_or(again, |before| before.min(again)));
+        self
+    }
+
+    pub(super) const fn out_of_sync(mut self, change: OutOfSync) -> Self {
+        self.out_of_sync = change;
         self
     }
 }
 
-/// Decides. `ledger` gets what has to be remembered, before it is relied on.
-pub(crate) fn decide(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
-    let mut verdict = decide_write(case, ledger);
-    if ledger.repairs_secret() && verdict.condition.reason == Reason::Registering {
+/// Decides: the first hold that applies, or the write.
+pub(crate) fn decide(context: &Context<'_>) -> Decision {
+    let held = HOLDS.iter().find_map(|Hold { name, check }| {
+        let mut decision = check(context)?;
+        decision.hold = Some(name);
+        Some(decision)
+    });
+    let mut decision = held.unwrap_or_else(|| context.write());
+    let written = decision.write.as_ref().map(|(write, _)| write.reason);
+    let repairs = written == Some(WriteReason::SecretMismatch) || context.record.repairs_secret();
+    if repairs && decision.condition.reason == Reason::Registering {
         // One event, and one reason until it is over.
-        verdict.condition.reason = Reason::SecretMismatch;
-        let message = &verdict.condition.message;
-        verdict.condition.message = format!("the shared secret is written back: {message}");
+        decision.condition.reason = Reason::SecretMismatch;
+        let message = &decision.condition.message;
+        decision.condition.message = format!("the shared secret is written back: {message}");
     }
-    if takes_writes(&case.directory.stage) {
-        verdict.note(words::stage_note(case.directory));
+    if takes_writes(&context.directory.stage) {
+        decision.note(messages::stage_note(context.directory));
     }
-    verdict.note(case.warnings(ledger));
-    verdict
+    decision
 }
 
-fn decide_write(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
-    let wanted = case.settings();
-    let mismatch = case.secret_mismatch(ledger);
-    let repair = || case.repair_of_secret(mismatch.as_ref()?, ledger);
-    let difference = match case.difference(&wanted, ledger) {
-        Some(difference) if difference.due.is_none_or(|due| due <= case.now) => Some(difference),
-        later => repair().or(later),
-    };
-    let at_rest = |ledger: &Ledger| {
-        let mut verdict = case.in_sync();
-        if let Some(mismatch) = &mismatch {
-            case.tell_mismatch(&mut verdict, mismatch, ledger);
-        }
-        verdict
-    };
-    let differs = difference.is_some() || mismatch.is_some();
-    if let Some(mut hold) = case.hands_off(ledger, differs) {
-        hold.note(mismatch.as_ref().map(besides));
-        return hold;
-    }
-    let Some(difference) = difference else {
-        ledger.differs_since = None;
-        // What was refused is no longer wanted.
-        ledger.trouble = None;
-        return at_rest(ledger);
-    };
-    if case.servers.want.is_empty() {
-        // The old list stays: a wrong server costs a time-out, no server costs every login.
-        return case.nothing_to_register();
-    }
-    if let Some(due) = difference.due.filter(|due| case.now < *due) {
-        ledger.differs_since = None;
-        let mut verdict = at_rest(ledger);
-        verdict.again = Some(verdict.again.map_or(due, |again| again.min(due)));
-        return verdict;
-    }
-    if let Some(mut hold) = case.backs_off(ledger, &wanted) {
-        hold.note(mismatch.as_ref().map(besides));
-        return hold;
-    }
-    let since = ledger
-        .differs_since
-        .get_or_insert_with(|| time::floor(case.now))
-        .clone();
-    let settled_at = time::after(&since, case.input.settings.settle);
-    if let Some(hold) = case.proxies_lag(ledger, settled_at) {
-        return hold;
-    }
-    let urgent = case.directory.radius_status.is_some() && !case.servers.one_answers;
-    if !case.servers.all_serve && !urgent && case.now < settled_at {
-        let message = format!(
-            "{}; waiting for all {} proxies to serve, until {} at most, so that AWS is written to once",
-            difference.words,
-            case.input.proxy.spec.replicas,
-            time::clock(settled_at)
-        );
-        return Verdict::hold(Reason::Settling, message).until(settled_at);
-    }
-    if !is_fresh(case.directory, case.now) {
-        let message = format!(
-            "{}; looking at the directory once more before writing.",
-            difference.words
-        );
-        let mut verdict = case.under_way(ledger, Reason::Settling, message);
-        verdict.look = true;
-        return verdict;
-    }
-    case.write(ledger, wanted, &difference)
-}
-
-impl Case<'_> {
-    /// The settings that AWS should have.
-    fn settings(&self) -> RegisteredSettings {
-        let mut settings = wanted_settings(self.spec, self.input.proxy.spec.port);
-        settings.servers.clone_from(&self.servers.want.v4);
-        settings.servers_ipv6.clone_from(&self.servers.want.v6);
-        settings
-    }
-
-    /// Where the spec and what was observed of the directory disagree.
-    fn warnings(&self, ledger: &Ledger) -> Vec<String> {
-        let context = directory_client::Context {
-            spec: self.spec,
-            provider: &self.input.proxy.spec.provider,
-            port: self.input.proxy.spec.port,
-            reports: self.reports,
-            shown: self.observed,
-            directory: self.directory,
-            applied: ledger.applied.as_ref(),
+impl<'a> Context<'a> {
+    /// Compares what AWS should have with what it has.
+    pub(crate) fn compared(mut self) -> Self {
+        self.wanted.servers.clone_from(&self.servers.want.v4);
+        self.wanted.servers_ipv6.clone_from(&self.servers.want.v6);
+        self.mismatch = secret_mismatch::credible(&self);
+        let repair = self
+            .mismatch
+            .and_then(|mismatch| secret_mismatch::repair(&self, mismatch));
+        self.difference = match difference(&self) {
+            Some(difference) if difference.due.is_none_or(|due| due <= self.now) => Some(difference),
+            later => repair.or(later),
         };
-        directory_client::warnings(&context, self.now)
+        self
     }
 
-    /// AWS has what it should have.
-    fn in_sync(&self) -> Verdict {
-        let servers = self.servers;
-        let unresolved = self.unresolved();
-        if servers.registered < servers.wanted || !servers.gone.is_empty() {
-            let rest = if self.by_load_balancer() && !servers.gone.is_empty() {
-                words::missed(servers, self.input)
-            } else {
-                words::not_serving(self.proxies, self.input)
-            };
-            let more = unresolved.map_or_else(String::new, |unresolved| format!("; {}", unresolved.words));
-            let message = format!(
-                "{} of {} servers registered; {rest}{more}",
-                servers.registered, servers.wanted,
-            );
-            return Verdict::hold(Reason::ServersMissing, message);
-        }
-        let message = format!("AWS has completed with {} servers", servers.registered);
-        let mut verdict = Verdict::hold(Reason::Registered, message);
-        verdict.condition.truth = Truth::True;
-        if let Some(unresolved) = unresolved {
-            verdict.again = unresolved.passing_until;
-            if unresolved.passing_until.is_none() {
-                let told = format!(
-                    "{}; what is registered stays: {}",
-                    verdict.condition.message, unresolved.words
-                );
-                verdict.condition.reason = Reason::NameNotResolved;
-                verdict.condition.message = told;
-            }
-        }
-        verdict
+    pub(super) fn by_load_balancer(&self) -> bool {
+        self.desired.address_source == AddressSource::LoadBalancer
     }
 
-    /// A host name of the load balancer that DNS has no address for.
-    fn unresolved(&self) -> Option<words::Unresolved> {
-        if self.by_load_balancer() {
-            words::unresolved(self.input, self.now)
-        } else {
-            None
+    /// The retry that follows a failure is no news: the failure stays the reason until it is over.
+    pub(super) fn under_way(&self, reason: Reason, message: String) -> Decision {
+        let failure = self.record.last_failure.as_ref();
+        match failure.map(|failure| messages::failure(failure, self.spec)) {
+            Some((reason, failure)) => Decision::hold(reason, format!("{failure} Retry: {message}")),
+            None => Decision::hold(reason, message),
         }
     }
 
-    fn nothing_to_register(&self) -> Verdict {
-        let source = self.input.proxy.spec.addresses.source;
-        if !self.proxies.iter().any(Proxy::serves) {
-            let message = format!(
-                "nothing to register yet: {}",
-                words::not_serving(self.proxies, self.input)
-            );
-            return Verdict::hold(Reason::WaitingForProxies, message);
-        }
-        if let Some(unresolved) = self.unresolved() {
-            let passes = unresolved.passing_until;
-            let reason = passes.map_or(Reason::NameNotResolved, |_| Reason::WaitingForAddresses);
-            let message = format!("the load balancer has no address yet: {}", unresolved.words);
-            let mut verdict = Verdict::hold(reason, message);
-            verdict.again = passes;
-            return verdict;
-        }
-        let message = match source {
-            AddressSource::LoadBalancer if self.input.load_balancer.is_empty() => {
-                "the Service of type LoadBalancer has no address yet; see its events, and whether a controller serves its class"
-            }
-            AddressSource::LoadBalancer
-                if self.servers.again.is_some() || !self.input.load_balancer.is_known() =>
-            {
-                "the load balancer's host name is being resolved"
-            }
-            AddressSource::LoadBalancer => {
-                "the load balancer has no address of the directory's family (IPv4 or IPv6); the annotation \
-                 service.beta.kubernetes.io/aws-load-balancer-ip-address-type: dualstack can give it one"
-            }
-            _ => {
-                "the proxies have no address of the directory's family (IPv4 or IPv6); a dual-stack cluster, or \
-                 spec.addresses, can give them one"
-            }
+    fn write(&self) -> Decision {
+        let Some(difference) = &self.difference else {
+            return Decision::hold(Reason::Registered, "nothing differs");
         };
-        Verdict::hold(Reason::WaitingForAddresses, message)
-    }
-
-    /// Something is done about a difference. Another try is no news: a trouble stays what people see until it is over.
-    fn under_way(&self, ledger: &Ledger, reason: Reason, message: String) -> Verdict {
-        let trouble = ledger.trouble.as_ref();
-        match trouble.map(|trouble| words::trouble(trouble, self.spec)) {
-            Some((reason, trouble)) => Verdict::hold(reason, format!("{trouble} Another try: {message}")),
-            None => Verdict::hold(reason, message),
-        }
-    }
-
-    fn write(&self, ledger: &mut Ledger, mut shown: RegisteredSettings, difference: &Difference) -> Verdict {
-        let operation = ledger.fallback().unwrap_or(match self.directory.radius_status {
+        let fallback = self.record.last_failure.as_ref().and_then(backoff::fallback);
+        let operation = fallback.unwrap_or(match self.directory.radius_status {
             None | Some(RadiusStatus::Failed) => AwsOperation::EnableRadius,
             Some(_) => AwsOperation::UpdateRadius,
         });
         let have = self.directory.radius_settings.as_ref();
+        let mut shown = self.wanted.clone();
         if have == Some(&shown) && self.directory.radius_status.is_some() {
             // Nothing that AWS shows would change. In another order the servers tell whether the write arrived.
             let list = if shown.servers.len() > 1 {
@@ -311,47 +217,69 @@ impl Case<'_> {
         }
         let time = time::ceil(self.now);
         let id = format!("{}-{}", operation.as_str(), time.0.as_second());
-        ledger.pending = Some(PendingWrite {
+        let pending = PendingWrite {
             id: id.clone(),
             operation: operation.as_str().to_owned(),
-            secret_digest: secret_digest(self.key, &self.pair.current),
+            holder_uid: self.desired.holder_uid.clone(),
+            secret_digest: self.secret.digest.clone(),
             settings: Some(shown.clone()),
             shows: have != Some(&shown) || self.directory.radius_status.is_none(),
             servers_before: have
                 .filter(|have| same(have, &shown))
                 .map(all_servers)
                 .unwrap_or_default(),
-            time: time.clone(),
-        });
-        let message = format!("{}: {}", words::why(difference.reason), difference.words);
-        if difference.reason == WriteReason::SecretMismatch {
-            ledger.drift.secret_repair_time = Some(time.clone());
-        }
-        ledger.last_write = Some(LastWrite {
-            operation: operation.as_str().to_owned(),
-            reason: message.clone(),
             time,
-            request_id: None,
-        });
+        };
         let settings = Box::new(RadiusSettings {
             shown,
-            secret: self.pair.current.clone(),
+            secret: self.secret.current.clone(),
         });
-        let call = if operation == AwsOperation::UpdateRadius {
-            DirectoryCall::Update(settings)
-        } else {
-            DirectoryCall::Enable(settings)
+        let message = format!("{}: {}", messages::why(difference.reason), difference.message);
+        let sent = format!("{} is sent ({message}).", operation.as_str());
+        let write = DirectoryWrite {
+            id,
+            directory_id: self.spec.directory_id.clone(),
+            call: if operation == AwsOperation::UpdateRadius {
+                DirectoryCall::Update(settings)
+            } else {
+                DirectoryCall::Enable(settings)
+            },
+            reason: difference.reason,
+            message,
         };
-        let told = format!("{} is sent ({message}).", operation.as_str());
-        Verdict {
-            write: Some(DirectoryWrite {
-                id,
-                directory_id: self.spec.id.clone(),
-                call,
-                reason: difference.reason,
-                message,
-            }),
-            ..self.under_way(ledger, Reason::Registering, told)
+        Decision {
+            write: Some((write, pending)),
+            ..self
+                .under_way(Reason::Registering, sent)
+                .out_of_sync(OutOfSync::Start)
+        }
+    }
+}
+
+impl RegistrationRecord {
+    /// Takes over what was decided.
+    pub(super) fn take(&mut self, decision: &Decision, since: &Time, adopts: bool) {
+        match decision.out_of_sync {
+            OutOfSync::Keep => {}
+            OutOfSync::Clear => self.out_of_sync_since = None,
+            OutOfSync::Start => {
+                self.out_of_sync_since.get_or_insert_with(|| since.clone());
+            }
+        }
+        if decision.forgets_failure {
+            self.last_failure = None;
+        }
+        if let Some((write, pending)) = &decision.write {
+            if write.reason == WriteReason::SecretMismatch {
+                self.drift.secret_repair_time = Some(pending.time.clone());
+            }
+            if adopts {
+                self.adoption = Some(Adoption {
+                    holder_uid: pending.holder_uid.clone(),
+                    time: pending.time.clone(),
+                });
+            }
+            self.send(pending.clone(), write.reason, &write.message);
         }
     }
 }

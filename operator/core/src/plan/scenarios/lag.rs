@@ -20,12 +20,12 @@ fn lagging(replicas: u32, lag: u64) -> World {
 fn check(world: &World, writes: usize) {
     let context = format!("lag {:?}: {:#?}", world.aws.lag, world.status());
     assert_eq!(world.aws.writes.len(), writes, "{context}");
-    assert_eq!(world.status().drift, None, "{context}");
+    assert_eq!(world.record().drift, None, "{context}");
     assert!(
         !world.events.iter().any(|e| e == "ChangedFromOutside"),
         "{context}"
     );
-    let completed = world.status().applied.unwrap().completed_time.unwrap().0;
+    let completed = world.record().applied.unwrap().completed_time.unwrap().0;
     let sent = world.aws.writes.last().unwrap().at;
     assert!(
         completed.duration_since(sent) >= SignedDuration::from_secs(19),
@@ -55,7 +55,7 @@ fn a_secret_that_changes_is_not_completed_before_aws_has_worked_on_it() {
             world.run_until(World::is_ready);
             world.set_secret("the second secret");
             world.run_until(|w| w.aws.writes.len() == 2);
-            world.run_until(|w| w.is_ready() && w.status().applied.unwrap().completed_time.is_some());
+            world.run_until(|w| w.is_ready() && w.record().applied.unwrap().completed_time.is_some());
             check(&world, 2);
             world.run_for(Duration::from_secs(3600));
             check(&world, 2);
@@ -74,7 +74,7 @@ fn a_repair_is_one_write_and_not_the_beginning_of_a_contest() {
         world.run_until(World::is_ready);
         world.run_for(Duration::from_secs(3600));
         assert_eq!(world.aws.writes.len(), 2);
-        assert_eq!(world.status().drift.unwrap().times.len(), 1);
+        assert_eq!(world.record().drift.unwrap().times.len(), 1);
     }
 }
 
@@ -107,7 +107,7 @@ fn a_deletion_right_after_a_write_waits_until_aws_describes_it() {
             world.run_until(|w| w.aws.writes.len() == writes);
             world.run_for(Duration::from_secs(1));
             world.delete();
-            world.run_until(|w| w.gone);
+            world.run_until(World::has_ended);
             assert_eq!(world.aws.status, None, "lag {lag}: {:?}", world.events);
         }
     }

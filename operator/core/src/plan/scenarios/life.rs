@@ -20,13 +20,13 @@ fn two_pods_are_registered_with_one_write_and_become_ready() {
     let world = ready();
     assert_eq!(writes(&world), 1);
     assert_eq!(world.aws.writes[0].servers, ["10.88.0.1", "10.88.0.2"]);
-    assert_eq!(world.status().servers.as_deref(), Some("2/2"));
+    assert_eq!(world.servers(), "2/2");
     assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
     assert_eq!(
         world.aws.tags["radius-mfa.dev/owner/eu-central-1"],
         "test/auth/mfa"
     );
-    assert_eq!(world.status().applied.unwrap().settings.display_label, "MFA");
+    assert_eq!(world.record().applied.unwrap().settings.display_label, "MFA");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_domain_controller_that_is_added_becomes_a_client_without_a_write() {
 fn deletion_leaves_the_settings_unless_disable_is_written() {
     let mut world = ready();
     world.delete();
-    world.run_until(|w| w.gone);
+    world.run_until(World::has_ended);
     assert_eq!(
         (writes(&world), world.aws.status),
         (1, Some(RadiusStatus::Completed))
@@ -207,7 +207,7 @@ fn deletion_leaves_the_settings_unless_disable_is_written() {
     world.objects.clear();
     world.secrets.clear();
     world.delete();
-    world.run_until(|w| w.gone);
+    world.run_until(World::has_ended);
     assert_eq!((writes(&world), world.aws.status), (2, None));
     assert_eq!(world.events.last().map(String::as_str), Some("DirectoryReleased"));
 }
@@ -223,7 +223,7 @@ fn deletion_does_not_disable_what_is_somebody_elses_by_now() {
     world.run_for(Duration::from_secs(5));
     world.foreign_write("THEIRS");
     world.delete();
-    world.run_until(|w| w.gone);
+    world.run_until(World::has_ended);
     assert_eq!(
         (writes(&world), world.aws.status),
         (1, Some(RadiusStatus::Completed))
@@ -246,7 +246,7 @@ fn a_deletion_that_aws_blocks_can_be_ended_by_a_person() {
         let annotation = (crate::names::ABANDON_ANNOTATION.to_owned(), "true".to_owned());
         proxy.metadata.annotations = Some([annotation].into());
     });
-    world.run_until(|w| w.gone);
+    world.run_until(World::has_ended);
     assert_eq!(
         world.events.last().map(String::as_str),
         Some("DirectoryAbandoned")
@@ -271,7 +271,7 @@ fn a_deletion_that_cannot_ask_aws_says_why_and_how_to_end_it() {
         "{message}"
     );
     world.aws.blind = Some(crate::aws::AwsErrorClass::NotFound);
-    world.run_until(|w| w.gone);
+    world.run_until(World::has_ended);
     assert_eq!(
         world.events.last().map(String::as_str),
         Some("DirectoryAbandoned")
@@ -331,7 +331,7 @@ fn a_dual_stack_directory_gets_both_addresses_however_it_writes_them() {
     let settings = world.aws.settings.clone().unwrap();
     assert_eq!(settings.servers, ["10.88.0.1", "10.88.0.2"]);
     assert_eq!(settings.servers_ipv6, ["fd00::ab:1", "fd00::ab:2"]);
-    assert_eq!(world.status().servers.as_deref(), Some("2/2"));
+    assert_eq!(world.servers(), "2/2");
     world.run_for(Duration::from_secs(3600));
     assert_eq!(writes(&world), 1);
 }
@@ -348,7 +348,7 @@ fn one_of_two_pods_is_one_server_however_many_addresses_it_has() {
         proxy.spec.directory.as_mut().unwrap().drift_policy = crate::api::DriftPolicy::Report;
     });
     world.run_for(Duration::from_secs(120));
-    assert_eq!(world.status().servers.as_deref(), Some("1/2"));
+    assert_eq!(world.servers(), "1/2");
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn listed_addresses_that_the_directory_has_no_family_for_are_told() {
     world.proxy.spec.addresses.source = crate::api::AddressSource::Static;
     world.proxy.spec.addresses.fixed = vec!["10.1.1.1".to_owned(), "fd00::1".to_owned()];
     world.run_until(World::is_ready);
-    assert_eq!(world.status().servers.as_deref(), Some("1/1"));
+    assert_eq!(world.servers(), "1/1");
     let (_, reason, message) = world.condition("Accepted");
     assert_eq!(reason, "AcceptedWithWarnings");
     assert!(

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::world::{Answer, World};
-use crate::api::{AdoptionPolicy, DriftPolicy};
-use crate::input::{RadiusStatus, Rival};
+use crate::api::{
+    AdoptionPolicy, DirectoryClaim, DirectoryRegistration, DirectoryRegistrationSpec, DriftPolicy,
+};
+use crate::input::RadiusStatus;
+use crate::registration::Candidate;
 
 fn ready() -> World {
     let mut world = World::new();
@@ -20,22 +23,51 @@ pub(super) fn policy(world: &mut World, adoption: AdoptionPolicy, drift: DriftPo
     });
 }
 
-#[test]
-fn the_older_of_two_keeps_the_directory() {
-    let mut world = World::new();
-    let mut rival = Rival {
+/// Another RadiusProxy that names the directory.
+fn rival() -> Candidate {
+    Candidate {
         namespace: "other".to_owned(),
         name: "old".to_owned(),
         uid: "uid-0".to_owned(),
         created: "2025-01-01T00:00:00Z".parse().unwrap(),
-        granted: false,
+        granted: true,
         suspended: false,
-    };
-    world.rivals = vec![rival.clone()];
-    world.run_until(World::is_ready);
-    rival.granted = true;
+        adopts: false,
+        deleted: None,
+        abandons: false,
+    }
+}
+
+/// A world in which the rival was first.
+fn held_by_rival() -> World {
     let mut world = World::new();
-    world.rivals = vec![rival];
+    world.rivals = vec![rival()];
+    let spec = DirectoryRegistrationSpec {
+        directory_id: "d-1234567890".to_owned(),
+        region: "eu-central-1".to_owned(),
+        claimed_by: DirectoryClaim {
+            namespace: "other".to_owned(),
+            name: "old".to_owned(),
+            uid: "uid-0".to_owned(),
+        },
+        desired: None,
+    };
+    let mut registration = DirectoryRegistration::new("d-1234567890.eu-central-1", spec);
+    registration.metadata.resource_version = Some("0".to_owned());
+    registration.metadata.finalizers = Some(vec![crate::names::FINALIZER.to_owned()]);
+    world.registration = Some(registration);
+    world.wake_registration();
+    world
+}
+
+#[test]
+fn whoever_claims_a_directory_first_keeps_it_whoever_is_older() {
+    let mut world = World::new();
+    world.rivals = vec![rival()];
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes.len(), 1);
+    let mut world = held_by_rival();
+    world.rivals[0].created = "2026-06-01T00:00:00Z".parse().unwrap();
     world.run_for(Duration::from_secs(60));
     let (_, reason, message) = world.condition("Accepted");
     assert_eq!(reason, "DirectoryTaken");
@@ -44,16 +76,13 @@ fn the_older_of_two_keeps_the_directory() {
 
 #[test]
 fn a_directory_moves_to_another_radius_proxy_without_a_hole() {
-    let mut world = World::new();
-    world.rivals = vec![Rival {
-        namespace: "auth".to_owned(),
-        name: "old".to_owned(),
-        uid: "uid-0".to_owned(),
-        created: "2025-01-01T00:00:00Z".parse().unwrap(),
-        granted: true,
-        suspended: false,
-    }];
+    let mut world = held_by_rival();
     world.somebody_elses();
+    world.aws.tags = [(
+        "radius-mfa.dev/owner/eu-central-1".to_owned(),
+        "test/other/old".to_owned(),
+    )]
+    .into();
     world.edit(|proxy| {
         let directory = proxy.spec.directory.as_mut().unwrap();
         directory.adoption_policy = AdoptionPolicy::Adopt;
@@ -61,11 +90,22 @@ fn a_directory_moves_to_another_radius_proxy_without_a_hole() {
     world.run_for(Duration::from_secs(300));
     assert_eq!(world.condition("Accepted").1, "DirectoryTaken");
     assert!(world.pods.len() == 2 && world.pods.iter().all(|pod| pod.state.containers_ready));
-    assert!(world.aws.writes.is_empty() && world.aws.tags.is_empty());
+    assert!(world.aws.writes.is_empty());
     world.rivals[0].suspended = true;
-    world.wake();
+    world.wake_registration();
     world.run_until(World::is_ready);
     assert_eq!(world.aws.writes.len(), 1);
+    assert_eq!(
+        world.aws.tags["radius-mfa.dev/owner/eu-central-1"],
+        "test/auth/mfa"
+    );
+    // Reverted in Git: the old one is back, and the directory stays where its pods are.
+    world.rivals[0].suspended = false;
+    world.rivals[0].adopts = true;
+    world.wake_registration();
+    world.kill_pod(0);
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.run_until(World::is_ready);
 }
 
 #[test]
@@ -107,11 +147,11 @@ fn a_rebuilt_cluster_takes_back_what_it_applied_and_not_what_somebody_made_of_it
     world.kill_pod(0);
     world.run_until(|w| w.aws.writes.len() == 2);
     world.run_until(World::is_ready);
-    world.proxy.status = None;
+    world.forget();
     world.run_for(Duration::from_secs(60));
     world.run_until(World::is_ready);
     assert_eq!(world.aws.writes.len(), 3);
-    world.proxy.status = None;
+    world.forget();
     world.foreign_write("THEIRS");
     world.run_for(Duration::from_secs(600));
     let (_, reason, message) = world.condition("Registered");
@@ -260,7 +300,7 @@ fn the_way_back_from_an_adoption_is_a_persons_write_and_none_of_ours() {
     world.run_for(Duration::from_secs(3600));
     assert_eq!(world.condition("Registered").1, "Suspended");
     world.delete();
-    world.run_until(|w| w.gone);
+    world.run_until(World::has_ended);
     assert_eq!(world.aws.writes.len(), 1);
     assert_eq!(world.aws.settings.unwrap().servers, ["10.7.7.7"]);
 }
@@ -276,7 +316,7 @@ fn a_deletion_that_leaves_the_servers_that_end_with_it_at_aws_is_a_warning() {
     world.foreign_write("THEIRS");
     world.run_until(|w| w.condition("Registered").1 == "Drifted");
     world.delete();
-    world.run_until(|w| w.gone);
+    world.run_until(World::has_ended);
     assert_eq!(world.aws.writes.len(), 1);
     assert_eq!(
         world.events.last().map(String::as_str),

@@ -178,11 +178,11 @@ fn after_a_write_whose_end_nobody_learned_a_second_change_waits_until_a_later_wr
     world.set_secret("the second secret");
     world.run_until(|w| w.aws.writes.len() == 2);
     world.set_secret("the third secret!");
-    world.run_until(|w| w.status().unsure_secret_digest.is_some());
+    world.run_until(|w| w.record().unconfirmed_secret_digest.is_some());
     world.run_until(|w| secret_of_aws(w) == "the third secret!");
     assert_eq!(world.aws.writes.len(), 4);
     world.run_until(|w| settled(w) && w.is_ready());
-    assert_eq!(world.status().unsure_secret_digest, None);
+    assert_eq!(world.record().unconfirmed_secret_digest, None);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn a_secret_that_is_changed_again_and_again_is_written_back_once_an_hour_and_is_
         let writes = world.aws.writes.len();
         world.change_secret_at_aws();
         world.run_until(|w| w.aws.writes.len() > writes);
-        world.run_until(|w| w.status().applied.is_some_and(|a| a.completed_time.is_some()));
+        world.run_until(|w| w.record().applied.is_some_and(|a| a.completed_time.is_some()));
     }
     let at: Vec<i64> = world
         .aws
@@ -238,5 +238,5 @@ fn a_server_that_changes_at_the_same_time_is_the_same_write() {
     world.run_until(logins_work);
     world.run_for(HOUR);
     assert_eq!(world.aws.writes.len(), 2);
-    assert_eq!(world.status().drift, None);
+    assert_eq!(world.record().drift, None);
 }

@@ -106,7 +106,7 @@ fn radius_is_switched_off_in_an_impaired_directory_or_when_aws_takes_it() {
             );
             assert!(world.aws.asked < 20, "{}", world.aws.asked);
             world.aws.stage = None;
-            world.run_until(|w| w.gone);
+            world.run_until(World::has_ended);
         }
         assert_eq!(world.aws.status, None);
     }
@@ -127,6 +127,6 @@ fn a_deletion_waits_while_aws_restores_the_directory() {
         "{message}"
     );
     world.aws.stage = None;
-    world.run_until(|w| w.gone);
+    world.run_until(World::has_ended);
     assert_eq!(world.aws.status, None);
 }

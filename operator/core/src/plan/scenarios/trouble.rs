@@ -127,7 +127,7 @@ fn every_refusal_of_a_write_is_told_with_its_request_id_and_ends_in_one_write() 
         let events = world.events.len();
         world.aws.answers.extend([Answer::Error(class); 3]);
         world.kill_pod(0);
-        world.run_until(|w| w.status().trouble.is_some());
+        world.run_until(|w| w.record().last_failure.is_some());
         let expected = match class {
             AwsErrorClass::NoCredentials => "NoAwsCredentials",
             AwsErrorClass::InvalidCredentials => "AwsCredentialsInvalid",

@@ -10,9 +10,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, Secret};
 
-use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxyStatus};
+use crate::api::{
+    DirectoryGrant, DirectoryRegistration, DirectoryRegistrationStatus, RadiusProxy, RadiusProxyStatus,
+};
 use crate::input::{Directory, PodState, ReportedProblem, Settings, WriteOutcome};
 use crate::names::ClusterName;
+use crate::registration::Candidate;
 
 mod aws;
 mod checks;
@@ -88,7 +91,14 @@ pub(super) struct World {
     pub(super) pods: Vec<Pod>,
     pub(super) aws: Aws,
     pub(super) events: Vec<String>,
-    pub(super) rivals: Vec<crate::input::Rival>,
+    /// Other RadiusProxy resources that name the directory.
+    pub(super) rivals: Vec<Candidate>,
+    /// The DirectoryRegistration, and what it was before it changed last.
+    pub(super) registration: Option<DirectoryRegistration>,
+    registration_before: Option<DirectoryRegistration>,
+    /// How often the rollout reads the one from before.
+    pub(super) stale_reads: usize,
+    versions: i64,
     /// What the Service of type LoadBalancer has in its status.
     pub(super) load_balancer: Vec<String>,
     /// What DNS answers, by name; others do not exist.
@@ -115,7 +125,16 @@ pub(super) struct World {
     /// Asked for, and not answered yet.
     asking: Option<Directory>,
     outcome: Option<WriteOutcome>,
+    /// When the rollout and the registration are looked at next.
     due: Timestamp,
+    registration_due: Timestamp,
+    /// Whether the next description has to have the tags of now.
+    read_tags: bool,
+    /// How often another leader took over, and how far the present one's clock is ahead.
+    leader: u32,
+    pub(super) clock_ahead: i64,
+    /// What the operator remembers of its own Secret.
+    own_secret: Option<Data>,
     /// Until when nobody leads.
     away_until: Timestamp,
     describe_after: Duration,
@@ -123,7 +142,7 @@ pub(super) struct World {
     pub(super) takeover: Duration,
     /// Ends the round of the next write, when AWS has it and nobody knows.
     pub(super) crash_after_write: bool,
-    /// Ends the next round after so many steps.
+    /// Ends the operator after so many steps of whichever controller.
     pub(super) crash_after: Option<usize>,
     next_ip: u32,
     next_uid: u32,
@@ -183,6 +202,10 @@ impl World {
             },
             events: Vec::new(),
             rivals: Vec::new(),
+            registration: None,
+            registration_before: None,
+            stale_reads: 0,
+            versions: 0,
             load_balancer: Vec::new(),
             dns: BTreeMap::new(),
             looks: BTreeMap::new(),
@@ -200,6 +223,11 @@ impl World {
             asking: None,
             outcome: None,
             due: now,
+            registration_due: Timestamp::MAX,
+            read_tags: false,
+            leader: 0,
+            clock_ahead: 0,
+            own_secret: None,
             away_until: now,
             describe_after: Duration::MAX,
             takeover: Duration::from_secs(5),
@@ -213,6 +241,32 @@ impl World {
 
     pub(super) fn status(&self) -> RadiusProxyStatus {
         self.proxy.status.clone().unwrap_or_default()
+    }
+
+    /// What is remembered of the directory.
+    pub(super) fn record(&self) -> DirectoryRegistrationStatus {
+        let registration = self.registration.clone();
+        registration
+            .and_then(|registration| registration.status)
+            .unwrap_or_default()
+    }
+
+    /// Registered and wanted servers.
+    pub(super) fn servers(&self) -> String {
+        let status = self.status();
+        format!("{}/{}", status.registered_count, status.desired_count)
+    }
+
+    /// The cluster is built again, from what is in Git.
+    pub(super) fn forget(&mut self) {
+        self.proxy.status = None;
+        self.registration = None;
+        self.wake();
+    }
+
+    /// Whether the RadiusProxy is gone and AWS is dealt with.
+    pub(super) fn has_ended(&self) -> bool {
+        self.gone && self.registration.is_none()
     }
 
     pub(super) fn condition(&self, kind: &str) -> (String, String, String) {
@@ -236,16 +290,39 @@ impl World {
         change(&mut self.proxy);
         *self.proxy.metadata.generation.get_or_insert(0) += 1;
         self.wake();
+        self.wake_registration();
     }
 
     pub(super) fn delete(&mut self) {
         self.proxy.metadata.deletion_timestamp = Some(Time(self.now));
+        if self.proxy.metadata.finalizers.is_none() {
+            self.vanish();
+        }
         self.wake();
+        self.wake_registration();
+    }
+
+    /// The RadiusProxy is gone, and with it everything that it owns.
+    fn vanish(&mut self) {
+        self.gone = true;
+        self.pods.clear();
+        self.objects.clear();
     }
 
     /// Something that is watched changed.
     pub(super) fn wake(&mut self) {
         self.due = self.now.max(self.away_until);
+    }
+
+    /// The registration is looked at now.
+    pub(super) fn wake_registration(&mut self) {
+        self.registration_due = self.now.max(self.away_until);
+    }
+
+    /// Nobody leads for a while.
+    pub(super) fn away(&mut self, duration: Duration) {
+        self.away_until = self.now.saturating_add(duration).unwrap();
+        self.lose_memory();
     }
 
     pub(super) fn foreign_write(&mut self, label: &str) {
@@ -280,7 +357,12 @@ impl World {
     pub(super) fn run_until(&mut self, until: impl Fn(&Self) -> bool) {
         let end = self.now.saturating_add(Duration::from_secs(86_400)).unwrap();
         while !until(self) {
-            assert!(self.now < end, "never came true: {:#?}", self.status());
+            assert!(
+                self.now < end,
+                "never came true: {:#?} {:#?}",
+                self.status(),
+                self.registration
+            );
             self.step(end);
         }
     }
@@ -294,7 +376,7 @@ impl World {
 
     /// To the next thing that happens, `end` at the latest.
     fn step(&mut self, end: Timestamp) {
-        let mut next = self.due.min(end);
+        let mut next = self.due.min(self.registration_due).min(end);
         for pod in &self.pods {
             next = [pod.ready_at, pod.gone_at, pod.sync_at, pod.image_at]
                 .into_iter()
@@ -311,7 +393,10 @@ impl World {
         self.now = self.now.max(next);
         self.tick();
         if self.now >= self.due {
-            self.reconcile();
+            self.roll_out();
+        }
+        if self.now >= self.registration_due {
+            self.register();
         }
         self.check_that_logins_work();
         self.check_that_servers_answer();

@@ -5,9 +5,8 @@ use std::ops::Range;
 use super::{Marker, Scene, Standing, Upgrade, halves, phase};
 use crate::api::{AddressSource, Surge, SurgePhase};
 use crate::objects::Shape;
+use crate::plan::pods::{Proxy, not_serving};
 use crate::plan::{ObjectKind, ObjectRef};
-use crate::registration::servers::Proxy;
-use crate::registration::words;
 
 impl Scene<'_> {
     pub(super) fn outcome(&self, surge: Option<Surge>) -> Upgrade {
@@ -261,7 +260,7 @@ impl Scene<'_> {
                 "the image is changed in place, one pod after the other: {current} of {} run {}; {}",
                 self.n,
                 self.template.image,
-                words::not_serving(self.proxies, self.round.input)
+                not_serving(self.proxies, self.round.input)
             )
         })
     }

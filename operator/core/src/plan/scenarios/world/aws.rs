@@ -10,10 +10,13 @@ use super::{THEIR_SECRET, World};
 use crate::api::RegisteredSettings;
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use crate::input::{Directory, DirectoryKind, NetworkType, RadiusStatus};
-use crate::plan::DirectoryCall;
+use crate::registration::DirectoryCall;
 
 /// How long AWS works on a write.
 const CREATING: Duration = Duration::from_secs(20);
+
+/// How long the operator relies on tags that it has read.
+const TAGS_ARE_READ_EVERY: Duration = Duration::from_secs(300);
 
 /// How AWS answers the next write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(in crate::plan::scenarios) struct Aws {
     /// When every domain controller has the present list; unset while AWS is at work.
     pub(super) old_until: Option<Timestamp>,
     pub(in crate::plan::scenarios) tags: BTreeMap<String, String>,
+    /// The tags as they were read last.
+    pub(super) read_tags: Option<(Timestamp, BTreeMap<String, String>)>,
     pub(in crate::plan::scenarios) clients: BTreeSet<IpAddr>,
     pub(in crate::plan::scenarios) kind: Option<DirectoryKind>,
     pub(in crate::plan::scenarios) owner_account: Option<String>,
@@ -59,6 +64,9 @@ pub(in crate::plan::scenarios) struct Aws {
     pub(in crate::plan::scenarios) slow: Duration,
     /// How long DescribeDirectories goes on describing what was there before the last write.
     pub(in crate::plan::scenarios) lag: Duration,
+    /// For how long after a write every other description is the one from before it.
+    pub(in crate::plan::scenarios) alternates: Duration,
+    pub(super) described: u32,
     /// What was there before the last write, and when that was.
     pub(super) before: Option<(Timestamp, Option<RadiusStatus>, Option<RegisteredSettings>)>,
     /// Whether writes are refused while the stage is another than Active.
@@ -97,7 +105,15 @@ impl World {
         if self.aws.blind.is_some() {
             return;
         }
-        let lags = |at: &Timestamp| self.now < at.saturating_add(self.aws.lag).unwrap();
+        self.aws.described += 1;
+        let odd = self.aws.described % 2 == 1;
+        let within = |at: &Timestamp, time| self.now < at.saturating_add(time).unwrap();
+        let lags = |at: &Timestamp| within(at, self.aws.lag) || (odd && within(at, self.aws.alternates));
+        let old = |read: &(Timestamp, _)| !within(&read.0, TAGS_ARE_READ_EVERY);
+        if self.aws.read_tags.as_ref().is_none_or(old) || std::mem::take(&mut self.read_tags) {
+            self.aws.read_tags = Some((self.clock(), self.aws.tags.clone()));
+        }
+        let (tags_as_of, tags) = self.aws.read_tags.clone().unwrap();
         let (radius_status, radius_settings) = match &self.aws.before {
             Some((at, status, settings)) if lags(at) => (*status, settings.clone()),
             _ => (self.aws.status, self.aws.settings.clone()),
@@ -117,9 +133,10 @@ impl World {
             }),
             client_addresses: self.aws.clients.clone(),
             owner_account: self.aws.owner_account.clone(),
-            tags: Some(self.aws.tags.clone()),
-            as_of: self.now,
-            answered: self.now.saturating_add(self.aws.slow).unwrap(),
+            tags: Some(tags),
+            tags_as_of,
+            as_of: self.clock(),
+            answered: self.clock().saturating_add(self.aws.slow).unwrap(),
         });
     }
 

@@ -32,7 +32,7 @@ impl World {
     /// What is written is decided by what AWS said a moment ago, or a moment after it was asked where it takes long.
     pub(super) fn check_that_aws_was_looked_at(&self) {
         let described = self.described.as_ref().unwrap();
-        let age = self.now.duration_since(described.as_of);
+        let age = self.clock().duration_since(described.as_of);
         let took = described.answered.duration_since(described.as_of);
         let most = (took + SignedDuration::from_secs(5)).max(SignedDuration::from_secs(10));
         assert!(age <= most, "decided by what AWS said {age:#} ago");

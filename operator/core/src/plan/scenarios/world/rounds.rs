@@ -1,30 +1,67 @@
-//! The operator: one round after another, with the API server that it writes to.
+//! The operator: its two controllers, with the API server that they write to.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proxy_config::Secret;
 
 use super::cluster::decode;
-use super::{Pod, World, failure};
-use crate::api::RadiusProxyStatus;
+use super::{Data, Pod, World, failure};
+use crate::access::access;
+use crate::api::{
+    AdoptionPolicy, DirectoryRegistration, DirectoryRegistrationSpec, DirectoryRegistrationStatus,
+    RadiusProxyStatus,
+};
 use crate::aws::AwsOperation;
 use crate::input::{
     Directory, DirectoryObservation, Entropy, Input, Report, SecretContent, StatefulSetState, WriteOutcome,
 };
-use crate::names::FINALIZER;
-use crate::plan::{FinalizerChange, Object, ObjectKind, Plan, PodPatch, plan};
+use crate::names::{ABANDON_ANNOTATION, FINALIZER};
+use crate::plan::{Object, ObjectKind, Plan, PodPatch, plan};
+use crate::registration::{self, Candidate, FinalizerChange, RegistrationInput, RegistrationPlan};
 
 /// How old a description may grow.
 const INTERVAL: Duration = Duration::from_secs(90);
 
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Finished,
+    /// Somebody else wrote meanwhile.
+    Conflict,
+    Crashed,
+}
+
 impl World {
+    /// The operator's own Secret, or what it remembers of it.
+    fn own_secret(&mut self) -> Option<SecretContent> {
+        let object = self
+            .objects
+            .get(&("Secret".to_owned(), "mfa-radius-secrets".to_owned()));
+        let found: Option<Data> = object.map(|object| {
+            let data = object["data"].as_object().into_iter().flatten();
+            data.map(|(key, value)| (key.clone(), Secret::new(decode(value))))
+                .collect()
+        });
+        let found = found.or_else(|| self.own_secret.clone());
+        self.own_secret.clone_from(&found);
+        found.map(|data| SecretContent { data })
+    }
+
     fn gather(&mut self) -> Input {
         let load_balancer = self.balancer();
-        let described = self.described.clone().map(Box::new);
+        let radius_secret = self.own_secret();
+        let stale = self.stale_reads > 0 && self.registration_before.is_some();
+        self.stale_reads = self.stale_reads.saturating_sub(1);
+        let registration = if stale {
+            &self.registration_before
+        } else {
+            &self.registration
+        };
         Input {
             proxy: self.proxy.clone(),
-            rivals: self.rivals.clone(),
+            registration: registration.clone(),
+            successor_waits: self.rivals.iter().any(|rival| rival.granted && !rival.suspended),
             grants: self.grants.clone(),
             secrets: self
                 .secrets
@@ -39,17 +76,7 @@ impl World {
             has_seed_shards: self
                 .objects
                 .contains_key(&("Secret".to_owned(), "mfa-radius-seeds-0".to_owned())),
-            radius_secret: self
-                .objects
-                .get(&("Secret".to_owned(), "mfa-radius-secrets".to_owned()))
-                .map(|object| SecretContent {
-                    data: object["data"]
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .map(|(key, value)| (key.clone(), Secret::new(decode(value))))
-                        .collect(),
-                }),
+            radius_secret,
             foreign: Vec::new(),
             stateful_set: self.replicas().map(|replicas| StatefulSetState {
                 replicas: u32::try_from(replicas).unwrap(),
@@ -76,95 +103,203 @@ impl World {
                 })
                 .collect(),
             load_balancer,
-            directory: match (self.aws.blind, described) {
-                (Some(class), last) => DirectoryObservation::Failed {
-                    failure: failure(AwsOperation::DescribeDirectories, class),
-                    last,
-                },
-                (None, Some(directory)) => DirectoryObservation::Described(directory),
-                (None, None) => DirectoryObservation::Unasked,
-            },
-            outcome: self.outcome.clone(),
             refusal: self.refusal.clone(),
-            tag_failure: None,
             settings: self.settings.clone(),
             entropy: Entropy::new([u8::try_from(self.next_uid % 251).unwrap(); 96]),
         }
     }
 
-    /// One round: describe when it is time to, plan, do.
-    pub(in crate::plan::scenarios) fn reconcile(&mut self) {
+    fn gather_registration(&mut self, registration: DirectoryRegistration) -> RegistrationInput {
+        let candidates: Vec<Candidate> = self.candidate().into_iter().chain(self.rivals.clone()).collect();
+        let claim = &registration.spec.claimed_by;
+        let is_holder = |each: &&Candidate| (&each.namespace, &each.name) == (&claim.namespace, &claim.name);
+        let holder = candidates.iter().find(is_holder);
+        let last = self.described.clone().map(Box::new);
+        let directory = match (self.aws.blind, last) {
+            _ if !holder.is_some_and(|holder| holder.granted) => DirectoryObservation::Unasked,
+            (Some(class), last) => DirectoryObservation::Failed {
+                failure: failure(AwsOperation::DescribeDirectories, class),
+                last,
+            },
+            (None, Some(directory)) => DirectoryObservation::Described(directory),
+            (None, None) => DirectoryObservation::Unasked,
+        };
+        RegistrationInput {
+            registration,
+            candidates,
+            secret: self.own_secret(),
+            directory,
+            outcome: self.outcome.clone(),
+            tag_failure: None,
+            settings: self.settings.clone(),
+            replica: format!("operator-{}", self.leader),
+        }
+    }
+
+    /// The RadiusProxy as the registration sees it.
+    fn candidate(&self) -> Option<Candidate> {
+        let meta = &self.proxy.metadata;
+        let directory = self.proxy.spec.directory.as_ref()?;
+        let abandons =
+            |all: &std::collections::BTreeMap<String, String>| all.contains_key(ABANDON_ANNOTATION);
+        (!self.gone).then(|| Candidate {
+            namespace: meta.namespace.clone().unwrap(),
+            name: meta.name.clone().unwrap(),
+            uid: meta.uid.clone().unwrap(),
+            created: meta.creation_timestamp.clone().unwrap().0,
+            granted: access(&self.proxy, &self.grants, &self.settings.cluster).is_ok(),
+            suspended: self.proxy.spec.suspend,
+            adopts: directory.adoption_policy == AdoptionPolicy::Adopt,
+            deleted: meta.deletion_timestamp.as_ref().map(|time| time.0),
+            abandons: meta.annotations.as_ref().is_some_and(abandons),
+        })
+    }
+
+    /// The present leader's clock.
+    pub(super) fn clock(&self) -> Timestamp {
+        self.now
+            .checked_add(SignedDuration::from_secs(self.clock_ahead))
+            .unwrap()
+    }
+
+    /// One round of the rollout: gather, plan, execute.
+    pub(super) fn roll_out(&mut self) {
         if self.gone {
             self.due = Timestamp::MAX;
             return;
         }
+        let input = self.gather();
+        let plan = plan(&input, self.clock());
+        assert_eq!(format!("{plan:?}").find("first secret"), None);
+        let version = input
+            .registration
+            .and_then(|registration| registration.metadata.resource_version);
+        match self.execute(&plan, version.as_ref()) {
+            End::Finished => self.due = self.later(plan.requeue_after.min(INTERVAL)),
+            End::Conflict => self.due = self.later(Duration::from_secs(1)),
+            End::Crashed => self.crash(),
+        }
+    }
+
+    /// One round of the registration: describe when it is time to, plan, execute.
+    pub(super) fn register(&mut self) {
+        let Some(registration) = self.registration.clone() else {
+            self.registration_due = Timestamp::MAX;
+            return;
+        };
         let interval = self.describe_after.min(INTERVAL);
         self.hear();
-        let usable = |d: &Directory| d.as_of.max(d.answered).saturating_add(interval).unwrap() > self.now;
-        if self.asking.is_none() && !self.described.as_ref().is_some_and(usable) {
+        let now = self.clock();
+        let usable = |d: &Directory| d.as_of.max(d.answered).saturating_add(interval).unwrap() > now;
+        if self.asking.is_none() && (self.read_tags || !self.described.as_ref().is_some_and(usable)) {
             self.describe();
             self.hear();
         }
         if let Some(asked) = &self.asking {
             // Whoever works on it waits for the answer.
-            self.due = asked.answered;
+            let left = asked.answered.duration_since(now);
+            self.registration_due = self.now.saturating_add(left).unwrap();
             return;
         }
-        let input = self.gather();
-        let plan = plan(&input, self.now);
+        let input = self.gather_registration(registration);
+        let plan = registration::plan(&input, now);
         assert_eq!(format!("{plan:?}").find("first secret"), None);
-        let crash = self.crash_after.take();
-        let finished = self.execute(&plan, crash);
-        if finished {
-            self.due = self.now.saturating_add(plan.requeue_after.min(INTERVAL)).unwrap();
-            self.describe_after = plan.describe_after;
-        } else {
-            // Another leader takes over a little later, with nothing in memory.
-            self.described = None;
-            self.asking = None;
-            self.forget_names();
-            self.outcome = None;
-            self.in_place_refused = None;
-            self.away_until = self.now.saturating_add(self.takeover).unwrap();
-            self.due = self.away_until;
+        match self.execute_registration(&plan) {
+            End::Crashed => self.crash(),
+            _ => {
+                self.registration_due = self.later(plan.requeue_after.min(INTERVAL));
+                self.describe_after = plan.describe_after;
+                self.read_tags = plan.read_tags;
+            }
         }
+    }
+
+    fn later(&self, duration: Duration) -> Timestamp {
+        self.now.saturating_add(duration).unwrap()
+    }
+
+    /// Another leader takes over a little later.
+    fn crash(&mut self) {
+        self.crash_after = None;
+        self.away(self.takeover);
+    }
+
+    /// Another leader has nothing in memory.
+    pub(super) fn lose_memory(&mut self) {
+        self.described = None;
+        self.asking = None;
+        self.aws.read_tags = None;
+        self.forget_names();
+        self.outcome = None;
+        self.own_secret = None;
+        self.in_place_refused = None;
+        self.read_tags = false;
+        self.leader += 1;
+        self.due = self.away_until;
+        self.registration_due = self.away_until;
     }
 
     /// Takes AWS's answer, if it is there.
     fn hear(&mut self) {
-        let now = self.now;
+        let now = self.clock();
         if let Some(answer) = self.asking.take_if(|asked| asked.answered <= now) {
             self.described = Some(answer);
         }
     }
 
-    /// Does what was planned, in the order of the documentation, up to the step of a crash.
-    fn execute(&mut self, plan: &Plan, crash: Option<usize>) -> bool {
-        let mut steps = 0;
-        let mut alive = move || {
-            steps += 1;
-            crash.is_none_or(|crash| steps <= crash)
-        };
+    /// Whether the operator lives to do another step.
+    fn lives(&mut self) -> bool {
+        match &mut self.crash_after {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// The registration changes at the API server.
+    fn change_registration(&mut self, change: impl FnOnce(&mut DirectoryRegistration)) {
+        self.registration_before.clone_from(&self.registration);
+        self.versions += 1;
+        let version = self.versions.to_string();
+        if let Some(registration) = &mut self.registration {
+            change(registration);
+            registration.metadata.resource_version = Some(version);
+        }
+        self.wake();
+        self.wake_registration();
+    }
+
+    /// Executes a rollout's plan in the order of its documentation, up to the step of a crash.
+    fn execute(&mut self, plan: &Plan, version: Option<&String>) -> End {
         if plan.finalizer == FinalizerChange::Add {
-            if !alive() {
-                return false;
+            if !self.lives() {
+                return End::Crashed;
             }
             self.proxy.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
         }
+        if let Some(spec) = &plan.registration {
+            let end = self.execute_spec(spec, version);
+            if end != End::Finished {
+                return end;
+            }
+        }
         for object in &plan.apply {
-            if !alive() {
-                return false;
+            if !self.lives() {
+                return End::Crashed;
             }
             self.apply(object);
         }
         for patch in &plan.pods {
-            if !alive() {
-                return false;
+            if !self.lives() {
+                return End::Crashed;
             }
             self.patch_pod(patch);
         }
-        if !alive() {
-            return false;
+        if !self.lives() {
+            return End::Crashed;
         }
         let status = serde_json::to_string(&plan.status).unwrap();
         let status: RadiusProxyStatus = serde_json::from_str(&status).unwrap();
@@ -173,33 +308,6 @@ impl World {
             "a status that changes when it is stored is written for ever"
         );
         self.proxy.status = Some(status);
-        if !plan.tags.is_empty() {
-            if !alive() {
-                return false;
-            }
-            self.aws.tags.extend(plan.tags.iter().cloned());
-        }
-        if let Some(write) = &plan.write {
-            if !alive() {
-                return false;
-            }
-            assert!(
-                self.proxy.metadata.finalizers.is_some(),
-                "the finalizer comes first"
-            );
-            self.check_that_aws_was_looked_at();
-            let result = self.call_aws(&write.call);
-            if std::mem::take(&mut self.crash_after_write) {
-                return false;
-            }
-            if !alive() {
-                return false;
-            }
-            self.outcome = Some(WriteOutcome {
-                id: write.id.clone(),
-                result,
-            });
-        }
         for object in &plan.delete {
             let is = |pod: &Pod| Some(&pod.state.uid) == object.uid.as_ref();
             match object.kind {
@@ -214,12 +322,115 @@ impl World {
         self.events
             .extend(plan.events.iter().map(|event| event.reason.to_owned()));
         if plan.finalizer == FinalizerChange::Remove {
+            if !self.lives() {
+                return End::Crashed;
+            }
             self.proxy.metadata.finalizers = None;
-            self.gone = true;
-            self.pods.clear();
-            self.objects.clear();
+            if self.proxy.metadata.deletion_timestamp.is_some() {
+                self.vanish();
+                self.wake_registration();
+            }
         }
-        true
+        End::Finished
+    }
+
+    fn execute_spec(&mut self, spec: &DirectoryRegistrationSpec, version: Option<&String>) -> End {
+        let before = self.registration.clone();
+        let is = before
+            .as_ref()
+            .and_then(|registration| registration.metadata.resource_version.as_ref());
+        if before
+            .as_ref()
+            .is_some_and(|registration| registration.spec == *spec)
+            && is == version
+        {
+            return End::Finished;
+        }
+        if !self.lives() {
+            return End::Crashed;
+        }
+        if is != version {
+            return End::Conflict;
+        }
+        let json = serde_json::to_string(spec).unwrap();
+        let stored: DirectoryRegistrationSpec = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            stored, *spec,
+            "a spec that changes when it is stored is written for ever"
+        );
+        assert_eq!(json.find("first secret"), None);
+        if self.registration.is_none() {
+            let name = DirectoryRegistration::name_of(&spec.directory_id, &spec.region);
+            let mut registration = DirectoryRegistration::new(&name, stored.clone());
+            registration.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+            self.registration = Some(registration);
+        }
+        self.change_registration(|registration| {
+            registration.spec = stored;
+            *registration.metadata.generation.get_or_insert(0) += 1;
+        });
+        End::Finished
+    }
+
+    /// Executes a registration's plan in the order of its documentation, up to the step of a crash.
+    fn execute_registration(&mut self, plan: &RegistrationPlan) -> End {
+        if !self.lives() {
+            return End::Crashed;
+        }
+        if let Some(claim) = plan.claim.clone() {
+            self.change_registration(|registration| {
+                registration.spec.claimed_by = claim;
+                *registration.metadata.generation.get_or_insert(0) += 1;
+            });
+            self.tell(plan);
+            return End::Finished;
+        }
+        let status = serde_json::to_string(&plan.status).unwrap();
+        let status: DirectoryRegistrationStatus = serde_json::from_str(&status).unwrap();
+        assert_eq!(
+            status, plan.status,
+            "a status that changes when it is stored is written for ever"
+        );
+        if self.registration.as_ref().unwrap().status.as_ref() != Some(&status) {
+            self.change_registration(|registration| registration.status = Some(status));
+        }
+        if !plan.tags.is_empty() {
+            if !self.lives() {
+                return End::Crashed;
+            }
+            self.aws.tags.extend(plan.tags.iter().cloned());
+            self.aws.read_tags = None;
+        }
+        if let Some(write) = &plan.write {
+            if !self.lives() {
+                return End::Crashed;
+            }
+            let finalizers = &self.registration.as_ref().unwrap().metadata.finalizers;
+            assert!(finalizers.is_some(), "the finalizer comes first");
+            self.check_that_aws_was_looked_at();
+            let result = self.call_aws(&write.call);
+            if std::mem::take(&mut self.crash_after_write) || !self.lives() {
+                return End::Crashed;
+            }
+            self.outcome = Some(WriteOutcome {
+                id: write.id.clone(),
+                result,
+            });
+        }
+        self.tell(plan);
+        if plan.finalizer == FinalizerChange::Remove {
+            if !self.lives() {
+                return End::Crashed;
+            }
+            self.registration = None;
+            self.wake();
+        }
+        End::Finished
+    }
+
+    fn tell(&mut self, plan: &RegistrationPlan) {
+        let reasons = plan.events.iter().map(|event| event.reason.to_owned());
+        self.events.extend(reasons);
     }
 
     fn patch_pod(&mut self, patch: &PodPatch) {

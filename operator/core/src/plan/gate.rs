@@ -1,15 +1,16 @@
 //! The pods' readiness gate: ready means registered.
 
-use super::servers::Proxy;
+use super::GateChange;
+use super::known::Known;
+use super::pods::Proxy;
 use crate::api::AddressSource;
-use crate::input::{Directory, Input, RadiusStatus};
-use crate::plan::GateChange;
+use crate::input::{Input, RadiusStatus};
 
 /// What the gate of a pod should be, when that is not what it is.
 pub(crate) fn change(
     proxy: &Proxy<'_>,
     input: &Input,
-    directory: Option<&Directory>,
+    directory: Option<&Known>,
     ours: bool,
 ) -> Option<GateChange> {
     let pod = proxy.pod;

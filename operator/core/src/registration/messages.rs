@@ -1,25 +1,15 @@
-//! What people are told about registration: what is the matter, and what to do next.
-
-use std::time::Duration;
+//! Messages about registration: what is the matter, and what to do next.
 
 use jiff::Timestamp;
 
-use crate::api::{DirectorySpec, RegisteredSettings, Trouble};
+use super::decide::{Context, Decision};
+use super::record::{FAILED, RegistrationRecord};
+use super::{ACTIVE, WriteReason, same_but_servers};
+use crate::api::{DirectoryRegistrationSpec, LastFailure, RegisteredSettings};
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use crate::conditions::Reason;
-use crate::dns::NoAddress;
-use crate::input::{Directory, Input};
-use crate::plan::WriteReason;
-
-use super::ledger::{FAILED, Ledger};
-use super::servers::{Proxy, Servers};
-use super::{ACTIVE, same_but_servers};
-use crate::names::ObjectNames;
+use crate::conditions::{Reason, Truth};
+use crate::input::Directory;
 use crate::time;
-
-/// How long a name may be without an answer before anybody is told: a new load balancer's takes minutes, and servers of DNS
-/// fail for moments.
-const PASSES_WITHIN: Duration = Duration::from_secs(180);
 
 /// Why AWS is written to.
 pub(crate) const fn why(reason: WriteReason) -> &'static str {
@@ -31,23 +21,29 @@ pub(crate) const fn why(reason: WriteReason) -> &'static str {
         WriteReason::Secret => "new shared secret",
         WriteReason::Drift => "changed from outside",
         WriteReason::SecretMismatch => "shared secret changed from outside",
-        WriteReason::Retry => "another try",
+        WriteReason::Retry => "retry",
+        WriteReason::Handover => "hand-over",
         WriteReason::Deletion => "deletion",
     }
 }
 
-/// What stands in the way, by the ledger.
-pub(crate) fn trouble(trouble: &Trouble, spec: &DirectorySpec) -> (Reason, String) {
-    if trouble.kind == FAILED {
+/// The RadiusProxy that holds the directory.
+pub(crate) fn holder(spec: &DirectoryRegistrationSpec) -> String {
+    format!("{}/{}", spec.claimed_by.namespace, spec.claimed_by.name)
+}
+
+/// A write that failed.
+pub(crate) fn failure(failure: &LastFailure, spec: &DirectoryRegistrationSpec) -> (Reason, String) {
+    if failure.kind == FAILED {
         return (Reason::RadiusFailed, failed(spec));
     }
-    let class = AwsErrorClass::from_label(&trouble.kind).unwrap_or(AwsErrorClass::Refused);
-    let operation = trouble.operation.as_deref().and_then(AwsOperation::from_name);
-    aws(class, operation, &trouble.message, spec)
+    let class = AwsErrorClass::from_label(&failure.kind).unwrap_or(AwsErrorClass::Refused);
+    let operation = failure.operation.as_deref().and_then(AwsOperation::from_name);
+    aws(class, operation, &failure.message, spec)
 }
 
 /// What a failed AWS call means and what to do.
-pub(crate) fn aws_failure(failure: &AwsFailure, spec: &DirectorySpec) -> (Reason, String) {
+pub(crate) fn aws_failure(failure: &AwsFailure, spec: &DirectoryRegistrationSpec) -> (Reason, String) {
     aws(failure.class, Some(failure.operation), &failure.to_string(), spec)
 }
 
@@ -55,10 +51,10 @@ fn aws(
     class: AwsErrorClass,
     operation: Option<AwsOperation>,
     message: &str,
-    spec: &DirectorySpec,
+    spec: &DirectoryRegistrationSpec,
 ) -> (Reason, String) {
     let action = operation.map_or("the call", AwsOperation::iam_action);
-    let (id, region) = (&spec.id, &spec.region);
+    let (id, region) = (&spec.directory_id, &spec.region);
     let (reason, next) = match class {
         AwsErrorClass::NoCredentials => (
             Reason::NoAwsCredentials,
@@ -114,14 +110,16 @@ fn aws(
 }
 
 /// AWS gives no reason for Failed: the documented causes, in the order in which they are found.
-fn failed(spec: &DirectorySpec) -> String {
+fn failed(spec: &DirectoryRegistrationSpec) -> String {
     format!(
         "AWS reports Failed: the directory could not reach the proxies, or not agree with them. Check that the security group \
          {}_controllers allows UDP out to the proxies, that the proxies' security group and network ACLs allow that UDP port \
          in from it, that the pods' addresses are routable from the directory (else see spec.addresses), and protocol {:?}; \
          the shared secret is the operator's doing.",
-        spec.id,
-        spec.protocol.as_str()
+        spec.directory_id,
+        spec.desired
+            .as_ref()
+            .map_or("PAP", |desired| desired.settings.protocol.as_str())
     )
 }
 
@@ -152,11 +150,11 @@ fn stage(directory: &Directory) -> String {
 }
 
 /// What somebody else changed.
-pub(crate) fn changes(ledger: &Ledger, directory: &Directory) -> String {
-    if ledger.drift.disabled {
+pub(crate) fn changes(record: &RegistrationRecord, directory: &Directory) -> String {
+    if record.drift.disabled {
         return "RADIUS was switched off".to_owned();
     }
-    match (&ledger.applied, &directory.radius_settings) {
+    match (&record.applied, &directory.radius_settings) {
         (Some(applied), Some(have)) if !same_but_servers(have, &applied.settings) => {
             settings(&applied.settings, have)
         }
@@ -202,94 +200,50 @@ pub(crate) fn settings(from: &RegisteredSettings, to: &RegisteredSettings) -> St
     parts.join(", ")
 }
 
-/// Which proxies do not serve, and why.
-pub(crate) fn not_serving(proxies: &[Proxy<'_>], input: &Input) -> String {
-    let mut told: Vec<String> = proxies
-        .iter()
-        .filter(|proxy| !proxy.serves())
-        .map(|proxy| {
-            let pod = proxy.pod;
-            let why = if pod.deleted.is_some() {
-                "is terminating".to_owned()
-            } else if !pod.node_ready {
-                format!(
-                    "is on node {}, which is not ready",
-                    pod.node.as_deref().unwrap_or("?")
-                )
-            } else if let Some(waiting) = &pod.waiting {
-                format!("waits: {waiting}")
-            } else if pod.node.is_none() {
-                "is not scheduled; see `kubectl describe pod`".to_owned()
-            } else if proxy.alive {
-                "does not report the current configuration yet".to_owned()
-            } else {
-                "is not ready".to_owned()
-            };
-            format!("{} {why}", pod.name)
-        })
-        .collect();
-    let replicas = input.proxy.spec.replicas as usize;
-    if proxies.len() < replicas {
-        told.push(format!("{} of {replicas} pods exist", proxies.len()));
+/// AWS has what it should have.
+pub(super) fn in_sync(context: &Context<'_>) -> Decision {
+    let servers = context.servers;
+    let problem = context
+        .desired
+        .address_problem
+        .as_ref()
+        .filter(|problem| !problem.passing);
+    if servers.registered < servers.wanted || !servers.gone.is_empty() {
+        let rest = if context.by_load_balancer() && !servers.gone.is_empty() {
+            missed(context)
+        } else {
+            context.desired.waiting_for.clone()
+        };
+        let more = context.desired.address_problem.as_ref();
+        let more = more.map_or_else(String::new, |problem| format!("; {}", problem.message));
+        let message = format!(
+            "{} of {} servers registered; {rest}{more}",
+            servers.registered, servers.wanted,
+        );
+        return Decision::hold(Reason::ServersMissing, message);
     }
-    if told.is_empty() {
-        told.push("the rest follows".to_owned());
+    let message = format!("AWS has completed with {} servers", servers.registered);
+    let mut decision = Decision::hold(Reason::Registered, message);
+    decision.condition.truth = Truth::True;
+    if let Some(problem) = problem {
+        decision.condition.reason = Reason::NameNotResolved;
+        let message = &decision.condition.message;
+        decision.condition.message = format!("{message}; what is registered stays: {}", problem.message);
     }
-    told.join("; ")
-}
-
-/// A host name without an address.
-#[derive(Debug)]
-pub(crate) struct Unresolved {
-    /// What is the matter, and what to do.
-    pub(crate) words: String,
-    /// Until when nobody has to do anything.
-    pub(crate) passing_until: Option<Timestamp>,
-}
-
-/// The host name of the load balancer that is without an address for the longest time.
-pub(crate) fn unresolved(input: &Input, now: Timestamp) -> Option<Unresolved> {
-    let names = input.load_balancer.names.iter();
-    let (name, trouble) = names
-        .filter_map(|name| Some((&name.name, name.trouble?)))
-        .min_by_key(|(_, trouble)| trouble.since)?;
-    let service = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default()).load_balancer();
-    let (says, next) = match trouble.why {
-        NoAddress::NoSuchName => (
-            "DNS says that it does not exist",
-            "See whether the load balancer is still there, and whether the operator's name servers know its zone",
-        ),
-        NoAddress::NoRecord => (
-            "DNS has no address for it",
-            "See whether the load balancer is active and has healthy targets",
-        ),
-        NoAddress::NoAnswer => (
-            "the operator's name servers do not answer",
-            "See whether the operator's pod reaches them (dnsPolicy and dnsConfig of the chart, NetworkPolicy)",
-        ),
-        NoAddress::ServerError => (
-            "the operator's name servers answer with an error",
-            "See whether they know its zone (dnsPolicy and dnsConfig of the chart)",
-        ),
-    };
-    let words = format!(
-        "{name} has no address since {}: {says}. {next}; `kubectl describe service {service}` shows the load balancer's \
-         side. It is looked up again every few seconds.",
-        time::clock(trouble.since)
-    );
-    let end = time::later(trouble.since, PASSES_WITHIN);
-    Some(Unresolved {
-        words,
-        passing_until: (now < end).then_some(end),
-    })
+    decision
 }
 
 /// Which registered addresses the load balancer no longer has.
-pub(crate) fn missed(servers: &Servers, input: &Input) -> String {
-    let gone: Vec<&str> = servers.gone.iter().map(|(address, _)| address.as_str()).collect();
-    let first = servers.gone.iter().map(|(_, since)| since).min();
+fn missed(context: &Context<'_>) -> String {
+    let gone: Vec<&str> = context
+        .servers
+        .gone
+        .iter()
+        .map(|(address, _)| address.as_str())
+        .collect();
+    let first = context.servers.gone.iter().map(|(_, since)| since).min();
     let due = first.map_or(Timestamp::MAX, |since| {
-        time::after(since, input.settings.removal_after)
+        time::after(since, context.input.settings.removal_after)
     });
     format!(
         "{} is no longer an address of the load balancer: it is removed with the next write, at {} at the latest",

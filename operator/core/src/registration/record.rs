@@ -1,5 +1,5 @@
-//! What was sent to AWS, and what is known to have become of it. It lives in the status, which is written before AWS is
-//! called; see [`crate::plan`] for the order.
+//! What was sent to AWS and what is known to have become of it. The record is the status of the DirectoryRegistration, which
+//! is written before AWS is called.
 
 use std::time::Duration;
 
@@ -7,9 +7,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proxy_config::DigestKey;
 
-use super::{ACTIVE, all_servers, fingerprint, same};
-use crate::api::{AppliedSettings, Drift, LastWrite, PendingWrite, RadiusProxyStatus, Trouble};
-use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
+use super::{ACTIVE, WriteReason, all_servers, fingerprint, same};
+use crate::api::{
+    Adoption, AppliedSettings, DirectoryRegistrationStatus, Drift, LastFailure, PendingWrite,
+    RegisteredSettings, SuspectedDrift, WriteRecord,
+};
+use crate::aws::AwsFailure;
 use crate::input::{Directory, RadiusStatus, WriteOutcome};
 use crate::time;
 
@@ -19,46 +22,118 @@ pub(crate) const DESCRIPTION_LAG: Duration = Duration::from_secs(30);
 pub(crate) const UNANSWERED: Duration = Duration::from_secs(60);
 /// Two foreign changes within this time are a contest.
 pub(crate) const CONTEST: Duration = Duration::from_secs(3600);
-/// [`Trouble::kind`] of a directory that reports Failed.
+/// [`LastFailure::kind`] of a directory that reports Failed.
 pub(crate) const FAILED: &str = "Failed";
 
-/// The part of the status that is a memory.
+/// The difference between two clocks that AWS accepts from callers.
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
+/// How long after a description that shows a change another one has to be asked for, to count as a second one.
+pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(3);
+/// Writes that are kept.
+const HISTORY: usize = 20;
+
+/// What is remembered of the directory.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Ledger {
+pub(crate) struct RegistrationRecord {
     pub(crate) applied: Option<AppliedSettings>,
     pub(crate) pending: Option<PendingWrite>,
-    pub(crate) differs_since: Option<Time>,
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) out_of_sync_since: Option<Time>,
+    pub(crate) last_failure: Option<LastFailure>,
     pub(crate) drift: Drift,
-    pub(crate) last_write: Option<LastWrite>,
-    /// The digest of a secret that AWS may hold instead of the applied one: of a write whose end nobody can tell.
-    pub(crate) unsure_secret: Option<String>,
+    /// The use of the adoption policy.
+    pub(crate) adoption: Option<Adoption>,
+    pub(crate) writes: Vec<WriteRecord>,
+    /// The digest of a secret that AWS may hold instead of the applied one: of a write whose end can't be known.
+    pub(crate) unconfirmed_secret: Option<String>,
 }
 
-impl Ledger {
-    pub(crate) fn read(status: Option<&RadiusProxyStatus>) -> Self {
-        let Some(status) = status else {
+impl RegistrationRecord {
+    pub(crate) fn read(status: Option<&DirectoryRegistrationStatus>) -> Self {
+        let Some(status) = status.cloned() else {
             return Self::default();
         };
         Self {
-            applied: status.applied.clone(),
-            pending: status.pending_write.clone(),
-            differs_since: status.differs_since.clone(),
-            trouble: status.trouble.clone(),
-            drift: status.drift.clone().unwrap_or_default(),
-            last_write: status.last_write.clone(),
-            unsure_secret: status.unsure_secret_digest.clone(),
+            applied: status.applied,
+            pending: status.pending_write,
+            out_of_sync_since: status.out_of_sync_since,
+            last_failure: status.last_failure,
+            drift: status.drift.unwrap_or_default(),
+            adoption: status.adoption,
+            writes: status.writes,
+            unconfirmed_secret: status.unconfirmed_secret_digest,
         }
     }
 
-    pub(crate) fn write_into(self, status: &mut RadiusProxyStatus) {
+    pub(crate) fn write_into(self, status: &mut DirectoryRegistrationStatus) {
         status.applied = self.applied;
         status.pending_write = self.pending;
-        status.differs_since = self.differs_since;
-        status.trouble = self.trouble;
+        status.out_of_sync_since = self.out_of_sync_since;
+        status.last_failure = self.last_failure;
         status.drift = Some(self.drift).filter(|drift| *drift != Drift::default());
-        status.last_write = self.last_write;
-        status.unsure_secret_digest = self.unsure_secret;
+        status.adoption = self.adoption;
+        status.last_write_time = self.writes.last().map(|last| last.time.clone());
+        status.writes = self.writes;
+        status.unconfirmed_secret_digest = self.unconfirmed_secret;
+    }
+
+    /// Moves times by another replica's clock to this one's. A time that may lie ahead, by as much as AWS allows a clock to be
+    /// wrong, becomes `now`: what happened then happened before this replica looked.
+    pub(crate) fn rebase(&mut self, now: Timestamp) {
+        let recent = now.saturating_sub(CLOCK_SKEW).unwrap_or(Timestamp::MIN);
+        let move_up = |time: &mut Time| {
+            if time.0 >= recent {
+                *time = time::ceil(now);
+            }
+        };
+        if let Some(pending) = &mut self.pending {
+            move_up(&mut pending.time);
+            if let Some(last) = self.writes.last_mut() {
+                last.time.clone_from(&pending.time);
+            }
+            let adoption = self.adoption.as_mut().map(|adoption| &mut adoption.time);
+            let used = [self.drift.secret_repair_time.as_mut(), adoption];
+            used.into_iter().flatten().for_each(move_up);
+        }
+        if let Some(applied) = &mut self.applied {
+            move_up(&mut applied.time);
+            let times = [&mut applied.shown_time, &mut applied.completed_time];
+            times.into_iter().flatten().for_each(move_up);
+        }
+        if let Some(failure) = &mut self.last_failure {
+            move_up(&mut failure.time);
+        }
+        if let Some(suspected) = &mut self.drift.suspected {
+            move_up(&mut suspected.time);
+        }
+        if let Some(since) = &mut self.out_of_sync_since {
+            *since = since.clone().min(time::floor(now));
+        }
+    }
+
+    /// Remembers a write that is about to be sent.
+    pub(crate) fn send(&mut self, pending: PendingWrite, reason: WriteReason, message: &str) {
+        self.end(&pending.time, "Superseded");
+        self.writes.push(WriteRecord {
+            operation: pending.operation.clone(),
+            reason: reason.as_str().to_owned(),
+            message: message.to_owned(),
+            time: pending.time.clone(),
+            request_id: None,
+            end: None,
+            duration_seconds: None,
+        });
+        let surplus = self.writes.len().saturating_sub(HISTORY);
+        self.writes.drain(..surplus);
+        self.pending = Some(pending);
+    }
+
+    /// The latest write has ended.
+    fn end(&mut self, at: &Time, end: &str) {
+        if let Some(last) = self.writes.last_mut().filter(|last| last.end.is_none()) {
+            last.end = Some(end.to_owned());
+            let took = at.0.duration_since(last.time.0).as_secs();
+            last.duration_seconds = Some(took.max(0));
+        }
     }
 
     /// Takes in how the last write ended and what AWS describes.
@@ -71,11 +146,13 @@ impl Ledger {
         now: Timestamp,
     ) {
         self.resolve(outcome, directory, key, now);
-        if self.pending.is_none()
-            && let Some(directory) = directory
-            && self.observe(directory, key, now)
-        {
-            self.foreign_change(generation, now);
+        let Some(directory) = directory.filter(|_| self.pending.is_none()) else {
+            return;
+        };
+        if !self.observe(directory, key, now) {
+            self.drift.suspected = None;
+        } else if self.is_seen_again(directory) {
+            self.foreign_change(directory, generation, now);
         }
     }
 
@@ -93,7 +170,7 @@ impl Ledger {
         let result = outcome.filter(|o| o.id == pending.id).map(|o| &o.result);
         match result {
             Some(Ok(request_id)) => {
-                if let Some(last) = &mut self.last_write {
+                if let Some(last) = self.writes.last_mut() {
                     last.request_id.clone_from(request_id);
                 }
                 self.accept(pending);
@@ -102,10 +179,12 @@ impl Ledger {
             Some(Err(failure)) => {
                 self.refused(failure, &pending, key, now);
                 if failure.class.is_definite() {
-                    // Nothing was repaired, so that it may be tried again.
+                    self.end(&time::ceil(now), "Refused");
+                    // Nothing was repaired or adopted, so that it may be tried again.
                     self.drift
                         .secret_repair_time
                         .take_if(|time| *time == pending.time);
+                    self.adoption.take_if(|used| used.time == pending.time);
                     self.pending = None;
                     return;
                 }
@@ -120,25 +199,26 @@ impl Ledger {
             self.accept(pending);
         } else if directory.as_of >= time::after(&pending.time, UNANSWERED) {
             if cannot_tell(&pending, directory) {
-                self.unsure_secret = Some(pending.secret_digest);
+                self.unconfirmed_secret = Some(pending.secret_digest);
             }
+            self.end(&time::floor(directory.as_of), "Lost");
             self.pending = None;
         }
     }
 
     fn accept(&mut self, pending: PendingWrite) {
         self.pending = None;
-        self.unsure_secret = None;
-        self.differs_since = None;
+        self.unconfirmed_secret = None;
+        self.out_of_sync_since = None;
         // A count of Failed goes on over tries; a refusal is over once a call is taken.
-        self.trouble.take_if(|trouble| trouble.kind != FAILED);
+        self.last_failure.take_if(|failure| failure.kind != FAILED);
         // What a foreign change made is gone with this; the next one is another.
-        self.drift.seen = None;
-        self.drift.disabled = false;
+        self.drift.forget();
         // DisableRadius leaves the memory of what was there, for as long as AWS still describes it.
         if let Some(settings) = pending.settings {
             self.applied = Some(AppliedSettings {
                 secret_digest: pending.secret_digest,
+                holder_uid: pending.holder_uid,
                 settings,
                 time: pending.time,
                 servers_before: pending.servers_before,
@@ -152,9 +232,9 @@ impl Ledger {
         let tried = pending.settings.as_ref().map_or_else(String::new, |settings| {
             fingerprint(key, settings, &pending.secret_digest)
         });
-        // The same answer is seen in each round until something changes: it is one trouble.
+        // The same answer is seen in each round until something changes: it is one failure.
         let known = self
-            .trouble
+            .last_failure
             .as_ref()
             .is_some_and(|t| t.time.0 >= pending.time.0 && t.kind == failure.class.as_str());
         if !known {
@@ -166,10 +246,10 @@ impl Ledger {
     fn count(&mut self, kind: &str, failure: Option<&AwsFailure>, tried: String, time: Time) {
         // Of Enable and Update, each may refer to the other: only a count over all refusals of one try ends that.
         let before = self
-            .trouble
+            .last_failure
             .as_ref()
             .filter(|t| t.tried == tried && (t.kind == FAILED) == (kind == FAILED));
-        self.trouble = Some(Trouble {
+        self.last_failure = Some(LastFailure {
             kind: kind.to_owned(),
             operation: failure.map(|f| f.operation.as_str().to_owned()),
             message: failure.map(AwsFailure::to_string).unwrap_or_default(),
@@ -179,7 +259,7 @@ impl Ledger {
         });
     }
 
-    /// What a description says about what was applied. True for a change of somebody else's that was not seen before.
+    /// What a description says about what was applied. True for a change of somebody else's that isn't known yet.
     fn observe(&mut self, directory: &Directory, key: &DigestKey, now: Timestamp) -> bool {
         let Some(applied) = &mut self.applied else {
             return false;
@@ -201,49 +281,62 @@ impl Ledger {
         }
         match (directory.radius_status, ours) {
             (Some(RadiusStatus::Completed), true) => {
-                applied.completed_time.get_or_insert_with(|| time::floor(now));
-                self.trouble.take_if(|trouble| trouble.kind == FAILED);
-                self.drift.seen = None;
-                self.drift.disabled = false;
+                let completed = applied.completed_time.get_or_insert_with(|| time::floor(now));
+                let completed = completed.clone();
+                self.last_failure.take_if(|failure| failure.kind == FAILED);
+                self.drift.forget();
+                self.end(&completed, "Completed");
             }
-            // AWS is at it again, by whosoever's doing: nothing is complete until it says so.
+            // AWS works on the settings again, whoever caused it: nothing is complete until it says so.
             (Some(RadiusStatus::Creating), true) => {
                 applied.completed_time = None;
                 applied.servers_before.clear();
             }
             (Some(RadiusStatus::Failed), true) => {
                 let known = self
-                    .trouble
+                    .last_failure
                     .as_ref()
                     .is_some_and(|t| t.kind == FAILED && t.time.0 >= applied.time.0);
                 if !known {
                     let tried = fingerprint(key, &applied.settings, &applied.secret_digest);
                     self.count(FAILED, None, tried, time::floor(now));
+                    self.end(&time::floor(now), "Failed");
                 }
             }
             (None, _) if judged && applied.shown_time.is_none() => {
-                // Taken and lost without ever having been described: as good as Failed. What was described once, Failed
-                // or not, is gone only when somebody switches RADIUS off.
+                // Accepted and lost without ever having been described: as good as Failed. Settings that were described
+                // once, Failed or not, are gone only when somebody switches RADIUS off.
                 let tried = fingerprint(key, &applied.settings, &applied.secret_digest);
                 self.applied = None;
                 self.count(FAILED, None, tried, time::floor(now));
+                self.end(&time::floor(now), "Lost");
             }
-            (None, _) if judged && !self.drift.disabled => {
-                self.drift.disabled = true;
-                self.drift.seen = None;
-                return true;
-            }
-            (Some(_), false) if judged && self.drift.seen != directory.radius_settings => {
-                self.drift.seen.clone_from(&directory.radius_settings);
-                self.drift.disabled = false;
-                return true;
-            }
-            _ => {}
+            (None, _) => return judged && !self.drift.disabled,
+            (Some(_), false) => return judged && self.drift.seen != directory.radius_settings,
         }
         false
     }
 
-    fn foreign_change(&mut self, generation: Option<i64>, now: Timestamp) {
+    /// Whether an earlier description has shown the same change. Until then it is only suspected: AWS may answer with an old
+    /// description at any time.
+    fn is_seen_again(&mut self, directory: &Directory) -> bool {
+        let described = described(directory);
+        if let Some(suspected) = &self.drift.suspected
+            && suspected.settings.as_ref() == described
+        {
+            return directory.as_of >= time::after(&suspected.time, SECOND_LOOK);
+        }
+        self.drift.suspected = Some(SuspectedDrift {
+            settings: described.cloned(),
+            time: time::ceil(directory.as_of),
+        });
+        false
+    }
+
+    fn foreign_change(&mut self, directory: &Directory, generation: Option<i64>, now: Timestamp) {
+        self.drift.forget();
+        self.drift.disabled = directory.radius_status.is_none();
+        self.drift.seen = described(directory).cloned();
         self.drift.generation = generation;
         self.drift.times.push(time::floor(now));
         if let [.., before, last] = self.drift.times.as_slice() {
@@ -266,19 +359,19 @@ impl Ledger {
     /// A refusal counts no more once the directory is Active again: AWS may have refused because of the stage.
     pub(crate) fn retry_after_stage(
         &mut self,
-        before: Option<&RadiusProxyStatus>,
+        before: Option<&DirectoryRegistrationStatus>,
         directory: Option<&Directory>,
     ) {
-        let stage = before.and_then(|status| status.directory.as_ref()?.stage.as_deref());
-        let was_other = stage.is_some_and(|stage| stage != ACTIVE);
+        let description = before.and_then(|status| status.description.as_ref());
+        let was_other = description.is_some_and(|description| description.stage != ACTIVE);
         if was_other && directory.is_some_and(|directory| directory.stage == ACTIVE) {
-            self.trouble.take_if(|trouble| trouble.kind != FAILED);
+            self.last_failure.take_if(|failure| failure.kind != FAILED);
         }
     }
 
     /// Whether the last write repairs a changed secret and is not completed yet.
     pub(crate) fn repairs_secret(&self) -> bool {
-        let last = self.last_write.as_ref().map(|last| &last.time);
+        let last = self.writes.last().map(|last| &last.time);
         let applied = self.applied.as_ref();
         let completed = applied.is_some_and(|applied| applied.completed_time.is_some());
         let under_way = self.pending.is_some() || !completed;
@@ -298,30 +391,25 @@ impl Ledger {
         self.drifted() && second.0 <= time::after(first, CONTEST) && self.drift.generation == generation
     }
 
-    /// When the same may be tried again, and something else.
-    pub(crate) fn retry_at(&self) -> Option<(Timestamp, Timestamp)> {
-        let trouble = self.trouble.as_ref()?;
-        let (same, other) = delays(trouble);
-        Some((
-            time::after(&trouble.time, same),
-            time::after(&trouble.time, other),
-        ))
+    /// Whether a change was described that no second description has confirmed.
+    pub(crate) const fn suspects(&self) -> bool {
+        self.drift.suspected.is_some()
     }
+}
 
-    /// The operation that AWS's last answer asks for instead.
-    pub(crate) fn fallback(&self) -> Option<AwsOperation> {
-        let trouble = self.trouble.as_ref()?;
-        let operation = AwsOperation::from_name(trouble.operation.as_deref()?)?;
-        match (operation, AwsErrorClass::from_label(&trouble.kind)?) {
-            (AwsOperation::EnableRadius, AwsErrorClass::AlreadyExists | AwsErrorClass::Refused) => {
-                Some(AwsOperation::UpdateRadius)
-            }
-            (AwsOperation::UpdateRadius, AwsErrorClass::NotFound | AwsErrorClass::Refused) => {
-                Some(AwsOperation::EnableRadius)
-            }
-            _ => None,
-        }
+impl Drift {
+    /// Forgets a change that is over.
+    fn forget(&mut self) {
+        self.seen = None;
+        self.disabled = false;
+        self.suspected = None;
     }
+}
+
+/// The settings that are described; `None` while RADIUS is off.
+fn described(directory: &Directory) -> Option<&RegisteredSettings> {
+    directory.radius_status?;
+    directory.radius_settings.as_ref()
 }
 
 /// Whether a description that shows the applied settings may be the one from before they were written.
@@ -350,46 +438,5 @@ fn cannot_tell(pending: &PendingWrite, directory: &Directory) -> bool {
     match (&pending.settings, &directory.radius_settings) {
         (Some(sent), Some(have)) => directory.radius_status.is_some() && same(have, sent),
         _ => false,
-    }
-}
-
-/// How long to wait before the same is tried again, and before something else is.
-fn delays(trouble: &Trouble) -> (Duration, Duration) {
-    let seconds = Duration::from_secs;
-    let doubling = |first: u64, most: u64| {
-        let factor = 1_u64 << trouble.count.saturating_sub(1).min(16);
-        seconds(first.saturating_mul(factor).min(most))
-    };
-    if trouble.kind == FAILED {
-        // Each try blocks logins while AWS works on it.
-        let same = match trouble.count {
-            0 | 1 => 300,
-            2 => 900,
-            _ => 3600,
-        };
-        return (seconds(same), Duration::ZERO);
-    }
-    let Some(class) = AwsErrorClass::from_label(&trouble.kind) else {
-        return (seconds(60), seconds(60));
-    };
-    match class {
-        AwsErrorClass::NotSent => (seconds(5), seconds(5)),
-        AwsErrorClass::Throttled => (doubling(5, 300), doubling(5, 300)),
-        AwsErrorClass::NoCredentials
-        | AwsErrorClass::InvalidCredentials
-        | AwsErrorClass::AccessDenied
-        | AwsErrorClass::Service
-        | AwsErrorClass::Unreachable => (doubling(10, 300), doubling(10, 300)),
-        // The other operation is tried at once, then both take their time.
-        AwsErrorClass::NotFound | AwsErrorClass::AlreadyExists | AwsErrorClass::Refused
-            if trouble.count <= 1 =>
-        {
-            (Duration::ZERO, Duration::ZERO)
-        }
-        AwsErrorClass::NotFound
-        | AwsErrorClass::AlreadyExists
-        | AwsErrorClass::Refused
-        | AwsErrorClass::InvalidParameter
-        | AwsErrorClass::Unsupported => (doubling(30, 600), seconds(10)),
     }
 }

@@ -1,0 +1,249 @@
+//! `status` of a DirectoryRegistration: what AWS describes, what the operator gave it, and what it remembers.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::RegisteredSettings;
+use crate::api::RegisteredServer;
+
+/// What AWS describes, what the operator gave it, and what it remembers of that.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, kube::KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DirectoryRegistrationStatus {
+    /// `metadata.generation` that the operator acted on last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Described (the directory is known and can have RADIUS settings) and Registered (AWS has completed with every wanted
+    /// server).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+    /// The directory as AWS describes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<DirectoryDescription>,
+    /// Number of wanted servers that are registered with all of their addresses.
+    #[serde(default)]
+    pub registered_count: u32,
+    /// Number of servers that should be registered.
+    #[serde(default)]
+    pub desired_count: u32,
+    /// Addresses that AWS has registered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<RegisteredServer>,
+    /// What keeps the operator from writing to AWS now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<RegistrationHold>,
+    /// Settings that AWS has from the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<AppliedSettings>,
+    /// A write that was sent, or is about to be, and whose end isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_write: Option<PendingWrite>,
+    /// Keyed digest of a shared secret that AWS may hold instead of the applied one: of a write whose end can't be known.
+    /// The proxies accept both until AWS accepts a later write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfirmed_secret_digest: Option<String>,
+    /// When the wanted settings first differed from those at AWS. The settle time starts here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_sync_since: Option<Time>,
+    /// The last failure of a write, until a write succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LastFailure>,
+    /// Changes that somebody else made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
+    /// The use of the holder's adoption policy, which counts for one write. It is forgotten when the policy is Refuse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Adoption>,
+    /// When the operator last wrote to AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_write_time: Option<Time>,
+    /// The last twenty writes to AWS, the latest one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub writes: Vec<WriteRecord>,
+    /// The operator's replica whose clock the times are by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_by: Option<String>,
+}
+
+/// A directory as AWS describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DirectoryDescription {
+    /// MicrosoftAD, ADConnector, SharedMicrosoftAD, SimpleAD or a type that is new.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Active, Impaired or another stage.
+    pub stage: String,
+    /// Why the directory is in that stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage_reason: Option<String>,
+    /// Address families of the directory: IPv4, IPv6 or DualStack.
+    #[serde(default)]
+    pub network_type: String,
+    /// Creating, Completed or Failed; NotConfigured when RADIUS is off.
+    pub radius_status: String,
+    /// RADIUS settings without the shared secret, which AWS doesn't show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<RegisteredSettings>,
+    /// Addresses that requests come from: those of the domain controllers or of the connector.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_addresses: Vec<String>,
+}
+
+/// The use of an adoption policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Adoption {
+    /// UID of the RadiusProxy.
+    pub holder_uid: String,
+    /// When the write was sent.
+    pub time: Time,
+}
+
+/// What keeps the operator from writing to AWS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrationHold {
+    /// Name of the hold; the operations page lists them in the order in which they are looked at.
+    pub name: String,
+    /// Reason, as in the condition Registered.
+    pub reason: String,
+    /// What is the matter and what to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// A write to AWS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteRecord {
+    /// EnableRadius, UpdateRadius or DisableRadius.
+    pub operation: String,
+    /// Kind of the reason, as in the metric.
+    pub reason: String,
+    /// The reason in words.
+    pub message: String,
+    /// When it was sent.
+    pub time: Time,
+    /// AWS's request id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// How it ended: Completed, Failed, Refused, Lost (AWS never showed it) or Superseded (by a later write). Absent while AWS
+    /// works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// Seconds from sending to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<i64>,
+}
+
+/// What AWS holds by the operator's doing. AWS does not say which secret it holds, so this is remembered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedSettings {
+    /// A keyed digest of the shared secret that AWS was given.
+    pub secret_digest: String,
+    /// UID of the RadiusProxy that held the directory then.
+    #[serde(default)]
+    pub holder_uid: String,
+    /// The other settings that AWS was given.
+    pub settings: RegisteredSettings,
+    /// When AWS was given them.
+    pub time: Time,
+    /// The servers as AWS described them before, when that write changed nothing visible but their order. For some seconds
+    /// a description that has them may be the one from before the write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers_before: Vec<String>,
+    /// When AWS first described them, whatever it made of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_time: Option<Time>,
+    /// When AWS first reported Completed with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_time: Option<Time>,
+}
+
+/// A write to AWS of which it is not known yet whether it arrived. Written before the call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingWrite {
+    /// Names the write.
+    pub id: String,
+    /// EnableRadius, UpdateRadius, DisableRadius.
+    pub operation: String,
+    /// UID of the RadiusProxy that holds the directory.
+    #[serde(default)]
+    pub holder_uid: String,
+    /// A keyed digest of the shared secret that is sent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub secret_digest: String,
+    /// The other settings that are sent; none for DisableRadius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<RegisteredSettings>,
+    /// Whether the description of the directory shows if it arrived.
+    #[serde(default)]
+    pub shows: bool,
+    /// The servers as AWS described them before, when this write changes nothing visible but their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers_before: Vec<String>,
+    /// When it was planned.
+    pub time: Time,
+}
+
+/// A write that failed. The same settings are retried after a delay that grows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastFailure {
+    /// Failed (AWS tried and gave up), or the class of an AWS error.
+    pub kind: String,
+    /// The call that AWS refused; absent for Failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// AWS's message.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Number of failures in a row.
+    pub count: u32,
+    /// When it last failed.
+    pub time: Time,
+    /// Keyed digest of the settings that failed. Other settings are tried at once.
+    pub tried: String,
+}
+
+/// Changes to the settings that were made by somebody else.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Drift {
+    /// When the last two changes were seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub times: Vec<Time>,
+    /// Settings that AWS describes instead of the applied ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<RegisteredSettings>,
+    /// Whether RADIUS was switched off.
+    #[serde(default)]
+    pub disabled: bool,
+    /// `metadata.generation` of the RadiusProxy when the last change was seen. A later generation means that somebody has
+    /// responded to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// A change that one description shows. It counts once a later description shows it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspected: Option<SuspectedDrift>,
+    /// When a shared secret that somebody changed at AWS was last written back. The next time is at least an hour later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_repair_time: Option<Time>,
+}
+
+/// A change that one description of the directory shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuspectedDrift {
+    /// The settings that were described; absent when RADIUS was described as off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<RegisteredSettings>,
+    /// When they were described first.
+    pub time: Time,
+}

@@ -1,0 +1,405 @@
+//! The holds: reasons not to write to AWS now, in the order in which they are looked at. docs/operations.md quotes them by name.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::decide::{Context, Decision, FRESH_AFTER_ANSWER, Look, OutOfSync, is_fresh};
+use super::difference::someone_serves;
+use super::{WriteReason, backoff, fingerprint, messages, secret_mismatch, tag_digest, takes_writes};
+use crate::api::DriftPolicy;
+use crate::conditions::{Reason, Truth};
+use crate::input::RadiusStatus;
+use crate::registration::record::FAILED;
+use crate::time;
+
+/// A reason not to write to AWS now.
+pub(crate) struct Hold {
+    /// Its name in the status and in the documentation.
+    pub(crate) name: &'static str,
+    /// Whether it applies.
+    pub(crate) check: fn(&Context<'_>) -> Option<Decision>,
+}
+
+macro_rules! holds {
+    ($($check:ident => $name:literal,)*) => { &[$(Hold { name: $name, check: $check },)*] };
+}
+
+/// All of them. The first that applies decides.
+pub(crate) const HOLDS: &[Hold] = holds! {
+    suspended => "Suspended",
+    awaits_answer => "AwaitsAnswer",
+    stage_takes_no_writes => "StageTakesNoWrites",
+    other_cluster => "OtherCluster",
+    unmanaged_settings => "UnmanagedSettings",
+    aws_works => "AwsWorks",
+    awaits_description => "AwaitsDescription",
+    contended => "Contended",
+    drift_is_reported => "DriftIsReported",
+    stays_disabled => "StaysDisabled",
+    in_sync => "InSync",
+    nothing_to_register => "NothingToRegister",
+    successor_awaited => "SuccessorAwaited",
+    backs_off => "BacksOff",
+    pods_lack_secret => "PodsLackSecret",
+    settles => "Settles",
+    description_is_old => "DescriptionIsOld",
+};
+
+/// How long the ownership tags count that a takeover or a repair is decided by.
+const TAGS_COUNT_FOR: Duration = Duration::from_secs(30);
+
+/// The hold while something is missing that every other decision needs.
+pub(super) const BLOCKED: &str = "Blocked";
+/// The hold while the holder is being deleted.
+pub(super) const RELEASING: &str = "Releasing";
+
+/// The names of all holds, in their order.
+#[must_use]
+pub fn hold_names() -> Vec<&'static str> {
+    let listed = HOLDS.iter().map(|hold| hold.name);
+    [RELEASING, BLOCKED].into_iter().chain(listed).collect()
+}
+
+fn soon(context: &Context<'_>) -> Timestamp {
+    time::after(&time::floor(context.now), Duration::from_secs(5))
+}
+
+fn suspended(context: &Context<'_>) -> Option<Decision> {
+    if !context.desired.suspend {
+        return None;
+    }
+    let differs = context.difference.is_some() || context.mismatch.is_some();
+    let more = if differs {
+        "; what AWS has is not what there should be"
+    } else {
+        ""
+    };
+    let message = format!("spec.suspend is true: nothing is written to AWS{more}");
+    let mut decision = Decision::hold(Reason::Suspended, message).out_of_sync(OutOfSync::Clear);
+    if !differs {
+        decision.condition.truth = Truth::True;
+    }
+    Some(beside_mismatch(context, decision))
+}
+
+/// Mentions a changed shared secret beside another reason.
+fn beside_mismatch(context: &Context<'_>, mut decision: Decision) -> Decision {
+    decision.note(context.mismatch.map(secret_mismatch::besides));
+    decision
+}
+
+fn awaits_answer(context: &Context<'_>) -> Option<Decision> {
+    let pending = context.record.pending.as_ref()?;
+    let message = format!("{} was sent; waiting for AWS's answer", pending.operation);
+    let failure = context.record.last_failure.as_ref();
+    let failure = failure.map(|failure| messages::failure(failure, context.spec));
+    let (reason, message) = failure.unwrap_or((Reason::Registering, message));
+    Some(Decision::hold(reason, message).until(soon(context)))
+}
+
+fn stage_takes_no_writes(context: &Context<'_>) -> Option<Decision> {
+    (!takes_writes(&context.directory.stage)).then(|| {
+        let message = messages::stage_holds(context.directory);
+        beside_mismatch(context, Decision::hold(Reason::DirectoryNotActive, message))
+    })
+}
+
+/// Whether the next write may replace settings that the operator doesn't manage. It counts for one write.
+pub(super) fn adopts(context: &Context<'_>) -> bool {
+    let used = context.record.adoption.as_ref();
+    context.desired.adopt && used.is_none_or(|used| used.holder_uid != context.desired.holder_uid)
+}
+
+fn tag<'a>(context: &'a Context<'_>, key: &str) -> Option<&'a String> {
+    context.directory.tags.as_ref()?.get(key)
+}
+
+/// Whose the ownership tags say that the directory is.
+enum Tagged<'a> {
+    /// Nobody's, or unknown.
+    Unknown,
+    /// This cluster's.
+    Ours,
+    /// A cluster of the same name and another uid.
+    SameName(&'a str),
+    /// Another cluster's.
+    Other(&'a str),
+}
+
+fn tagged<'a>(context: &'a Context<'_>) -> Tagged<'a> {
+    let Some(owner) = tag(context, &context.keys.owner) else {
+        return Tagged::Unknown;
+    };
+    let settings = &context.input.settings;
+    if owner.split('/').next() != Some(settings.cluster.as_str()) {
+        return Tagged::Other(owner);
+    }
+    match tag(context, &context.keys.cluster_uid) {
+        Some(uid) if *uid != settings.cluster_uid && !settings.cluster_uid.is_empty() => {
+            Tagged::SameName(uid)
+        }
+        _ => Tagged::Ours,
+    }
+}
+
+/// A cluster of the same name and another uid, when nothing says that it writes, too.
+pub(super) fn takes_back<'a>(context: &'a Context<'_>) -> Option<&'a str> {
+    match tagged(context) {
+        Tagged::SameName(uid) if context.record.applied.is_none() => Some(uid),
+        _ => None,
+    }
+}
+
+fn other_cluster(context: &Context<'_>) -> Option<Decision> {
+    if adopts(context) || context.directory.radius_status.is_none() {
+        return None;
+    }
+    let (reason, message) = match tagged(context) {
+        Tagged::Other(owner) => {
+            let key = &context.keys.owner;
+            let message = format!(
+                "the directory's tag {key} says that {owner} holds its RADIUS settings. Suspend or delete that RadiusProxy, and \
+                 set spec.directory.adoptionPolicy: Adopt to take over with one write"
+            );
+            (Reason::DirectoryTaken, message)
+        }
+        Tagged::SameName(uid) if context.record.applied.is_some() => {
+            let message = format!(
+                "another cluster of the name {} (uid {uid}) writes to the directory too. Nothing is written: give one of the two \
+                 clusters another clusterName, or delete or suspend one RadiusProxy and set \
+                 spec.directory.adoptionPolicy: Adopt here to take the directory back",
+                context.input.settings.cluster
+            );
+            (Reason::Contended, message)
+        }
+        _ => return None,
+    };
+    Some(beside_mismatch(context, Decision::hold(reason, message)))
+}
+
+/// Settings that the operator didn't make are replaced by the adoption policy only. A cluster that was rebuilt takes its
+/// directory back, unless the settings aren't those that it applied.
+fn unmanaged_settings(context: &Context<'_>) -> Option<Decision> {
+    let is_free = context.directory.radius_status.is_none() || context.record.applied.is_some();
+    if is_free || adopts(context) {
+        return None;
+    }
+    let adopt = "they stay. Set spec.directory.adoptionPolicy: Adopt to replace them with one write";
+    let message = match (tagged(context), tag(context, &context.keys.applied)) {
+        (Tagged::Ours, None) => return None,
+        (Tagged::Ours | Tagged::SameName(_), Some(applied)) => {
+            let described = context.directory.radius_settings.clone().unwrap_or_default();
+            let digest = tag_digest(&described);
+            if applied.split(' ').any(|known| known == digest) {
+                return None;
+            }
+            format!(
+                "the directory's tags name this cluster, but its RADIUS settings are not those that it applied: somebody \
+                 changed them since; {adopt}"
+            )
+        }
+        _ => {
+            let unread = match &context.directory.tags {
+                None => " (its tags cannot be read: allow ds:ListTagsForResource)",
+                Some(_) => "",
+            };
+            format!("the directory has RADIUS settings that the operator did not make{unread}; {adopt}")
+        }
+    };
+    Some(Decision::hold(Reason::SettingsOfOthers, message))
+}
+
+fn aws_works(context: &Context<'_>) -> Option<Decision> {
+    (context.directory.radius_status == Some(RadiusStatus::Creating)).then(|| {
+        let message = "AWS is changing the directory's RADIUS settings; this takes seconds to minutes";
+        Decision::hold(Reason::Registering, message).until(soon(context))
+    })
+}
+
+fn awaits_description(context: &Context<'_>) -> Option<Decision> {
+    context.record.awaits_description(context.directory).then(|| {
+        let message = "AWS accepted the settings; waiting for it to describe them";
+        Decision::hold(Reason::Registering, message).until(soon(context))
+    })
+}
+
+fn contended(context: &Context<'_>) -> Option<Decision> {
+    let generation = Some(context.desired.holder_generation);
+    (context.record.drifted() && context.record.contended(generation)).then(|| {
+        let changes = messages::changes(context.record, context.directory);
+        let message = format!(
+            "somebody else changed the RADIUS settings twice within an hour ({changes}). Nothing is written until the \
+             spec of this RadiusProxy is changed, or the settings are as they were: find out who it is first (CloudTrail: \
+             UpdateRadius, EnableRadius, DisableRadius)"
+        );
+        Decision::hold(Reason::Contended, message)
+    })
+}
+
+fn drift_is_reported(context: &Context<'_>) -> Option<Decision> {
+    let reported = context.record.drifted() && context.desired.drift_policy == DriftPolicy::Report;
+    reported.then(|| {
+        let changes = messages::changes(context.record, context.directory);
+        let message = format!(
+            "somebody else changed the RADIUS settings ({changes}); spec.directory.driftPolicy: Report leaves it so"
+        );
+        Decision::hold(Reason::Drifted, message)
+    })
+}
+
+fn stays_disabled(context: &Context<'_>) -> Option<Decision> {
+    let disabled = context.record.drift.disabled && context.desired.drift_policy != DriftPolicy::Enforce;
+    disabled.then(|| {
+        let message = "RADIUS was switched off in AWS: users log in WITHOUT a second factor. Set \
+                       spec.directory.driftPolicy: Enforce to have it switched on again";
+        Decision::hold(Reason::SwitchedOff, message)
+    })
+}
+
+fn in_sync(context: &Context<'_>) -> Option<Decision> {
+    context.difference.is_none().then(|| Decision {
+        // A write that was refused is no longer wanted.
+        forgets_failure: true,
+        ..at_rest(context)
+    })
+}
+
+/// What the condition says while nothing has to be written.
+fn at_rest(context: &Context<'_>) -> Decision {
+    let decision = messages::in_sync(context).out_of_sync(OutOfSync::Clear);
+    match context.mismatch {
+        Some(mismatch) => secret_mismatch::report(context, decision, mismatch),
+        None => decision,
+    }
+}
+
+/// The old list stays: a wrong server costs a time-out, no server costs every login.
+fn nothing_to_register(context: &Context<'_>) -> Option<Decision> {
+    if !context.servers.want.is_empty() {
+        return None;
+    }
+    if !someone_serves(context) {
+        let message = format!("nothing to register yet: {}", context.desired.waiting_for);
+        return Some(Decision::hold(Reason::WaitingForProxies, message));
+    }
+    if let Some(problem) = &context.desired.address_problem {
+        let reason = if problem.passing {
+            Reason::WaitingForAddresses
+        } else {
+            Reason::NameNotResolved
+        };
+        let message = format!("the load balancer has no address yet: {}", problem.message);
+        return Some(Decision::hold(reason, message));
+    }
+    let message = if context.by_load_balancer() {
+        "the load balancer has no address of the directory's family (IPv4 or IPv6); the annotation \
+         service.beta.kubernetes.io/aws-load-balancer-ip-address-type: dualstack can give it one"
+    } else {
+        "the proxies have no address of the directory's family (IPv4 or IPv6); a dual-stack cluster, or \
+         spec.addresses, can give them one"
+    };
+    Some(Decision::hold(Reason::WaitingForAddresses, message))
+}
+
+/// Only servers to remove: their successors are awaited, so that both are one write.
+fn successor_awaited(context: &Context<'_>) -> Option<Decision> {
+    let due = context
+        .difference
+        .as_ref()?
+        .due
+        .filter(|due| context.now < *due)?;
+    Some(at_rest(context).until(due))
+}
+
+/// AWS failed or refused a while ago: the same settings wait, others may go at once.
+fn backs_off(context: &Context<'_>) -> Option<Decision> {
+    let failure = context.record.last_failure.as_ref()?;
+    let (same_at, other_at) = backoff::retry_at(failure);
+    let print = fingerprint(&context.secret.key, &context.wanted, &context.secret.digest);
+    let at = if print == failure.tried { same_at } else { other_at };
+    if context.now >= at {
+        return None;
+    }
+    let (reason, message) = messages::failure(failure, context.spec);
+    let change = if failure.kind == FAILED {
+        ", or at once when the spec or the servers change"
+    } else {
+        ""
+    };
+    let message = format!("{message} The next try is at {}{change}", time::clock(at));
+    Some(beside_mismatch(
+        context,
+        Decision::hold(reason, message).until(at),
+    ))
+}
+
+fn settled_at(context: &Context<'_>) -> Timestamp {
+    time::after(&context.since, context.input.settings.settle)
+}
+
+/// AWS gets only a secret that every proxy that answers accepts already. A proxy that doesn't answer is awaited for a while:
+/// it will start with the new configuration.
+fn pods_lack_secret(context: &Context<'_>) -> Option<Decision> {
+    let applied = context.record.applied.as_ref();
+    if applied.is_some_and(|applied| applied.secret_digest == context.secret.digest) {
+        return None;
+    }
+    let settled_at = settled_at(context);
+    let pods = context.desired.pods_without_secret.iter();
+    let lagging: Vec<&str> = pods
+        .filter(|pod| pod.alive || context.now < settled_at)
+        .map(|pod| pod.pod.as_str())
+        .collect();
+    (!lagging.is_empty()).then(|| {
+        let message = format!(
+            "AWS gets the shared secret when every proxy reports a configuration that has it; waiting for {}",
+            lagging.join(", ")
+        );
+        Decision::hold(Reason::WaitingForConfiguration, message)
+            .until(settled_at.max(soon(context)))
+            .out_of_sync(OutOfSync::Start)
+    })
+}
+
+fn settles(context: &Context<'_>) -> Option<Decision> {
+    let urgent = context.directory.radius_status.is_some() && !context.servers.one_answers;
+    let settled_at = settled_at(context);
+    if context.servers.all_serve || urgent || context.now >= settled_at {
+        return None;
+    }
+    let message = format!(
+        "{}; waiting for all {} proxies to serve, until {} at most, so that AWS is written to once",
+        context.difference.as_ref()?.message,
+        context.desired.replicas,
+        time::clock(settled_at)
+    );
+    let decision = Decision::hold(Reason::Settling, message).until(settled_at);
+    Some(decision.out_of_sync(OutOfSync::Start))
+}
+
+/// A write is decided by what AWS said a moment ago; one that may undo somebody else's also by the tags of that moment.
+fn description_is_old(context: &Context<'_>) -> Option<Decision> {
+    let difference = context.difference.as_ref()?;
+    let by_tags = matches!(difference.reason, WriteReason::Drift | WriteReason::Adoption);
+    let directory = context.directory;
+    let age = time::until(directory.tags_as_of, context.now);
+    let took = time::until(directory.as_of, directory.answered);
+    let look = if by_tags && age > TAGS_COUNT_FOR.max(took + FRESH_AFTER_ANSWER) {
+        Look::DirectoryAndTags
+    } else if !is_fresh(directory, context.now) {
+        Look::Directory
+    } else {
+        return None;
+    };
+    let message = format!(
+        "{}; looking at the directory once more before writing.",
+        difference.message
+    );
+    Some(Decision {
+        look,
+        ..context
+            .under_way(Reason::Settling, message)
+            .out_of_sync(OutOfSync::Start)
+    })
+}

@@ -1,0 +1,279 @@
+//! The holder is being deleted or gone, and nobody follows: what becomes of the settings at AWS.
+//!
+//! Nothing here needs a Secret, a pod or another object of the holder's namespace: those may be gone already.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::record::{DESCRIPTION_LAG, RegistrationRecord};
+use super::{
+    Candidate, DirectoryCall, DirectoryWrite, RegistrationInput, WriteReason, all_servers, backoff, messages,
+    same, tags, takes_writes,
+};
+use crate::api::{DeletionPolicy, DirectoryRegistrationSpec, PendingWrite, WriteRecord};
+use crate::aws::{AwsErrorClass, AwsOperation};
+use crate::conditions::Reason;
+use crate::input::{Directory, DirectoryObservation, RadiusStatus};
+use crate::names::{ABANDON_ANNOTATION, DirectoryTags};
+use crate::time;
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// AWS is dealt with, for this reason. `loud` when AWS may ask servers that end.
+    Done { why: String, loud: bool },
+    /// Not yet, for this reason.
+    Wait(Reason, String, Option<Timestamp>),
+    /// DisableRadius.
+    Disable,
+}
+
+pub(super) fn step(
+    input: &RegistrationInput,
+    holder: Option<&Candidate>,
+    directory: Option<&Directory>,
+    record: &RegistrationRecord,
+    now: Timestamp,
+) -> Step {
+    let spec = &input.registration.spec;
+    let id = &spec.directory_id;
+    if record.applied.is_none() && record.pending.is_none() {
+        return Step::Done {
+            why: format!("nothing was ever registered with directory {id}"),
+            loud: false,
+        };
+    }
+    let loud = |why: String| Step::Done { why, loud: true };
+    let left = "its users cannot log in unless something else answers at the registered addresses";
+    if holder.is_some_and(|holder| holder.abandons) {
+        return loud(format!(
+            "the annotation {ABANDON_ANNOTATION} says to leave directory {id} as it is: {left}"
+        ));
+    }
+    let desired = spec.desired.as_ref();
+    if desired.is_none_or(|desired| desired.deletion_policy == DeletionPolicy::Retain) {
+        return loud(format!(
+            "the RADIUS settings of directory {id} stay, as spec.directory.deletionPolicy: Retain says: {left}"
+        ));
+    }
+    if desired.is_some_and(|desired| desired.suspend) {
+        return loud(format!(
+            "spec.suspend is true, so the RADIUS settings of directory {id} stay: {left}"
+        ));
+    }
+    disable_step(input, holder, directory, record, now)
+}
+
+/// The way out of whatever is stuck.
+fn stuck(spec: &DirectoryRegistrationSpec, message: &str) -> String {
+    let holder = &spec.claimed_by;
+    format!(
+        "{message} To delete the RadiusProxy without changing AWS: kubectl annotate -n {} rp {} {ABANDON_ANNOTATION}=true",
+        holder.namespace, holder.name
+    )
+}
+
+fn disable_step(
+    input: &RegistrationInput,
+    holder: Option<&Candidate>,
+    directory: Option<&Directory>,
+    record: &RegistrationRecord,
+    now: Timestamp,
+) -> Step {
+    let spec = &input.registration.spec;
+    let wait = |reason, message: &str| Step::Wait(reason, stuck(spec, message), None);
+    let progress = |message: String| Step::Wait(Reason::Deregistering, message, None);
+    if holder.is_none_or(|holder| !holder.granted) {
+        let message = "RADIUS cannot be switched off: no DirectoryGrant allows it any more.";
+        return wait(Reason::NoGrant, message);
+    }
+    let failure = match &input.directory {
+        DirectoryObservation::Failed { failure, .. } => Some(failure),
+        _ => None,
+    };
+    if failure.is_some_and(|failure| failure.class == AwsErrorClass::NotFound) {
+        let why = format!(
+            "AWS knows no directory {} in region {} of this account (any more): if it exists elsewhere, its RADIUS settings stay \
+             and may name servers that no longer exist",
+            spec.directory_id, spec.region
+        );
+        return Step::Done { why, loud: true };
+    }
+    // Why it stands still, where AWS cannot be asked: a call is repeated for as long as it takes.
+    let unasked = failure.map(|failure| {
+        let (reason, message) = messages::aws_failure(failure, spec);
+        wait(reason, &message)
+    });
+    // Whose the settings are is decided by what was seen since the deletion, whose time is cut to whole seconds.
+    let since = holder.and_then(|holder| holder.deleted);
+    let since = since.map(|since| time::later(since, Duration::from_secs(1)));
+    let fresh = |directory: &&Directory| since.is_none_or(|since| directory.as_of >= since);
+    let Some(directory) = directory.filter(fresh) else {
+        return unasked.unwrap_or_else(|| progress("waiting for AWS to describe the directory".to_owned()));
+    };
+    if let Some(pending) = &record.pending {
+        let message = format!("{} was sent; waiting for AWS", pending.operation);
+        return unasked.unwrap_or_else(|| progress(message));
+    }
+    if !takes_writes(&directory.stage) {
+        let message = format!("{}.", messages::stage_holds(directory));
+        return wait(Reason::DirectoryNotActive, &message);
+    }
+    if lags(directory, record) {
+        return wait(
+            Reason::Deregistering,
+            "AWS accepted the settings; waiting for it to describe them.",
+        );
+    }
+    let disabled = disabled(record);
+    if directory.radius_status.is_none() {
+        // Domain controllers learn of it one by one, and ask the pods until then.
+        let asked_until = disabled.map(|last| time::after(&last.time, input.settings.rotation_grace));
+        if let Some(until) = asked_until.filter(|until| now < *until) {
+            let message = "RADIUS is switched off; the proxies answer until every domain controller knows";
+            return Step::Wait(Reason::Deregistering, message.to_owned(), Some(until));
+        }
+        return Step::Done {
+            why: format!("RADIUS is switched off in directory {}", spec.directory_id),
+            loud: false,
+        };
+    }
+    let described_by = disabled.map(|last| time::after(&last.time, DESCRIPTION_LAG));
+    if described_by.is_some_and(|lag| directory.as_of < lag) {
+        return progress("AWS accepted DisableRadius; waiting for it to describe that".to_owned());
+    }
+    if !is_ours(input, record, directory) {
+        return somebody_elses(spec, record, directory);
+    }
+    if directory.radius_status == Some(RadiusStatus::Creating) {
+        let message =
+            "AWS is changing the directory's RADIUS settings; RADIUS is switched off when it is done.";
+        return wait(Reason::Deregistering, message);
+    }
+    backs_off(spec, record, directory, now).unwrap_or(Step::Disable)
+}
+
+/// The latest write, if it is DisableRadius and AWS has accepted it.
+fn disabled(record: &RegistrationRecord) -> Option<&WriteRecord> {
+    let last = record.writes.last()?;
+    let accepted = last.operation == AwsOperation::DisableRadius.as_str() && record.last_failure.is_none();
+    accepted.then_some(last)
+}
+
+/// Whether the description may be the one from before a write.
+fn lags(directory: &Directory, record: &RegistrationRecord) -> bool {
+    let Some(applied) = record.applied.as_ref().filter(|_| disabled(record).is_none()) else {
+        return false;
+    };
+    let lags = directory.as_of < time::after(&applied.time, DESCRIPTION_LAG);
+    let described = directory.radius_settings.as_ref();
+    let shown = described.is_some_and(|d| same(d, &applied.settings)) && directory.radius_status.is_some();
+    lags && !shown
+}
+
+fn backs_off(
+    spec: &DirectoryRegistrationSpec,
+    record: &RegistrationRecord,
+    directory: &Directory,
+    now: Timestamp,
+) -> Option<Step> {
+    let failure = record.last_failure.as_ref()?;
+    let (at, _) = backoff::retry_at(failure);
+    if failure.operation.as_deref() != Some(AwsOperation::DisableRadius.as_str()) || now >= at {
+        return None;
+    }
+    let (reason, mut message) = messages::failure(failure, spec);
+    if let Some(note) = messages::stage_note(directory) {
+        message = format!("{message} {note}");
+    }
+    Some(Step::Wait(reason, stuck(spec, &message), Some(at)))
+}
+
+/// The settings stay. They may still name servers that end with this RadiusProxy: nobody could log in then.
+fn somebody_elses(
+    spec: &DirectoryRegistrationSpec,
+    record: &RegistrationRecord,
+    directory: &Directory,
+) -> Step {
+    let described = directory
+        .radius_settings
+        .as_ref()
+        .map(all_servers)
+        .unwrap_or_default();
+    let own = record
+        .applied
+        .as_ref()
+        .map(|applied| all_servers(&applied.settings));
+    let own = own.unwrap_or_default();
+    let ending: Vec<&str> = described
+        .iter()
+        .filter(|server| own.contains(server))
+        .map(String::as_str)
+        .collect();
+    let mut why = format!(
+        "somebody else has changed the RADIUS settings of directory {}, so they stay",
+        spec.directory_id
+    );
+    if !ending.is_empty() {
+        why = format!(
+            "{why}, and they name {}, which ends with this RadiusProxy: users cannot log in unless something else answers there",
+            ending.join(", ")
+        );
+    }
+    Step::Done {
+        why,
+        loud: !ending.is_empty(),
+    }
+}
+
+/// Whether what AWS describes is what the operator applied, and no other cluster has tagged it.
+fn is_ours(input: &RegistrationInput, record: &RegistrationRecord, directory: &Directory) -> bool {
+    let spec = &input.registration.spec;
+    let keys = DirectoryTags::of(&spec.region);
+    let owner = tags::owner(input, spec);
+    let differs = |key: &str, value: &str| {
+        let tag = directory.tags.as_ref().and_then(|tags| tags.get(key));
+        tag.is_some_and(|tag| tag != value)
+    };
+    let tagged_by_another =
+        differs(&keys.owner, &owner) || differs(&keys.cluster_uid, &input.settings.cluster_uid);
+    let applied = record.applied.as_ref().map(|applied| &applied.settings);
+    let same = applied
+        .zip(directory.radius_settings.as_ref())
+        .is_some_and(|(applied, described)| same(applied, described));
+    same && !tagged_by_another
+}
+
+/// DisableRadius.
+pub(super) fn disable(
+    spec: &DirectoryRegistrationSpec,
+    record: &mut RegistrationRecord,
+    now: Timestamp,
+) -> DirectoryWrite {
+    let operation = AwsOperation::DisableRadius.as_str();
+    let time = time::ceil(now);
+    let id = format!("{operation}-{}", time.0.as_second());
+    let message = format!(
+        "{}: spec.directory.deletionPolicy is Disable",
+        messages::why(WriteReason::Deletion)
+    );
+    let pending = PendingWrite {
+        id: id.clone(),
+        operation: operation.to_owned(),
+        holder_uid: spec.claimed_by.uid.clone(),
+        secret_digest: String::new(),
+        settings: None,
+        shows: true,
+        servers_before: Vec::new(),
+        time,
+    };
+    record.send(pending, WriteReason::Deletion, &message);
+    DirectoryWrite {
+        id,
+        directory_id: spec.directory_id.clone(),
+        call: DirectoryCall::Disable,
+        reason: WriteReason::Deletion,
+        message,
+    }
+}

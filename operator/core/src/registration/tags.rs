@@ -1,0 +1,64 @@
+//! The ownership tags of a directory, for a cluster that comes to it without a record.
+
+use super::RegistrationInput;
+use super::record::RegistrationRecord;
+use super::tag_digest;
+use crate::api::DirectoryRegistrationSpec;
+use crate::input::Directory;
+use crate::names::DirectoryTags;
+
+/// The tags to add: with each write, and to repair tags that are missing.
+pub(super) fn to_add(
+    input: &RegistrationInput,
+    record: &RegistrationRecord,
+    directory: &Directory,
+    writes: bool,
+) -> Vec<(String, String)> {
+    let spec = &input.registration.spec;
+    let keys = DirectoryTags::of(&spec.region);
+    let (owner, uid) = (owner(input, spec), input.settings.cluster_uid.clone());
+    let tag = |key: &str| directory.tags.as_ref().and_then(|tags| tags.get(key));
+    let has = |key: &str, value: &String| tag(key) == Some(value);
+    let digests = digests(record);
+    let is_told = digests.first().is_none_or(|newest| {
+        tag(&keys.applied).is_some_and(|applied| applied.split(' ').any(|known| known == newest))
+    });
+    let is_complete = has(&keys.owner, &owner) && has(&keys.cluster_uid, &uid) && is_told;
+    // Only to repair tags that are seen to be wrong, and not repeatedly.
+    let free_or_ours = |key: &str, value: &String| tag(key).is_none_or(|tag| tag == value);
+    let repairs = record.applied.is_some()
+        && record.pending.is_none()
+        && directory.tags.is_some()
+        && free_or_ours(&keys.owner, &owner)
+        && free_or_ours(&keys.cluster_uid, &uid)
+        && input.tag_failure.is_none();
+    if is_complete || !(writes || repairs) {
+        return Vec::new();
+    }
+    vec![
+        (keys.owner, owner),
+        (keys.cluster_uid, uid),
+        (keys.applied, digests.join(" ")),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .collect()
+}
+
+/// The value of the owner's tag: `<cluster>/<namespace>/<name>`.
+pub(super) fn owner(input: &RegistrationInput, spec: &DirectoryRegistrationSpec) -> String {
+    let holder = &spec.claimed_by;
+    input.settings.cluster.owner(&holder.namespace, &holder.name)
+}
+
+/// Digests of what AWS has from this cluster. Whether a write that is about to be sent arrives is unknown: both count.
+fn digests(record: &RegistrationRecord) -> Vec<String> {
+    let pending = record
+        .pending
+        .as_ref()
+        .and_then(|pending| pending.settings.as_ref());
+    let applied = record.applied.as_ref().map(|applied| &applied.settings);
+    let mut digests: Vec<String> = pending.into_iter().chain(applied).map(tag_digest).collect();
+    digests.dedup();
+    digests
+}
