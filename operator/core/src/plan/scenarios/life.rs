@@ -124,6 +124,7 @@ fn a_pod_that_is_gone_for_good_is_removed_after_ten_minutes_while_another_lives(
     assert_eq!(world.aws.writes[1].servers, ["10.88.0.2"]);
     let waited = world.now.duration_since(gone).as_secs();
     assert!((595..=660).contains(&waited), "{waited}");
+    world.run_for(Duration::from_secs(1));
     assert_eq!(world.condition("Registered").1, "Registering");
 }
 
@@ -162,7 +163,7 @@ fn other_settings_are_one_update_and_no_pod_is_touched() {
     let mut world = ready();
     let pods: Vec<String> = world.pods.iter().map(|p| p.state.uid.clone()).collect();
     world.edit(|proxy| "VPN".clone_into(&mut proxy.spec.directory.as_mut().unwrap().display_label));
-    world.run_until(|w| writes(w) == 2);
+    world.run_until(|w| writes(w) == 2 && w.is_ready());
     let last = world.status().last_write.unwrap();
     assert_eq!(
         (last.operation.as_str(), last.reason.as_str()),
@@ -203,6 +204,7 @@ fn deletion_leaves_the_settings_unless_disable_is_written() {
         let directory = proxy.spec.directory.as_mut().unwrap();
         directory.deletion_policy = crate::api::DeletionPolicy::Disable;
     });
+    world.run_for(Duration::from_secs(5));
     // A namespace that is deleted takes its objects at once, and its Secrets first.
     world.objects.clear();
     world.secrets.clear();
@@ -237,6 +239,7 @@ fn a_deletion_that_aws_blocks_can_be_ended_by_a_person() {
         let directory = proxy.spec.directory.as_mut().unwrap();
         directory.deletion_policy = crate::api::DeletionPolicy::Disable;
     });
+    world.run_for(Duration::from_secs(5));
     world.aws.status = Some(RadiusStatus::Creating);
     world.delete();
     world.run_for(Duration::from_secs(600));
