@@ -170,7 +170,8 @@ impl Directories {
         if wait.is_zero() && now.duration_since(started) <= write::MAX_PREPARATION {
             let metrics = self.deps.metrics.clone();
             let id = access.directory_id.clone();
-            return Ok(WriteTurn::Now(WritePermit::new(session, metrics, id)));
+            let permit = WritePermit::new(session, metrics, id);
+            return Ok(WriteTurn::Now(Box::new(permit)));
         }
         if let Some(subscribed) = subscribed {
             subscribed.turn = Some(turn);

@@ -131,7 +131,7 @@ async fn execute(
     key: &ProxyKey,
     input: &Input,
     plan: Plan,
-    permit: Option<Result<WritePermit, AwsFailure>>,
+    permit: Option<Result<Box<WritePermit>, AwsFailure>>,
     memory: &mut Memory,
 ) -> Result<Next, Error> {
     let now = Timestamp::now();
@@ -235,7 +235,7 @@ async fn send(
     ctx: &Context,
     key: &ProxyKey,
     write: &DirectoryWrite,
-    permit: Result<WritePermit, AwsFailure>,
+    permit: Result<Box<WritePermit>, AwsFailure>,
 ) -> WriteOutcome {
     let operation = write.call.operation();
     let result = match (permit, ctx.leadership.write_deadline(Instant::now())) {

@@ -17,7 +17,7 @@ pub(super) const MAX_PREPARATION: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum WriteTurn {
     /// Now.
-    Now(WritePermit),
+    Now(Box<WritePermit>),
     /// Plan again after this.
     Later(Duration),
 }
