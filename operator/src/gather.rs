@@ -12,8 +12,8 @@ use operator_core::access::access;
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::input::{
-    DirectoryObservation, Entropy, ForeignObject, Input, Report, Rival, SecretContent, StatefulSetState,
-    secrets_named_by, seeds_selector,
+    DirectoryObservation, Entropy, ForeignObject, Input, Report, Rival, SecretContent, ServiceAccountState,
+    StatefulSetState, secrets_named_by, seeds_selector,
 };
 use operator_core::names::ObjectNames;
 
@@ -79,6 +79,7 @@ pub(crate) async fn input(
         radius_secret,
         foreign: Vec::<ForeignObject>::new(),
         stateful_set: stateful_set(ctx, key, &names, &proxy),
+        service_account: service_account(ctx, key, &names, &proxy),
         pods: ctx.cluster.pods(key),
         reports: reports(ctx, key),
         load_balancer: load_balancer(ctx, key, &names),
@@ -237,6 +238,20 @@ fn stateful_set(
     }
     match set.detail {
         Detail::StatefulSet(state) => Some(state),
+        _ => None,
+    }
+}
+
+fn service_account(
+    ctx: &Context,
+    key: &ProxyKey,
+    names: &ObjectNames,
+    proxy: &RadiusProxy,
+) -> Option<ServiceAccountState> {
+    let accounts = ctx.cluster.owned_of("ServiceAccount", key);
+    let (_, account) = accounts.into_iter().find(|(name, _)| name == names.workload())?;
+    match account.detail {
+        Detail::ServiceAccount(state) if account.controller == proxy.metadata.uid => Some(state),
         _ => None,
     }
 }

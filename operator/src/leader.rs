@@ -162,7 +162,7 @@ impl Candidate {
         let reachable = failed.is_none();
         match failed {
             Some(error) if self.reachable => {
-                tracing::warn!(error, "could not take part in the leader election")
+                tracing::warn!(error, "could not take part in the leader election");
             }
             Some(error) => tracing::debug!(error, "still cannot take part in the leader election"),
             None if !self.reachable => tracing::info!("taking part in the leader election again"),

@@ -68,7 +68,12 @@ pub(crate) fn start(
         tasks.spawn(leases(&common, scope));
         tasks.spawn(services(&common, scope));
         tasks.spawn(stateful_sets(&common, scope));
-        tasks.spawn(plain::<ServiceAccount>(&common, scope, "ServiceAccount"));
+        tasks.spawn(with_detail::<PartialObjectMeta<ServiceAccount>>(
+            &common,
+            scope,
+            "ServiceAccount",
+            |account| rows::service_account(&account.metadata),
+        ));
         tasks.spawn(plain::<Role>(&common, scope, "Role"));
         tasks.spawn(plain::<RoleBinding>(&common, scope, "RoleBinding"));
         tasks.spawn(plain::<ConfigMap>(&common, scope, "ConfigMap"));
