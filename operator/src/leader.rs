@@ -279,3 +279,24 @@ impl Candidate {
         self.term.send_replace(term);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_ends_before_the_lease_does_and_none_is_begun_shortly_before_that() {
+        let now = Instant::now();
+        let left = |seconds| {
+            let (_, until) = watch::channel(Term::Until(now + Duration::from_secs(seconds)));
+            let leadership = Leadership { until };
+            (leadership.may_begin_write(now), leadership.write_deadline(now))
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(left(60), (true, Some(MAX_WRITE)));
+        assert_eq!(left(6), (true, Some(seconds(5))));
+        assert_eq!(left(4), (false, Some(seconds(3))));
+        assert_eq!(left(1), (false, None));
+        assert_eq!(left(0), (false, None));
+    }
+}

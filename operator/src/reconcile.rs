@@ -54,19 +54,19 @@ pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> R
         Prepared::Later(wait) => return Ok(Next::After(wait.max(SOONEST))),
         Prepared::Planned(planned) => *planned,
     };
-    let permit = match write_turn(ctx, key, &input, &plan).await {
-        None => None,
-        Some(Ok(WriteTurn::Now(permit))) => Some(Ok(permit)),
-        Some(Ok(WriteTurn::Later(wait))) => return Ok(Next::After(wait.max(SOONEST))),
-        // The write is noted, and then that it failed.
-        Some(Err(failure)) => Some(Err(failure)),
-    };
-    if permit.is_some() && !ctx.leadership.may_begin_write(Instant::now()) {
+    if plan.write.is_some() && !ctx.leadership.may_begin_write(Instant::now()) {
         tracing::info!(
             "the leader's lease ends too soon for a write to AWS; looking again once it is renewed"
         );
         return Ok(Next::After(AFTER_RENEWAL));
     }
+    let permit = match write_turn(ctx, key, &input, &plan).await {
+        Some(Ok(WriteTurn::Later(wait))) => return Ok(Next::After(wait.max(SOONEST))),
+        Some(Ok(WriteTurn::Now(permit))) => Some(Ok(permit)),
+        // The write is noted, and then that it failed.
+        Some(Err(failure)) => Some(Err(failure)),
+        None => None,
+    };
     let executed = execute(ctx, key, &input, plan, permit, memory);
     within("applying", EXECUTING, executed).await
 }

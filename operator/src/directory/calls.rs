@@ -6,20 +6,16 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aws_sdk_directory::config::Config;
-use aws_sdk_directory::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_directory::config::retry::RetryConfig;
-use aws_sdk_directory::config::timeout::TimeoutConfig;
+use aws_sdk_directory::config::http::HttpResponse;
 use aws_sdk_directory::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_directory::operation::RequestId;
 use aws_sdk_directory::types::{DirectoryDescription, DomainController, Tag};
 use futures::future::{Either, select};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::plan::{DirectoryCall, LONGEST_ANSWER, RadiusSettings};
-use serde_json::Value;
+use operator_core::plan::LONGEST_ANSWER;
 
+use super::failure;
 use super::session::Session;
-use super::{convert, failure};
 use crate::metrics::Metrics;
 
 /// The most pages of one answer. A directory has few of anything.
@@ -150,67 +146,6 @@ impl Calls<'_> {
         in_time(operation, limit, self.counted(operation, None, sent)).await
     }
 
-    /// EnableRadius, UpdateRadius or DisableRadius, once, within a deadline. Returns AWS's request id. The caller has obtained
-    /// credentials and a turn before.
-    pub(super) async fn write(
-        &self,
-        id: &str,
-        call: &DirectoryCall,
-        deadline: Duration,
-    ) -> Result<Option<String>, AwsFailure> {
-        let operation = call.operation();
-        let client = &self.session.client;
-        let once = once(deadline);
-        let secret = match call {
-            DirectoryCall::Enable(settings) | DirectoryCall::Update(settings) => {
-                Some(settings.secret.expose_str())
-            }
-            DirectoryCall::Disable => None,
-        };
-        let sent = async {
-            match call {
-                DirectoryCall::Enable(settings) => {
-                    let request = client
-                        .enable_radius()
-                        .directory_id(id)
-                        .radius_settings(convert::settings(settings));
-                    let all = every_member(settings);
-                    let done = request
-                        .customize()
-                        .config_override(once)
-                        .mutate_request(all)
-                        .send()
-                        .await;
-                    done.map(|done| done.request_id().map(str::to_owned))
-                        .map_err(|error| failure::from_sdk_without(secret, operation, &error))
-                }
-                DirectoryCall::Update(settings) => {
-                    let request = client
-                        .update_radius()
-                        .directory_id(id)
-                        .radius_settings(convert::settings(settings));
-                    let all = every_member(settings);
-                    let done = request
-                        .customize()
-                        .config_override(once)
-                        .mutate_request(all)
-                        .send()
-                        .await;
-                    done.map(|done| done.request_id().map(str::to_owned))
-                        .map_err(|error| failure::from_sdk_without(secret, operation, &error))
-                }
-                DirectoryCall::Disable => {
-                    let request = client.disable_radius().directory_id(id);
-                    let done = request.customize().config_override(once).send().await;
-                    done.map(|done| done.request_id().map(str::to_owned))
-                        .map_err(|error| failure::from_sdk_without(secret, operation, &error))
-                }
-            }
-        };
-        // The SDK's own deadline covers an attempt only, without the lookup of credentials.
-        in_time(operation, deadline, self.counted(operation, None, sent)).await
-    }
-
     /// One read, hedged after `hedge_after` without an answer.
     pub(super) async fn read<T, E, F>(
         &self,
@@ -249,7 +184,7 @@ impl Calls<'_> {
         Ok(())
     }
 
-    async fn counted<T>(
+    pub(super) async fn counted<T>(
         &self,
         operation: AwsOperation,
         needless: Option<&AtomicBool>,
@@ -312,7 +247,7 @@ async fn hedged<T>(
     }
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     operation: AwsOperation,
     deadline: Duration,
     call: impl Future<Output = Result<T, AwsFailure>>,
@@ -324,44 +259,6 @@ async fn in_time<T>(
             AwsErrorClass::Unreachable,
             format!("no answer within {} s", deadline.as_secs()),
         )),
-    }
-}
-
-/// The SDK doesn't retry writes: a second EnableRadius can be refused because the first one succeeded, and each accepted
-/// write blocks logins again.
-fn once(deadline: Duration) -> aws_sdk_directory::config::Builder {
-    Config::builder()
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(
-            TimeoutConfig::builder()
-                .operation_attempt_timeout(deadline)
-                .operation_timeout(deadline)
-                .build(),
-        )
-}
-
-/// The SDK omits RadiusRetries if it is 0, and UseSameUsername if it is false. AWS doesn't document that a missing member
-/// has that value when settings are replaced, so both are always sent.
-fn every_member(settings: &RadiusSettings) -> impl Fn(&mut HttpRequest) + Send + Sync + 'static {
-    let (retries, same) = (settings.shown.retries, settings.shown.use_same_username);
-    move |request| {
-        let Some(mut body) = request
-            .body()
-            .bytes()
-            .and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok())
-        else {
-            return;
-        };
-        let Some(members) = body.get_mut("RadiusSettings").and_then(Value::as_object_mut) else {
-            return;
-        };
-        members.insert("RadiusRetries".to_owned(), retries.into());
-        members.insert("UseSameUsername".to_owned(), same.into());
-        let bytes = body.to_string().into_bytes();
-        request
-            .headers_mut()
-            .insert("content-length", bytes.len().to_string());
-        *request.body_mut() = bytes.into();
     }
 }
 

@@ -1,26 +1,25 @@
 //! The background: a group of directories that share region and role, and the task that describes them.
 
 mod round;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use operator_core::access::DirectoryAccess;
-use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
+use operator_core::aws::AwsFailure;
 use operator_core::input::{Directory, DirectoryObservation};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::describe::{CachedDetails, Due};
-use super::schedule::Schedule;
 use super::session::{Account, Sessions};
-use super::{Deps, Observed, failure};
+use super::{Deps, Observed};
 use crate::key::ProxyKey;
 use round::{Detailed, run_round};
+use state::DirectoryState;
 
-/// How long an answer is worth waiting for. After that, the directory counts as unreachable until it comes.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Directories that become due at nearly the same time are described together.
 const BATCH_DEBOUNCE: Duration = Duration::from_millis(30);
 /// The most directories of a round whose last description failed: each needs a call of its own.
@@ -67,122 +66,6 @@ pub(super) struct Group {
     directories: Mutex<BTreeMap<DirectoryKey, DirectoryState>>,
     wake: Notify,
     closed: CancellationToken,
-}
-
-#[derive(Debug)]
-struct DirectoryState {
-    account: Account,
-    /// The subscribed RadiusProxy resources, and how old an answer may be for each.
-    subscribers: BTreeMap<ProxyKey, Duration>,
-    schedule: Schedule,
-    details: CachedDetails,
-    last: Option<Box<Directory>>,
-    failure: Option<AwsFailure>,
-    /// Since when a subscriber has been waiting for an answer that can be used.
-    awaited_since: Option<Instant>,
-}
-
-impl DirectoryState {
-    fn new(account: Account, allowed: Duration) -> Self {
-        Self {
-            account,
-            subscribers: BTreeMap::new(),
-            schedule: Schedule::new(allowed),
-            details: CachedDetails::default(),
-            last: None,
-            failure: None,
-            awaited_since: None,
-        }
-    }
-
-    /// The subscriber with the shortest limit decides.
-    fn update_allowed(&mut self) {
-        if let Some(least) = self.subscribers.values().min() {
-            self.schedule.allow(*least);
-        }
-    }
-
-    fn observe(&mut self, now: Instant) -> Observed {
-        if self.schedule.is_usable(now) {
-            self.awaited_since = None;
-            return self.known(None);
-        }
-        let since = *self.awaited_since.get_or_insert(now);
-        let left = (since + ANSWER_TIMEOUT).saturating_duration_since(now);
-        if !left.is_zero() {
-            return self.known(Some(left));
-        }
-        let unreachable = || {
-            failure::own(
-                AwsOperation::DescribeDirectories,
-                AwsErrorClass::Unreachable,
-                format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
-            )
-        };
-        Observed {
-            observation: DirectoryObservation::Failed {
-                failure: self.failure.clone().unwrap_or_else(unreachable),
-                last: self.last.clone(),
-            },
-            awaited: None,
-        }
-    }
-
-    fn known(&self, awaited: Option<Duration>) -> Observed {
-        let observation = match (&self.failure, &self.last) {
-            (Some(failure), last) => DirectoryObservation::Failed {
-                failure: failure.clone(),
-                last: last.clone(),
-            },
-            (None, Some(directory)) => DirectoryObservation::Described(directory.clone()),
-            (None, None) => DirectoryObservation::Unasked,
-        };
-        Observed { observation, awaited }
-    }
-
-    /// Stores an answer. Returns whether it is news to the subscribers.
-    fn store(
-        &mut self,
-        key: &DirectoryKey,
-        (sent, ended): (Instant, Instant),
-        answer: Result<Directory, AwsFailure>,
-    ) -> bool {
-        self.schedule.answered(sent, ended, answer.is_ok());
-        let is_awaited = self.awaited_since.is_some() && self.schedule.is_usable(ended);
-        if is_awaited {
-            self.awaited_since = None;
-        }
-        let is_news = match answer {
-            Ok(directory) => {
-                let healed = self.failure.take().is_some();
-                if healed {
-                    tracing::info!(directory = key.id, "AWS describes the directory again");
-                }
-                let changed = self.last.as_deref().is_none_or(|last| !same(last, &directory));
-                self.last = Some(Box::new(directory));
-                healed || changed || self.schedule.is_hot()
-            }
-            Err(failure) => {
-                let news = self.failure.as_ref().map(|before| before.class) != Some(failure.class);
-                if news {
-                    let directory = &key.id;
-                    tracing::warn!(directory, region = self.account.region, %failure, "AWS does not describe the directory");
-                }
-                self.failure = Some(failure);
-                news
-            }
-        };
-        is_news || is_awaited
-    }
-}
-
-/// Whether nothing but the times differ.
-fn same(a: &Directory, b: &Directory) -> bool {
-    *a == Directory {
-        as_of: a.as_of,
-        answered: a.answered,
-        ..b.clone()
-    }
 }
 
 impl Group {
@@ -246,7 +129,7 @@ impl Group {
     /// Has every answer that is awaited waited for anew.
     pub(super) fn restart_waits(&self) {
         for state in self.lock().values_mut() {
-            state.awaited_since = None;
+            state.restart_wait();
         }
     }
 
