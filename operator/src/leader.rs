@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use crate::error::words;
-use crate::health::Beat;
+use crate::health::Heartbeat;
 use election::{Election, Step};
 
 /// The shortest lease that leaves room for a write to AWS between two renewals.
@@ -132,12 +132,12 @@ impl Candidate {
     }
 
     /// Acquires and renews the lease until `stop` completes, then gives the lead up.
-    pub(crate) async fn run(mut self, beat: Beat, stop: impl Future<Output = ()>) {
+    pub(crate) async fn run(mut self, heartbeat: Heartbeat, stop: impl Future<Output = ()>) {
         let pause = self.election.duration() / RENEWALS_PER_LEASE;
         let deadline = self.election.duration() / CALLS_PER_LEASE;
         tokio::pin!(stop);
         loop {
-            beat.now();
+            heartbeat.beat();
             self.bounded_round(deadline).await;
             self.step_down_when_over();
             tokio::select! {

@@ -152,8 +152,8 @@ impl Shared {
             self.identity.clone(),
             duration,
         );
-        let beat = self.health.expect_beat("the leader election", duration * 4);
-        let task = tokio::spawn(async move { candidate.run(beat, ended.cancelled()).await });
+        let heartbeat = self.health.expect_heartbeat("the leader election", duration * 4);
+        let task = tokio::spawn(async move { candidate.run(heartbeat, ended.cancelled()).await });
         (task, leadership)
     }
 
