@@ -500,3 +500,27 @@ async fn every_error_of_a_write_is_told_by_its_class_and_no_write_is_repeated() 
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_another_one_leaves_is_not_closed_under_a_new_subscription() {
+    let scene = Arc::new(scene(well).await);
+    let other = Arc::clone(&scene);
+    let leaves = tokio::spawn(async move {
+        for _ in 0..2000 {
+            other
+                .directories
+                .observe(&key("b"), &access("d-0000000002"), LONG);
+            other.directories.forget(&key("b"));
+        }
+    });
+    for _ in 0..2000 {
+        scene
+            .directories
+            .observe(&key("a"), &access("d-0000000001"), LONG);
+        let (group, directory) = lock(&scene.directories.state).subscription(&key("a")).unwrap();
+        let observed = group.observe(&directory, Instant::now());
+        assert!(observed.awaited.is_some() || observed.observation != DirectoryObservation::Unasked);
+        scene.directories.forget(&key("a"));
+    }
+    leaves.await.unwrap();
+}
