@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum};
 use operator_core::names::ClusterName;
 
+use crate::leader::MIN_LEASE_SECONDS;
+
 /// Runs RADIUS MFA proxies in Kubernetes and registers them with AWS Directory Service.
 #[derive(Debug, Clone, Parser)]
 #[command(
@@ -61,7 +63,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "RESOLVE_INTERVAL", default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600))]
     pub(crate) resolve_interval: u32,
 
-    /// Calls to AWS in a second for one region and role; short bursts may be five times that.
+    /// Calls to AWS a second for one region and role, for reads and for writes each. Short bursts may be five times that.
     #[arg(long, env = "AWS_CALLS_PER_SECOND", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) aws_calls_per_second: u32,
 
@@ -74,8 +76,10 @@ pub(crate) struct Settings {
           default_missing_value = "true")]
     pub(crate) leader_election: bool,
 
-    /// How long a leader that is silent stays the leader, in seconds.
-    #[arg(long, env = "LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(6..=120))]
+    /// How long a leader stays the leader without renewing its lease, in seconds. The operator sends no write to AWS that
+    /// could outlast the lease, so a short lease leaves little time for one.
+    #[arg(long, env = "LEASE_SECONDS", default_value_t = 15,
+          value_parser = clap::value_parser!(u32).range(i64::from(MIN_LEASE_SECONDS)..=120))]
     pub(crate) lease_seconds: u32,
 
     /// The leader's Lease.
@@ -195,6 +199,12 @@ mod tests {
     fn leader_election_is_on_unless_switched_off() {
         assert!(parse(&[]).unwrap().leader_election);
         assert!(!parse(&["--leader-election=false"]).unwrap().leader_election);
+    }
+
+    #[test]
+    fn a_lease_that_is_too_short_for_a_write_is_refused() {
+        assert!(parse(&["--lease-seconds", "9"]).is_err());
+        assert!(parse(&["--lease-seconds", "10"]).is_ok());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::conditions::{Draft, Reason, Truth, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
 use crate::directory_client::{self, PodReport};
 use crate::input::{Input, ReportedProblem};
-use crate::objects::{self, Owner, Template};
+use crate::objects::{self, Owner, Template, recreated_service_account};
 use crate::registration::record::RegistrationRecord;
 use crate::registration::same_but_servers;
 use crate::rotation::Pair;
@@ -103,7 +103,8 @@ impl<'a> Round<'a> {
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
         let digest = self.digest(fresh.as_ref(), running);
         let mut proxies = proxies(self.input, digest.as_ref());
-        let template = Template::new(&self.owner, &self.input.settings);
+        let account = recreated_service_account(self.input);
+        let template = Template::new(&self.owner, &self.input.settings, account);
         let upgrade = upgrade(&self, &template, &proxies, &judgement);
         for proxy in &mut proxies {
             proxy.joins = upgrade.joins.contains(&proxy.ordinal);

@@ -11,6 +11,7 @@ mod ownership;
 mod rotation;
 mod secret_mismatch;
 mod seeds;
+mod service_account;
 mod slow;
 mod stage;
 mod trouble;

@@ -178,7 +178,7 @@ impl RegistrationRecord {
             }
             Some(Err(failure)) => {
                 self.refused(failure, &pending, key, now);
-                if failure.class.is_definite() {
+                if failure.is_definite() {
                     self.end(&time::ceil(now), "Refused");
                     // Nothing was repaired or adopted, so that it may be tried again.
                     self.drift
