@@ -248,15 +248,9 @@ pub(crate) async fn status(
     proxy: RadiusProxy,
     wanted: &RadiusProxyStatus,
 ) -> Result<RadiusProxy, Error> {
-    let encode = |status: &RadiusProxyStatus| {
-        serde_json::to_value(status).map_err(|source| Error::Encode {
-            what: "the status".to_owned(),
-            source,
-        })
-    };
     // As JSON: what was read back went through it once, and a time may have lost its fractions there.
-    let before = encode(&proxy.status.clone().unwrap_or_default())?;
-    let after = encode(wanted)?;
+    let before = encode_status(&proxy.status.clone().unwrap_or_default())?;
+    let after = encode_status(wanted)?;
     if before == after && proxy.status.is_some() {
         return Ok(proxy);
     }
@@ -269,15 +263,23 @@ pub(crate) async fn status(
     let written = patched.map_err(Error::WriteStatus)?;
     // The status is the memory of what was sent to AWS. An older CRD drops fields that it does not know, and without
     // them the same write would be sent again and again.
-    if encode(&written.status.clone().unwrap_or_default())? == encode(wanted)? {
+    if encode_status(&written.status.clone().unwrap_or_default())? == encode_status(wanted)? {
         Ok(lean(written))
     } else {
         Err(Error::StatusNotKept)
     }
 }
 
+/// A status as JSON.
+pub(crate) fn encode_status(status: &impl serde::Serialize) -> Result<Value, Error> {
+    serde_json::to_value(status).map_err(|source| Error::Encode {
+        what: "the status".to_owned(),
+        source,
+    })
+}
+
 /// The JSON merge patch (RFC 7396) that leaves exactly `after`: what is there no more has to be named as null.
-fn merge_patch(before: &Value, after: Value) -> Value {
+pub(crate) fn merge_patch(before: &Value, after: Value) -> Value {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
             let gone = before.keys().filter(|name| !after.contains_key(*name));
@@ -295,7 +297,7 @@ fn merge_patch(before: &Value, after: Value) -> Value {
     }
 }
 
-fn by_us() -> PatchParams {
+pub(crate) fn by_us() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()

@@ -13,6 +13,7 @@ use crate::key::ProxyKey;
 use crate::leader::Leadership;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
+use crate::registration::Registrations;
 use crate::resolve::Names;
 use crate::watch::Cluster;
 
@@ -25,6 +26,9 @@ pub(crate) struct Context {
     pub(crate) names: Arc<Names>,
     pub(crate) leadership: Leadership,
     pub(crate) memories: Arc<Memories>,
+    pub(crate) registrations: Arc<Registrations>,
+    /// This replica.
+    pub(crate) replica: String,
     pub(crate) metrics: Metrics,
     pub(crate) events: Recorder,
     pub(crate) settings: Settings,

@@ -199,6 +199,14 @@ impl Directories {
         result
     }
 
+    /// The tags have to be read again before a decision.
+    pub(crate) fn read_tags(&self, key: &ProxyKey) {
+        if let Some((group, directory)) = lock(&self.state).subscription(key) {
+            group.forget_tags(&directory);
+            group.refresh(&directory, Instant::now());
+        }
+    }
+
     fn spawn_group(&self) -> Arc<Group> {
         let group = Arc::new(Group::new());
         let poller = poll::run(Arc::clone(&group), Arc::clone(&self.sessions), self.deps.clone());

@@ -38,6 +38,7 @@ pub(crate) async fn run(
         if leads && !led {
             // Another replica may have led: what this one remembers of applied objects and writes is overtaken.
             ctx.memories.clear();
+            ctx.registrations.clear();
             ctx.directories.begin_term(|key| ctx.cluster.proxy(key).is_some());
             ctx.cluster.touch_all();
         }

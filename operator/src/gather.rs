@@ -5,23 +5,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use operator_core::access::access;
-use operator_core::api::{DirectoryGrant, RadiusProxy};
+use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::input::{
-    DirectoryObservation, Entropy, ForeignObject, Input, Report, Rival, SecretContent, ServiceAccountState,
-    StatefulSetState, secrets_named_by, seeds_selector,
+    Entropy, ForeignObject, Input, Report, SecretContent, ServiceAccountState, StatefulSetState,
+    secrets_named_by, seeds_selector,
 };
 use operator_core::names::ObjectNames;
 
 use crate::context::Context;
-use crate::directory::Observed;
 use crate::error::Error;
 use crate::key::ProxyKey;
 use crate::memory::{Memory, lean};
+use crate::registration;
 use crate::watch::rows::{Detail, proxy_label};
 
 /// Secrets of one answer to a list.
@@ -60,18 +59,16 @@ pub(crate) async fn input(
     ctx: &Context,
     key: &ProxyKey,
     proxy: RadiusProxy,
-    directory: DirectoryObservation,
-    memory: &Memory,
+    memory: &mut Memory,
 ) -> Result<Input, Error> {
-    let grants = ctx.cluster.grants();
-    let rivals = rivals(ctx, &proxy, &grants);
-    let grants = for_namespace(&grants, &key.namespace);
+    let grants = grants_of(ctx, &proxy);
     let names = ObjectNames::new(&key.name);
     let secrets = secrets(ctx, key, &proxy).await?;
     let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
-    let radius_secret = secret(ctx, key, &names.radius_secret()).await?;
+    let radius_secret = own_secret(ctx, key, &names, &proxy, memory).await?;
     Ok(Input {
-        rivals,
+        registration: registration_of(ctx, &proxy, memory).await?,
+        successor_waits: successor_waits(ctx, &proxy),
         grants,
         secrets,
         has_seed_shards: has_seed_shards(ctx, key, &names),
@@ -83,56 +80,61 @@ pub(crate) async fn input(
         pods: ctx.cluster.pods(key),
         reports: reports(ctx, key),
         load_balancer: load_balancer(ctx, key, &names),
-        directory,
-        outcome: memory.outcome.clone(),
         in_place_refused: memory.in_place_refused.clone(),
         refusal: None,
-        tag_failure: memory.tag_failure.clone(),
         settings: ctx.settings.clone(),
         entropy: entropy()?,
         proxy,
     })
 }
 
-/// What is known of the directory. It is described from now on if a grant allows it.
-pub(crate) fn directory(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy, memory: &Memory) -> Observed {
-    let grants = for_namespace(&ctx.cluster.grants(), &key.namespace);
-    let Ok(access) = access(proxy, &grants, &ctx.settings.cluster) else {
-        ctx.directories.forget(key);
-        return Observed {
-            observation: DirectoryObservation::Unasked,
-            awaited: None,
-        };
+/// The registration of the RadiusProxy's directory.
+async fn registration_of(
+    ctx: &Context,
+    proxy: &RadiusProxy,
+    memory: &mut Memory,
+) -> Result<Option<DirectoryRegistration>, Error> {
+    let directory = proxy.spec.directory.as_ref();
+    let Some(name) = directory.map(|d| DirectoryRegistration::name_of(&d.id, &d.region)) else {
+        return Ok(None);
     };
-    let allowed = memory
-        .describe_after
-        .unwrap_or(ctx.describe_interval)
-        .min(ctx.describe_interval);
-    ctx.directories.observe(key, &access, allowed)
+    let found = registration::current(ctx, &name).await?;
+    let is_held = found.as_ref().is_none_or(|found| found.is_held_by(proxy));
+    memory.registration = is_held.then_some(name);
+    Ok(found)
 }
 
-fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) -> Vec<Rival> {
-    let rivals = ctx.cluster.rivals(proxy);
-    rivals
-        .iter()
-        .map(|rival| {
-            let key = ProxyKey::of(rival);
-            let created = rival.metadata.creation_timestamp.as_ref();
-            Rival {
-                granted: access(
-                    rival,
-                    &for_namespace(grants, &key.namespace),
-                    &ctx.settings.cluster,
-                )
-                .is_ok(),
-                namespace: key.namespace,
-                name: key.name,
-                uid: rival.metadata.uid.clone().unwrap_or_default(),
-                suspended: rival.spec.suspend,
-                created: created.map_or(Timestamp::MAX, |time| time.0),
-            }
-        })
-        .collect()
+/// Whether another RadiusProxy that may have the directory waits for it.
+fn successor_waits(ctx: &Context, proxy: &RadiusProxy) -> bool {
+    ctx.cluster.rivals(proxy).iter().any(|rival| {
+        !rival.spec.suspend
+            && rival.metadata.deletion_timestamp.is_none()
+            && access(rival, &grants_of(ctx, rival), &ctx.settings.cluster).is_ok()
+    })
+}
+
+/// The operator's own Secret. One that somebody deleted is taken from memory: AWS holds what is in it, and nobody could log in
+/// with another.
+async fn own_secret(
+    ctx: &Context,
+    key: &ProxyKey,
+    names: &ObjectNames,
+    proxy: &RadiusProxy,
+    memory: &mut Memory,
+) -> Result<Option<SecretContent>, Error> {
+    let found = secret(ctx, key, &names.radius_secret()).await?;
+    if let Some(found) = &found {
+        memory.own_secret = proxy.metadata.uid.clone().map(|uid| (uid, found.clone()));
+    }
+    let kept = memory.own_secret.as_ref();
+    let kept = kept.filter(|(uid, _)| Some(uid) == proxy.metadata.uid.as_ref());
+    Ok(found.or_else(|| kept.map(|(_, kept)| kept.clone())))
+}
+
+/// The grants that may allow a RadiusProxy its directory.
+pub(crate) fn grants_of(ctx: &Context, proxy: &RadiusProxy) -> Vec<DirectoryGrant> {
+    let namespace = proxy.metadata.namespace.as_deref().unwrap_or_default();
+    for_namespace(&ctx.cluster.grants(), namespace)
 }
 
 /// Grants of other namespaces allow nothing here, and there may be many.
@@ -160,7 +162,7 @@ async fn secrets(
         .await
 }
 
-/// Secrets are read when they are needed and kept nowhere.
+/// Secrets are read when they are needed. Only the operator's own is kept.
 async fn secret(ctx: &Context, key: &ProxyKey, name: &str) -> Result<Option<SecretContent>, Error> {
     let read = ctx.api::<Secret>(key).get_opt(name).await;
     let found = read.map_err(|source| Error::Read {
@@ -170,7 +172,7 @@ async fn secret(ctx: &Context, key: &ProxyKey, name: &str) -> Result<Option<Secr
     Ok(found.map(content))
 }
 
-fn content(secret: Secret) -> SecretContent {
+pub(crate) fn content(secret: Secret) -> SecretContent {
     SecretContent {
         data: secret
             .data

@@ -15,6 +15,7 @@ mod memory;
 mod metrics;
 mod queue;
 mod reconcile;
+mod registration;
 mod resolve;
 mod run;
 mod server;

@@ -4,11 +4,9 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use operator_core::api::RadiusProxy;
-use operator_core::aws::AwsFailure;
-use operator_core::input::WriteOutcome;
+use operator_core::input::SecretContent;
 
 use crate::key::ProxyKey;
 
@@ -18,16 +16,14 @@ pub(crate) struct Memory {
     /// The RadiusProxy as this process last read it live or wrote it: an older one from the watch is not used, since its
     /// status is the memory of what was sent to AWS.
     pub(crate) newest: Option<RadiusProxy>,
-    /// How the last write to AWS ended.
-    pub(crate) outcome: Option<WriteOutcome>,
-    /// How the last tag write failed.
-    pub(crate) tag_failure: Option<AwsFailure>,
+    /// The name of the registration that it holds, or is about to claim.
+    pub(crate) registration: Option<String>,
+    /// The uid of the RadiusProxy, and the content of the operator's own Secret.
+    pub(crate) own_secret: Option<(String, SecretContent)>,
     /// The revision to which a pod's change in place was refused.
     pub(crate) in_place_refused: Option<String>,
     /// What was applied, by kind and name.
     pub(crate) applied: HashMap<(&'static str, String), Applied>,
-    /// How old the directory's description may be.
-    pub(crate) describe_after: Option<Duration>,
     /// The last failure that was logged: the same one again is logged as a detail.
     pub(crate) logged: Option<String>,
 }

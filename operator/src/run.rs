@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use kube::Client;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
 use operator_core::input::Settings as PlanSettings;
 use operator_core::names::ClusterName;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,12 +16,14 @@ use crate::client;
 use crate::context::Context;
 use crate::directory::{Deps, Directories};
 use crate::dispatch;
+use crate::error::words;
 use crate::events::Recorder;
 use crate::health::Health;
 use crate::leader::{Candidate, Leadership};
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::queue::WorkQueue;
+use crate::registration::Registrations;
 use crate::resolve::{self, Names, SystemNames};
 use crate::server::{self, Pages};
 use crate::settings::Settings;
@@ -77,7 +80,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         &shared.stop,
     );
     let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
-    let context = shared.context(leadership)?;
+    let context = shared.context(leadership).await?;
     tokio::spawn(Arc::clone(&context.names).run());
     let work = tokio::spawn(dispatch::run(
         Arc::new(context),
@@ -157,7 +160,7 @@ impl Shared {
         (task, leadership)
     }
 
-    fn context(&self, leadership: Leadership) -> anyhow::Result<Context> {
+    async fn context(&self, leadership: Leadership) -> anyhow::Result<Context> {
         let settings = &self.settings;
         let deps = Deps {
             queue: self.queue.clone(),
@@ -180,11 +183,33 @@ impl Shared {
             names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
             memories: Arc::new(Memories::default()),
+            registrations: Arc::new(Registrations::default()),
+            replica: self.identity.clone(),
             metrics: self.metrics.clone(),
             events: Recorder::new(self.client.clone(), self.identity.clone()),
-            settings: plan_settings(settings)?,
+            settings: PlanSettings {
+                cluster_uid: cluster_uid(&self.client).await,
+                ..plan_settings(settings)?
+            },
             describe_interval: Duration::from_secs(settings.describe_interval.into()),
         })
+    }
+}
+
+/// The uid of the namespace kube-system, by which clusters of one name differ. It is empty without the permission to read it.
+async fn cluster_uid(client: &Client) -> String {
+    let read = Api::<Namespace>::all(client.clone())
+        .get_metadata("kube-system")
+        .await;
+    match read {
+        Ok(namespace) => namespace.metadata.uid.unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(
+                error = words(&error),
+                "could not read namespace kube-system: clusters of one name can't be told apart"
+            );
+            String::new()
+        }
     }
 }
 

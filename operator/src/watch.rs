@@ -94,6 +94,24 @@ impl Cluster {
             .collect()
     }
 
+    /// RadiusProxy resources that name a directory and region.
+    pub(crate) fn of_directory(&self, id: &str, region: &str) -> Vec<Arc<RadiusProxy>> {
+        let names_it = |proxy: &RadiusProxy| {
+            let directory = proxy.spec.directory.as_ref();
+            directory.is_some_and(|directory| directory.id == id && directory.region == region)
+        };
+        read(&self.proxies)
+            .all()
+            .filter(|(_, proxy)| names_it(proxy))
+            .map(|(_, proxy)| Arc::clone(proxy))
+            .collect()
+    }
+
+    /// Has a RadiusProxy looked at.
+    pub(crate) fn touch(&self, key: ProxyKey) {
+        self.queue.touch(key);
+    }
+
     /// Every DirectoryGrant.
     pub(crate) fn grants(&self) -> Vec<Arc<DirectoryGrant>> {
         read(&self.grants)

@@ -23,6 +23,8 @@ pub(super) struct Details {
     pub(super) changing: bool,
     /// Tags; `None` when they could not be read.
     pub(super) tags: Option<BTreeMap<String, String>>,
+    /// When the tags were asked for.
+    pub(super) tags_as_of: Option<Timestamp>,
 }
 
 /// What AWS said of a directory.
@@ -96,6 +98,7 @@ pub(super) fn directory(described: &Described, details: &Details) -> Directory {
             .and_then(|owner| owner.account_id())
             .map(str::to_owned),
         tags: details.tags.clone(),
+        tags_as_of: details.tags_as_of.unwrap_or(Timestamp::MIN),
         as_of: described.sent_at,
         answered: described.answered,
     }

@@ -203,6 +203,7 @@ pub(super) async fn details(
         cached.controllers_at = Some(now);
     }
     if tags_due {
+        cached.current.tags_as_of = Some(Timestamp::now());
         cached.current.tags = match calls.tags(id, LONGEST_ANSWER).await {
             Ok(tags) => Some(tags),
             Err(failed) => {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use operator_core::api::{ConditionType, RadiusProxyStatus};
+use operator_core::api::{ConditionType, DirectoryRegistrationStatus, RadiusProxyStatus};
 use operator_core::aws::{AwsErrorClass, AwsOperation};
 use operator_core::conditions::Reason;
 use operator_core::input::RadiusStatus;
@@ -166,13 +166,9 @@ impl ProxyMetrics {
         self.registered_servers
             .get_or_create(&of(key))
             .set(count(alive.len()));
-        let wanted = status
-            .servers
-            .as_deref()
-            .and_then(|text| text.rsplit('/').next()?.trim().parse().ok());
         self.wanted_servers
             .get_or_create(&of(key))
-            .set(wanted.unwrap_or(0));
+            .set(status.desired_count.into());
         for condition in CONDITIONS {
             let is_true = status
                 .conditions
@@ -194,8 +190,6 @@ impl ProxyMetrics {
                 .get_or_create(&state_of(key, state))
                 .set(i64::from(reported == Some(state)));
         }
-        let off = status.drift.as_ref().is_some_and(|drift| drift.disabled);
-        self.switched_off.get_or_create(&of(key)).set(i64::from(off));
         let not_resolved = status.conditions.iter().any(|each| {
             each.type_ == ConditionType::Registered.as_str()
                 && each.reason == Reason::NameNotResolved.as_str()
@@ -217,16 +211,19 @@ impl ProxyMetrics {
         }
     }
 
-    /// Counts that AWS reports Failed, when that is news since the status `before`.
-    pub(crate) fn radius_failed(
+    /// Shows a registration's status, and counts that AWS reports Failed when that is news since the status `before`.
+    pub(crate) fn show_registration(
         &self,
         key: &ProxyKey,
-        before: Option<&RadiusProxyStatus>,
-        status: &RadiusProxyStatus,
+        before: Option<&DirectoryRegistrationStatus>,
+        status: &DirectoryRegistrationStatus,
     ) {
-        let failed = |status: &RadiusProxyStatus| {
-            let trouble = status.trouble.clone()?;
-            (trouble.kind == RadiusStatus::Failed.as_str()).then_some(trouble.time)
+        self.know(key);
+        let off = status.drift.as_ref().is_some_and(|drift| drift.disabled);
+        self.switched_off.get_or_create(&of(key)).set(i64::from(off));
+        let failed = |status: &DirectoryRegistrationStatus| {
+            let failure = status.last_failure.clone()?;
+            (failure.kind == RadiusStatus::Failed.as_str()).then_some(failure.time)
         };
         let now = failed(status);
         if now.is_some() && now != before.and_then(failed) {
@@ -270,7 +267,7 @@ impl ProxyMetrics {
         for state in STATES {
             self.radius_status.remove(&state_of(key, state));
         }
-        for reason in REASONS {
+        for reason in WriteReason::ALL {
             for operation in WRITES {
                 self.writes.remove(&write_of(key, operation, reason));
             }
@@ -296,18 +293,6 @@ const WRITES: [AwsOperation; 3] = [
     AwsOperation::EnableRadius,
     AwsOperation::UpdateRadius,
     AwsOperation::DisableRadius,
-];
-
-const REASONS: [WriteReason; 9] = [
-    WriteReason::FirstRegistration,
-    WriteReason::Adoption,
-    WriteReason::Servers,
-    WriteReason::Settings,
-    WriteReason::Secret,
-    WriteReason::Drift,
-    WriteReason::SecretMismatch,
-    WriteReason::Retry,
-    WriteReason::Deletion,
 ];
 
 /// The class of a directory that reports Failed, which is no error of a call.

@@ -62,6 +62,12 @@ pub(super) fn step(
             "spec.suspend is true, so the RADIUS settings of directory {id} stay: {left}"
         ));
     }
+    let Some(holder) = holder else {
+        return loud(format!(
+            "RadiusProxy {} is gone, so the RADIUS settings of directory {id} stay: {left}",
+            messages::holder(spec)
+        ));
+    };
     disable_step(input, holder, directory, record, now)
 }
 
@@ -76,7 +82,7 @@ fn stuck(spec: &DirectoryRegistrationSpec, message: &str) -> String {
 
 fn disable_step(
     input: &RegistrationInput,
-    holder: Option<&Candidate>,
+    holder: &Candidate,
     directory: Option<&Directory>,
     record: &RegistrationRecord,
     now: Timestamp,
@@ -84,7 +90,7 @@ fn disable_step(
     let spec = &input.registration.spec;
     let wait = |reason, message: &str| Step::Wait(reason, stuck(spec, message), None);
     let progress = |message: String| Step::Wait(Reason::Deregistering, message, None);
-    if holder.is_none_or(|holder| !holder.granted) {
+    if !holder.granted {
         let message = "RADIUS cannot be switched off: no DirectoryGrant allows it any more.";
         return wait(Reason::NoGrant, message);
     }
@@ -106,8 +112,9 @@ fn disable_step(
         wait(reason, &message)
     });
     // Whose the settings are is decided by what was seen since the deletion, whose time is cut to whole seconds.
-    let since = holder.and_then(|holder| holder.deleted);
-    let since = since.map(|since| time::later(since, Duration::from_secs(1)));
+    let since = holder
+        .deleted
+        .map(|since| time::later(since, Duration::from_secs(1)));
     let fresh = |directory: &&Directory| since.is_none_or(|since| directory.as_of >= since);
     let Some(directory) = directory.filter(fresh) else {
         return unasked.unwrap_or_else(|| progress("waiting for AWS to describe the directory".to_owned()));

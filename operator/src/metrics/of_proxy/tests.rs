@@ -1,7 +1,7 @@
 //! What is shown of a RadiusProxy, by its status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use operator_core::api::{Drift, LastWrite, Trouble};
+use operator_core::api::{Drift, LastFailure, LastWrite};
 use prometheus_client::encoding::text;
 
 use super::*;
@@ -69,20 +69,20 @@ fn the_last_write_is_shown_by_a_leader_that_did_not_send_it() {
 #[test]
 fn radius_that_somebody_switched_off_is_shown_until_it_is_on_again() {
     let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
-    let drifted = |disabled| RadiusProxyStatus {
+    let drifted = |disabled| DirectoryRegistrationStatus {
         drift: Some(Drift {
             disabled,
             ..Drift::default()
         }),
-        ..RadiusProxyStatus::default()
+        ..DirectoryRegistrationStatus::default()
     };
-    let shown = |status: &RadiusProxyStatus| {
-        metrics.show(&key, status, Timestamp::UNIX_EPOCH);
+    let shown = |status: &DirectoryRegistrationStatus| {
+        metrics.show_registration(&key, None, status);
         metrics.switched_off.get_or_create(&of(&key)).get()
     };
     assert_eq!(shown(&drifted(true)), 1);
     assert_eq!(shown(&drifted(false)), 0);
-    assert_eq!(shown(&RadiusProxyStatus::default()), 0);
+    assert_eq!(shown(&DirectoryRegistrationStatus::default()), 0);
 }
 
 #[test]
@@ -111,8 +111,8 @@ fn a_name_without_an_address_is_shown_while_the_condition_says_so() {
 #[test]
 fn each_time_that_aws_reports_failed_is_counted_once() {
     let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
-    let failed = |second| RadiusProxyStatus {
-        trouble: Some(Trouble {
+    let failed = |second| DirectoryRegistrationStatus {
+        last_failure: Some(LastFailure {
             kind: "Failed".to_owned(),
             operation: None,
             message: String::new(),
@@ -120,12 +120,12 @@ fn each_time_that_aws_reports_failed_is_counted_once() {
             time: Time(Timestamp::from_second(second).unwrap()),
             tried: String::new(),
         }),
-        ..RadiusProxyStatus::default()
+        ..DirectoryRegistrationStatus::default()
     };
-    metrics.radius_failed(&key, None, &failed(1));
-    metrics.radius_failed(&key, Some(&failed(1)), &failed(1));
-    metrics.radius_failed(&key, Some(&failed(1)), &failed(400));
-    metrics.radius_failed(&key, Some(&failed(400)), &RadiusProxyStatus::default());
+    metrics.show_registration(&key, None, &failed(1));
+    metrics.show_registration(&key, Some(&failed(1)), &failed(1));
+    metrics.show_registration(&key, Some(&failed(1)), &failed(400));
+    metrics.show_registration(&key, Some(&failed(400)), &DirectoryRegistrationStatus::default());
     let counter = metrics
         .failures
         .get_or_create(&failure_of(&key, RADIUS_FAILED))

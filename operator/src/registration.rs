@@ -1,0 +1,575 @@
+//! One round of a DirectoryRegistration: gather, plan, execute; at most one write to AWS.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PostParams, Preconditions};
+use operator_core::access::{DirectoryAccess, access};
+use operator_core::api::{
+    AdoptionPolicy, DirectoryRegistration, DirectoryRegistrationSpec, DirectoryRegistrationStatus,
+    RadiusProxy,
+};
+use operator_core::aws::{AwsErrorClass, AwsFailure};
+use operator_core::input::{DirectoryObservation, SecretContent, WriteOutcome};
+use operator_core::names::{ABANDON_ANNOTATION, FIELD_MANAGER, FINALIZER};
+use operator_core::registration::{
+    Candidate, DirectoryWrite, FinalizerChange, RegistrationInput, RegistrationPlan, plan,
+};
+use serde_json::json;
+
+use crate::apply::{by_us, encode_status, merge_patch, within};
+use crate::context::Context;
+use crate::directory::{WritePermit, WriteTurn};
+use crate::error::{Error, has_code};
+use crate::gather;
+use crate::key::ProxyKey;
+use crate::reconcile::Next;
+
+/// Bounds of the parts of a round.
+const PREPARING: Duration = Duration::from_secs(90);
+const EXECUTING: Duration = Duration::from_secs(90);
+/// A tag comes before a write, and must not keep it waiting: one that fails is made later.
+const TAGGING: Duration = Duration::from_secs(3);
+/// How soon to look again when the leader's lease ends too soon for a write.
+const AFTER_RENEWAL: Duration = Duration::from_secs(1);
+/// The soonest and the latest next look.
+const SOONEST: Duration = Duration::from_millis(200);
+const LATEST: Duration = Duration::from_secs(3600);
+/// How long a registration counts that was read live. Only the operator writes it.
+const REREAD: Duration = Duration::from_secs(300);
+
+/// What this process remembers of one registration. All of it can be lost: the status holds what must not be.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The registration as it was last read live or written, and when.
+    newest: Option<(DirectoryRegistration, Instant)>,
+    /// How the last write to AWS ended.
+    outcome: Option<WriteOutcome>,
+    /// How the last tag write failed.
+    tag_failure: Option<AwsFailure>,
+    /// How old the directory's description may be.
+    describe_after: Option<Duration>,
+    /// Whether the tags were asked for.
+    reads_tags: bool,
+}
+
+/// What this process remembers of registrations, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Registrations(Mutex<HashMap<String, Memory>>);
+
+impl Registrations {
+    /// Forgets all: another replica may have led meanwhile.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn with<T>(&self, name: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
+        change(self.lock().entry(name.to_owned()).or_default())
+    }
+
+    fn know(&self, name: &str, registration: DirectoryRegistration) {
+        self.with(name, |memory| {
+            memory.newest = Some((trimmed(registration), Instant::now()));
+        });
+    }
+
+    /// What was planned from may be old.
+    fn doubt(&self, name: &str) {
+        self.with(name, |memory| memory.newest = None);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn trimmed(mut registration: DirectoryRegistration) -> DirectoryRegistration {
+    registration.metadata.managed_fields = None;
+    registration
+}
+
+fn api(ctx: &Context) -> Api<DirectoryRegistration> {
+    Api::all(ctx.client.clone())
+}
+
+/// The registration, at least as new as what this process last wrote; `None` when there is none.
+pub(crate) async fn current(ctx: &Context, name: &str) -> Result<Option<DirectoryRegistration>, Error> {
+    let known = ctx.registrations.with(name, |memory| memory.newest.clone());
+    if let Some((registration, read)) = known
+        && read.elapsed() < REREAD
+    {
+        return Ok(Some(registration));
+    }
+    let read = api(ctx).get_opt(name).await.map_err(|source| Error::Read {
+        what: format!("DirectoryRegistration {name}"),
+        source,
+    })?;
+    match &read {
+        Some(found) => ctx.registrations.know(name, found.clone()),
+        None => {
+            ctx.registrations.lock().remove(name);
+        }
+    }
+    Ok(read.map(trimmed))
+}
+
+/// Writes what the rollout wants of the registration, at the resource version that it was planned from.
+///
+/// # Errors
+/// The API server refused it, or somebody else wrote meanwhile.
+pub(crate) async fn apply_spec(
+    ctx: &Context,
+    before: Option<&DirectoryRegistration>,
+    spec: &DirectoryRegistrationSpec,
+) -> Result<(), Error> {
+    if before.is_some_and(|before| before.spec == *spec) {
+        return Ok(());
+    }
+    let name = DirectoryRegistration::name_of(&spec.directory_id, &spec.region);
+    let result = match before {
+        None => {
+            let mut registration = DirectoryRegistration::new(&name, spec.clone());
+            registration.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+            let params = PostParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            };
+            api(ctx).create(&params, &registration).await
+        }
+        Some(before) => {
+            let encode = |spec: &DirectoryRegistrationSpec| {
+                serde_json::to_value(spec).map_err(|source| Error::Encode {
+                    what: format!("DirectoryRegistration {name}"),
+                    source,
+                })
+            };
+            let change = json!({
+                "metadata": {"resourceVersion": before.metadata.resource_version},
+                "spec": merge_patch(&encode(&before.spec)?, encode(spec)?),
+            });
+            api(ctx).patch(&name, &by_us(), &Patch::Merge(change)).await
+        }
+    };
+    match result {
+        Ok(written) => {
+            ctx.registrations.know(&name, written);
+            Ok(())
+        }
+        Err(source) => {
+            ctx.registrations.doubt(&name);
+            Err(Error::Apply {
+                what: format!("DirectoryRegistration/{name}"),
+                source,
+            })
+        }
+    }
+}
+
+/// One round of one registration.
+///
+/// # Errors
+/// The Kubernetes API refused or did not answer; everything else is part of the plan.
+pub(crate) async fn run(ctx: &Context, name: &str) -> Result<Next, Error> {
+    let result = round(ctx, name).await;
+    if result.is_err() {
+        ctx.registrations.doubt(name);
+    }
+    result
+}
+
+/// What was gathered, with the RadiusProxy that holds the directory.
+struct Gathered {
+    input: RegistrationInput,
+    holder: Holder,
+}
+
+/// The RadiusProxy that holds the directory.
+struct Holder {
+    key: ProxyKey,
+    /// Absent when it is gone.
+    proxy: Option<Arc<RadiusProxy>>,
+    access: Option<DirectoryAccess>,
+}
+
+async fn round(ctx: &Context, name: &str) -> Result<Next, Error> {
+    let Some(registration) = current(ctx, name).await? else {
+        return Ok(Next::Gone);
+    };
+    let gathered = match within("gathering", PREPARING, gather(ctx, name, registration)).await? {
+        Ok(gathered) => gathered,
+        Err(wait) => return Ok(Next::After(wait.max(SOONEST))),
+    };
+    let plan = plan(&gathered.input, Timestamp::now());
+    if plan.write.is_some() && !ctx.leadership.may_begin_write(Instant::now()) {
+        tracing::info!("the leader's lease ends too soon for a write to AWS; retrying once it is renewed");
+        return Ok(Next::After(AFTER_RENEWAL));
+    }
+    let permit = match write_turn(ctx, &gathered.holder, &plan).await {
+        Some(Ok(WriteTurn::Later(wait))) => return Ok(Next::After(wait.max(SOONEST))),
+        Some(Ok(WriteTurn::Now(permit))) => Some(Ok(permit)),
+        // The write is noted, and then that it failed.
+        Some(Err(failure)) => Some(Err(failure)),
+        None => None,
+    };
+    within(
+        "executing",
+        EXECUTING,
+        execute(ctx, name, &gathered, &plan, permit),
+    )
+    .await
+}
+
+/// The turn of the plan's write, if it has one.
+async fn write_turn(
+    ctx: &Context,
+    holder: &Holder,
+    plan: &RegistrationPlan,
+) -> Option<Result<WriteTurn, AwsFailure>> {
+    let (write, access) = (plan.write.as_ref()?, holder.access.as_ref()?);
+    let operation = write.call.operation();
+    Some(
+        ctx.directories
+            .prepare_write(&holder.key, access, operation)
+            .await,
+    )
+}
+
+/// Everything observed; or how long to wait for AWS's answer.
+async fn gather(
+    ctx: &Context,
+    name: &str,
+    registration: DirectoryRegistration,
+) -> Result<Result<Gathered, Duration>, Error> {
+    let spec = &registration.spec;
+    let key = ProxyKey::new(&spec.claimed_by.namespace, &spec.claimed_by.name);
+    let mut proxies = ctx.cluster.of_directory(&spec.directory_id, &spec.region);
+    let mut proxy = proxies.iter().find(|proxy| ProxyKey::of(proxy) == key).cloned();
+    if proxy.is_none() {
+        // A cache that is late must not end a registration.
+        let read = ctx.api::<RadiusProxy>(&key).get_opt(&key.name).await;
+        let read = read.map_err(|source| Error::Read {
+            what: format!("RadiusProxy {key}"),
+            source,
+        })?;
+        let names_it = |proxy: &RadiusProxy| {
+            let directory = proxy.spec.directory.as_ref();
+            directory.is_some_and(|d| d.id == spec.directory_id && d.region == spec.region)
+        };
+        proxy = read.filter(names_it).map(Arc::new);
+        proxies.extend(proxy.clone());
+    }
+    let granted = |proxy: &RadiusProxy| {
+        let grants = gather::grants_of(ctx, proxy);
+        access(proxy, &grants, &ctx.settings.cluster).ok()
+    };
+    let access = proxy.as_deref().and_then(granted);
+    let observation = match &access {
+        Some(access) => {
+            let allowed = ctx.registrations.with(name, |memory| memory.describe_after);
+            let allowed = allowed
+                .unwrap_or(ctx.describe_interval)
+                .min(ctx.describe_interval);
+            let observed = ctx.directories.observe(&key, access, allowed);
+            if let Some(wait) = observed.awaited {
+                return Ok(Err(wait));
+            }
+            observed.observation
+        }
+        None => {
+            ctx.directories.forget(&key);
+            DirectoryObservation::Unasked
+        }
+    };
+    let candidates = proxies
+        .iter()
+        .filter_map(|proxy| candidate(proxy, granted(proxy).is_some()))
+        .collect();
+    let secret = secret(ctx, &key, &registration).await?;
+    let (outcome, tag_failure) = ctx.registrations.with(name, |memory| {
+        (memory.outcome.clone(), memory.tag_failure.clone())
+    });
+    let input = RegistrationInput {
+        candidates,
+        secret,
+        directory: observation,
+        outcome,
+        tag_failure,
+        settings: ctx.settings.clone(),
+        replica: ctx.replica.clone(),
+        registration,
+    };
+    let holder = Holder { key, proxy, access };
+    Ok(Ok(Gathered { input, holder }))
+}
+
+fn candidate(proxy: &RadiusProxy, granted: bool) -> Option<Candidate> {
+    let meta = &proxy.metadata;
+    let directory = proxy.spec.directory.as_ref()?;
+    let abandons = meta
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(ABANDON_ANNOTATION));
+    Some(Candidate {
+        namespace: meta.namespace.clone()?,
+        name: meta.name.clone()?,
+        uid: meta.uid.clone()?,
+        created: meta
+            .creation_timestamp
+            .as_ref()
+            .map_or(Timestamp::MAX, |time| time.0),
+        granted,
+        suspended: proxy.spec.suspend,
+        adopts: directory.adoption_policy == AdoptionPolicy::Adopt,
+        deleted: meta.deletion_timestamp.as_ref().map(|time| time.0),
+        abandons: abandons.is_some_and(|value| value == "true"),
+    })
+}
+
+/// The operator's own Secret of the holder.
+async fn secret(
+    ctx: &Context,
+    key: &ProxyKey,
+    registration: &DirectoryRegistration,
+) -> Result<Option<SecretContent>, Error> {
+    let desired = registration.spec.desired.as_ref();
+    let Some(source) = desired.and_then(|desired| desired.shared_secret.as_ref()) else {
+        return Ok(None);
+    };
+    let read = ctx.api::<Secret>(key).get_opt(&source.secret_name).await;
+    let found = read.map_err(|error| Error::Read {
+        what: format!("Secret {}", source.secret_name),
+        source: error,
+    })?;
+    Ok(found.map(gather::content))
+}
+
+/// Executes the plan, in its own order ([`operator_core::registration`]).
+async fn execute(
+    ctx: &Context,
+    name: &str,
+    gathered: &Gathered,
+    plan: &RegistrationPlan,
+    permit: Option<Result<Box<WritePermit>, AwsFailure>>,
+) -> Result<Next, Error> {
+    let (registration, holder) = (&gathered.input.registration, &gathered.holder);
+    if let Some(claim) = &plan.claim {
+        let change = json!({
+            "metadata": {"resourceVersion": registration.metadata.resource_version},
+            "spec": {"claimedBy": claim},
+        });
+        let moved = api(ctx).patch(name, &by_us(), &Patch::Merge(change)).await;
+        ctx.registrations.know(name, moved.map_err(Error::WriteStatus)?);
+        ctx.directories.forget(&holder.key);
+        tell(ctx, gathered, plan).await;
+        for proxy in ctx
+            .cluster
+            .of_directory(&registration.spec.directory_id, &registration.spec.region)
+        {
+            ctx.cluster.touch(ProxyKey::of(&proxy));
+        }
+        return Ok(Next::After(SOONEST));
+    }
+    let mut current = registration.clone();
+    if plan.finalizer == FinalizerChange::Add {
+        current = finalizers(ctx, name, &current, vec![FINALIZER.to_owned()]).await?;
+    }
+    let is_news = write_status(ctx, name, current, &plan.status).await?;
+    ctx.metrics
+        .proxy
+        .show_registration(&holder.key, registration.status.as_ref(), &plan.status);
+    if is_news {
+        ctx.cluster.touch(holder.key.clone());
+    }
+    let asks_for_tags = ctx.registrations.with(name, |memory| {
+        memory.describe_after = Some(plan.describe_after);
+        !std::mem::replace(&mut memory.reads_tags, plan.read_tags) && plan.read_tags
+    });
+    if asks_for_tags {
+        ctx.directories.read_tags(&holder.key);
+    }
+    if let (false, Some(access)) = (plan.tags.is_empty(), &holder.access) {
+        let failure = add_tags(ctx, &holder.key, access, &plan.tags).await;
+        ctx.registrations
+            .with(name, |memory| memory.tag_failure = failure);
+    }
+    if let (Some(write), Some(permit)) = (&plan.write, permit) {
+        let outcome = send(ctx, &holder.key, write, permit).await;
+        ctx.registrations
+            .with(name, |memory| memory.outcome = Some(outcome));
+    }
+    tell(ctx, gathered, plan).await;
+    if plan.finalizer == FinalizerChange::Remove {
+        remove(ctx, name).await?;
+        ctx.directories.forget(&holder.key);
+        ctx.cluster.touch(holder.key.clone());
+        return Ok(Next::Gone);
+    }
+    // How a write ended is not in the status yet.
+    Ok(Next::After(if plan.write.is_some() {
+        Duration::ZERO
+    } else {
+        plan.requeue_after.clamp(SOONEST, LATEST)
+    }))
+}
+
+/// Writes the status when it differs, at the resource version that was planned from. Says whether it differed.
+async fn write_status(
+    ctx: &Context,
+    name: &str,
+    registration: DirectoryRegistration,
+    wanted: &DirectoryRegistrationStatus,
+) -> Result<bool, Error> {
+    let before = encode_status(&registration.status.clone().unwrap_or_default())?;
+    let after = encode_status(wanted)?;
+    if before == after && registration.status.is_some() {
+        return Ok(false);
+    }
+    let change = json!({
+        "metadata": {"resourceVersion": registration.metadata.resource_version},
+        "status": merge_patch(&before, after.clone()),
+    });
+    let patched = api(ctx).patch_status(name, &by_us(), &Patch::Merge(change)).await;
+    let written = patched.map_err(Error::WriteStatus)?;
+    let kept = encode_status(&written.status.clone().unwrap_or_default())?;
+    ctx.registrations.know(name, written);
+    // Without a field that an older CRD drops, the same write would be sent again and again.
+    if kept == after {
+        Ok(true)
+    } else {
+        Err(Error::StatusNotKept)
+    }
+}
+
+async fn finalizers(
+    ctx: &Context,
+    name: &str,
+    registration: &DirectoryRegistration,
+    wanted: Vec<String>,
+) -> Result<DirectoryRegistration, Error> {
+    let change = json!({"metadata": {
+        "resourceVersion": registration.metadata.resource_version,
+        "finalizers": wanted,
+    }});
+    let changed = api(ctx).patch(name, &by_us(), &Patch::Merge(change)).await;
+    changed.map(trimmed).map_err(Error::Finalizer)
+}
+
+/// Deletes the registration, and then lets it go.
+async fn remove(ctx: &Context, name: &str) -> Result<(), Error> {
+    let Some(registration) = current(ctx, name).await? else {
+        return Ok(());
+    };
+    let params = DeleteParams::default().preconditions(Preconditions {
+        resource_version: registration.metadata.resource_version.clone(),
+        ..Preconditions::default()
+    });
+    ctx.registrations.doubt(name);
+    match api(ctx).delete(name, &params).await {
+        Ok(_) => {}
+        Err(error) if has_code(&error, 404) => return Ok(()),
+        Err(source) => {
+            return Err(Error::Delete {
+                what: format!("DirectoryRegistration {name}"),
+                source,
+            });
+        }
+    }
+    let change = json!({"metadata": {"finalizers": []}});
+    match api(ctx).patch(name, &by_us(), &Patch::Merge(change)).await {
+        Ok(_) => {}
+        Err(error) if has_code(&error, 404) => {}
+        Err(error) => return Err(Error::Finalizer(error)),
+    }
+    ctx.registrations.lock().remove(name);
+    tracing::info!(registration = name, "deleted");
+    Ok(())
+}
+
+/// Events about the RadiusProxy that holds the directory, also when it is gone.
+async fn tell(ctx: &Context, gathered: &Gathered, plan: &RegistrationPlan) {
+    if plan.events.is_empty() {
+        return;
+    }
+    let claim = &gathered.input.registration.spec.claimed_by;
+    let stub = || {
+        let json = json!({
+            "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": claim.name, "namespace": claim.namespace, "uid": claim.uid},
+            "spec": {"provider": {}},
+        });
+        serde_json::from_value::<RadiusProxy>(json).ok().map(Arc::new)
+    };
+    let Some(proxy) = gathered.holder.proxy.clone().or_else(stub) else {
+        return;
+    };
+    for event in &plan.events {
+        ctx.events.publish(&proxy, event).await;
+    }
+}
+
+async fn add_tags(
+    ctx: &Context,
+    key: &ProxyKey,
+    access: &DirectoryAccess,
+    tags: &[(String, String)],
+) -> Option<AwsFailure> {
+    match ctx.directories.add_tags(key, access, tags, TAGGING).await {
+        Ok(()) => {
+            tracing::info!(directory = access.directory_id, "tagged the directory");
+            ctx.directories.refresh(key);
+            None
+        }
+        Err(failure) => {
+            tracing::warn!(directory = access.directory_id, %failure, "could not tag the directory");
+            ctx.metrics.proxy.failed(key, failure.class.as_str());
+            Some(failure)
+        }
+    }
+}
+
+/// The one write. Its deadline is before the end of the leader's lease, so that no two leaders write at once.
+async fn send(
+    ctx: &Context,
+    key: &ProxyKey,
+    write: &DirectoryWrite,
+    permit: Result<Box<WritePermit>, AwsFailure>,
+) -> WriteOutcome {
+    let operation = write.call.operation();
+    let result = match (permit, ctx.leadership.write_deadline(Instant::now())) {
+        (Err(failure), _) => Err(failure),
+        (Ok(_), None) => Err(AwsFailure {
+            operation,
+            class: AwsErrorClass::NotSent,
+            message: "the leader's lease was about to end".to_owned(),
+            request_id: None,
+        }),
+        (Ok(permit), Some(deadline)) => {
+            let sent = permit.send(&write.call, deadline).await;
+            ctx.metrics.proxy.wrote(key, write);
+            sent
+        }
+    };
+    ctx.directories.refresh(key);
+    match &result {
+        Ok(request_id) => tracing::info!(
+            directory = write.directory_id,
+            operation = operation.as_str(),
+            reason = write.reason.as_str(),
+            request_id,
+            "{}",
+            write.message
+        ),
+        Err(failure) => {
+            tracing::warn!(directory = write.directory_id, reason = write.reason.as_str(), %failure, "the write failed");
+            ctx.metrics.proxy.failed(key, failure.class.as_str());
+        }
+    }
+    WriteOutcome {
+        id: write.id.clone(),
+        result,
+    }
+}
