@@ -278,13 +278,18 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// Whether AWS reports Failed, or Completed, of settings that it doesn't have: it asks no server then.
+    pub(crate) fn has_forgotten_settings(&self) -> bool {
+        let ended = matches!(
+            self.radius_status,
+            Some(RadiusStatus::Completed | RadiusStatus::Failed)
+        );
+        ended && self.radius_settings.is_none()
+    }
+
     /// The same with addresses in one form, however AWS writes them.
     pub(crate) fn canonical(&self) -> Self {
         let mut directory = self.clone();
-        if directory.radius_settings.is_none() && directory.radius_status != Some(RadiusStatus::Creating) {
-            // Without settings AWS asks no server, whatever state it reports.
-            directory.radius_status = None;
-        }
         if let Some(settings) = &mut directory.radius_settings {
             for server in settings.servers.iter_mut().chain(&mut settings.servers_ipv6) {
                 *server = canonical_address(server);

@@ -16,7 +16,11 @@ const DEMO: &str = "radius-mfa.dev/demo=true";
 /// Them.
 const NAMESPACES: [&str; 3] = [SIMULATED, NAMESPACE, OPERATOR_NAMESPACE];
 /// The definitions.
-const CRDS: [&str; 2] = ["radiusproxies.radius-mfa.dev", "directorygrants.radius-mfa.dev"];
+const CRDS: [&str; 3] = [
+    "radiusproxies.radius-mfa.dev",
+    "directoryregistrations.radius-mfa.dev",
+    "directorygrants.radius-mfa.dev",
+];
 
 /// A cluster with the images in it, and the programs to speak to it.
 pub(super) struct Place {
@@ -303,6 +307,7 @@ fn remove(kubectl: &Kubectl, helm: &Path) -> Result<()> {
         "crd",
         CRDS[0],
         CRDS[1],
+        CRDS[2],
         "--ignore-not-found",
         "--timeout=60s",
     ])?;

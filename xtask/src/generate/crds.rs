@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use kube::CustomResourceExt as _;
-use operator_core::api::{DirectoryGrant, RadiusProxy};
+use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use serde_json::{Map, Value};
 
 use super::NOTICE;
@@ -58,9 +58,10 @@ impl Definition {
 ///
 /// # Errors
 /// When one is not what a CustomResourceDefinition must be.
-pub(crate) fn definitions() -> Result<[Definition; 2]> {
+pub(crate) fn definitions() -> Result<[Definition; 3]> {
     Ok([
         Definition::of(DirectoryGrant::crd())?,
+        Definition::of(DirectoryRegistration::crd())?,
         Definition::of(RadiusProxy::crd())?,
     ])
 }

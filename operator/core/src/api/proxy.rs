@@ -30,10 +30,16 @@ use super::{DirectorySpec, ProviderSpec, RadiusProxyStatus, SchedulingSpec};
     ),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(
-        name = "Servers",
-        type_ = "string",
-        json_path = ".status.servers",
-        description = "Registered servers / wanted servers"
+        name = "Registered",
+        type_ = "integer",
+        json_path = ".status.registeredCount",
+        description = "Servers that AWS has registered"
+    ),
+    printcolumn(
+        name = "Desired",
+        type_ = "integer",
+        json_path = ".status.desiredCount",
+        description = "Servers that should be registered"
     ),
     printcolumn(name = "Directory", type_ = "string", json_path = ".spec.directory.id"),
     printcolumn(

@@ -1,11 +1,20 @@
 use kube::CustomResourceExt as _;
 
-use super::{DirectoryGrant, RadiusProxy};
+use super::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 
 #[test]
 fn the_definitions_are_structural_enough_to_be_made() {
     let proxy = serde_json::to_value(RadiusProxy::crd()).unwrap();
     let grant = serde_json::to_value(DirectoryGrant::crd()).unwrap();
+    let registration = serde_json::to_value(DirectoryRegistration::crd()).unwrap();
+    assert_eq!(
+        registration["metadata"]["name"],
+        "directoryregistrations.radius-mfa.dev"
+    );
+    assert_eq!(registration["spec"]["scope"], "Cluster");
+    let schema = &registration["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let conditions = &schema["properties"]["status"]["properties"]["conditions"];
+    assert_eq!(conditions["x-kubernetes-list-map-keys"][0], "type");
     assert_eq!(proxy["metadata"]["name"], "radiusproxies.radius-mfa.dev");
     assert_eq!(grant["metadata"]["name"], "directorygrants.radius-mfa.dev");
     let directory = &proxy["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]

@@ -31,7 +31,14 @@ use crate::secrets::{self, SecretProblem, Sources};
 #[must_use]
 pub fn plan(input: &Input, now: Timestamp) -> Plan {
     if input.proxy.metadata.deletion_timestamp.is_some() {
-        return deletion::plan(input, now);
+        let mut plan = deletion::plan(input, now);
+        if plan.finalizer == FinalizerChange::Keep && deletion::has_finalizer(input) {
+            deletion::follow_clients(&mut plan, input, || {
+                let directory = input.registration.as_ref().and_then(Known::of);
+                Round::new(input, directory.as_ref(), now).plan()
+            });
+        }
+        return plan;
     }
     let directory = input.registration.as_ref().and_then(Known::of);
     Round::new(input, directory.as_ref(), now).plan()

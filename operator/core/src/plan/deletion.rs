@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::known::{Known, mirrored};
-use super::{FinalizerChange, Plan};
+use super::{FinalizerChange, Object, Plan, PodPatch};
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth, stamp};
 use crate::input::{Input, RadiusStatus};
@@ -46,6 +46,41 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
     };
     plan.events = tell(&mut plan.status, input, &waits, now);
     plan
+}
+
+/// While the deletion waits, domain controllers that were added may ask, too: of what `full` would do, only that is done.
+pub(super) fn follow_clients(plan: &mut Plan, input: &Input, full: impl FnOnce() -> Plan) {
+    let described = input.registration.as_ref().and_then(|registration| {
+        let description = registration.status.as_ref()?.description.as_ref()?;
+        Some(&description.client_addresses)
+    });
+    let known = plan
+        .status
+        .directory
+        .as_mut()
+        .map(|directory| &mut directory.client_addresses);
+    let (Some(described), Some(known)) = (described, known) else {
+        return;
+    };
+    if described == known || input.stateful_set.is_none() {
+        return;
+    }
+    known.clone_from(described);
+    let full = full();
+    let follows = |object: &Object| matches!(object, Object::NetworkPolicy(_) | Object::ConfigMap(_));
+    plan.apply = full.apply.into_iter().filter(follows).collect();
+    plan.pods = full
+        .pods
+        .into_iter()
+        .filter(|patch| patch.config_digest.is_some())
+        .map(|patch| PodPatch {
+            peers_digest: None,
+            image: None,
+            revision: None,
+            gate: None,
+            ..patch
+        })
+        .collect();
 }
 
 /// What the deletion waits for.

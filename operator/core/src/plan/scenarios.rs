@@ -3,6 +3,7 @@
 mod addresses;
 mod anything;
 mod balancer;
+mod claims;
 mod drain;
 mod lag;
 mod life;
@@ -16,4 +17,5 @@ mod slow;
 mod stage;
 mod trouble;
 mod upgrade;
+mod witness;
 mod world;

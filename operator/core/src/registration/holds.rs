@@ -181,7 +181,9 @@ fn other_cluster(context: &Context<'_>) -> Option<Decision> {
 /// Settings that the operator didn't make are replaced by the adoption policy only. A cluster that was rebuilt takes its
 /// directory back, unless the settings aren't those that it applied.
 fn unmanaged_settings(context: &Context<'_>) -> Option<Decision> {
-    let is_free = context.directory.radius_status.is_none() || context.record.applied.is_some();
+    let directory = context.directory;
+    let is_off = directory.radius_status.is_none() || directory.has_forgotten_settings();
+    let is_free = is_off || context.record.applied.is_some();
     if is_free || adopts(context) {
         return None;
     }
@@ -378,14 +380,27 @@ fn settles(context: &Context<'_>) -> Option<Decision> {
     Some(decision.out_of_sync(OutOfSync::Start))
 }
 
+/// Whether the tags were read recently, and since the change was seen that they are to explain.
+fn tags_count(context: &Context<'_>) -> bool {
+    let directory = context.directory;
+    let took = time::until(directory.as_of, directory.answered);
+    let age = time::until(directory.tags_as_of, context.now);
+    let changed = context
+        .record
+        .drift
+        .times
+        .last()
+        .filter(|time| time.0 <= context.now);
+    let since_change = changed.is_none_or(|changed| directory.tags_as_of >= changed.0);
+    since_change && age <= TAGS_COUNT_FOR.max(took + FRESH_AFTER_ANSWER)
+}
+
 /// A write is decided by what AWS said a moment ago; one that may undo somebody else's also by the tags of that moment.
 fn description_is_old(context: &Context<'_>) -> Option<Decision> {
     let difference = context.difference.as_ref()?;
-    let by_tags = matches!(difference.reason, WriteReason::Drift | WriteReason::Adoption);
     let directory = context.directory;
-    let age = time::until(directory.tags_as_of, context.now);
-    let took = time::until(directory.as_of, directory.answered);
-    let look = if by_tags && age > TAGS_COUNT_FOR.max(took + FRESH_AFTER_ANSWER) {
+    let by_tags = matches!(difference.reason, WriteReason::Drift | WriteReason::Adoption);
+    let look = if by_tags && !tags_count(context) {
         Look::DirectoryAndTags
     } else if !is_fresh(directory, context.now) {
         Look::Directory
@@ -402,4 +417,22 @@ fn description_is_old(context: &Context<'_>) -> Option<Decision> {
             .under_way(Reason::Settling, message)
             .out_of_sync(OutOfSync::Start)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operations_page_lists_the_holds_in_their_order() {
+        let page = include_str!("../../../../docs/operations.md");
+        let rows = page
+            .lines()
+            .skip_while(|line| !line.starts_with("| Hold |"))
+            .skip(2);
+        let listed: Vec<&str> = rows
+            .map_while(|row| row.strip_prefix("| ")?.split(" |").next())
+            .collect();
+        assert_eq!(listed, hold_names());
+    }
 }

@@ -279,6 +279,7 @@ impl RegistrationRecord {
         if ours && directory.radius_status.is_some() {
             applied.shown_time.get_or_insert_with(|| time::floor(now));
         }
+        let is_off = directory.radius_status.is_none();
         match (directory.radius_status, ours) {
             (Some(RadiusStatus::Completed), true) => {
                 let completed = applied.completed_time.get_or_insert_with(|| time::floor(now));
@@ -303,7 +304,7 @@ impl RegistrationRecord {
                     self.end(&time::floor(now), "Failed");
                 }
             }
-            (None, _) if judged && applied.shown_time.is_none() => {
+            _ if judged && (directory.has_forgotten_settings() || is_off && applied.shown_time.is_none()) => {
                 // Accepted and lost without ever having been described: as good as Failed. Settings that were described
                 // once, Failed or not, are gone only when somebody switches RADIUS off.
                 let tried = fingerprint(key, &applied.settings, &applied.secret_digest);

@@ -175,7 +175,7 @@ impl<'a> Phases<'a> {
                 |rows| {
                     for n in &drifting {
                         if let Some((row, since)) = row(rows, *n)
-                            && row.drifts > 0
+                            && row.repaired
                         {
                             noticed.entry(*n).or_insert(since.duration_since(changed));
                         }

@@ -25,8 +25,8 @@ pub(crate) struct Row {
     pub(crate) holding: usize,
     /// What AWS has, as the status tells.
     pub(crate) addresses: BTreeSet<String>,
-    /// How many foreign changes the status remembers.
-    pub(crate) drifts: usize,
+    /// Whether the last write repaired a foreign change.
+    pub(crate) repaired: bool,
     /// The first condition that does not hold, in words.
     pub(crate) trouble: String,
 }
@@ -138,7 +138,8 @@ fn row(proxy: &RadiusProxy) -> Row {
             .iter()
             .map(|server| server.address.clone())
             .collect(),
-        drifts: status.drift.as_ref().map_or(0, |drift| drift.times.len()),
+        repaired: (status.last_write.as_ref())
+            .is_some_and(|last| last.reason.starts_with("changed from outside")),
         trouble: failing.map_or_else(String::new, |condition| {
             format!("{} {}: {}", condition.type_, condition.reason, condition.message)
         }),

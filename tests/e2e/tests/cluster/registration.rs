@@ -52,7 +52,8 @@ fn the_two_proxies_are_in_different_zones() {
         .map(|s| s["zone"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(zones.len(), 2, "{object}");
-    assert_eq!(object["status"]["servers"], "2/2");
+    assert_eq!(object["status"]["registeredCount"], 2);
+    assert_eq!(object["status"]["desiredCount"], 2);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::upgrade::is_over;
 use super::world::{Answer, World, data};
+use crate::api::AdoptionPolicy;
 use crate::aws::AwsErrorClass;
 
 #[derive(Debug, Clone)]
@@ -30,6 +31,12 @@ enum Happening {
     Lag(u64),
     SecretAtAws,
     Logins(u64),
+    Alternates(u64),
+    StaleReads(usize),
+    Clock(i64),
+    Away(u64),
+    OwnSecretLost,
+    Adopt(bool),
 }
 
 const SECRETS: [&str; 4] = [
@@ -64,7 +71,7 @@ fn happening() -> impl Strategy<Value = Happening> {
             Just(Answer::Lost),
             Just(Answer::Fails),
         ].prop_map(H::Answer),
-        5 => (0_usize..28).prop_map(H::Crash),
+        5 => (0_usize..60).prop_map(H::Crash),
         2 => prop_oneof![Just(5_u64), Just(300_u64)].prop_map(H::CrashAfterWrite),
         1 => (11_u8..14).prop_map(H::DomainController),
         1 => any::<bool>().prop_map(H::Blind),
@@ -72,6 +79,12 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => prop_oneof![Just(0_u64), Just(8_u64)].prop_map(H::Lag),
         1 => Just(H::SecretAtAws),
         3 => (10_u64..200).prop_map(H::Logins),
+        1 => prop_oneof![Just(0_u64), Just(120_u64), Just(900_u64)].prop_map(H::Alternates),
+        2 => (1_usize..4).prop_map(H::StaleReads),
+        1 => (-240_i64..240).prop_map(H::Clock),
+        2 => (5_u64..900).prop_map(H::Away),
+        1 => Just(H::OwnSecretLost),
+        1 => any::<bool>().prop_map(H::Adopt),
     ]
 }
 
@@ -115,6 +128,33 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
                 .clients
                 .insert(std::net::Ipv4Addr::new(10, 0, 0, last).into());
         }
+        Happening::Alternates(seconds) => world.aws.alternates = Duration::from_secs(seconds),
+        Happening::StaleReads(reads) => {
+            world.stale_reads = reads;
+            world.wake();
+        }
+        // Another leader's clock.
+        Happening::Clock(ahead) => {
+            world.crash_after = Some(0);
+            world.wake();
+            world.run_for(Duration::from_secs(1));
+            world.clock_ahead = ahead;
+        }
+        Happening::Away(seconds) => world.away(Duration::from_secs(seconds)),
+        Happening::OwnSecretLost => {
+            world
+                .objects
+                .remove(&("Secret".to_owned(), "mfa-radius-secrets".to_owned()));
+            world.wake();
+        }
+        Happening::Adopt(adopts) => world.edit(|proxy| {
+            let directory = proxy.spec.directory.as_mut().unwrap();
+            directory.adoption_policy = if adopts {
+                AdoptionPolicy::Adopt
+            } else {
+                AdoptionPolicy::Refuse
+            };
+        }),
         Happening::Slow(seconds) => world.aws.slow = Duration::from_secs(seconds),
         Happening::Lag(seconds) => world.aws.lag = Duration::from_secs(seconds),
         Happening::SecretAtAws => world.change_secret_at_aws(),
@@ -143,6 +183,7 @@ proptest! {
         }
         world.secrets.insert(super::world::SECRET.to_owned(), data(&[("secret", SECRETS[secret])]));
         world.aws.blind = None;
+        world.aws.alternates = Duration::ZERO;
         world.aws.answers.clear();
         world.crash_after = None;
         world.crash_after_write = false;

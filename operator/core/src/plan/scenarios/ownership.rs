@@ -24,7 +24,7 @@ pub(super) fn policy(world: &mut World, adoption: AdoptionPolicy, drift: DriftPo
 }
 
 /// Another RadiusProxy that names the directory.
-fn rival() -> Candidate {
+pub(super) fn rival() -> Candidate {
     Candidate {
         namespace: "other".to_owned(),
         name: "old".to_owned(),

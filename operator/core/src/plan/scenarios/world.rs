@@ -70,7 +70,13 @@ impl Pod {
         file.map_or("", |file| file.expose_str().unwrap())
     }
 
+    /// A volume whose object is gone keeps its content.
     fn mount(&mut self, mounted: &Mounted) {
+        let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let is_there = |path: &str| mounted.keys().any(|new| folder(new) == folder(path));
+        let kept = self.mounted.iter().filter(|(path, _)| !is_there(path));
+        let kept: Mounted = kept.map(|(path, file)| (path.clone(), file.clone())).collect();
+        let mounted = &mounted.clone().into_iter().chain(kept).collect::<Mounted>();
         if *mounted != self.mounted {
             self.mounted.clone_from(mounted);
             self.digest = digest_of(mounted);
@@ -417,9 +423,16 @@ impl World {
         let mut changed = before != self.pods.len();
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
         let boots = self.pods.iter().any(|pod| due(pod.ready_at) || due(pod.sync_at));
+        let can_start = self.can_start();
         let mounted = if boots { self.mountable() } else { Mounted::new() };
         let bad = &self.bad_images;
         for pod in &mut self.pods {
+            if !can_start && pod.mounted.is_empty() {
+                // The kubelet retries.
+                let later = now.saturating_add(Duration::from_secs(5)).unwrap();
+                pod.ready_at = pod.ready_at.map(|at| at.max(later));
+                pod.sync_at = pod.sync_at.map(|at| at.max(later));
+            }
             if pod.sync_at.take_if(|at| *at <= now).is_some() {
                 pod.mount(&mounted);
                 changed = true;

@@ -36,7 +36,8 @@ const STEPS: [Step; 5] = [
         Ok(ready_addresses(world)?.len() == 2 && !everybody_is_registered(world)?)
     }),
     ("the write is remembered, and under way", |world| {
-        let object = world.kubectl.get(&["-n", NAMESPACE, "rp", DuoProxy::NAME])?;
+        let name = format!("{MICROSOFT_DIRECTORY}.eu-central-1");
+        let object = world.kubectl.get(&["dreg", &name])?;
         Ok(!object["status"]["pendingWrite"].is_null())
     }),
     ("AWS changes the settings", |world| {

@@ -152,8 +152,8 @@ impl World {
                 container: Some(container),
                 ..PodState::default()
             },
-            digest: digest_of(&self.mountable()),
-            mounted: self.mountable(),
+            digest: ConfigDigest::from_reported("not started"),
+            mounted: Mounted::new(),
             ready_at: Some(self.now.saturating_add(boot).unwrap()),
             image_at: None,
             sync_at: None,
@@ -180,6 +180,12 @@ impl World {
         for pod in &mut self.pods {
             pod.sync_at.get_or_insert(at);
         }
+    }
+
+    /// Whether every volume of a new pod can be mounted.
+    pub(super) fn can_start(&self) -> bool {
+        let has = |kind: &str, name: &str| self.objects.contains_key(&(kind.to_owned(), name.to_owned()));
+        has("Secret", "mfa-radius-secrets") && has("ConfigMap", "mfa-radius-config")
     }
 
     /// What a kubelet would mount now.

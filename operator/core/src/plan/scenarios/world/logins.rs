@@ -17,6 +17,12 @@ impl Pod {
             .any(|accepted| Secret::expose(accepted) == secret)
     }
 
+    /// Whether its configuration has this client.
+    pub(in crate::plan::scenarios) fn accepts_client(&self, address: &str) -> bool {
+        let file = self.mounted.get("/etc/radius-proxy/config/radius-proxy.toml");
+        file.is_some_and(|file| file.expose_str().unwrap().contains(address))
+    }
+
     /// A request of `client` at `now`, in seconds since 1970.
     fn take(&mut self, client: IpAddr, verifies: bool, now: i64) {
         let now = u64::try_from(now + self.ahead).unwrap();

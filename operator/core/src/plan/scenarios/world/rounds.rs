@@ -48,6 +48,11 @@ impl World {
         found.map(|data| SecretContent { data })
     }
 
+    /// Whether an operator works and knows its own Secret.
+    pub(in crate::plan::scenarios) fn remembers_its_secret(&self) -> bool {
+        self.away_until <= self.now && self.own_secret.is_some() && !self.crash_after_write
+    }
+
     fn gather(&mut self) -> Input {
         let load_balancer = self.balancer();
         let radius_secret = self.own_secret();
