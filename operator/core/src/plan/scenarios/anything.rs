@@ -141,11 +141,13 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
             world.clock_ahead = ahead;
         }
         Happening::Away(seconds) => world.away(Duration::from_secs(seconds)),
+        // Without an operator that remembers it, it is lost.
+        Happening::OwnSecretLost if world.crash_after.is_some() || !world.remembers_its_secret() => {}
         Happening::OwnSecretLost => {
-            world
-                .objects
-                .remove(&("Secret".to_owned(), "mfa-radius-secrets".to_owned()));
+            let key = ("Secret".to_owned(), "mfa-radius-secrets".to_owned());
+            world.objects.remove(&key);
             world.wake();
+            world.run_for(Duration::from_secs(10));
         }
         Happening::Adopt(adopts) => world.edit(|proxy| {
             let directory = proxy.spec.directory.as_mut().unwrap();

@@ -174,6 +174,7 @@ fn a_cluster_that_is_rebuilt_takes_its_directory_back_once_and_says_so() {
 #[test]
 fn a_cluster_does_not_fight_another_of_its_name_for_a_directory_that_it_holds() {
     let mut world = ready();
+    world.run_for(Duration::from_secs(60));
     written_by(&mut world, "test/auth/mfa", "cluster-2");
     world.kill_pod(0);
     world.run_for(Duration::from_secs(3600));
