@@ -7,7 +7,7 @@ use anyhow::Result;
 use e2e::SIMULATED;
 use serde_json::{Value, json};
 
-use crate::world::{World, world};
+use crate::world::{BOB, World, world};
 
 /// A grant for a directory.
 pub fn grant(name: &str, namespaces: &str, directory: &str) -> String {
@@ -30,6 +30,28 @@ pub fn radius_proxy(name: &str, namespace: &str, directory: &str, provider: &Val
         },
     })
     .to_string()
+}
+
+/// A RadiusProxy with one replica that no directory uses, only a client of its own, with its Secrets.
+pub fn proxy_without_directory(name: &str, namespace: &str) -> String {
+    let seeds = secret(name, namespace, &json!({ "bob": BOB }));
+    let client = format!("{name}-client");
+    let shared = secret(
+        &client,
+        namespace,
+        &json!({"secret": "shared-with-a-client-of-the-tests"}),
+    );
+    let proxy = json!({
+        "apiVersion": "radius-mfa.dev/v1alpha1",
+        "kind": "RadiusProxy",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": 1,
+            "clients": [{"name": "gateway", "networks": ["10.9.9.0/24"], "secretRef": {"name": client, "key": "secret"}}],
+            "provider": {"totp": {"seedsSecretRef": {"name": name}}},
+        },
+    });
+    format!("{seeds}\n---\n{shared}\n---\n{proxy}\n")
 }
 
 /// A Secret.

@@ -1,0 +1,135 @@
+//! Admission policies that forbid what the operator would do. Only that is left undone; the rest of the work goes on.
+
+use std::collections::BTreeSet;
+
+use e2e::{DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, until};
+
+use crate::admission::{AdmissionPolicy, Rule};
+use crate::bad_input::totp_proxy;
+use crate::failures::{delete_pod, full_set};
+use crate::site::Site;
+use crate::told::{event_with, ready_within_a_minute, told, until_its_pods_are_registered};
+use crate::traffic::{assert_nobody_noticed, with_logins};
+use crate::world::{PATIENCE, World, world};
+
+const NO_ANNOTATIONS: Rule = Rule {
+    name: "annotations-of-pods",
+    namespaces: &[NAMESPACE],
+    resource: ("", "pods"),
+    operations: &["UPDATE"],
+    demands: "object.metadata.?annotations == oldObject.metadata.?annotations",
+    says: "annotations of pods are immutable here",
+};
+
+const NO_BUDGETS: Rule = Rule {
+    name: "no-budgets",
+    namespaces: &["budgets"],
+    resource: ("policy", "poddisruptionbudgets"),
+    operations: &["CREATE", "UPDATE"],
+    demands: "false",
+    says: "budgets are for the platform team to create",
+};
+
+/// Waits until the status of `workspaces` is of its present spec and has the servers that AWS has.
+fn status_is_true(world: &World) {
+    let directory = world.simulators.directory();
+    until("the status to follow", PATIENCE, || {
+        let proxy = world.kubectl.get(&["-n", NAMESPACE, "rp", DuoProxy::NAME])?;
+        let conditions = proxy["status"]["conditions"].as_array().into_iter().flatten();
+        let stale = conditions
+            .filter(|condition| condition["observedGeneration"] != proxy["metadata"]["generation"])
+            .count();
+        let servers = proxy["status"]["registeredServers"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let shown: BTreeSet<String> = servers
+            .filter_map(|server| server["address"].as_str().map(str::to_owned))
+            .collect();
+        let registered: BTreeSet<String> = directory.registered(MICROSOFT_DIRECTORY)?.into_iter().collect();
+        Ok(if stale == 0 && shown == registered {
+            Ok(())
+        } else {
+            Err(format!(
+                "{stale} stale, {shown:?} shown, {registered:?} registered"
+            ))
+        })
+    })
+    .unwrap();
+}
+
+#[test]
+fn where_pods_may_not_be_annotated_their_successors_are_registered_and_nobody_notices() {
+    let world = world();
+    world.both_ready().unwrap();
+    let annotate = [
+        "-n",
+        NAMESPACE,
+        "annotate",
+        "pod",
+        "workspaces-0",
+        "example.com/probe=yes",
+    ];
+    let annotate = [&annotate[..], &["--dry-run=server"]].concat();
+    let policy = AdmissionPolicy::in_force(world, &NO_ANNOTATIONS, &annotate, None);
+    let ((), reports) = with_logins(world, || {
+        let limits = r#"{"spec":{"policy":{"limits":{"pushesPerUserPerMinute":8}}}}"#;
+        world.patch(DuoProxy::NAME, limits).unwrap();
+        let message = told(world, NAMESPACE, DuoProxy::NAME, "ObjectRefused");
+        assert!(
+            message.contains(NO_ANNOTATIONS.says) && message.contains("workspaces-"),
+            "{message}"
+        );
+        event_with(world, NAMESPACE, DuoProxy::NAME, &[NO_ANNOTATIONS.says]);
+        status_is_true(world);
+        for pod in ["workspaces-0", "workspaces-1"] {
+            delete_pod(world, pod);
+            full_set(world);
+            status_is_true(world);
+        }
+    });
+    assert_nobody_noticed(&reports);
+    drop(policy);
+    ready_within_a_minute(world, NAMESPACE, DuoProxy::NAME);
+}
+
+#[test]
+fn where_budgets_are_refused_a_lost_pods_successor_is_registered_all_the_same() {
+    let name = "budgets";
+    let site = Site::new("d-9067000111");
+    let world = site.world;
+    site.directory_of_type("MicrosoftAD");
+    site.namespace(name);
+    site.grant(name, name);
+    site.apply(name, &totp_proxy(name, name, site.directory));
+    world.ready(name, name).unwrap();
+
+    let create = [
+        "-n",
+        name,
+        "create",
+        "poddisruptionbudget",
+        "probe",
+        "--selector=app=probe",
+    ];
+    let create = [&create[..], &["--min-available=1", "--dry-run=server"]].concat();
+    let policy = AdmissionPolicy::in_force(world, &NO_BUDGETS, &create, None);
+    world
+        .kubectl
+        .run(&["-n", name, "delete", "poddisruptionbudget", "--all"])
+        .unwrap();
+    let message = told(world, name, name, "ObjectRefused");
+    assert!(
+        message.contains(NO_BUDGETS.says) && message.contains("PodDisruptionBudget"),
+        "{message}"
+    );
+    world
+        .kubectl
+        .run(&["-n", name, "delete", "pod", "budgets-0"])
+        .unwrap();
+    until_its_pods_are_registered(&site, name, name, 1);
+    drop(policy);
+    ready_within_a_minute(world, name, name);
+    let budgets = world.kubectl.get(&["-n", name, "poddisruptionbudgets"]).unwrap();
+    assert_eq!(budgets["items"].as_array().map(Vec::len), Some(1), "{budgets}");
+}
