@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::bad_input::totp_proxy;
 use crate::site::Site;
-use crate::told::until_its_pods_are_registered;
+use crate::told::{told, until_its_pods_are_registered};
 use crate::world::PATIENCE;
 
 #[test]
@@ -36,8 +36,8 @@ fn of_two_resources_for_one_directory_the_first_has_the_claim_and_hands_it_over_
     assert_eq!(holder().unwrap(), json!([NAMESPACE, "first"]));
 
     apply(moved, "second");
-    let told = world.reason(moved, "second", "Accepted", "False", "DirectoryConflict");
-    assert!(told.contains(&format!("{NAMESPACE}/first")), "{told}");
+    let message = told(world, moved, "second", "DirectoryConflict");
+    assert!(message.contains(&format!("{NAMESPACE}/first")), "{message}");
     let operations = || -> Vec<String> {
         let journal = simulator.journal(since).unwrap();
         let ours = journal

@@ -22,7 +22,7 @@ fn children(world: &World, namespace: &str, name: &str) -> anyhow::Result<Vec<Va
 /// An object as a backup keeps it: of its metadata only name, namespace, labels and annotations.
 fn backed_up(object: &Value) -> Value {
     let mut kept = object.clone();
-    kept["status"] = Value::Null;
+    kept.as_object_mut().unwrap().remove("status");
     let metadata = &object["metadata"];
     kept["metadata"] = json!({
         "name": metadata["name"], "namespace": metadata["namespace"],
@@ -56,7 +56,7 @@ fn restored_objects_without_owners_are_adopted_with_their_shared_secret_and_peop
         .map(backed_up)
         .collect();
     let secret = secret_at_aws(world, site.directory);
-    assert!(backup.len() >= 10 && secret.is_string(), "{backup:?} {secret}");
+    assert!(backup.len() >= 8 && secret.is_string(), "{backup:?} {secret}");
     site.delete(name, name);
     until("everything to be gone", PATIENCE, || {
         let left = children(world, name, name)?.len();
