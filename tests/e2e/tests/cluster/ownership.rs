@@ -86,7 +86,7 @@ fn settings_made_by_hand_are_left_until_adoption_is_written_and_then_cost_one_wr
     let told = scene
         .site
         .world
-        .reason(NAMESPACE, "adopting", "Registered", "False", "SettingsOfOthers");
+        .reason(NAMESPACE, "adopting", "Registered", "False", "UnmanagedSettings");
     assert!(told.contains("adoptionPolicy"), "{told}");
     assert_eq!((scene.label().as_str(), scene.written().len()), ("HAND", 0));
     scene.patch(
@@ -132,7 +132,7 @@ fn radius_that_somebody_switches_off_stays_off_unless_the_policy_enforces_it() {
     scene.ready(NAMESPACE, name);
     let simulator = world.simulators.directory();
     simulator.delete_radius(scene.site.directory).unwrap();
-    world.reason(NAMESPACE, name, "Ready", "False", "SwitchedOff");
+    world.reason(NAMESPACE, name, "Ready", "False", "RadiusDisabled");
     assert_eq!(scene.written(), ["MFA"]);
     scene.patch(NAMESPACE, name, &json!({"directory": {"driftPolicy": "Enforce"}}));
     scene.ready(NAMESPACE, name);
