@@ -46,15 +46,6 @@ impl Drop for Limited<'_> {
     }
 }
 
-/// A namespace with a grant for a directory.
-fn site(directory: &'static str, namespace: &str) -> Site {
-    let site = Site::new(directory);
-    site.directory_of_type("MicrosoftAD");
-    site.namespace(namespace);
-    site.grant(namespace, namespace);
-    site
-}
-
 /// Applies a RadiusProxy named like its namespace. The test plays the platform, which assigns the group of volumes.
 fn apply_proxy(site: &Site, namespace: &str) {
     let manifest = totp_proxy(namespace, namespace, site.directory)
@@ -88,7 +79,8 @@ fn assigned_ids(world: &World) -> AdmissionPolicy<'_> {
 #[test]
 fn a_namespace_that_is_deleted_disables_its_directory_and_the_release_goes_on_for_the_others() {
     let world = world();
-    let (leaving, staying) = (site("d-9067000141", LEAVING), site("d-9067000142", STAYING));
+    let leaving = Site::in_namespace("d-9067000141", LEAVING);
+    let staying = Site::in_namespace("d-9067000142", STAYING);
     let _limited = Limited::new(world);
     let _policy = assigned_ids(world);
     let _release = SecondRelease::install(world, RELEASE, &[LEAVING, STAYING], &["platform=OpenShift"]);

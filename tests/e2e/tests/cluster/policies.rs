@@ -8,7 +8,7 @@ use crate::admission::{AdmissionPolicy, Rule};
 use crate::bad_input::totp_proxy;
 use crate::failures::{delete_pod, full_set};
 use crate::site::Site;
-use crate::told::{event_with, ready_within_a_minute, told, until_its_pods_are_registered};
+use crate::told::{event_with, ready_after_back_off, told, until_its_pods_are_registered};
 use crate::traffic::{assert_nobody_noticed, with_logins};
 use crate::world::{PATIENCE, World, world};
 
@@ -31,7 +31,7 @@ const NO_BUDGETS: Rule = Rule {
 };
 
 /// Waits until the status of `workspaces` is of its present spec and has the servers that AWS has.
-fn status_is_true(world: &World) {
+fn until_status_follows(world: &World) {
     let directory = world.simulators.directory();
     until("the status to follow", PATIENCE, || {
         let proxy = world.kubectl.get(&["-n", NAMESPACE, "rp", DuoProxy::NAME])?;
@@ -81,26 +81,23 @@ fn where_pods_may_not_be_annotated_their_successors_are_registered_and_nobody_no
             "{message}"
         );
         event_with(world, NAMESPACE, DuoProxy::NAME, &[NO_ANNOTATIONS.says]);
-        status_is_true(world);
+        until_status_follows(world);
         for pod in ["workspaces-0", "workspaces-1"] {
             delete_pod(world, pod);
             full_set(world);
-            status_is_true(world);
+            until_status_follows(world);
         }
+        drop(policy);
+        ready_after_back_off(world, NAMESPACE, DuoProxy::NAME);
     });
     assert_nobody_noticed(&reports);
-    drop(policy);
-    ready_within_a_minute(world, NAMESPACE, DuoProxy::NAME);
 }
 
 #[test]
 fn where_budgets_are_refused_a_lost_pods_successor_is_registered_all_the_same() {
     let name = "budgets";
-    let site = Site::new("d-9067000111");
+    let site = Site::in_namespace("d-9067000111", name);
     let world = site.world;
-    site.directory_of_type("MicrosoftAD");
-    site.namespace(name);
-    site.grant(name, name);
     site.apply(name, &totp_proxy(name, name, site.directory));
     world.ready(name, name).unwrap();
 
@@ -129,7 +126,7 @@ fn where_budgets_are_refused_a_lost_pods_successor_is_registered_all_the_same() 
         .unwrap();
     until_its_pods_are_registered(&site, name, name, 1);
     drop(policy);
-    ready_within_a_minute(world, name, name);
+    ready_after_back_off(world, name, name);
     until("the budget to be there again", PATIENCE, || {
         let budgets = world.kubectl.get(&["-n", name, "poddisruptionbudgets"])?;
         let count = budgets["items"].as_array().map_or(0, Vec::len);

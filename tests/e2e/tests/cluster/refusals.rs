@@ -12,19 +12,19 @@ use crate::world::{PATIENCE, World};
 /// Requests and limits that every quota and limit of these tests admits.
 const SMALL: &str = r#"{"spec":{"resources":{"requests":{"cpu":"50m","memory":"32Mi"},"limits":{"cpu":"500m","memory":"96Mi"}}}}"#;
 
-/// A namespace of the test's own, which may use a directory of the test's own.
-fn site(directory: &'static str, namespace: &str) -> Site {
-    let site = Site::new(directory);
-    site.directory_of_type("MicrosoftAD");
-    site.namespace(namespace);
-    site.grant(namespace, namespace);
-    site
-}
-
 /// Waits until a RadiusProxy says in the refuser's words why its pods are not created, in its condition and in an Event.
 fn pods_are_refused(world: &World, namespace: &str, name: &str, words: &str) {
-    let message = world.reason(namespace, name, "Available", "False", "PodsRefused");
-    assert!(message.contains(words), "{message}");
+    until(&format!("{name} to say {words:?}"), PATIENCE, || {
+        let condition = world.condition(namespace, name, "Available");
+        let message = condition["message"].as_str().unwrap_or_default();
+        let told = condition["reason"] == "PodsRefused" && message.contains(words);
+        Ok(if told && condition["status"] == "False" {
+            Ok(())
+        } else {
+            Err(condition.to_string())
+        })
+    })
+    .unwrap();
     let event = event_with(world, namespace, name, &[words]);
     assert_eq!(event["type"], "Warning", "{event}");
 }
@@ -40,23 +40,10 @@ fn limit_memory(site: &Site, namespace: &str) {
     site.apply(namespace, &range.to_string());
 }
 
-fn lose_pod(world: &World, namespace: &str, pod: &str) {
-    let delete = [
-        "-n",
-        namespace,
-        "delete",
-        "pod",
-        pod,
-        "--force",
-        "--grace-period=0",
-    ];
-    world.kubectl.run(&delete).unwrap();
-}
-
 #[test]
 fn pods_that_were_refused_from_the_start_come_once_the_spec_is_mended() {
     let namespace = "refused-at-once";
-    let site = site("d-9067000101", namespace);
+    let site = Site::in_namespace("d-9067000101", namespace);
     let world = site.world;
     let quota = json!({
         "apiVersion": "v1",
@@ -90,12 +77,12 @@ fn pods_that_were_refused_from_the_start_come_once_the_spec_is_mended() {
 #[test]
 fn pods_that_are_lost_and_refused_come_once_the_spec_is_mended() {
     let (namespace, name) = ("refused-later", "lost");
-    let site = site("d-9067000102", namespace);
+    let site = Site::in_namespace("d-9067000102", namespace);
     let world = site.world;
     site.apply(namespace, &totp_proxy(name, namespace, site.directory));
     world.ready(namespace, name).unwrap();
     limit_memory(&site, namespace);
-    lose_pod(world, namespace, "lost-0");
+    world.kill_pod_in(namespace, "lost-0");
     pods_are_refused(world, namespace, name, "maximum memory usage");
     world.patch_in(namespace, name, SMALL).unwrap();
     world.ready(namespace, name).unwrap();
@@ -106,17 +93,16 @@ fn pods_that_are_lost_and_refused_come_once_the_spec_is_mended() {
 #[ignore = "takes two minutes: `make test-long` runs it"]
 fn a_surge_goes_on_where_a_lost_pod_is_refused_and_its_serving_pods_are_registered() {
     let (namespace, name) = ("refused-half", "half");
-    let site = site("d-9067000103", namespace);
+    let site = Site::in_namespace("d-9067000103", namespace);
     let world = site.world;
     let two = totp_proxy(name, namespace, site.directory).replace("replicas: 1", "replicas: 2");
     site.apply(namespace, &two);
     world.ready(namespace, name).unwrap();
     limit_memory(&site, namespace);
-    lose_pod(world, namespace, "half-1");
+    world.kill_pod_in(namespace, "half-1");
     pods_are_refused(world, namespace, name, "maximum memory usage");
     world.patch_in(namespace, name, SMALL).unwrap();
-    // The last pod of the old template goes while the surge is under way. Whatever serves by then is registered.
-    let old = world.kubectl.get(&["-n", namespace, "pod", "half-0"]).unwrap();
+    // The other pod of the old template is lost while the surge is under way. What serves by then is registered.
     until("a pod with the mended template to serve", PATIENCE, || {
         let pods = world.kubectl.get(&["-n", namespace, "pods"])?;
         let mended = |pod: &Value| {
@@ -131,10 +117,7 @@ fn a_surge_goes_on_where_a_lost_pod_is_refused_and_its_serving_pods_are_register
         })
     })
     .unwrap();
-    let now = world.kubectl.get(&["-n", namespace, "pod", "half-0"]).unwrap();
-    if now["metadata"]["uid"] == old["metadata"]["uid"] {
-        lose_pod(world, namespace, "half-0");
-    }
+    world.kill_pod_in(namespace, "half-0");
     world.ready(namespace, name).unwrap();
     until_its_pods_are_registered(&site, namespace, name, 2);
 }

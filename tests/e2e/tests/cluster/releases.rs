@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::bad_input::totp_proxy;
 use crate::site::Site;
 use crate::told::told;
-use crate::world::{World, world};
+use crate::world::World;
 
 /// A release beside that of the tests, in a namespace of the same name, until this is dropped.
 pub struct SecondRelease<'a> {
@@ -38,7 +38,7 @@ impl Drop for SecondRelease<'_> {
     }
 }
 
-/// Each container's image and number of restarts, by pod.
+/// Name and uid of each pod, and its container's image and number of restarts.
 fn containers(world: &World, namespace: &str) -> anyhow::Result<Vec<[Value; 4]>> {
     let pods = world.kubectl.get(&["-n", namespace, "pods"])?;
     let of_pod = |pod: &Value| {
@@ -64,11 +64,8 @@ fn containers(world: &World, namespace: &str) -> anyhow::Result<Vec<[Value; 4]>>
 #[ignore = "takes two minutes: `make test-long` runs it"]
 fn of_two_releases_for_one_namespace_one_holds_and_no_container_is_restarted() {
     let (namespace, name) = ("contested", "contested");
-    let site = Site::new("d-9067000131");
-    let world = world();
-    site.directory_of_type("MicrosoftAD");
-    site.namespace(namespace);
-    site.grant(name, namespace);
+    let site = Site::in_namespace("d-9067000131", namespace);
+    let world = site.world;
     site.apply(namespace, &totp_proxy(name, namespace, site.directory));
     world.ready(namespace, name).unwrap();
     let before = containers(world, namespace).unwrap();

@@ -98,12 +98,9 @@ fn restored_objects_without_owners_are_adopted_with_their_shared_secret_and_peop
 #[test]
 fn a_secret_that_somebody_planted_under_our_labels_is_never_the_shared_secret() {
     let name = "planted";
-    let site = Site::new("d-9067000122");
+    let site = Site::in_namespace("d-9067000122", name);
     let world = site.world;
     world.both_ready().unwrap();
-    site.directory_of_type("MicrosoftAD");
-    site.namespace(name);
-    site.grant(name, name);
     // One that is well-formed and that the planter knows.
     let known = format!("{}-radius-secrets", TotpProxy::NAME);
     let known = world.kubectl.get(&["-n", NAMESPACE, "secret", &known]).unwrap();

@@ -78,6 +78,15 @@ impl Site {
         }
     }
 
+    /// A directory that a namespace of the test's own may use; the grant is named like the namespace.
+    pub fn in_namespace(directory: &'static str, namespace: &str) -> Self {
+        let site = Self::new(directory);
+        site.directory_of_type("MicrosoftAD");
+        site.namespace(namespace);
+        site.grant(namespace, namespace);
+        site
+    }
+
     /// Makes the directory, or changes it.
     pub fn directory(&self, spec: &Value) {
         let simulator = self.world.simulators.directory();

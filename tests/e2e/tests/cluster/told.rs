@@ -47,13 +47,13 @@ pub fn event_with(world: &World, namespace: &str, name: &str, words: &[&str]) ->
     .unwrap()
 }
 
-/// Waits until a RadiusProxy is Ready again, for a minute: longer than any back-off may last.
-pub fn ready_within_a_minute(world: &World, namespace: &str, name: &str) {
+/// Waits until a RadiusProxy is Ready after what held it up is gone: a minute of back-off at most, and the work itself.
+pub fn ready_after_back_off(world: &World, namespace: &str, name: &str) {
     let proxy = format!("rp/{name}");
-    let minute = Duration::from_secs(60);
+    let within = Duration::from_secs(75);
     world
         .kubectl
-        .wait_for_condition(namespace, &proxy, "Ready", minute)
+        .wait_for_condition(namespace, &proxy, "Ready", within)
         .unwrap();
 }
 

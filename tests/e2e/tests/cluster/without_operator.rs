@@ -64,11 +64,8 @@ fn ready_pod(world: &World, pod: &str, before: &Value) -> Value {
 
 #[test]
 fn pods_whose_addresses_are_not_registered_are_ready_without_an_operator() {
-    let site = Site::new("d-9067000161");
+    let site = Site::in_namespace("d-9067000161", NS);
     let world = site.world;
-    site.directory_of_type("MicrosoftAD");
-    site.namespace(NS);
-    site.grant(NS, NS);
     let balanced = totp_proxy("balanced", NS, site.directory).replace(
         "  provider:\n",
         "  addresses: {source: LoadBalancer}\n  provider:\n",
@@ -78,8 +75,9 @@ fn pods_whose_addresses_are_not_registered_are_ready_without_an_operator() {
     let pods = ["balanced-0", "standalone-0"];
     let before = pods.map(|pod| ready_pod(world, pod, &Value::Null));
     let _away = NoOperator::now(world);
-    let kill = ["-n", NS, "delete", "pod", "--force", "--grace-period=0"];
-    world.kubectl.run(&[&kill[..], &pods].concat()).unwrap();
+    for pod in pods {
+        world.kill_pod_in(NS, pod);
+    }
     for (pod, before) in pods.iter().zip(&before) {
         ready_pod(world, pod, before);
     }
