@@ -49,6 +49,8 @@ use super::{DirectorySpec, PodTemplateOverrides, ProviderSpec, RadiusProxyStatus
         json_path = ".spec.suspend",
         description = "Whether writes to AWS are suspended"
     ),
+    printcolumn(name = "Provider", type_ = "string", json_path = ".status.provider", priority = "1"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", description = "Version that the proxies run", priority = "1"),
     printcolumn(
         name = "Reason",
         type_ = "string",

@@ -69,7 +69,7 @@ impl World {
                 .map(|pod| {
                     let report = Report {
                         digest: pod.digest.clone(),
-                        version: None,
+                        version: pod.state.image.split_once(':').map(|(_, tag)| tag.to_owned()),
                         problem: self.reported_problem,
                         observed: Some(pod.observed.clone()).filter(|observed| !observed.is_empty()),
                     };
