@@ -10,6 +10,7 @@ mod observed;
 mod ownership;
 mod pod_template;
 mod rotation;
+mod secret_keys;
 mod secret_mismatch;
 mod seeds;
 mod slow;

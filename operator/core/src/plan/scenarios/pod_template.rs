@@ -80,7 +80,7 @@ fn the_status_says_which_image_and_version_run_and_keeps_it_while_none_does() {
     let runs = |world: &World| (world.status().image.clone(), world.status().version.clone());
     let of = |tag: &str| (Some(format!("proxy:{tag}")), Some(tag.to_owned()));
     assert_eq!(runs(&world), of("1"));
-    assert_eq!(world.status().provider.as_deref(), Some("totp"));
+    assert_eq!(world.status().provider.as_deref(), Some("duo"));
     world.bad_images.push("proxy:bad".to_owned());
     world.edit(|proxy| proxy.spec.image = Some("proxy:bad".to_owned()));
     world.run_for(HOUR);
