@@ -25,53 +25,53 @@ pub struct DirectorySpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.directory.region is ' + oldSelf + ' and cannot be changed to ' + self + '; create another RadiusProxy for another region'".to_owned())))]
     pub region: String,
 
-    /// Authentication protocol, PAP, CHAP, MS-CHAPv1 or MS-CHAPv2. Defaults to PAP.
+    /// Authentication protocol, PAP, CHAP, MS-CHAPv1 or MS-CHAPv2.
     #[serde(default)]
     pub protocol: AuthenticationProtocol,
 
-    /// Time that AWS waits for the answer to one packet, in seconds, 1 to 50. Above 20, AWS doesn't try another server within
-    /// one login, so there is no fail-over. Defaults to 20.
+    /// Time that AWS waits for the answer to one packet, in seconds, 1 to 50. Above 20, AWS doesn't try another
+    /// server within one login, so there is no fail-over.
     #[serde(default = "default_timeout")]
     #[schemars(range(min = 1, max = 50))]
     pub timeout_seconds: u32,
 
-    /// Number of AWS's retries after the first packet, 0 to 10. Defaults to 4.
+    /// Number of AWS's retries after the first packet, 0 to 10.
     #[serde(default = "default_retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
 
-    /// Label of 1 to 64 characters. Push notifications show it unless spec.application is set. AWS documents it as not
-    /// currently used. Defaults to MFA.
+    /// Label of 1 to 64 characters. Push notifications show it unless spec.application is set. AWS documents it as
+    /// not currently used.
     #[serde(default = "default_label")]
     #[schemars(length(min = 1, max = 64))]
     pub display_label: String,
 
-    /// UseSameUsername of the AWS API. AWS documents it as not currently used. Defaults to true.
+    /// UseSameUsername of the AWS API. AWS documents it as not currently used.
     #[serde(default = "yes")]
     pub use_same_username: bool,
 
-    /// Whether CHAP, MS-CHAPv1 and MS-CHAPv2 requests of the directory without Message-Authenticator may start a push.
-    /// Such a request doesn't prove the shared secret: anyone who can send packets with the directory's source address
-    /// could then start pushes for any user. It isn't needed with PAP, or if the directory sends Message-Authenticator.
-    /// Defaults to false.
+    /// Whether CHAP, MS-CHAPv1 and MS-CHAPv2 requests of the directory without Message-Authenticator may start a
+    /// push. Such a request doesn't prove the shared secret: anyone who can send packets with the directory's source
+    /// address could then start pushes for any user. It isn't needed with PAP, or if the directory sends
+    /// Message-Authenticator.
     #[serde(default)]
     pub unauthenticated_push: bool,
 
-    /// What happens at AWS when this RadiusProxy is deleted. Retain: the settings stay, and no one can log in until other
-    /// servers are registered. Disable: the operator switches RADIUS off, if the registered servers are those of this
-    /// RadiusProxy; users then log in without a second factor. Defaults to Retain.
+    /// What happens at AWS when this RadiusProxy is deleted. Retain: the settings stay, and no one can log in until
+    /// other servers are registered. Disable: the operator switches RADIUS off, if the registered servers are those
+    /// of this RadiusProxy; users then log in without a second factor.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// What happens to RADIUS settings that were not created by this RadiusProxy. Refuse: they stay, and the condition
-    /// Registered says so. Adopt: the operator replaces them with one write. Defaults to Refuse.
+    /// What happens to RADIUS settings that were not created by this RadiusProxy. Refuse: they stay, and the
+    /// condition Registered says so. Adopt: the operator replaces them with one write.
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
 
-    /// What happens when someone else changes the RADIUS settings. Repair: the operator writes them back, but leaves RADIUS
-    /// off if it was switched off. Enforce: the operator also switches RADIUS on again. Report: the operator only reports the
-    /// change. With Repair and Enforce the operator also writes back a shared secret that was changed at AWS, at most once
-    /// an hour; such a change is visible only in the directory's requests. Defaults to Repair.
+    /// What happens when someone else changes the RADIUS settings. Repair: the operator writes them back, but leaves
+    /// RADIUS off if it was switched off. Enforce: the operator also switches RADIUS on again. Report: the operator
+    /// only reports the change. With Repair and Enforce the operator also writes back a shared secret that was
+    /// changed at AWS, at most once an hour; such a change is visible only in the directory's requests.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
 }

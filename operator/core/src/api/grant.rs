@@ -33,12 +33,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(
         name = "Directories",
         type_ = "string",
-        json_path = ".spec.directories[*].directoryIds"
-    ),
-    printcolumn(
-        name = "Role",
-        type_ = "string",
-        json_path = ".spec.directories[*].roleArn",
+        json_path = ".spec.directories",
         priority = "1"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

@@ -63,20 +63,20 @@ pub struct DuoSpec {
     pub api_host: String,
     /// Secret with the application's integration key and secret key.
     pub credentials_secret_ref: DuoCredentialsRef,
-    /// Factors in order of preference, for users who type none. The proxy uses the first one that a device of the user
-    /// supports. Auto: Duo chooses. Push: Duo Mobile. Phone: a call. Sms: Duo sends passcodes, and the user logs in again
-    /// with one of them. Passcode: the user types a passcode; the proxy starts nothing. Defaults to Auto.
+    /// Factors in order of preference, for users who type none. The proxy uses the first one that a device of the
+    /// user supports. Auto: Duo chooses. Push: Duo Mobile. Phone: a call. Sms: Duo sends passcodes, and the user logs
+    /// in again with one of them. Passcode: the user types a passcode; the proxy starts nothing.
     #[serde(default = "default_duo_factors")]
     #[schemars(length(min = 1, max = 5))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub factors: Vec<DuoFactor>,
     /// What happens to logins while Duo cannot be reached. Secure: they are refused. Safe: users are let in without a
-    /// second factor when the first call (preauth) gets no answer or a server error, and each such login is counted as
-    /// `fail_open`. With Safe too, logins are refused when Duo rejects the credentials or limits the rate, when a
-    /// certificate isn't trusted, and when a push or passcode fails. Defaults to Secure.
+    /// second factor when the first call (preauth) gets no answer or a server error, and each such login is counted
+    /// as `fail_open`. With Safe too, logins are refused when Duo rejects the credentials or limits the rate, when a
+    /// certificate isn't trusted, and when a push or passcode fails.
     #[serde(default)]
     pub fail_mode: FailMode,
-    /// Version of the request signature, V2 or V5. V2 is for old endpoints. Defaults to V5.
+    /// Version of the request signature, V2 or V5. V2 is for old endpoints.
     #[serde(default)]
     pub signature_version: DuoSignatureVersion,
     /// HTTP proxy for calls to Duo, as http://host:port.
@@ -131,8 +131,8 @@ pub struct OktaSpec {
     /// URL of the organization, such as https://example.okta.com.
     #[schemars(regex(pattern = "^https://[^/@]+/?$"), length(max = 255))]
     pub org_url: String,
-    /// How the proxies authenticate to Okta. OAuth: a service app with `private_key_jwt`; the Secret holds its RSA key in
-    /// PEM. Token: the Secret holds an API token. Defaults to OAuth.
+    /// How the proxies authenticate to Okta. OAuth: a service app with `private_key_jwt`; the Secret holds its RSA
+    /// key in PEM. Token: the Secret holds an API token.
     #[serde(default)]
     pub credentials: OktaTokenKind,
     /// Secret with the private key or the API token.
@@ -145,9 +145,9 @@ pub struct OktaSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub key_id: Option<String>,
-    /// Factors in order of preference, for users who type none. The proxy starts the first of Push (Okta Verify), Sms and
-    /// Call that the user has; after Sms and Call the user logs in again with the code. Totp and Hardware: the user types a
-    /// code; the proxy starts nothing. Defaults to Push, Totp.
+    /// Factors in order of preference, for users who type none. The proxy starts the first of Push (Okta Verify), Sms
+    /// and Call that the user has; after Sms and Call the user logs in again with the code. Totp and Hardware: the
+    /// user types a code; the proxy starts nothing.
     #[serde(default = "default_okta_factors")]
     #[schemars(length(min = 1, max = 5))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -156,9 +156,9 @@ pub struct OktaSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^@[^@\\s]+$"), length(max = 128))]
     pub login_suffix: Option<String>,
-    /// What happens to logins while Okta cannot be reached. Secure: they are refused. Safe: users are let in without a
-    /// second factor when the question about the user and the factors gets no answer or a server error, and each such login
-    /// is counted as `fail_open`. With Safe too, a login is refused when a push or passcode fails. Defaults to Secure.
+    /// What happens to logins while Okta cannot be reached. Secure: they are refused. Safe: users are let in without
+    /// a second factor when the question about the user and the factors gets no answer or a server error, and each
+    /// such login is counted as `fail_open`. With Safe too, a login is refused when a push or passcode fails.
     #[serde(default)]
     pub fail_mode: FailMode,
     /// HTTP proxy for calls to Okta, as http://host:port.
@@ -222,18 +222,18 @@ pub struct UpstreamSpec {
     /// Servers in order of preference.
     #[schemars(length(min = 1, max = 8))]
     pub servers: Vec<UpstreamServerSpec>,
-    /// Time to wait for the answer to one packet, in seconds, 1 to 60. Defaults to 5.
+    /// Time to wait for the answer to one packet, in seconds, 1 to 60.
     #[serde(default = "default_upstream_timeout")]
     #[schemars(range(min = 1, max = 60))]
     pub timeout_seconds: u32,
-    /// Number of packets sent to one server before the next server is tried, 1 to 10. Defaults to 3.
+    /// Number of packets sent to one server before the next server is tried, 1 to 10.
     #[serde(default = "default_upstream_tries")]
     #[schemars(range(min = 1, max = 10))]
     pub tries: u32,
-    /// Whether answers without Message-Authenticator are discarded (BlastRADIUS, CVE-2024-3596). Defaults to true.
+    /// Whether answers without Message-Authenticator are discarded (BlastRADIUS, CVE-2024-3596).
     #[serde(default = "yes")]
     pub require_message_authenticator: bool,
-    /// Whether the proxies check the servers' health with Status-Server (RFC 5997). Defaults to true.
+    /// Whether the proxies check the servers' health with Status-Server (RFC 5997).
     #[serde(default = "yes")]
     pub status_server: bool,
     /// Attributes of the Access-Request to forward, by dictionary name or by number, such as 26.2636.1.

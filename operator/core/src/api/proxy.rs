@@ -93,7 +93,7 @@ use super::{DirectorySpec, PodTemplateOverrides, ProviderSpec, RadiusProxyStatus
 #[x_kube(validation = Rule::new("has(self.directory) || size(self.clients) > 0").message("spec must have a directory or at least one client; without either, no one can send requests to these proxies"))]
 #[x_kube(validation = Rule::new("has(self.directory) == has(oldSelf.directory)").message("spec.directory cannot be added or removed later; create another RadiusProxy"))]
 pub struct RadiusProxySpec {
-    /// Number of proxies, 1 to 16. A single proxy has no fail-over. Defaults to 2.
+    /// Number of proxies, 1 to 16. A single proxy has no fail-over.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 16))]
     pub replicas: u32,
@@ -111,7 +111,7 @@ pub struct RadiusProxySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_secret_ref: Option<SecretKeyRef>,
 
-    /// UDP port of the proxies, 1025 to 65535. It cannot be changed: create another RadiusProxy instead. Defaults to 1812.
+    /// UDP port of the proxies, 1025 to 65535. It cannot be changed: create another RadiusProxy instead.
     #[serde(default = "default_port")]
     #[schemars(range(min = 1025, max = 65535))]
     #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Message("spec.port cannot be changed: a directory has one port for all its servers, so no server would answer while they change; create another RadiusProxy, as the page about moving a directory says".to_owned())))]
@@ -136,8 +136,8 @@ pub struct RadiusProxySpec {
     #[schemars(length(min = 1, max = 64))]
     pub application: Option<String>,
 
-    /// Whether writes to AWS are suspended: no registration, no repair, no new shared secret. The proxies continue to answer,
-    /// and a new image is still rolled out if that needs no new pods. Defaults to false.
+    /// Whether writes to AWS are suspended: no registration, no repair, no new shared secret. The proxies continue to
+    /// answer, and a new image is still rolled out if that needs no new pods.
     #[serde(default)]
     pub suspend: bool,
 
@@ -203,10 +203,10 @@ const fn default_port() -> u32 {
 #[x_kube(validation = Rule::new("self.source == 'LoadBalancer' || !has(self.loadBalancer)").message(Message::Expression("'spec.addresses.loadBalancer goes with source: LoadBalancer, not with source: ' + self.source".to_owned())))]
 #[x_kube(validation = Rule::new("(has(self.loadBalancer) && has(self.loadBalancer.class) ? self.loadBalancer.class : '') == (has(oldSelf.loadBalancer) && has(oldSelf.loadBalancer.class) ? oldSelf.loadBalancer.class : '')").message("spec.addresses.loadBalancer.class cannot be changed: Kubernetes doesn't accept another class for an existing Service of type LoadBalancer; create another RadiusProxy"))]
 pub struct AddressesSpec {
-    /// Source of the addresses. PodIP: addresses of the pods, when the directory can reach them (as with the AWS VPC CNI).
-    /// HostIP: addresses of the nodes, through a host port. LoadBalancer: addresses of a Service of type LoadBalancer; its
-    /// host names are resolved. Static: the list in `static`. It cannot be changed: create another RadiusProxy instead.
-    /// Defaults to PodIP.
+    /// Source of the addresses. PodIP: addresses of the pods, when the directory can reach them (as with the AWS VPC
+    /// CNI). HostIP: addresses of the nodes, through a host port. LoadBalancer: addresses of a Service of type
+    /// LoadBalancer; its host names are resolved. Static: the list in `static`. It cannot be changed: create another
+    /// RadiusProxy instead.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.addresses.source is ' + oldSelf + ' and cannot be changed to ' + self + ': no server would answer between the old addresses and the new ones; create another RadiusProxy, as the page about moving a directory says'".to_owned())))]
     pub source: AddressSource,
@@ -276,23 +276,23 @@ pub struct ClientSpec {
     pub networks: Vec<String>,
     /// Secret with the shared secret of the client.
     pub secret_ref: SecretKeyRef,
-    /// Time that the client waits for the answer to one packet, in seconds, 1 to 50. Defaults to 20.
+    /// Time that the client waits for the answer to one packet, in seconds, 1 to 50.
     #[serde(default = "default_client_timeout")]
     #[schemars(range(min = 1, max = 50))]
     pub timeout_seconds: u32,
-    /// Number of the client's retries after the first packet, 0 to 10. Defaults to 1.
+    /// Number of the client's retries after the first packet, 0 to 10.
     #[serde(default = "default_client_retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
-    /// Whether requests must have a Message-Authenticator (BlastRADIUS, CVE-2024-3596). Auto: those of an address that has
-    /// signed a login since the proxy started. Always: every request. Never: no request, but one that is present is verified.
-    /// Defaults to Auto.
+    /// Whether requests must have a Message-Authenticator (BlastRADIUS, CVE-2024-3596). Auto: those of an address
+    /// that has signed a login since the proxy started. Always: every request. Never: no request, but one that is
+    /// present is verified.
     #[serde(default)]
     pub message_authenticator: MessageAuthenticatorPolicy,
-    /// Whether CHAP and MS-CHAPv1 requests without Message-Authenticator may start a push. Defaults to false.
+    /// Whether CHAP and MS-CHAPv1 requests without Message-Authenticator may start a push.
     #[serde(default)]
     pub unauthenticated_push: bool,
-    /// Whether the client supports Access-Challenge. Defaults to false.
+    /// Whether the client supports Access-Challenge.
     #[serde(default)]
     pub challenge: bool,
     /// Maximum number of new requests per second from one address of the client, 1 to 1000000. Defaults to
@@ -352,13 +352,13 @@ pub struct PolicySpec {
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)))]
     #[x_kube(validation = Rule::new("self.all(u, size(bytes(u)) <= 128)").message("spec.policy.exemptUsers: a name has at most 128 bytes"))]
     pub exempt_users: Vec<String>,
-    /// User names of the health probes of AWS Directory Service, at most 128 bytes each. The proxies answer a probe with
-    /// Access-Reject without calling the provider, and count it separately from logins. Defaults to fakeusername.
+    /// User names of the health probes of AWS Directory Service, at most 128 bytes each. The proxies answer a probe
+    /// with Access-Reject without calling the provider, and count it separately from logins.
     #[serde(default = "default_probe_users")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
     #[x_kube(validation = Rule::new("self.all(u, size(bytes(u)) <= 128)").message("spec.policy.probeUsers: a name has at most 128 bytes"))]
     pub probe_users: Vec<String>,
-    /// Maximum duration of a login, in seconds, 10 to 600, even if the client's timeout and retries allow more. Defaults to 60.
+    /// Maximum duration of a login, in seconds, 10 to 600, even if the client's timeout and retries allow more.
     #[serde(default = "default_login_seconds")]
     #[schemars(range(min = 10, max = 600))]
     pub login_seconds: u32,
@@ -392,10 +392,10 @@ const fn default_login_seconds() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserNamesSpec {
-    /// Whether DOMAIN\u and u@domain are the user u. Defaults to true.
+    /// Whether DOMAIN\u and u@domain are the user u.
     #[serde(default = "yes")]
     pub strip_domain: bool,
-    /// Whether Jane is the user jane. Defaults to true.
+    /// Whether Jane is the user jane.
     #[serde(default = "yes")]
     pub lower_case: bool,
 }
@@ -431,25 +431,25 @@ pub struct TypedTextSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitsSpec {
-    /// Maximum number of pushes and calls per minute for one user, 1 to 60. Defaults to 6.
+    /// Maximum number of pushes and calls per minute for one user, 1 to 60.
     #[serde(default = "default_pushes")]
     #[schemars(range(min = 1, max = 60))]
     pub pushes_per_user_per_minute: u32,
-    /// Maximum number of logins per minute of one user, 1 to 600. Defaults to 30.
+    /// Maximum number of logins per minute of one user, 1 to 600.
     #[serde(default = "default_logins")]
     #[schemars(range(min = 1, max = 600))]
     pub logins_per_user_per_minute: u32,
-    /// Maximum number of new requests per second from one client address, 1 to 1000000. A client can have its own limit.
-    /// Defaults to 10000.
+    /// Maximum number of new requests per second from one client address, 1 to 1000000. A client can have its own
+    /// limit.
     #[serde(default = "default_requests")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_per_client_per_second: u32,
-    /// Maximum number of logins that wait for the provider in one proxy, 1 to 1000000. Each takes
-    /// about 16 KB of memory. Defaults to 10000.
+    /// Maximum number of logins that wait for the provider in one proxy, 1 to 1000000. Each takes about 16 KB of
+    /// memory.
     #[serde(default = "default_pending")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub pending: u32,
-    /// Time without a new push for a user who denied one, in seconds, 0 to 3600. Passcodes still work. Defaults to 10.
+    /// Time without a new push for a user who denied one, in seconds, 0 to 3600. Passcodes still work.
     #[serde(default = "default_cool_down")]
     #[schemars(range(min = 0, max = 3600))]
     pub push_cool_down_seconds: u32,

@@ -23,7 +23,7 @@ pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(schema_with = "secret_name")]
     pub name: String,
-    /// Key in the Secret. Defaults to secret.
+    /// Key in the Secret.
     #[serde(default = "secret_key")]
     #[schemars(schema_with = "key_name")]
     pub key: String,
@@ -35,7 +35,7 @@ pub struct PasswordKeyRef {
     /// Name of the Secret.
     #[schemars(schema_with = "secret_name")]
     pub name: String,
-    /// Key in the Secret. Defaults to password.
+    /// Key in the Secret.
     #[serde(default = "password_key")]
     #[schemars(schema_with = "key_name")]
     pub key: String,
@@ -55,11 +55,11 @@ pub struct BasicAuthSecretRef {
 /// Keys of a user name and a password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BasicAuthKeys {
-    /// Key of the user name. Defaults to username.
+    /// Key of the user name.
     #[serde(default = "username_key")]
     #[schemars(schema_with = "key_name")]
     pub username: String,
-    /// Key of the password. Defaults to password.
+    /// Key of the password.
     #[serde(default = "password_key")]
     #[schemars(schema_with = "key_name")]
     pub password: String,
@@ -88,11 +88,11 @@ pub struct DuoCredentialsRef {
 /// Keys of a Duo application's credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DuoCredentialKeys {
-    /// Key of the integration key (also called client id). Defaults to ikey.
+    /// Key of the integration key (also called client id).
     #[serde(default = "ikey")]
     #[schemars(schema_with = "key_name")]
     pub ikey: String,
-    /// Key of the secret key (also called client secret). Defaults to skey.
+    /// Key of the secret key (also called client secret).
     #[serde(default = "skey")]
     #[schemars(schema_with = "key_name")]
     pub skey: String,

@@ -19,7 +19,7 @@ pub struct TotpSpec {
     /// More Secrets with seeds, selected by their labels. For example one for each user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds_selector: Option<SeedsSelector>,
-    /// Number of time steps before and after the current one whose codes are accepted, 0 to 10. Defaults to 1.
+    /// Number of time steps before and after the current one whose codes are accepted, 0 to 10.
     #[serde(default = "default_skew")]
     #[schemars(range(min = 0, max = 10))]
     pub skew_steps: u32,
@@ -70,8 +70,8 @@ impl SeedsSelector {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsedCodesSpec {
-    /// What happens to a correct code while the store is unavailable. AcceptOncePerPod: each proxy accepts it once, and
-    /// records it as `once_per_pod`. Deny: it is refused. Defaults to AcceptOncePerPod.
+    /// What happens to a correct code while the store is unavailable. AcceptOncePerPod: each proxy accepts it once,
+    /// and records it as `once_per_pod`. Deny: it is refused.
     #[serde(default)]
     pub when_unavailable: StoreOutage,
     /// Valkey, or another server with the Redis protocol, to use instead of the Kubernetes API. Recommended above about 50
@@ -99,7 +99,7 @@ pub struct RedisSpec {
     #[schemars(regex(pattern = "^.+:[0-9]{1,5}$"), length(max = 261))]
     #[x_kube(validation = Rule::new("!self.matches(':[0-9]{1,5}$') || (int(self.substring(self.lastIndexOf(':') + 1)) >= 1 && int(self.substring(self.lastIndexOf(':') + 1)) <= 65535)").message(Message::Expression("'spec.provider.totp.usedCodes.redis.address is ' + self + '; its port must be 1 to 65535'".to_owned())))]
     pub address: String,
-    /// Whether the proxies use TLS. Defaults to true.
+    /// Whether the proxies use TLS.
     #[serde(default = "yes")]
     pub tls: bool,
     /// CA certificates in PEM to trust instead of the public ones.
@@ -113,7 +113,7 @@ pub struct RedisSpec {
     /// Secret with the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<PasswordKeyRef>,
-    /// Number of the database, 0 to 65535. Defaults to 0.
+    /// Number of the database, 0 to 65535.
     #[serde(default)]
     #[schemars(range(min = 0, max = 65_535))]
     pub database: u32,

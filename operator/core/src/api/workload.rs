@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -31,14 +31,18 @@ pub struct SchedulingSpec {
 #[serde(rename_all = "camelCase")]
 pub struct PodTemplateOverrides {
     /// Labels and annotations to add to the pods.
-    #[serde(default)]
-    pub metadata: PodMetadataOverrides,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<PodMetadataOverrides>,
     /// Fields of a PodSpec to merge into the operator's own (strategic merge, as in kubectl patch): containers, volumes and
     /// environment variables are merged by name, volume mounts by path; null removes a field. The container is named proxy.
     /// The operator refuses changes to fields that it relies on, such as the container's command, ports and probes.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
-    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+    #[schemars(schema_with = "any_object")]
     pub spec: Map<String, Value>,
+}
+
+fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// Labels and annotations to add to the pods.

@@ -64,10 +64,11 @@ impl Template {
             }
         };
         let mut labels = not_reserved(&spec.labels);
-        labels.extend(not_reserved(&overrides.metadata.labels));
+        let metadata = overrides.metadata.unwrap_or_default();
+        labels.extend(not_reserved(&metadata.labels));
         labels.extend(owner.labels());
         let mut annotations = not_reserved(&spec.annotations);
-        annotations.extend(not_reserved(&overrides.metadata.annotations));
+        annotations.extend(not_reserved(&metadata.annotations));
         let image = spec
             .image
             .clone()
