@@ -34,7 +34,7 @@ pub struct PodTemplateOverrides {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<PodMetadataOverrides>,
     /// Fields of a PodSpec to merge into the operator's own (strategic merge, as in kubectl patch): containers, volumes and
-    /// environment variables are merged by name, volume mounts by path; null removes a field. The container is named proxy.
+    /// environment variables are merged by name, volume mounts by path; `$patch: delete` and `$patch: replace` delete and replace. The container is named proxy.
     /// The operator refuses changes to fields that it relies on, such as the container's command, ports and probes.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "any_object")]

@@ -38,7 +38,19 @@ const FIXED_IN_PROXY: [(&str, &str); 11] = [
     ("lifecycle", RELIES),
     ("restartPolicy", RELIES),
 ];
+/// Fields of security contexts that must stay as they are, of the pod and of the container `proxy`.
+const FIXED_OF_POD: [&str; 2] = ["runAsNonRoot", "seccompProfile"];
+const FIXED_OF_PROXY: [&str; 5] = [
+    "allowPrivilegeEscalation",
+    "capabilities",
+    "readOnlyRootFilesystem",
+    "runAsNonRoot",
+    "seccompProfile",
+];
 const RELIES: &str = "the operator relies on it";
+const RESTRICTED: &str = "the pods pass Pod Security's level restricted";
+/// What a strategic merge does with an object or an item, when it does not merge it.
+const DIRECTIVE: &str = "$patch";
 const CONTAINERS: [&str; 2] = ["containers", "initContainers"];
 
 /// Merges the overrides into the operator's own pod.
@@ -79,22 +91,23 @@ fn merge_key(list: &str) -> Option<&'static str> {
     }
 }
 
-/// The API server's strategic merge: objects field by field, lists by their key, null removes.
+/// The API server's strategic merge: objects field by field, lists by their key; null and `$patch: delete` remove,
+/// `$patch: replace` replaces. `kubectl apply` drops null from a new object, so null alone would not do.
 fn merge(target: &mut Value, patch: &Value, at: &str) -> Result<(), String> {
     let Value::Object(fields) = patch else {
         *target = patch.clone();
         return Ok(());
     };
-    if !target.is_object() {
+    if !target.is_object() || directive(patch) == Some("replace") {
         *target = Value::Object(Map::new());
     }
     let Some(object) = target.as_object_mut() else {
         return Ok(());
     };
-    for (name, value) in fields {
+    for (name, value) in fields.iter().filter(|(name, _)| *name != DIRECTIVE) {
         let at = format!("{at}.{name}");
         match (value, merge_key(name)) {
-            (Value::Null, _) => {
+            (value, _) if value.is_null() || directive(value) == Some("delete") => {
                 object.remove(name);
             }
             (Value::Array(items), Some(key)) => {
@@ -111,13 +124,22 @@ fn merge_list(list: &mut Value, items: &[Value], key: &str, at: &str) -> Result<
     let Some(list) = list.as_array_mut() else {
         return Ok(());
     };
+    if items.iter().any(|item| directive(item) == Some("replace")) {
+        list.clear();
+    }
     for (i, item) in items.iter().enumerate() {
+        let known = |known: &Value| item.get(key).is_some() && known.get(key) == item.get(key);
         let Some(id) = item.get(key).filter(|id| !id.is_null()) else {
+            if directive(item) == Some("replace") {
+                continue;
+            }
             return Err(format!("{at}[{i}] has no {key}"));
         };
         let at = format!("{at}[{key}={}]", text(id));
-        if let Some(known) = list.iter_mut().find(|known| known.get(key) == Some(id)) {
-            merge(known, item, &at)?;
+        if directive(item) == Some("delete") {
+            list.retain(|item| !known(item));
+        } else if let Some(target) = list.iter_mut().find(|item| known(item)) {
+            merge(target, item, &at)?;
         } else {
             let mut new = Value::Null;
             merge(&mut new, item, &at)?;
@@ -125,6 +147,10 @@ fn merge_list(list: &mut Value, items: &[Value], key: &str, at: &str) -> Result<
         }
     }
     Ok(())
+}
+
+fn directive(patch: &Value) -> Option<&str> {
+    patch.get(DIRECTIVE)?.as_str()
 }
 
 fn text(value: &Value) -> String {
@@ -167,6 +193,20 @@ fn changed(before: &Value, after: &Value) -> Vec<String> {
     let at = format!("{FIELD}.containers[name={CONTAINER}]");
     for (field, instead) in FIXED_IN_PROXY {
         same(&own[field], &proxy[field], format!("{at}.{field}"), instead);
+    }
+    for (fields, before, after, at) in [
+        (&FIXED_OF_POD[..], before, after, FIELD),
+        (&FIXED_OF_PROXY[..], own, proxy, at.as_str()),
+    ] {
+        let (before, after) = (&before["securityContext"], &after["securityContext"]);
+        for field in fields {
+            same(
+                &before[field],
+                &after[field],
+                format!("{at}.securityContext.{field}"),
+                RESTRICTED,
+            );
+        }
     }
     for list in ["env", "volumeMounts"] {
         let key = merge_key(list).unwrap_or_default();
@@ -286,7 +326,12 @@ mod tests {
                 "securityContext": {"allowPrivilegeEscalation": false},
             }],
             "volumes": [{"name": "config", "configMap": {"name": "mfa"}}],
+            "dnsConfig": {"nameservers": ["10.0.0.2"]},
             "tolerations": [{"key": "a", "operator": "Exists"}],
+            "topologySpreadConstraints": [
+                {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"},
+                {"topologyKey": "node", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"},
+            ],
         }))
         .unwrap()
     }
@@ -304,6 +349,9 @@ mod tests {
         let pod = with(&json!({
             "runtimeClassName": "kata",
             "securityContext": {"runAsUser": null},
+            "topologySpreadConstraints": [
+                {"$patch": "replace"}, {"topologyKey": "rack", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"},
+            ],
             "containers": [
                 {"name": "proxy", "env": [{"name": "TZ", "value": "UTC"}], "volumeMounts": [{"name": "ca", "mountPath": "/ca"}]},
                 {"name": "sidecar", "image": "sidecar:1", "resources": {"limits": {"cpu": 1}}},
@@ -314,6 +362,7 @@ mod tests {
         .unwrap();
         assert_eq!(pod["runtimeClassName"], "kata");
         assert_eq!(pod["securityContext"], json!({"runAsNonRoot": true}));
+        assert_eq!(pod["topologySpreadConstraints"].as_array().unwrap().len(), 1);
         let proxy = &pod["containers"][0];
         assert_eq!(
             (proxy["env"][0]["name"].as_str(), proxy["env"][1]["name"].as_str()),
@@ -323,6 +372,33 @@ mod tests {
         assert_eq!(pod["containers"][1]["resources"]["limits"]["cpu"], "1");
         assert_eq!(pod["volumes"].as_array().unwrap().len(), 2);
         assert_eq!(pod["tolerations"], json!([{"key": "b", "operator": "Exists"}]));
+    }
+
+    #[test]
+    fn directives_delete_and_replace_as_in_a_strategic_merge_patch() {
+        let replaced =
+            with(&json!({"securityContext": {"$patch": "replace", "runAsNonRoot": true}})).unwrap();
+        assert_eq!(replaced["securityContext"], json!({"runAsNonRoot": true}));
+        let deleted = with(&json!({
+            "dnsConfig": {"$patch": "delete"},
+            "topologySpreadConstraints": [{"topologyKey": "zone", "$patch": "delete"}],
+        }))
+        .unwrap();
+        assert!(deleted["dnsConfig"].is_null());
+        assert_eq!(deleted["topologySpreadConstraints"][0]["topologyKey"], "node");
+        for (overrides, field) in [
+            (
+                json!({"volumes": [{"name": "config", "$patch": "delete"}]}),
+                ".volumes[name=config]",
+            ),
+            (json!({"containers": [{"$patch": "replace"}]}), ".args"),
+            (
+                json!({"securityContext": {"$patch": "delete"}}),
+                ".securityContext.runAsNonRoot cannot be changed",
+            ),
+        ] {
+            assert!(refused(&overrides).contains(field));
+        }
     }
 
     #[test]
@@ -346,6 +422,14 @@ mod tests {
             (
                 json!({"terminationGracePeriodSeconds": 30}),
                 ".terminationGracePeriodSeconds must be at least 630",
+            ),
+            (
+                json!({"securityContext": {"runAsNonRoot": false}}),
+                ".securityContext.runAsNonRoot",
+            ),
+            (
+                proxy(json!({"securityContext": {"allowPrivilegeEscalation": true}})),
+                "level restricted",
             ),
             (json!({"containers": null}), ".containers[name=proxy].args"),
             (
@@ -386,7 +470,7 @@ mod tests {
             sidecar(json!({"runAsUser": 0})),
             sidecar(json!({"capabilities": {"add": ["SYS_ADMIN"]}})),
             sidecar(json!({"seccompProfile": {"type": "Unconfined"}})),
-            json!({"securityContext": {"runAsNonRoot": false}}),
+            sidecar(json!({"runAsNonRoot": false})),
             json!({"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}),
             json!({"containers": [{"name": "s", "image": "s:1", "ports": [{"containerPort": 1, "hostPort": 1}]}]}),
         ] {
