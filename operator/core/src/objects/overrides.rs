@@ -273,7 +273,11 @@ fn privileged(pod: &Value) -> Vec<String> {
 
 /// The fields of a security context that Pod Security's restricted level doesn't allow.
 fn raised(context: &Value, at: &str) -> Vec<String> {
-    let unconfined = |profile: &str| context[profile]["type"] == "Unconfined";
+    let unconfined = |profile: &str| {
+        context
+            .get(profile)
+            .is_some_and(|profile| profile["type"] == "Unconfined")
+    };
     let adds = |name: &Value| name != "NET_BIND_SERVICE";
     let is = [
         ("privileged", context["privileged"] == true),

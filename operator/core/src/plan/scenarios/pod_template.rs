@@ -77,7 +77,7 @@ fn refused_overrides_leave_the_running_pods_and_their_registration_alone() {
 #[test]
 fn the_status_says_which_image_and_version_run_and_keeps_it_while_none_does() {
     let mut world = ready();
-    let runs = |world: &World| (world.status().image.clone(), world.status().version.clone());
+    let runs = |world: &World| (world.status().image, world.status().version);
     let of = |tag: &str| (Some(format!("proxy:{tag}")), Some(tag.to_owned()));
     assert_eq!(runs(&world), of("1"));
     assert_eq!(world.status().provider.as_deref(), Some("duo"));
