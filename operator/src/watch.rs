@@ -432,6 +432,39 @@ mod tests {
     }
 
     #[test]
+    fn another_label_of_a_namespace_touches_those_inside_when_a_grant_selects_by_labels() {
+        let (cluster, queue) = cluster();
+        put(&cluster, proxy("a", "d-0000000001", 1));
+        drain(&queue);
+        let label = |value: &str| {
+            let labels = Labels::from([("mfa".to_owned(), value.to_owned())]);
+            let changes = cluster
+                .namespaces
+                .write()
+                .unwrap()
+                .put(cluster_row("mfa"), labels);
+            for change in &changes {
+                cluster.touched_by_namespace(change);
+            }
+        };
+        label("no");
+        assert_eq!(drain(&queue), [""; 0], "no grant selects namespaces");
+        let grant = json!({
+            "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant", "metadata": {"name": "g"},
+            "spec": {"namespaceSelector": {"matchLabels": {"mfa": "yes"}},
+                     "directories": [{"region": "eu-central-1", "directoryIds": ["d-0000000001"]}]},
+        });
+        let grant = Arc::new(serde_json::from_value(grant).unwrap());
+        cluster.grants.write().unwrap().put(cluster_row("g"), grant);
+        label("yes");
+        assert_eq!(drain(&queue), ["a"]);
+        label("yes");
+        assert_eq!(drain(&queue), [""; 0]);
+        assert_eq!(cluster.namespace_labels("mfa").unwrap()["mfa"], "yes");
+        assert_eq!(cluster.namespace_labels("elsewhere"), None);
+    }
+
+    #[test]
     fn a_pod_knows_its_zone_and_whether_its_node_is_lost() {
         let (cluster, _queue) = cluster();
         let pod = PodState {
