@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
-use operator_core::access::{DirectoryAccess, access};
+use operator_core::access::{DirectoryAccess, Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::input::{
@@ -63,8 +63,9 @@ pub(crate) async fn input(
 ) -> Result<Input, Error> {
     let grants = ctx.cluster.grants();
     let rivals = rivals(ctx, &proxy, &grants);
-    let grants = for_namespace(&grants, &key.namespace);
-    let way = access(&proxy, &grants, &ctx.settings.cluster).ok();
+    let namespace_labels = ctx.cluster.namespace_labels(&key.namespace);
+    let grants = for_namespace(&grants, &key.namespace, namespace_labels.as_ref());
+    let way = access(&proxy, namespace_labels.as_ref(), &grants, &ctx.settings.cluster).ok();
     let names = ObjectNames::new(&key.name);
     let secrets = secrets(ctx, key, &proxy).await?;
     let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
@@ -72,6 +73,7 @@ pub(crate) async fn input(
     Ok(Input {
         rivals,
         grants,
+        namespace_labels,
         secrets,
         has_seed_shards: has_seed_shards(ctx, key, &names),
         seeds_by_label,
@@ -124,7 +126,8 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) ->
             Rival {
                 granted: access(
                     rival,
-                    &for_namespace(grants, &key.namespace),
+                    ctx.cluster.namespace_labels(&key.namespace).as_ref(),
+                    grants,
                     &ctx.settings.cluster,
                 )
                 .is_ok(),
@@ -139,10 +142,14 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) ->
 }
 
 /// Grants of other namespaces allow nothing here, and there may be many.
-fn for_namespace(grants: &[Arc<DirectoryGrant>], namespace: &str) -> Vec<DirectoryGrant> {
+fn for_namespace(
+    grants: &[Arc<DirectoryGrant>],
+    namespace: &str,
+    labels: Option<&Labels>,
+) -> Vec<DirectoryGrant> {
     grants
         .iter()
-        .filter(|grant| grant.spec.namespaces.iter().any(|each| each == namespace))
+        .filter(|grant| applies_to(grant, namespace, labels))
         .map(|grant| (**grant).clone())
         .collect()
 }

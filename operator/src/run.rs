@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::directory::{Directories, Surroundings};
 use crate::dispatch;
 use crate::events::Recorder;
+use crate::grants;
 use crate::health::Health;
 use crate::leader::{Candidate, Leadership};
 use crate::memory::Memories;
@@ -79,8 +80,11 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
     let context = shared.context(leadership)?;
     tokio::spawn(Arc::clone(&context.names).run());
+    let context = Arc::new(context);
+    let (of_grants, stop) = (Arc::clone(&context), shared.stop.clone());
+    tokio::spawn(async move { grants::run(&of_grants, stop).await });
     let work = tokio::spawn(dispatch::run(
-        Arc::new(context),
+        context,
         shared.queue.clone(),
         usize::try_from(shared.settings.concurrency).unwrap_or(1),
         shared.health.clone(),
@@ -194,6 +198,8 @@ fn plan_settings(settings: &Settings) -> anyhow::Result<PlanSettings> {
         image_pull_policy: settings.proxy_image_pull_policy.clone(),
         provider_host_suffixes: settings.host_suffixes(),
         pod_dns_policy: settings.pod_dns_policy.clone(),
+        node_selector: settings.pod_node_selector.iter().cloned().collect(),
+        fixed_ids: settings.pod_fixed_ids,
         settle: settings.settle(),
         ..PlanSettings::new(cluster, settings.proxy_image.clone())
     })
