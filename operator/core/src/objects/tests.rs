@@ -29,7 +29,7 @@ fn settings() -> Settings {
 
 fn set_of(proxy: &RadiusProxy, shape: Shape) -> serde_json::Value {
     let owner = Owner::new(proxy);
-    let template = Template::new(&owner, &settings(), None);
+    let template = Template::new(&owner, &settings());
     serde_json::to_value(stateful_set(&owner, &template, shape)).unwrap()
 }
 
@@ -64,7 +64,7 @@ fn another_image_is_another_template_for_the_same_pods() {
     let other = |change: fn(&mut RadiusProxy)| {
         let mut proxy = proxy();
         change(&mut proxy);
-        Template::new(&Owner::new(&proxy), &settings(), None)
+        Template::new(&Owner::new(&proxy), &settings())
     };
     let before = other(|_| {});
     let image = other(|proxy| proxy.spec.image = Some("proxy:2".to_owned()));

@@ -1,7 +1,6 @@
 //! The StatefulSet, and the template of its pods.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy,
@@ -11,22 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_config::{ConfigDigest, DigestKey};
 
 use super::{Owner, pod};
-use crate::input::{Input, Settings};
-use crate::names::{
-    POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, SERVICE_ACCOUNT_ANNOTATION, TEMPLATE_ANNOTATION,
-};
-use crate::time;
-
-/// The clocks of two API servers may differ by this much.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
-
-/// The uid of the ServiceAccount, if it was deleted and created again since there is a StatefulSet. The API server refuses the
-/// tokens that pods have of a deleted one until the kubelet renews them, which takes up to 48 minutes. With the uid in the
-/// template, the pods are replaced.
-pub(crate) fn recreated_service_account(input: &Input) -> Option<&str> {
-    let (account, set) = (input.service_account.as_ref()?, input.stateful_set.as_ref()?);
-    (time::until(set.created, account.created) > CLOCK_SKEW).then_some(account.uid.as_str())
-}
+use crate::input::Settings;
+use crate::names::{POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, TEMPLATE_ANNOTATION};
 
 /// How many pods, and who replaces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,15 +47,11 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// `service_account` is the one of [`recreated_service_account`].
-    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings, service_account: Option<&str>) -> Self {
+    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings) -> Self {
         let spec = &owner.proxy.spec;
         let mut labels = not_reserved(&spec.labels);
         labels.extend(owner.labels());
         let mut annotations = not_reserved(&spec.annotations);
-        if let Some(uid) = service_account {
-            annotations.insert(SERVICE_ACCOUNT_ANNOTATION.to_owned(), uid.to_owned());
-        }
         let image = spec
             .image
             .clone()
@@ -85,7 +66,8 @@ impl Template {
                 .take(32)
                 .collect::<String>()
         };
-        let bytes = serde_json::to_vec(&parts).unwrap_or_default();
+        let mut bytes = serde_json::to_vec(&parts).unwrap_or_default();
+        bytes.extend(owner.recreated_account.unwrap_or_default().bytes());
         let pod_digest = digest(&[("template", &bytes)]);
         let whole = digest(&[("template", &bytes), ("image", image.as_bytes())]);
         annotations.insert(POD_TEMPLATE_ANNOTATION.to_owned(), pod_digest.clone());

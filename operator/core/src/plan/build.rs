@@ -17,7 +17,7 @@ use crate::config::{self, ConfigProblem, Rendered};
 use crate::directory_client::{self, PodReport};
 use crate::input::{Directory, Input, ReportedProblem};
 use crate::names::FINALIZER;
-use crate::objects::{self, Owner, Template, recreated_service_account};
+use crate::objects::{self, Owner, Template};
 use crate::registration::decide::{Case, Verdict, decide};
 use crate::registration::ledger::Ledger;
 use crate::registration::servers::{Proxy, Servers, compare, proxies};
@@ -85,7 +85,7 @@ impl<'a> Round<'a> {
         let mut round = Self {
             input,
             now,
-            owner: Owner::new(&input.proxy),
+            owner: Owner::of(input),
             before,
             directory,
             key_file,
@@ -114,8 +114,7 @@ impl<'a> Round<'a> {
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
         let digest = self.digest(fresh.as_ref(), running);
         let mut proxies = proxies(self.input, digest.as_ref());
-        let account = recreated_service_account(self.input);
-        let template = Template::new(&self.owner, &self.input.settings, account);
+        let template = Template::new(&self.owner, &self.input.settings);
         let upgrade = upgrade(&self, &template, &proxies, &judgement);
         for proxy in &mut proxies {
             proxy.joins = upgrade.joins.contains(&proxy.ordinal);
