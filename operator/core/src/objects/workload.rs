@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy,
 };
@@ -11,26 +12,32 @@ use proxy_config::{ConfigDigest, DigestKey};
 
 use super::{Owner, pod};
 use crate::input::Settings;
-use crate::names::{POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, TEMPLATE_ANNOTATION};
+use crate::names::{
+    POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION,
+    UPGRADING_ANNOTATION,
+};
 
-/// How many pods, and who replaces them.
+/// How many pods there are, and who replaces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct Layout {
     /// `spec.replicas`.
     pub(crate) replicas: u32,
     /// Pods below this ordinal that are lost come back on the revision that was complete last, those above on the new one.
     pub(crate) partition: u32,
-    /// No pod is replaced but by the operator, and what comes back does so on the new revision.
+    /// Only the operator replaces pods, and those that are missing are created from the new revision.
     pub(crate) on_delete: bool,
+    /// Whether the pods are being brought to the template.
+    pub(crate) upgrading: bool,
 }
 
-impl Shape {
+impl Layout {
     /// At rest: with partition = replicas the controller replaces no pod by itself.
     pub(crate) const fn at_rest(replicas: u32) -> Self {
         Self {
             replicas,
             partition: replicas,
             on_delete: false,
+            upgrading: false,
         }
     }
 }
@@ -47,11 +54,16 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings) -> Self {
+    /// `restarted_at` is the time that `kubectl rollout restart` left in the StatefulSet: another one is another template.
+    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings, restarted_at: Option<&str>) -> Self {
         let spec = &owner.proxy.spec;
         let mut labels = not_reserved(&spec.labels);
         labels.extend(owner.labels());
         let mut annotations = not_reserved(&spec.annotations);
+        let restarted_at = restarted_at.filter(|at| is_later(at, annotations.get(RESTARTED_AT_ANNOTATION)));
+        if let Some(at) = restarted_at {
+            annotations.insert(RESTARTED_AT_ANNOTATION.to_owned(), at.to_owned());
+        }
         let image = spec
             .image
             .clone()
@@ -91,11 +103,15 @@ impl Template {
 }
 
 /// Pods of stable names, started all at once.
-pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape) -> StatefulSet {
+pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, layout: Layout) -> StatefulSet {
     let number = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
     let mut metadata = owner.metadata(owner.names.workload());
-    metadata.annotations = Some([(TEMPLATE_ANNOTATION.to_owned(), template.digest.clone())].into());
-    let strategy = if shape.on_delete {
+    let mut annotations = BTreeMap::from([(TEMPLATE_ANNOTATION.to_owned(), template.digest.clone())]);
+    if layout.upgrading {
+        annotations.insert(UPGRADING_ANNOTATION.to_owned(), "true".to_owned());
+    }
+    metadata.annotations = Some(annotations);
+    let strategy = if layout.on_delete {
         StatefulSetUpdateStrategy {
             type_: Some("OnDelete".to_owned()),
             rolling_update: None,
@@ -104,7 +120,7 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape)
         StatefulSetUpdateStrategy {
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: Some(RollingUpdateStatefulSetStrategy {
-                partition: number(shape.partition),
+                partition: number(layout.partition),
                 ..RollingUpdateStatefulSetStrategy::default()
             }),
         }
@@ -112,7 +128,7 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape)
     StatefulSet {
         metadata,
         spec: Some(StatefulSetSpec {
-            replicas: number(shape.replicas),
+            replicas: number(layout.replicas),
             service_name: Some(owner.names.workload().to_owned()),
             selector: owner.label_selector(),
             pod_management_policy: Some("Parallel".to_owned()),
@@ -123,6 +139,14 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape)
         }),
         ..StatefulSet::default()
     }
+}
+
+/// Whether a restart was asked for after the one of the spec. What is no time isn't from kubectl.
+fn is_later(at: &str, spec: Option<&String>) -> bool {
+    at.parse::<Timestamp>().is_ok_and(|at| {
+        let spec = spec.map(|spec| spec.parse::<Timestamp>());
+        spec.is_none_or(|spec| spec.is_ok_and(|spec| spec < at))
+    })
 }
 
 /// Without what is the operator's own.

@@ -114,13 +114,13 @@ impl<'a> Round<'a> {
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
         let digest = self.digest(fresh.as_ref(), running);
         let mut proxies = proxies(self.input, digest.as_ref());
-        let template = Template::new(&self.owner, &self.input.settings);
+        let template = Template::new(&self.owner, &self.input.settings, self.restarted_at());
         let upgrade = upgrade(&self, &template, &proxies, &judgement);
         for proxy in &mut proxies {
-            proxy.joins = upgrade.joins.contains(&proxy.ordinal);
-            proxy.keeps = upgrade.keeps.contains(&proxy.ordinal);
+            proxy.joins = upgrade.eligible.contains(&proxy.ordinal);
+            proxy.keeps = upgrade.retained.contains(&proxy.ordinal);
         }
-        let replicas = upgrade.replicas();
+        let replicas = upgrade.replicas;
         let have = self
             .directory
             .filter(|d| d.radius_status.is_some())
@@ -141,7 +141,7 @@ impl<'a> Round<'a> {
         let verdict = self.verdict(&judgement, &mut ledger, &evidence, digest.is_some());
         self.ledger = ledger;
 
-        let words = upgrade.words.as_deref().filter(|_| running);
+        let words = upgrade.message.as_deref().filter(|_| running);
         let available = status::available(self.input, &proxies, apply && !taken, words, replicas);
         let drafts = self.conditions(&judgement, &verdict, available);
         let seen = status::Seen {
@@ -182,13 +182,19 @@ impl<'a> Round<'a> {
             },
             pods: self.pod_patches(&proxies, &told, &template, &upgrade),
             tags: self.tags(&judgement, verdict.write.is_some()),
-            events: self.events(&drafts, &verdict, words),
+            events: self.events(&drafts, &verdict, &upgrade),
             write: verdict.write,
             status,
             delete: self.deletions(upgrade.delete),
+            upgrading: upgrade.layout.upgrading,
             requeue_after,
             describe_after,
         }
+    }
+
+    /// When `kubectl rollout restart` was called for the StatefulSet.
+    fn restarted_at(&self) -> Option<&str> {
+        self.input.stateful_set.as_ref()?.restarted_at.as_deref()
     }
 
     /// How the directory asks, as far as the pods have seen.

@@ -8,6 +8,8 @@ mod lag;
 mod life;
 mod observed;
 mod ownership;
+mod refused;
+mod restart;
 mod rotation;
 mod secret_mismatch;
 mod seeds;
