@@ -38,6 +38,7 @@ pub(crate) async fn run(
         if leads && !led {
             // Another replica may have led: what this one remembers of applied objects and writes is overtaken.
             ctx.memories.clear();
+            ctx.rollouts.clear();
             ctx.cluster.touch_all();
         }
         if led && !leads {

@@ -69,6 +69,7 @@ pub(crate) async fn input(
     let secrets = secrets(ctx, key, &proxy).await?;
     let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
     let radius_secret = secret(ctx, key, &names.radius_secret()).await?;
+    let directory = directory(ctx, key, way.as_ref(), memory).await;
     Ok(Input {
         rivals,
         grants,
@@ -81,9 +82,11 @@ pub(crate) async fn input(
         pods: ctx.cluster.pods(key),
         reports: reports(ctx, key),
         load_balancer: load_balancer(ctx, key, &names),
-        directory: directory(ctx, key, way.as_ref(), memory).await,
+        directory,
         outcome: memory.outcome.clone(),
         in_place_refused: memory.in_place_refused.clone(),
+        // Last, since a place is taken until it is planned.
+        may_begin: ctx.rollouts.may_begin(key, &ctx.cluster.upgrading()),
         refusal: None,
         tag_failure: memory.tag_failure.clone(),
         settings: ctx.settings.clone(),

@@ -16,6 +16,7 @@ mod metrics;
 mod queue;
 mod reconcile;
 mod resolve;
+mod rollouts;
 mod run;
 mod server;
 mod settings;

@@ -14,7 +14,8 @@ use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, PEERS_DIGEST_ANNOTATION,
     POD_TEMPLATE_ANNOTATION, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
     REPORT_OBSERVED_ANNOTATION, REPORT_POD_UID_ANNOTATION, REPORT_PROBLEM_ANNOTATION,
-    REPORT_VERSION_ANNOTATION, REVISION_LABEL, TEMPLATE_ANNOTATION, WRITTEN_BY_LABEL,
+    REPORT_VERSION_ANNOTATION, RESTARTED_AT_ANNOTATION, REVISION_LABEL, TEMPLATE_ANNOTATION,
+    UPGRADING_ANNOTATION, WRITTEN_BY_LABEL,
 };
 use proxy_config::ConfigDigest;
 use proxy_config::observed::Observed;
@@ -120,18 +121,20 @@ pub(crate) fn owned(kind: &str, metadata: &ObjectMeta, detail: Detail) -> Owned 
 pub(crate) fn stateful_set(set: &StatefulSet) -> Detail {
     let status = set.status.clone().unwrap_or_default();
     let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let annotation =
+        |metadata: Option<&ObjectMeta>, name: &str| metadata?.annotations.as_ref()?.get(name).cloned();
     Detail::StatefulSet(StatefulSetState {
         generation: set.metadata.generation.unwrap_or_default(),
         observed_generation: status.observed_generation.unwrap_or_default(),
         replicas: u32::try_from(replicas).unwrap_or_default(),
         current_revision: status.current_revision.unwrap_or_default(),
         update_revision: status.update_revision.unwrap_or_default(),
-        template: set
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(TEMPLATE_ANNOTATION))
-            .cloned(),
+        template: annotation(Some(&set.metadata), TEMPLATE_ANNOTATION),
+        upgrading: annotation(Some(&set.metadata), UPGRADING_ANNOTATION).is_some(),
+        restarted_at: annotation(
+            set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()),
+            RESTARTED_AT_ANNOTATION,
+        ),
         on_delete: set
             .spec
             .as_ref()
