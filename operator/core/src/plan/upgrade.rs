@@ -163,7 +163,7 @@ impl<'a> RolloutContext<'a> {
         let message = message::message(self, surge.as_ref());
         Upgrade {
             layout: Layout {
-                upgrading: self.is_under_way(surge.as_ref(), message.is_some()),
+                upgrading: self.is_under_way(surge.as_ref()),
                 ..layout
             },
             eligible,
@@ -214,11 +214,17 @@ impl<'a> RolloutContext<'a> {
     }
 
     /// Whether the upgrade takes one of the places that the operator has for rollouts.
-    fn is_under_way(&self, surge: Option<&Surge>, something_to_do: bool) -> bool {
-        match self.revision {
-            Some(_) => something_to_do && (surge.is_some() || self.may_begin),
-            None => self.set().is_some_and(|set| set.upgrading),
+    fn is_under_way(&self, surge: Option<&Surge>) -> bool {
+        if self.revision.is_none() {
+            return self.set().is_some_and(|set| set.upgrading);
         }
+        let all = 0..self.n;
+        let goes_on = if self.any(&all, PodRevision::Old) {
+            replace::replaces(self)
+        } else {
+            self.any(&all, PodRevision::Changing) || self.any(&all, PodRevision::Patchable)
+        };
+        surge.is_some() || (goes_on && self.may_begin)
     }
 
     fn set(&self) -> Option<&'a StatefulSetState> {

@@ -193,7 +193,9 @@ fn pods_are_not_replaced_while_aws_may_not_be_written_to() {
     other_template(&mut world, "300Mi");
     world.run_for(Duration::from_secs(3600));
     assert_eq!(world.pods.len(), 2);
+    assert!(!world.is_upgrading(), "it takes no place of another one's");
     world.edit(|proxy| proxy.spec.suspend = false);
+    world.run_until(World::is_upgrading);
     world.run_until(is_over);
     assert_eq!(world.aws.writes.len(), 3);
 }

@@ -12,7 +12,7 @@ use crate::registration::servers::Proxy;
 use crate::time;
 
 /// How long a missing pod is tried on one template before the other one. Nobody tells the operator why a pod isn't created.
-const TURN: Duration = Duration::from_secs(15);
+const TURN: Duration = Duration::from_secs(30);
 /// How long a rollout waits before it looks again whether it may begin.
 const WAIT_FOR_PLACE: Duration = Duration::from_secs(10);
 

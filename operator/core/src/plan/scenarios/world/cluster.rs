@@ -55,6 +55,11 @@ impl World {
         annotation.as_str().map(str::to_owned)
     }
 
+    pub(in crate::plan::scenarios) fn is_upgrading(&self) -> bool {
+        self.annotation_of_set(crate::names::UPGRADING_ANNOTATION)
+            .is_some()
+    }
+
     pub(super) fn restarted_at(&self) -> Option<String> {
         let annotations = &self.set()?["spec"]["template"]["metadata"]["annotations"];
         annotations[crate::names::RESTARTED_AT_ANNOTATION]

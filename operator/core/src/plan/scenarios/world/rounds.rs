@@ -12,7 +12,7 @@ use crate::aws::AwsOperation;
 use crate::input::{
     Directory, DirectoryObservation, Entropy, Input, Report, SecretContent, StatefulSetState, WriteOutcome,
 };
-use crate::names::{FINALIZER, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION, UPGRADING_ANNOTATION};
+use crate::names::{FINALIZER, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION};
 use crate::plan::{FinalizerChange, Object, ObjectKind, Plan, PodPatch, plan};
 
 /// How old a description may grow.
@@ -58,7 +58,7 @@ impl World {
                 current_revision: self.revisions.current.clone(),
                 update_revision: self.revisions.update.clone(),
                 template: self.annotation_of_set(TEMPLATE_ANNOTATION),
-                upgrading: self.annotation_of_set(UPGRADING_ANNOTATION).is_some(),
+                upgrading: self.is_upgrading(),
                 restarted_at: self.restarted_at(),
                 on_delete: self.strategy() == "OnDelete",
                 ..StatefulSetState::default()
