@@ -455,6 +455,20 @@ mod tests {
     }
 
     #[test]
+    fn a_statefulset_says_whether_it_is_upgraded_and_when_a_restart_was_asked_for() {
+        let set = serde_json::json!({
+            "metadata": {"name": "a", "annotations": {"radius-mfa.dev/upgrading": "true"}},
+            "spec": {"selector": {}, "serviceName": "a", "template": {
+                "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}},
+        });
+        let Detail::StatefulSet(state) = stateful_set(&serde_json::from_value(set).unwrap()) else {
+            panic!("a StatefulSet");
+        };
+        assert!(state.upgrading);
+        assert_eq!(state.restarted_at.as_deref(), Some("2026-01-01T00:00:00Z"));
+    }
+
+    #[test]
     fn a_renewed_lease_and_a_new_status_are_no_change_to_what_was_applied() {
         let meta = |version: &str, generation: Option<i64>| ObjectMeta {
             resource_version: Some(version.to_owned()),
