@@ -15,6 +15,7 @@ use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::registration::Registrations;
 use crate::resolve::Names;
+use crate::rollouts::Rollouts;
 use crate::watch::Cluster;
 
 /// Clients, caches, settings. Shared by all workers.
@@ -29,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) registrations: Arc<Registrations>,
     /// This replica.
     pub(crate) replica: String,
+    pub(crate) rollouts: Arc<Rollouts>,
     pub(crate) metrics: Metrics,
     pub(crate) events: Recorder,
     pub(crate) settings: Settings,

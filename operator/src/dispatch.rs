@@ -40,6 +40,7 @@ pub(crate) async fn run(
             ctx.memories.clear();
             ctx.registrations.clear();
             ctx.directories.begin_term(|key| ctx.cluster.proxy(key).is_some());
+            ctx.rollouts.clear();
             ctx.cluster.touch_all();
         }
         if led && !leads {

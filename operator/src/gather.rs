@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
-use operator_core::access::access;
+use operator_core::access::{DirectoryAccess, Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::input::{
@@ -61,7 +61,8 @@ pub(crate) async fn input(
     proxy: RadiusProxy,
     memory: &mut Memory,
 ) -> Result<Input, Error> {
-    let grants = grants_of(ctx, &proxy);
+    let namespace_labels = ctx.cluster.namespace_labels(&key.namespace);
+    let grants = for_namespace(&ctx.cluster.grants(), &key.namespace, namespace_labels.as_ref());
     let names = ObjectNames::new(&key.name);
     let secrets = secrets(ctx, key, &proxy).await?;
     let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
@@ -70,6 +71,7 @@ pub(crate) async fn input(
         registration: registration_of(ctx, &proxy, memory).await?,
         successor_waits: successor_waits(ctx, &proxy),
         grants,
+        namespace_labels,
         secrets,
         has_seed_shards: has_seed_shards(ctx, key, &names),
         seeds_by_label,
@@ -81,6 +83,8 @@ pub(crate) async fn input(
         reports: reports(ctx, key),
         load_balancer: load_balancer(ctx, key, &names),
         in_place_refused: memory.in_place_refused.clone(),
+        // Last, since a place is taken until it is planned.
+        may_begin: ctx.rollouts.may_begin(key, &ctx.cluster.upgrading()),
         refusal: None,
         settings: ctx.settings.clone(),
         entropy: entropy()?,
@@ -107,9 +111,7 @@ async fn registration_of(
 /// Whether another RadiusProxy that may have the directory waits for it.
 fn successor_waits(ctx: &Context, proxy: &RadiusProxy) -> bool {
     ctx.cluster.rivals(proxy).iter().any(|rival| {
-        !rival.spec.suspend
-            && rival.metadata.deletion_timestamp.is_none()
-            && access(rival, &grants_of(ctx, rival), &ctx.settings.cluster).is_ok()
+        !rival.spec.suspend && rival.metadata.deletion_timestamp.is_none() && access_of(ctx, rival).is_some()
     })
 }
 
@@ -131,17 +133,23 @@ async fn own_secret(
     Ok(found.or_else(|| kept.map(|(_, kept)| kept.clone())))
 }
 
-/// The grants that may allow a RadiusProxy its directory.
-pub(crate) fn grants_of(ctx: &Context, proxy: &RadiusProxy) -> Vec<DirectoryGrant> {
+/// How a RadiusProxy may use its directory.
+pub(crate) fn access_of(ctx: &Context, proxy: &RadiusProxy) -> Option<DirectoryAccess> {
     let namespace = proxy.metadata.namespace.as_deref().unwrap_or_default();
-    for_namespace(&ctx.cluster.grants(), namespace)
+    let labels = ctx.cluster.namespace_labels(namespace);
+    let grants = for_namespace(&ctx.cluster.grants(), namespace, labels.as_ref());
+    access(proxy, labels.as_ref(), &grants, &ctx.settings.cluster).ok()
 }
 
 /// Grants of other namespaces allow nothing here, and there may be many.
-fn for_namespace(grants: &[Arc<DirectoryGrant>], namespace: &str) -> Vec<DirectoryGrant> {
+fn for_namespace(
+    grants: &[Arc<DirectoryGrant>],
+    namespace: &str,
+    labels: Option<&Labels>,
+) -> Vec<DirectoryGrant> {
     grants
         .iter()
-        .filter(|grant| grant.spec.namespaces.iter().any(|each| each == namespace))
+        .filter(|grant| applies_to(grant, namespace, labels))
         .map(|grant| (**grant).clone())
         .collect()
 }

@@ -50,6 +50,7 @@ pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> R
             ctx.directories.forget(key);
             ctx.names.observe(key, &[]);
             ctx.metrics.proxy.forget(key);
+            ctx.rollouts.planned(key, false);
             Ok(Next::Gone)
         }
         (Next::After(one), Some(Next::After(other))) => Ok(Next::After(one.min(other))),
@@ -73,6 +74,7 @@ async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<O
     let mut input = gather::input(ctx, key, proxy, memory).await?;
     let now = Timestamp::now();
     let mut planned = plan(&input, now);
+    ctx.rollouts.planned(key, planned.upgrading);
     input.foreign = apply::foreign(ctx, key, &input.proxy, &planned.apply).await?;
     if !input.foreign.is_empty() {
         planned = plan(&input, now);

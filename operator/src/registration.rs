@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PostParams, Preconditions};
-use operator_core::access::{DirectoryAccess, access};
+use operator_core::access::DirectoryAccess;
 use operator_core::api::{
     AdoptionPolicy, DirectoryRegistration, DirectoryRegistrationSpec, DirectoryRegistrationStatus,
     RadiusProxy,
@@ -262,11 +262,7 @@ async fn gather(
         proxy = read.filter(names_it).map(Arc::new);
         proxies.extend(proxy.clone());
     }
-    let granted = |proxy: &RadiusProxy| {
-        let grants = gather::grants_of(ctx, proxy);
-        access(proxy, &grants, &ctx.settings.cluster).ok()
-    };
-    let access = proxy.as_deref().and_then(granted);
+    let access = proxy.as_deref().and_then(|proxy| gather::access_of(ctx, proxy));
     let observation = match &access {
         Some(access) => {
             let allowed = ctx.registrations.with(name, |memory| memory.describe_after);
@@ -286,7 +282,7 @@ async fn gather(
     };
     let candidates = proxies
         .iter()
-        .filter_map(|proxy| candidate(proxy, granted(proxy).is_some()))
+        .filter_map(|proxy| candidate(proxy, gather::access_of(ctx, proxy).is_some()))
         .collect();
     let secret = secret(ctx, &key, &registration).await?;
     let (outcome, tag_failure) = ctx.registrations.with(name, |memory| {

@@ -18,6 +18,7 @@ use crate::directory::{Deps, Directories};
 use crate::dispatch;
 use crate::error::words;
 use crate::events::Recorder;
+use crate::grants;
 use crate::health::Health;
 use crate::leader::{Candidate, Leadership};
 use crate::memory::Memories;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::queue::WorkQueue;
 use crate::registration::Registrations;
 use crate::resolve::{self, Names, SystemNames};
+use crate::rollouts::Rollouts;
 use crate::server::{self, Pages};
 use crate::settings::Settings;
 use crate::watch::{self, Cluster};
@@ -82,8 +84,11 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
     let context = shared.context(leadership).await?;
     tokio::spawn(Arc::clone(&context.names).run());
+    let context = Arc::new(context);
+    let (of_grants, stop) = (Arc::clone(&context), shared.stop.clone());
+    tokio::spawn(async move { grants::run(&of_grants, stop).await });
     let work = tokio::spawn(dispatch::run(
-        Arc::new(context),
+        context,
         shared.queue.clone(),
         usize::try_from(shared.settings.concurrency).unwrap_or(1),
         shared.health.clone(),
@@ -185,6 +190,7 @@ impl Shared {
             memories: Arc::new(Memories::default()),
             registrations: Arc::new(Registrations::default()),
             replica: self.identity.clone(),
+            rollouts: Arc::new(Rollouts::new(usize::try_from(settings.max_rollouts).unwrap_or(1))),
             metrics: self.metrics.clone(),
             events: Recorder::new(self.client.clone(), self.identity.clone()),
             settings: PlanSettings {
@@ -219,6 +225,8 @@ fn plan_settings(settings: &Settings) -> anyhow::Result<PlanSettings> {
         image_pull_policy: settings.proxy_image_pull_policy.clone(),
         provider_host_suffixes: settings.host_suffixes(),
         pod_dns_policy: settings.pod_dns_policy.clone(),
+        node_selector: settings.pod_node_selector.iter().cloned().collect(),
+        fixed_ids: settings.pod_fixed_ids,
         settle: settings.settle(),
         ..PlanSettings::new(cluster, settings.proxy_image.clone())
     })

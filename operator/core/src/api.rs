@@ -15,6 +15,7 @@ mod observed;
 mod provider;
 mod proxy;
 mod registration;
+mod secret_refs;
 mod status;
 mod totp;
 mod workload;
@@ -25,15 +26,15 @@ mod tests;
 pub use directory::{
     AdoptionPolicy, AuthenticationProtocol, DeletionPolicy, DirectorySpec, DriftPolicy, directory_id_pattern,
 };
-pub use grant::{DirectoryGrant, DirectoryGrantSpec};
+pub use grant::{DirectoryGrant, DirectoryGrantSpec, DirectoryGrantStatus, GrantUser, GrantedDirectories};
 pub use observed::{ObservedClientAddress, ObservedDirectory, ObservedRetries, ObservedSigning};
 pub use provider::{
-    DuoFactor, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec, UpstreamServerSpec,
-    UpstreamSpec,
+    DuoFactor, DuoSignatureVersion, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec,
+    UpstreamServerSpec, UpstreamSpec,
 };
 pub use proxy::{
     AddressSource, AddressesSpec, ClientSpec, LimitsSpec, LoadBalancerSpec, MessageAuthenticatorPolicy,
-    PolicySpec, RadiusProxy, RadiusProxySpec, SecretKeyRef, SecretRef, TypedTextSpec, UserNamesSpec,
+    PolicySpec, RadiusProxy, RadiusProxySpec, TypedTextSpec, UserNamesSpec,
 };
 pub use registration::{
     AddressProblem, Adoption, AppliedSettings, DesiredRegistration, DesiredServer, DirectoryClaim,
@@ -41,11 +42,16 @@ pub use registration::{
     Drift, LastFailure, PendingWrite, PodWithoutSecret, RegisteredSettings, RegistrationHold,
     ReportedMismatch, ServerState, SharedSecretSource, SuspectedDrift, WriteRecord,
 };
+pub use secret_refs::{
+    BasicAuthKeys, BasicAuthSecretRef, DuoCredentialKeys, DuoCredentialsRef, OktaCredentialsRef,
+    PasswordKeyRef, SecretKeyRef, SeedsSecretRef,
+};
 pub use status::{
     ConditionType, DirectoryStatus, LastWrite, RadiusProxyStatus, RegisteredServer, Surge, SurgePhase,
 };
 pub use totp::{RedisSpec, SeedsSelector, StoreOutage, TotpSpec, UsedCodesSpec};
-pub use workload::SchedulingSpec;
+pub(crate) use workload::quantities_as_text;
+pub use workload::{PodMetadataOverrides, PodTemplateOverrides, SchedulingSpec};
 
 /// The API group.
 pub const GROUP: &str = "radius-mfa.dev";

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, Secret};
 
+use crate::access::Labels;
 use crate::api::{
     DirectoryGrant, DirectoryRegistration, RadiusProxy, RadiusProxySpec, RegisteredSettings, SeedsSelector,
 };
@@ -31,8 +32,10 @@ pub struct Input {
     pub registration: Option<DirectoryRegistration>,
     /// Whether another RadiusProxy that is granted and not suspended waits for the directory.
     pub successor_waits: bool,
-    /// Every DirectoryGrant.
+    /// The DirectoryGrants that apply to the RadiusProxy's namespace.
     pub grants: Vec<DirectoryGrant>,
+    /// The labels of the RadiusProxy's namespace; `None` when they are unknown.
+    pub namespace_labels: Option<Labels>,
     /// The Secrets of [`secrets_named_by`] that exist, by name.
     pub secrets: BTreeMap<String, SecretContent>,
     /// The Secrets that `spec.provider.totp.seedsSelector` means, by name; none of them one that the operator made.
@@ -56,6 +59,8 @@ pub struct Input {
     pub load_balancer: LoadBalancer,
     /// The revision to which the API server, or an admission policy, refused to change a pod in place.
     pub in_place_refused: Option<String>,
+    /// Whether the operator's limit of concurrent rollouts leaves room for this one. One that is under way goes on without.
+    pub may_begin: bool,
     /// What the API server refused to take in this round.
     pub refusal: Option<ObjectRefusal>,
     /// The operator's settings.
@@ -138,6 +143,10 @@ pub struct StatefulSetState {
     pub template: Option<String>,
     /// Whether `spec.updateStrategy.type` is OnDelete.
     pub on_delete: bool,
+    /// Whether it has the annotation [`crate::names::UPGRADING_ANNOTATION`].
+    pub upgrading: bool,
+    /// The annotation [`crate::names::RESTARTED_AT_ANNOTATION`] of its pod template.
+    pub restarted_at: Option<String>,
 }
 
 /// A ServiceAccount.
@@ -444,6 +453,10 @@ pub struct Settings {
     pub provider_host_suffixes: Option<Vec<String>>,
     /// `dnsPolicy` of the pods: ClusterFirst, or Default for a cluster without DNS.
     pub pod_dns_policy: String,
+    /// Labels that a node must have, unless the spec replaces them.
+    pub node_selector: BTreeMap<String, String>,
+    /// Whether the pods get the user and group of the image; otherwise the platform assigns them.
+    pub fixed_ids: bool,
     /// Resources of the container where the spec has none.
     pub default_resources: ResourceRequirements,
     /// How long churn may settle before it is written to AWS, from the first difference.
@@ -467,6 +480,8 @@ impl Settings {
             image_pull_policy: None,
             provider_host_suffixes: None,
             pod_dns_policy: "ClusterFirst".to_owned(),
+            node_selector: BTreeMap::new(),
+            fixed_ids: true,
             default_resources: crate::objects::default_resources(),
             settle: Duration::from_secs(30),
             removal_after: Duration::from_secs(600),

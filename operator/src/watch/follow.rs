@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -60,6 +60,7 @@ pub(crate) fn start(
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(grants(&common));
+    tasks.spawn(namespaces(&common));
     tasks.spawn(nodes(&common));
     for scope in scopes {
         tasks.spawn(proxies(&common, scope));
@@ -281,6 +282,26 @@ fn grants(common: &Common) -> impl Future<Output = ()> + Send + 'static {
         }),
         view: Box::new(|cluster| Some(&cluster.grants)),
         touched: Box::new(|cluster, change| cluster.touched_by_grant(change)),
+        other: |_, _| {},
+        relisted: |_| {},
+        required: true,
+    }
+    .task(common)
+}
+
+/// Labels of namespaces, for grants that select by them.
+fn namespaces(common: &Common) -> impl Future<Output = ()> + Send + 'static {
+    Follow {
+        kind: "Namespace",
+        api: Api::<PartialObjectMeta<Namespace>>::all(common.client.clone()),
+        config: watcher::Config::default(),
+        scope: None,
+        row: Box::new(|namespace| {
+            let labels = namespace.metadata.labels.clone().unwrap_or_default();
+            Some((cluster_row(namespace.metadata.name.as_deref()?), labels))
+        }),
+        view: Box::new(|cluster| Some(&cluster.namespaces)),
+        touched: Box::new(|cluster, change| cluster.touched_by_namespace(change)),
         other: |_, _| {},
         relisted: |_| {},
         required: true,

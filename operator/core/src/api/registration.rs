@@ -132,6 +132,9 @@ pub struct DesiredRegistration {
     /// Number of those that serve the current configuration.
     #[serde(default)]
     pub serving_replicas: u32,
+    /// Whether pods are starting that will serve in a moment.
+    #[serde(default)]
+    pub starting: bool,
     /// Pods that don't accept the shared secret yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -33,6 +33,15 @@ pub struct RadiusProxyStatus {
     /// The label selector of the pods, for the scale subresource.
     #[serde(default)]
     pub selector: String,
+    /// Image that the proxies run. During a rollout that of most proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Version that the proxies report. During a rollout that of most proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Provider of the spec: duo, okta, totp or radius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// Number of wanted servers that AWS has registered.
     #[serde(default)]
     pub registered_count: u32,

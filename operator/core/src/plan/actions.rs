@@ -39,7 +39,7 @@ impl Round<'_> {
         upgrade: &Upgrade,
     ) -> Vec<Object> {
         let owner = &self.owner;
-        let pods = self.pod_names().max(upgrade.shape.replicas);
+        let pods = self.pod_names().max(upgrade.layout.replicas);
         let mut objects = vec![
             Object::ServiceAccount(Box::new(objects::service_account(owner))),
             Object::Role(Box::new(objects::role(owner, pods))),
@@ -78,13 +78,10 @@ impl Round<'_> {
         }
         objects.push(Object::PodDisruptionBudget(Box::new(objects::disruption_budget(
             owner,
-            upgrade.spare,
+            upgrade.surplus,
         ))));
-        objects.push(Object::StatefulSet(Box::new(objects::stateful_set(
-            owner,
-            template,
-            upgrade.shape,
-        ))));
+        let stateful_set = objects::stateful_set(owner, template, upgrade.layout);
+        objects.extend(stateful_set.map(|set| Object::StatefulSet(Box::new(set))));
         objects
     }
 
@@ -117,11 +114,14 @@ impl Round<'_> {
         upgrade: &Upgrade,
     ) -> Vec<PodPatch> {
         let ours = self.ledger.applied.is_some();
+        let registers = self.owner.registers_pods();
         proxies
             .iter()
             .filter(|proxy| proxy.pod.deleted.is_none())
             .filter_map(|proxy| {
-                let gate: Option<GateChange> = gate::change(proxy, self.input, self.directory, ours);
+                let gate: Option<GateChange> = registers
+                    .then(|| gate::change(proxy, self.directory, ours))
+                    .flatten();
                 let news =
                     |told: &Option<String>, knows: &Option<String>| told.clone().filter(|_| told != knows);
                 let config_digest = news(&told.config, &proxy.pod.config_digest);
@@ -153,10 +153,10 @@ impl Round<'_> {
             .collect()
     }
 
-    pub(super) fn events(&self, drafts: &[Draft], upgrade: Option<&str>) -> Vec<Event> {
+    pub(super) fn events(&self, drafts: &[Draft], upgrade: &Upgrade) -> Vec<Event> {
         let before = self.before.map_or(&[][..], |s| &s.conditions);
         let mut list = events::of_conditions(before, drafts);
-        list.extend(events::of_upgrade(before, drafts, upgrade));
+        list.extend(events::of_upgrade(self.input.stateful_set.as_ref(), upgrade));
         let rotates = |pair: &Option<Pair>| pair.as_ref().is_some_and(rotation::under_way);
         list.extend(events::of_rotation(
             rotates(&self.pair_before),

@@ -21,7 +21,7 @@ use crate::conditions::{Draft, Reason, Truth, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
 use crate::directory_client::{self, PodReport};
 use crate::input::{Input, ReportedProblem};
-use crate::objects::{self, Owner, Template, recreated_service_account};
+use crate::objects::{self, Owner, Template};
 use crate::registration::record::RegistrationRecord;
 use crate::registration::same_but_servers;
 use crate::rotation::Pair;
@@ -80,7 +80,7 @@ impl<'a> Round<'a> {
         let mut round = Self {
             input,
             now,
-            owner: Owner::new(&input.proxy),
+            owner: Owner::of(input),
             before,
             directory,
             holds: held.is_some(),
@@ -99,8 +99,14 @@ impl<'a> Round<'a> {
     }
 
     fn plan(self) -> Plan {
-        let judgement = judge(self.input, self.problem.as_ref());
-        let running = self.input.stateful_set.is_some();
+        let set = self.input.stateful_set.as_ref();
+        let running = set.is_some();
+        let template = Template::new(&self.owner, &self.input.settings, set);
+        let refused = template.problem().map(|message| ConfigProblem {
+            reason: Reason::ConfigInvalid,
+            message: message.to_owned(),
+        });
+        let judgement = judge(self.input, self.problem.as_ref().or(refused.as_ref()));
         // A spec that is not accepted starts nothing, and stops nothing that runs.
         // Who waits for another to let go of the directory is there when it does.
         let waits = judgement.condition.reason == Reason::DirectoryTaken && self.directory.is_some();
@@ -110,20 +116,18 @@ impl<'a> Round<'a> {
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
         let digest = self.digest(fresh.as_ref(), running);
         let mut proxies = proxies(self.input, digest.as_ref());
-        let account = recreated_service_account(self.input);
-        let template = Template::new(&self.owner, &self.input.settings, account);
         let upgrade = upgrade(&self, &template, &proxies, &judgement);
         for proxy in &mut proxies {
-            proxy.joins = upgrade.joins.contains(&proxy.ordinal);
-            proxy.keeps = upgrade.keeps.contains(&proxy.ordinal);
+            proxy.joins = upgrade.eligible.contains(&proxy.ordinal);
+            proxy.keeps = upgrade.retained.contains(&proxy.ordinal);
         }
-        let replicas = upgrade.replicas();
+        let replicas = upgrade.replicas;
         let reports = directory_client::reports(self.input, digest.as_ref());
         let observed = self.observed(&reports);
         let registering = self.registering(&judgement, &proxies, &reports, replicas, digest.is_some());
         let registered = self.registered(&registering, &reports, observed.as_ref());
 
-        let words = upgrade.words.as_deref().filter(|_| running);
+        let words = upgrade.message.as_deref().filter(|_| running);
         let available = status::available(self.input, &proxies, apply && !taken, words, replicas);
         let drafts = self.conditions(&judgement, registered, available);
         let seen = status::Seen {
@@ -157,9 +161,10 @@ impl<'a> Round<'a> {
                 Vec::new()
             },
             pods: self.pod_patches(&proxies, &told, &template, &upgrade),
-            events: self.events(&drafts, words),
+            events: self.events(&drafts, &upgrade),
             status,
             delete: self.deletions(upgrade.delete),
+            upgrading: upgrade.layout.upgrading,
             requeue_after,
         }
     }
@@ -332,9 +337,12 @@ impl<'a> Round<'a> {
 
     fn provider_secret(&self) -> Option<&str> {
         let provider = &self.input.proxy.spec.provider;
-        let duo = provider.duo.as_ref().map(|duo| &duo.credentials_secret_ref);
-        let okta = provider.okta.as_ref().map(|okta| &okta.credentials_secret_ref);
-        duo.or(okta).map(|secret| secret.name.as_str())
+        let duo = provider.duo.as_ref().map(|duo| &duo.credentials_secret_ref.name);
+        let okta = provider
+            .okta
+            .as_ref()
+            .map(|okta| &okta.credentials_secret_ref.name);
+        duo.or(okta).map(String::as_str)
     }
 
     fn stamped(&self, drafts: &[Draft]) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {

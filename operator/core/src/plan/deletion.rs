@@ -32,6 +32,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
         apply: Vec::new(),
         pods: Vec::new(),
         status: input.proxy.status.clone().unwrap_or_default(),
+        upgrading: false,
         delete: Vec::new(),
         events: Vec::new(),
         requeue_after: Duration::from_secs(600),

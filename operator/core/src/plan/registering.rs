@@ -99,6 +99,7 @@ impl Round<'_> {
             servers: servers.list,
             replicas,
             serving_replicas: u32::try_from(serving).unwrap_or(u32::MAX),
+            starting: proxies.iter().any(starts),
             waiting_for: crate::conditions::cut(&not_serving(proxies, self.input), MAX_MESSAGE),
             blocked: self.blocked(judgement, configured).unwrap_or_default().to_owned(),
             address_problem,
@@ -339,6 +340,12 @@ fn of_proxy(proxy: &Proxy<'_>, address: IpAddr) -> DesiredServer {
         state,
         absent_since: None,
     }
+}
+
+/// Whether a pod is starting and nothing stands in its way.
+fn starts(proxy: &Proxy<'_>) -> bool {
+    let pod = proxy.pod;
+    proxy.joins && !proxy.alive && pod.deleted.is_none() && pod.node_ready && pod.waiting.is_none()
 }
 
 /// An address that leads to all proxies.

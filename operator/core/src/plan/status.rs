@@ -1,9 +1,11 @@
 //! The status.
 
+use std::collections::BTreeMap;
+
 use super::pods::{Proxy, not_serving};
 use crate::api::{ConditionType, DirectoryRegistrationStatus, DirectoryStatus, LastWrite, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth};
-use crate::input::Input;
+use crate::input::{Input, PodState};
 use crate::objects::Owner;
 
 /// What the numbers are made of.
@@ -33,6 +35,9 @@ pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> Rad
         ready_replicas: count(|p| p.alive),
         configured_replicas: count(|p| p.configured),
         selector: seen.owner.selector_text(),
+        image: running(seen, |pod| Some(&pod.image)).or(old.image),
+        version: running(seen, |pod| seen.input.reports.get(&pod.uid)?.version.as_ref()).or(old.version),
+        provider: Some(seen.input.proxy.spec.provider.name().to_owned()),
         registered_count: old.registered_count,
         desired_count: old.desired_count,
         registered_servers: old.registered_servers,
@@ -44,6 +49,20 @@ pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> Rad
         Some(registration) => of_registration(status, registration),
         None => status,
     }
+}
+
+/// What most proxies run; of equally many the greater one, so that the order of the pods doesn't matter.
+fn running<'a>(seen: &Seen<'a>, of: impl Fn(&'a PodState) -> Option<&'a String>) -> Option<String> {
+    let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+    let alive = seen.proxies.iter().filter(|proxy| proxy.alive);
+    for value in alive
+        .filter_map(|proxy| of(proxy.pod))
+        .filter(|value| !value.is_empty())
+    {
+        *counts.entry(value).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(value, count)| (*count, *value));
+    most.map(|(value, _)| value.clone())
 }
 
 /// The registration's part of it.

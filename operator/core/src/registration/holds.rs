@@ -49,6 +49,9 @@ pub(crate) const HOLDS: &[Hold] = holds! {
 /// How long the ownership tags count that a takeover or a repair is decided by.
 const TAGS_COUNT_FOR: Duration = Duration::from_secs(30);
 
+/// How long a write waits for pods that are starting when no registered server answers: two writes in a row take AWS longer.
+const START_TOGETHER: Duration = Duration::from_secs(4);
+
 /// The hold while something is missing that every other decision needs.
 pub(super) const BLOCKED: &str = "Blocked";
 /// The hold while the holder is being deleted.
@@ -366,8 +369,16 @@ fn pods_lack_secret(context: &Context<'_>) -> Option<Decision> {
 
 fn settles(context: &Context<'_>) -> Option<Decision> {
     let urgent = context.directory.radius_status.is_some() && !context.servers.one_answers;
-    let settled_at = settled_at(context);
-    if context.servers.all_serve || urgent || context.now >= settled_at {
+    let mut settled_at = settled_at(context);
+    if urgent {
+        let together = time::after(&context.since, START_TOGETHER);
+        settled_at = settled_at.min(if context.desired.starting {
+            together
+        } else {
+            context.now
+        });
+    }
+    if context.servers.all_serve || context.now >= settled_at {
         return None;
     }
     let message = format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use proxy_config::Secret;
 
-use super::cluster::decode;
+use super::cluster::{decode, keep_annotation};
 use super::{Data, Pod, World, failure};
 use crate::access::access;
 use crate::api::{
@@ -16,12 +16,14 @@ use crate::aws::AwsOperation;
 use crate::input::{
     Directory, DirectoryObservation, Entropy, Input, Report, SecretContent, StatefulSetState, WriteOutcome,
 };
-use crate::names::{ABANDON_ANNOTATION, FINALIZER};
+use crate::names::{ABANDON_ANNOTATION, FINALIZER, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION};
 use crate::plan::{Object, ObjectKind, Plan, PodPatch, plan};
 use crate::registration::{self, Candidate, FinalizerChange, RegistrationInput, RegistrationPlan};
 
 /// How old a description may grow.
 const INTERVAL: Duration = Duration::from_secs(90);
+/// How long the StatefulSet's controller takes to tell what it made of a change.
+const STATUS_OF_SET: Duration = Duration::from_millis(100);
 
 /// How a round ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,7 @@ impl World {
             registration: registration.clone(),
             successor_waits: self.rivals.iter().any(|rival| rival.granted && !rival.suspended),
             grants: self.grants.clone(),
+            namespace_labels: None,
             secrets: self
                 .secrets
                 .iter()
@@ -87,12 +90,15 @@ impl World {
                 replicas: u32::try_from(replicas).unwrap(),
                 current_revision: self.revisions.current.clone(),
                 update_revision: self.revisions.update.clone(),
-                template: self.template_annotation(),
+                template: self.annotation_of_set(TEMPLATE_ANNOTATION),
+                upgrading: self.is_upgrading(),
+                restarted_at: self.restarted_at(),
                 on_delete: self.strategy() == "OnDelete",
                 ..StatefulSetState::default()
             }),
             service_account: self.service_account.clone(),
             in_place_refused: self.in_place_refused.clone(),
+            may_begin: self.may_begin,
             pods: self.pods.iter().map(|pod| pod.state.clone()).collect(),
             reports: self
                 .pods
@@ -101,7 +107,7 @@ impl World {
                 .map(|pod| {
                     let report = Report {
                         digest: pod.digest.clone(),
-                        version: None,
+                        version: pod.state.image.split_once(':').map(|(_, tag)| tag.to_owned()),
                         problem: self.reported_problem,
                         observed: Some(pod.observed.clone()).filter(|observed| !observed.is_empty()),
                     };
@@ -153,7 +159,7 @@ impl World {
             name: meta.name.clone().unwrap(),
             uid: meta.uid.clone().unwrap(),
             created: meta.creation_timestamp.clone().unwrap().0,
-            granted: access(&self.proxy, &self.grants, &self.settings.cluster).is_ok(),
+            granted: access(&self.proxy, None, &self.grants, &self.settings.cluster).is_ok(),
             suspended: self.proxy.spec.suspend,
             adopts: directory.adoption_policy == AdoptionPolicy::Adopt,
             deleted: meta.deletion_timestamp.as_ref().map(|time| time.0),
@@ -181,6 +187,7 @@ impl World {
             .registration
             .and_then(|registration| registration.metadata.resource_version);
         match self.execute(&plan, version.as_ref()) {
+            End::Finished if std::mem::take(&mut self.set_changed) => self.due = self.later(STATUS_OF_SET),
             End::Finished => self.due = self.later(plan.requeue_after.min(INTERVAL)),
             End::Conflict => self.due = self.later(Duration::from_secs(1)),
             End::Crashed => self.crash(),
@@ -243,6 +250,11 @@ impl World {
         self.leader += 1;
         self.due = self.away_until;
         self.registration_due = self.away_until;
+    }
+
+    /// Another leader takes over later, with nothing in memory.
+    pub(in crate::plan::scenarios) fn lose_the_operator(&mut self, away: Duration) {
+        self.away(away);
     }
 
     /// Takes AWS's answer, if it is there.
@@ -449,9 +461,13 @@ impl World {
             if self.refuses_patches {
                 self.in_place_refused = Some(change.revision.clone());
             } else {
-                pod.state.image.clone_from(&change.image);
                 pod.state.in_place = Some(change.marker.clone());
-                pod.image_at = self.now.saturating_add(Duration::from_secs(1)).ok();
+                if !self.reverts_images {
+                    pod.state.image.clone_from(&change.image);
+                    let from = pod.next_containers.back().map_or(self.now, |(at, _)| *at);
+                    let at = from.saturating_add(self.drain).unwrap();
+                    pod.next_containers.push_back((at, change.image.clone()));
+                }
             }
         }
         if let Some(revision) = &patch.revision {
@@ -476,7 +492,16 @@ impl World {
     }
 
     fn apply(&mut self, object: &Object) {
-        let json = object.to_json().unwrap();
+        let mut json = object.to_json().unwrap();
+        if object.kind() == "StatefulSet" {
+            let template = &mut json["spec"]["template"];
+            let ours = template["metadata"]["annotations"][RESTARTED_AT_ANNOTATION].is_string();
+            if ours {
+                self.restarted_at = None;
+            } else if let Some(at) = &self.restarted_at {
+                keep_annotation(template, RESTARTED_AT_ANNOTATION, at);
+            }
+        }
         let key = (object.kind().to_owned(), object.name().to_owned());
         let changed = self.objects.insert(key, json.clone()).as_ref() != Some(&json);
         if changed {
@@ -484,6 +509,7 @@ impl World {
         }
         if changed && object.kind() == "StatefulSet" {
             self.revisions.take(&json["spec"]["template"]);
+            self.set_changed = true;
         }
         self.statefulset();
     }
