@@ -66,7 +66,7 @@ pub(crate) async fn input(
     let names = ObjectNames::new(&key.name);
     let secrets = secrets(ctx, key, &proxy).await?;
     let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
-    let radius_secret = own_secret(ctx, key, &names, &proxy, memory).await?;
+    let (radius_secret, radius_secret_exists) = own_secret(ctx, key, &names, &proxy, memory).await?;
     Ok(Input {
         registration: registration_of(ctx, &proxy, memory).await?,
         successor_waits: successor_waits(ctx, &proxy),
@@ -76,6 +76,7 @@ pub(crate) async fn input(
         has_seed_shards: has_seed_shards(ctx, key, &names),
         seeds_by_label,
         radius_secret,
+        radius_secret_exists,
         foreign: Vec::<ForeignObject>::new(),
         stateful_set: stateful_set(ctx, key, &names, &proxy),
         service_account: service_account(ctx, key, &names, &proxy),
@@ -115,22 +116,23 @@ fn successor_waits(ctx: &Context, proxy: &RadiusProxy) -> bool {
     })
 }
 
-/// The operator's own Secret. One that somebody deleted is taken from memory: AWS holds what is in it, and nobody could log in
-/// with another.
+/// The operator's own Secret, and whether it exists. One that somebody deleted is taken from memory: AWS holds what is in it,
+/// and nobody could log in with another.
 async fn own_secret(
     ctx: &Context,
     key: &ProxyKey,
     names: &ObjectNames,
     proxy: &RadiusProxy,
     memory: &mut Memory,
-) -> Result<Option<SecretContent>, Error> {
+) -> Result<(Option<SecretContent>, bool), Error> {
     let found = secret(ctx, key, &names.radius_secret()).await?;
     if let Some(found) = &found {
         memory.own_secret = proxy.metadata.uid.clone().map(|uid| (uid, found.clone()));
     }
     let kept = memory.own_secret.as_ref();
     let kept = kept.filter(|(uid, _)| Some(uid) == proxy.metadata.uid.as_ref());
-    Ok(found.or_else(|| kept.map(|(_, kept)| kept.clone())))
+    let exists = found.is_some();
+    Ok((found.or_else(|| kept.map(|(_, kept)| kept.clone())), exists))
 }
 
 /// How a RadiusProxy may use its directory.

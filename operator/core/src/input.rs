@@ -42,9 +42,12 @@ pub struct Input {
     pub seeds_by_label: BTreeMap<String, SecretContent>,
     /// Whether one of the Secrets [`crate::names::ObjectNames::seed_shard`] exists.
     pub has_seed_shards: bool,
-    /// The Secret [`crate::names::ObjectNames::radius_secret`], when it exists. Read it live or from one's own writes, not from an
-    /// old cache: it holds the digest key and the secret that AWS may be using.
+    /// The content of the Secret [`crate::names::ObjectNames::radius_secret`]: read live or from this process's own writes, not
+    /// from an old cache, since it holds the digest key and the secret that AWS may be using. Of a Secret that somebody deleted,
+    /// what this process remembers.
     pub radius_secret: Option<SecretContent>,
+    /// Whether that Secret exists.
+    pub radius_secret_exists: bool,
     /// Objects that exist under a name that the operator would use, but that no RadiusProxy of this uid controls.
     pub foreign: Vec<ForeignObject>,
     /// The StatefulSet.

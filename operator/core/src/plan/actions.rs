@@ -67,6 +67,11 @@ impl Round<'_> {
                 &fresh.text,
             ))));
         }
+        if let (None, Some(kept), false) = (fresh, &self.input.radius_secret, self.input.radius_secret_exists)
+        {
+            let name = owner.names.radius_secret();
+            objects.push(Object::Secret(Box::new(objects::secret(owner, name, &kept.data))));
+        }
         objects.push(Object::ConfigMap(Box::new(objects::peers(owner, peers))));
         objects.push(Object::NetworkPolicy(Box::new(objects::network_policy(
             owner,

@@ -86,6 +86,17 @@ fn the_operators_own_secret_can_be_deleted_without_a_login_lost_or_a_write() {
 }
 
 #[test]
+fn the_operators_own_secret_is_restored_also_while_no_configuration_can_be_rendered() {
+    let mut world = ready();
+    world.secrets.remove(super::world::SECRET);
+    let key = ("Secret".to_owned(), "mfa-radius-secrets".to_owned());
+    let content = world.objects.remove(&key).unwrap();
+    world.wake();
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.objects[&key]["data"], content["data"]);
+}
+
+#[test]
 fn a_registration_that_is_read_late_is_written_by_nobody_who_read_the_old_one() {
     let mut world = ready();
     world.stale_reads = 20;

@@ -84,6 +84,9 @@ impl World {
             has_seed_shards: self
                 .objects
                 .contains_key(&("Secret".to_owned(), "mfa-radius-seeds-0".to_owned())),
+            radius_secret_exists: self
+                .objects
+                .contains_key(&("Secret".to_owned(), "mfa-radius-secrets".to_owned())),
             radius_secret,
             foreign: Vec::new(),
             stateful_set: self.replicas().map(|replicas| StatefulSetState {
