@@ -83,15 +83,18 @@ impl Round<'_> {
         if self.wants_load_balancer() {
             objects.push(Object::Service(Box::new(objects::load_balancer(owner))));
         }
-        objects.push(Object::PodDisruptionBudget(Box::new(objects::disruption_budget(
-            owner,
-            upgrade.surplus,
-        ))));
-        objects.push(Object::StatefulSet(Box::new(objects::stateful_set(
-            owner,
-            template,
-            upgrade.layout,
-        ))));
+        let budget = objects::disruption_budget(owner, upgrade.surplus);
+        let set = objects::stateful_set(owner, template, upgrade.layout);
+        let mut pair = [
+            Object::PodDisruptionBudget(Box::new(budget)),
+            Object::StatefulSet(Box::new(set)),
+        ];
+        // Pods that are added come before the budget that leaves them out, and the other way round.
+        let before = self.input.stateful_set.as_ref().map(|set| set.replicas);
+        if before.is_some_and(|before| before < upgrade.layout.replicas) {
+            pair.reverse();
+        }
+        objects.extend(pair);
         objects
     }
 
