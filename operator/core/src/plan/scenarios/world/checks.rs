@@ -59,6 +59,26 @@ impl World {
         self.pods.iter().filter(|pod| pod.is_ready()).count() + most > self.replicas().unwrap()
     }
 
+    /// The PodDisruptionBudget never lets more than one of the pods go that log people in.
+    pub(super) fn check_that_one_may_be_evicted(&self) {
+        let (Some(replicas), Some(budget)) = (
+            self.replicas(),
+            self.objects
+                .get(&("PodDisruptionBudget".to_owned(), "mfa".to_owned())),
+        ) else {
+            return;
+        };
+        let most = usize::try_from(budget["spec"]["maxUnavailable"].as_u64().unwrap()).unwrap();
+        let healthy = |pod: &&Pod| {
+            pod.state.containers_ready && pod.state.gate == Some(true) && pod.state.deleted.is_none()
+        };
+        let healthy = self.pods.iter().filter(healthy).count();
+        assert!(
+            healthy + most <= replicas + 1,
+            "{most} of {replicas} may be away, {healthy} are ready"
+        );
+    }
+
     /// Rule 9: whichever secret a domain controller may hold, each registered proxy that answers accepts it.
     pub(super) fn check_that_logins_work(&self) {
         if self.aws.writes.is_empty() {
