@@ -8,7 +8,7 @@ use kube::{Api, Client, Resource};
 use operator_core::input::Settings;
 
 use crate::directory::Directories;
-use crate::events::Recorder;
+use crate::events::Events;
 use crate::key::ProxyKey;
 use crate::leader::Leadership;
 use crate::memory::Memories;
@@ -26,7 +26,7 @@ pub(crate) struct Context {
     pub(crate) leadership: Leadership,
     pub(crate) memories: Arc<Memories>,
     pub(crate) metrics: Metrics,
-    pub(crate) events: Recorder,
+    pub(crate) events: Events,
     pub(crate) settings: Settings,
     /// The oldest description of a directory at rest.
     pub(crate) describe_interval: Duration,

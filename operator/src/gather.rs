@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -21,6 +20,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::key::ProxyKey;
 use crate::memory::{Memory, lean};
+use crate::watch::SeedSecrets;
 use crate::watch::rows::{Detail, proxy_label};
 
 /// Secrets of one answer to a list.
@@ -39,7 +39,7 @@ pub(crate) async fn proxy(
     let seen = ctx.cluster.proxy(key);
     if let Some(seen) = &seen {
         match memory.is_new(seen) {
-            Some(true) => return Ok(Some((**seen).clone())),
+            Some(true) => return Ok(Some(seen.clone())),
             Some(false) => return Ok(memory.newest.clone()),
             None => {}
         }
@@ -62,20 +62,19 @@ pub(crate) async fn input(
     memory: &Memory,
 ) -> Result<Input, Error> {
     let grants = ctx.cluster.grants();
+    let grants: Vec<&DirectoryGrant> = grants.iter().filter_map(|grant| grant.0.as_ref().ok()).collect();
     let rivals = rivals(ctx, &proxy, &grants);
     let grants = for_namespace(&grants, &key.namespace);
     let way = access(&proxy, &grants, &ctx.settings.cluster).ok();
     let names = ObjectNames::new(&key.name);
-    let secrets = secrets(ctx, key, &proxy).await?;
-    let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
-    let radius_secret = secret(ctx, key, &names.radius_secret()).await?;
+    let secrets = Secrets::read(ctx, key, &proxy, &names).await?;
     Ok(Input {
         rivals,
         grants,
-        secrets,
+        secrets: secrets.named,
         has_seed_shards: has_seed_shards(ctx, key, &names),
-        seeds_by_label,
-        radius_secret,
+        seeds_by_label: secrets.seeds_by_label,
+        radius_secret: secrets.own,
         foreign: Vec::<ForeignObject>::new(),
         stateful_set: stateful_set(ctx, key, &names, &proxy),
         pods: ctx.cluster.pods(key),
@@ -114,7 +113,7 @@ pub(crate) async fn directory(
     }
 }
 
-fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) -> Vec<Rival> {
+fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[&DirectoryGrant]) -> Vec<Rival> {
     let rivals = ctx.cluster.rivals(proxy);
     rivals
         .iter()
@@ -139,12 +138,43 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) ->
 }
 
 /// Grants of other namespaces allow nothing here, and there may be many.
-fn for_namespace(grants: &[Arc<DirectoryGrant>], namespace: &str) -> Vec<DirectoryGrant> {
+fn for_namespace(grants: &[&DirectoryGrant], namespace: &str) -> Vec<DirectoryGrant> {
     grants
         .iter()
         .filter(|grant| grant.spec.namespaces.iter().any(|each| each == namespace))
-        .map(|grant| (**grant).clone())
+        .map(|grant| (*grant).clone())
         .collect()
+}
+
+/// The Secrets that a plan needs. They are read when they are needed.
+#[derive(Default)]
+struct Secrets {
+    named: BTreeMap<String, SecretContent>,
+    seeds_by_label: SeedSecrets,
+    own: Option<SecretContent>,
+}
+
+impl Secrets {
+    /// A deletion needs none but the operator's own, and that one may be gone or out of reach, as its namespace may be.
+    async fn read(
+        ctx: &Context,
+        key: &ProxyKey,
+        proxy: &RadiusProxy,
+        names: &ObjectNames,
+    ) -> Result<Self, Error> {
+        let own = secret(ctx, key, &names.radius_secret()).await;
+        if proxy.metadata.deletion_timestamp.is_some() {
+            return Ok(Self {
+                own: own.ok().flatten(),
+                ..Self::default()
+            });
+        }
+        Ok(Self {
+            own: own?,
+            named: secrets(ctx, key, proxy).await?,
+            seeds_by_label: seeds_by_label(ctx, key, proxy).await?,
+        })
+    }
 }
 
 async fn secrets(
@@ -163,7 +193,6 @@ async fn secrets(
         .await
 }
 
-/// Secrets are read when they are needed and kept nowhere.
 async fn secret(ctx: &Context, key: &ProxyKey, name: &str) -> Result<Option<SecretContent>, Error> {
     let read = ctx.api::<Secret>(key).get_opt(name).await;
     let found = read.map_err(|source| Error::Read {
@@ -184,38 +213,40 @@ fn content(secret: Secret) -> SecretContent {
     }
 }
 
-/// The Secrets that the seeds' selector means. What the operator made itself is none of them, whatever the selector says.
-async fn seeds_by_label(
-    ctx: &Context,
-    key: &ProxyKey,
-    proxy: &RadiusProxy,
-) -> Result<BTreeMap<String, SecretContent>, Error> {
-    let mut found = BTreeMap::new();
-    if let Some(selector) = seeds_selector(&proxy.spec) {
-        let api = ctx.api::<Secret>(key);
-        let mut params = ListParams::default()
-            .labels(&selector.to_query())
-            .limit(SECRETS_A_PAGE);
-        loop {
-            let page = api.list(&params).await.map_err(|source| Error::Read {
-                what: format!("the Secrets with labels {}", selector.to_query()),
-                source,
-            })?;
-            let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
-            for secret in page {
-                if proxy_label(&secret.metadata).is_none()
-                    && let Some(name) = secret.metadata.name.clone()
-                {
-                    found.insert(name, content(secret));
-                }
-            }
-            match next {
-                Some(token) if found.len() < MOST_SECRETS => params = params.continue_token(&token),
-                _ => break,
+/// The Secrets that the seeds' selector means, listed again only when one of them changed. What the operator made itself is
+/// none of them, whatever the selector says.
+async fn seeds_by_label(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> Result<SeedSecrets, Error> {
+    let Some(selector) = seeds_selector(&proxy.spec) else {
+        ctx.cluster.seeds.forget(key);
+        return Ok(SeedSecrets::new());
+    };
+    let query = selector.to_query();
+    let version = match ctx.cluster.seeds.current(key, &query) {
+        Ok(current) => return Ok(current),
+        Err(version) => version,
+    };
+    let api = ctx.api::<Secret>(key);
+    let mut params = ListParams::default().labels(&query).limit(SECRETS_A_PAGE);
+    let mut found = SeedSecrets::new();
+    loop {
+        let page = api.list(&params).await.map_err(|source| Error::Read {
+            what: format!("the Secrets with labels {query}"),
+            source,
+        })?;
+        let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
+        for secret in page {
+            if proxy_label(&secret.metadata).is_none()
+                && let Some(name) = secret.metadata.name.clone()
+            {
+                found.insert(name, content(secret));
             }
         }
+        match next {
+            Some(token) if found.len() < MOST_SECRETS => params = params.continue_token(&token),
+            _ => break,
+        }
     }
-    ctx.cluster.remember_sources(key, found.keys().cloned().collect());
+    ctx.cluster.seeds.keep(key, version, &found);
     Ok(found)
 }
 

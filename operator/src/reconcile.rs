@@ -12,6 +12,7 @@ use operator_core::plan::{DirectoryWrite, Event, FinalizerChange, Plan, is_fresh
 
 use crate::apply::{self, within};
 use crate::context::Context;
+use crate::controller::Next;
 use crate::error::Error;
 use crate::gather;
 use crate::key::ProxyKey;
@@ -32,24 +33,12 @@ const ENOUGH: Duration = Duration::from_secs(5);
 const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
 
-/// What comes after a piece of work.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// The RadiusProxy exists no more.
-    Gone,
-    /// Look again at the latest after this.
-    After(Duration),
-}
-
 /// Works on one RadiusProxy.
 ///
 /// # Errors
 /// The Kubernetes API refused or did not answer; everything else is part of the plan.
 pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Next, Error> {
     let Some((input, plan)) = within("gathering", PREPARING, prepare(ctx, key, memory)).await? else {
-        ctx.directories.forget(key);
-        ctx.names.observe(key, &[]);
-        ctx.metrics.proxy.forget(key);
         return Ok(Next::Gone);
     };
     if plan.write.is_some()

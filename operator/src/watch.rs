@@ -1,34 +1,41 @@
-//! The cluster as it is watched, and what a change of it touches.
+//! The cluster as it is watched, and which RadiusProxy resources a change concerns.
 
 mod follow;
+mod index;
+mod roots;
 pub(crate) mod rows;
-mod view;
+mod seeds;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::input::{PodState, secrets_named_by, seeds_selector};
 use operator_core::plan::Object;
 
 use crate::key::ProxyKey;
-use crate::queue::WorkQueue;
+use crate::metrics::Metrics;
+use crate::queue::{Queue, WorkQueue};
 pub(crate) use follow::start;
+use index::{Change, Index, RowKey};
+use roots::{RootChange, Roots};
 use rows::{NodeRow, Owned};
-pub(crate) use view::{Change, RowKey, View};
+pub(crate) use seeds::{SeedSecrets, Seeds};
 
-/// Everything that is watched. It is read by `gather` and by nobody else.
+/// Everything that is watched. `gather` reads it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    proxies: RwLock<View<Arc<RadiusProxy>>>,
-    grants: RwLock<View<Arc<DirectoryGrant>>>,
-    pods: RwLock<View<PodState>>,
-    nodes: RwLock<View<NodeRow>>,
-    owned: BTreeMap<&'static str, RwLock<View<Owned>>>,
-    /// The Secrets that were last found by their labels: one that loses them is a change too.
-    sources: RwLock<BTreeMap<ProxyKey, BTreeSet<String>>>,
+    proxies: Roots<RadiusProxy>,
+    grants: Roots<DirectoryGrant>,
+    pods: RwLock<Index<PodState>>,
+    nodes: RwLock<Index<NodeRow>>,
+    owned: BTreeMap<&'static str, RwLock<Index<Owned>>>,
+    pub(crate) seeds: Seeds,
     queue: WorkQueue,
+    grant_queue: Queue<DirectoryGrant>,
 }
 
 /// The kinds that a RadiusProxy owns, as [`Object::kind`] names them.
@@ -50,56 +57,65 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 }
 
 impl Cluster {
-    /// Nothing seen yet; what changes is put into `queue`.
-    pub(crate) fn new(queue: WorkQueue) -> Self {
+    /// Nothing seen yet; changes trigger these controllers.
+    pub(crate) fn new(queue: WorkQueue, grant_queue: Queue<DirectoryGrant>) -> Self {
         Self {
-            proxies: RwLock::default(),
-            grants: RwLock::default(),
+            proxies: Roots::new(),
+            grants: Roots::new(),
             pods: RwLock::default(),
             nodes: RwLock::default(),
             owned: OWNED_KINDS
                 .into_iter()
                 .map(|kind| (kind, RwLock::default()))
                 .collect(),
-            sources: RwLock::default(),
+            seeds: Seeds::default(),
             queue,
+            grant_queue,
         }
     }
 
-    /// A RadiusProxy as the watch has it.
-    pub(crate) fn proxy(&self, key: &ProxyKey) -> Option<Arc<RadiusProxy>> {
-        read(&self.proxies).find(&row_key(key)).cloned()
+    /// Every RadiusProxy, for its controller.
+    pub(crate) const fn proxy_store(&self) -> &Store<DeserializeGuard<RadiusProxy>> {
+        self.proxies.store()
     }
 
-    /// Every RadiusProxy.
-    pub(crate) fn proxies(&self) -> Vec<Arc<RadiusProxy>> {
-        read(&self.proxies)
-            .all()
-            .map(|(_, proxy)| Arc::clone(proxy))
-            .collect()
+    /// Every DirectoryGrant, for its controller.
+    pub(crate) const fn grant_store(&self) -> &Store<DeserializeGuard<DirectoryGrant>> {
+        self.grants.store()
     }
 
-    /// How many RadiusProxy resources there are.
-    pub(crate) fn proxies_seen(&self) -> usize {
-        read(&self.proxies).len()
+    /// A RadiusProxy as the watch has it, if it can be decoded.
+    pub(crate) fn proxy(&self, key: &ProxyKey) -> Option<RadiusProxy> {
+        self.proxies.find(key.into())
+    }
+
+    /// Whether there is such a RadiusProxy.
+    pub(crate) fn has_proxy(&self, key: &ProxyKey) -> bool {
+        self.proxies.store().get(&roots::guarded(key.into())).is_some()
     }
 
     /// Other RadiusProxy resources that name the same directory and region.
-    pub(crate) fn rivals(&self, proxy: &RadiusProxy) -> Vec<Arc<RadiusProxy>> {
+    pub(crate) fn rivals(&self, proxy: &RadiusProxy) -> Vec<RadiusProxy> {
         let own = ProxyKey::of(proxy);
-        read(&self.proxies)
-            .all()
-            .filter(|(_, other)| same_directory(proxy, other) && ProxyKey::of(other) != own)
-            .map(|(_, other)| Arc::clone(other))
+        let all = self.proxies.store().state();
+        all.iter()
+            .filter_map(|other| other.0.as_ref().ok())
+            .filter(|other| same_directory(proxy, other) && ProxyKey::of(other) != own)
+            .cloned()
             .collect()
     }
 
-    /// Every DirectoryGrant.
-    pub(crate) fn grants(&self) -> Vec<Arc<DirectoryGrant>> {
-        read(&self.grants)
-            .all()
-            .map(|(_, grant)| Arc::clone(grant))
-            .collect()
+    /// Every DirectoryGrant that can be decoded.
+    pub(crate) fn grants(&self) -> Vec<Arc<DeserializeGuard<DirectoryGrant>>> {
+        self.grants.store().state()
+    }
+
+    /// Shows what is watched.
+    pub(crate) fn show(&self, metrics: &Metrics) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics.resources.set(count(self.proxies.store().len()));
+        metrics.show_undecodable("RadiusProxy", count(self.proxies.undecodable()));
+        metrics.show_undecodable("DirectoryGrant", count(self.grants.undecodable()));
     }
 
     /// The pods of a RadiusProxy, with what their nodes add.
@@ -144,103 +160,94 @@ impl Cluster {
         read(self.owned.get(object.kind())?).find(&row).cloned()
     }
 
-    /// Has every RadiusProxy looked at.
-    pub(crate) fn touch_all(&self) {
-        for proxy in self.proxies() {
-            self.queue.touch(ProxyKey::of(&proxy));
+    /// Requests a reconciliation of every RadiusProxy.
+    fn enqueue_all(&self) {
+        for proxy in self.proxies.store().state() {
+            self.queue
+                .touch(ObjectRef::from_obj(&*proxy).into_kind_unchecked(()));
         }
     }
 
-    fn touched_by_proxy(&self, change: &Change<Arc<RadiusProxy>>) {
-        if let (Some(before), Some(after)) = (&change.before, &change.after)
-            && same_for_work(before, after)
-        {
+    fn proxy_changed(&self, change: &RootChange<RadiusProxy>) {
+        if change.is_status_only() {
             return;
         }
-        let key = ProxyKey::new(&change.key.namespace, &change.key.name);
-        if change.after.is_none() {
-            self.remember_sources(&key, BTreeSet::new());
-        }
-        self.queue.touch(key);
-        if let Some(proxy) = change.after.as_ref().or(change.before.as_ref()) {
-            for rival in self.rivals(proxy) {
+        self.queue.touch(change.object.clone());
+        let decoded = |object: &Option<Arc<DeserializeGuard<RadiusProxy>>>| {
+            object.as_ref().and_then(|object| object.0.clone().ok())
+        };
+        if let Some(proxy) = decoded(&change.after).or_else(|| decoded(&change.before)) {
+            for rival in self.rivals(&proxy) {
                 self.queue.touch(ProxyKey::of(&rival));
             }
         }
     }
 
-    fn touched_by_grant(&self, change: &Change<Arc<DirectoryGrant>>) {
-        let spec = |grant: &Option<Arc<DirectoryGrant>>| {
-            grant
-                .as_ref()
-                .map(|grant| (grant.spec.clone(), grant.metadata.deletion_timestamp.is_some()))
-        };
-        if spec(&change.before) != spec(&change.after) {
-            self.touch_all();
+    fn grant_changed(&self, change: &RootChange<DirectoryGrant>) {
+        if !change.is_status_only() {
+            self.grant_queue.touch(change.object.clone());
+            self.enqueue_all();
         }
     }
 
-    fn touched_by_pod(&self, change: &Change<PodState>) {
-        if change.before != change.after && !change.key.proxy.is_empty() {
-            self.queue
-                .touch(ProxyKey::new(&change.key.namespace, &change.key.proxy));
+    fn pod_changed(&self, change: &Change<PodState>) {
+        if change.before != change.after {
+            self.enqueue_owner(&change.key);
         }
     }
 
-    fn touched_by_owned(&self, change: &Change<Owned>) {
+    fn owned_changed(&self, change: &Change<Owned>) {
         let news = match (&change.before, &change.after) {
             (Some(before), Some(after)) => before.is_news(after),
             _ => true,
         };
-        if news && !change.key.proxy.is_empty() {
-            self.queue
-                .touch(ProxyKey::new(&change.key.namespace, &change.key.proxy));
+        if news {
+            self.enqueue_owner(&change.key);
         }
     }
 
-    fn touched_by_node(&self, change: &Change<NodeRow>) {
+    fn enqueue_owner(&self, key: &RowKey) {
+        if !key.proxy.is_empty() {
+            self.queue.touch(ProxyKey::new(&key.namespace, &key.proxy));
+        }
+    }
+
+    fn node_changed(&self, change: &Change<NodeRow>) {
         if change.before == change.after {
             return;
         }
         let on_it = |pod: &PodState| pod.node.as_deref() == Some(change.key.name.as_str());
         for (key, _) in read(&self.pods).all().filter(|(_, pod)| on_it(pod)) {
-            self.queue.touch(ProxyKey::new(&key.namespace, &key.proxy));
+            self.enqueue_owner(key);
         }
     }
 
-    /// Remembers which Secrets were found by their labels.
-    pub(crate) fn remember_sources(&self, key: &ProxyKey, names: BTreeSet<String>) {
-        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
-        if names.is_empty() {
-            sources.remove(key);
-        } else {
-            sources.insert(key.clone(), names);
-        }
-    }
-
-    /// A Secret that may be somebody's source.
-    fn touched_by_source(&self, metadata: &ObjectMeta) {
+    /// A Secret changed that a RadiusProxy may use.
+    fn source_changed(&self, metadata: &ObjectMeta) {
         let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else {
             return;
         };
-        let (proxies, sources) = (read(&self.proxies), read(&self.sources));
-        for (_, proxy) in proxies.inside(namespace) {
+        for proxy in self.proxies.store().state() {
+            let Ok(proxy) = &proxy.0 else { continue };
+            if proxy.metadata.namespace.as_ref() != Some(namespace) {
+                continue;
+            }
             let key = ProxyKey::of(proxy);
-            let is_meant = secrets_named_by(&proxy.spec).contains(name)
-                || seeds_selector(&proxy.spec).is_some_and(|s| s.matches(metadata.labels.as_ref()))
-                || sources.get(&key).is_some_and(|names| names.contains(name));
-            if is_meant {
+            let selected = seeds_selector(&proxy.spec).is_some_and(|s| s.matches(metadata.labels.as_ref()));
+            let is_seed = selected || self.seeds.has(&key, name);
+            if is_seed {
+                self.seeds.changed(&key);
+            }
+            if is_seed || secrets_named_by(&proxy.spec).contains(name) {
                 self.queue.touch(key);
             }
         }
     }
-}
 
-fn row_key(key: &ProxyKey) -> RowKey {
-    RowKey {
-        namespace: key.namespace.clone(),
-        proxy: key.name.clone(),
-        name: key.name.clone(),
+    /// A list of Secrets followed a break, during which any of them may have changed.
+    fn sources_relisted(&self) {
+        self.seeds.all_changed();
+        self.enqueue_all();
     }
 }
 
@@ -252,7 +259,7 @@ fn cluster_row(name: &str) -> RowKey {
     }
 }
 
-/// Compared with every other resource for each piece of work, so nothing is copied for it.
+/// Compared with every other resource at each reconciliation, so nothing is copied for it.
 fn same_directory(a: &RadiusProxy, b: &RadiusProxy) -> bool {
     match (&a.spec.directory, &b.spec.directory) {
         (Some(a), Some(b)) => a.id == b.id && a.region == b.region,
@@ -260,33 +267,15 @@ fn same_directory(a: &RadiusProxy, b: &RadiusProxy) -> bool {
     }
 }
 
-/// Whether nothing changed but the status, which is the operator's own.
-fn same_for_work(a: &RadiusProxy, b: &RadiusProxy) -> bool {
-    let of = |proxy: &RadiusProxy| {
-        let m = &proxy.metadata;
-        (
-            m.uid.clone(),
-            m.generation,
-            m.deletion_timestamp.clone(),
-            m.finalizers.clone(),
-            m.annotations.clone(),
-            m.labels.clone(),
-        )
-    };
-    of(a) == of(b)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
+    use kube::runtime::watcher::Event;
     use operator_core::api::RadiusProxySpec;
     use serde_json::json;
 
     use super::*;
-    use crate::queue::Next;
 
-    fn proxy(name: &str, directory: &str, generation: i64) -> Arc<RadiusProxy> {
+    fn proxy(name: &str, directory: &str, generation: i64) -> RadiusProxy {
         let spec: RadiusProxySpec = serde_json::from_value(json!({
             "directory": {"id": directory, "region": "eu-central-1"},
             "provider": {"totp": {"seedsSecretRef": {"name": "seeds"}}}
@@ -295,12 +284,14 @@ mod tests {
         let mut proxy = RadiusProxy::new(name, spec);
         proxy.metadata.namespace = Some("mfa".to_owned());
         proxy.metadata.generation = Some(generation);
-        Arc::new(proxy)
+        proxy
     }
 
-    fn cluster() -> (Cluster, WorkQueue) {
+    /// The cluster, its queue, and what keeps the queue open.
+    fn cluster() -> (Cluster, WorkQueue, impl Sized) {
         let queue = WorkQueue::new();
-        (Cluster::new(queue.clone()), queue)
+        let open = queue.requests();
+        (Cluster::new(queue.clone(), Queue::new()), queue, open)
     }
 
     fn secret(namespace: &str, name: &str, labels: &[(&str, &str)]) -> ObjectMeta {
@@ -313,76 +304,74 @@ mod tests {
         }
     }
 
-    fn put(cluster: &Cluster, proxy: Arc<RadiusProxy>) {
-        let key = row_key(&ProxyKey::of(&proxy));
-        let changes = cluster.proxies.write().unwrap().put(key, proxy);
-        for change in &changes {
-            cluster.touched_by_proxy(change);
+    fn put(cluster: &Cluster, proxy: RadiusProxy) {
+        let event = Event::Apply(DeserializeGuard(Ok(proxy)));
+        for change in cluster.proxies.apply(&None, event) {
+            cluster.proxy_changed(&change);
         }
     }
 
     fn drain(queue: &WorkQueue) -> Vec<String> {
-        let later = Instant::now() + Duration::from_secs(60);
-        let mut names = Vec::new();
-        while let Next::Start(key) = queue.lock().next(later) {
-            names.push(key.name.clone());
-        }
-        for name in &names {
-            queue.lock().gone(&ProxyKey::new("mfa", name));
-        }
-        names.sort();
-        names
+        let requested = queue.take_requested();
+        requested.into_iter().map(|object| object.name).collect()
     }
 
     #[test]
-    fn a_new_status_touches_nobody_and_a_new_spec_the_rivals_too() {
-        let (cluster, queue) = cluster();
+    fn a_new_status_triggers_nobody_and_a_new_spec_the_rivals_too() {
+        let (cluster, queue, _open) = cluster();
         put(&cluster, proxy("a", "d-0000000001", 1));
         put(&cluster, proxy("b", "d-0000000001", 1));
         put(&cluster, proxy("c", "d-0000000002", 1));
         assert_eq!(drain(&queue), ["a", "b", "c"]);
-        let mut told = (*proxy("a", "d-0000000001", 1)).clone();
+        let mut told = proxy("a", "d-0000000001", 1);
         told.status = Some(operator_core::api::RadiusProxyStatus::default());
-        put(&cluster, Arc::new(told));
+        put(&cluster, told);
         assert_eq!(drain(&queue), [""; 0]);
         put(&cluster, proxy("a", "d-0000000001", 2));
         assert_eq!(drain(&queue), ["a", "b"]);
     }
 
     #[test]
-    fn a_secret_touches_those_who_name_it() {
-        let (cluster, queue) = cluster();
+    fn a_secret_triggers_those_who_name_it() {
+        let (cluster, queue, _open) = cluster();
         put(&cluster, proxy("a", "d-0000000001", 1));
         drain(&queue);
-        cluster.touched_by_source(&secret("mfa", "another", &[]));
-        cluster.touched_by_source(&secret("elsewhere", "seeds", &[]));
+        cluster.source_changed(&secret("mfa", "another", &[]));
+        cluster.source_changed(&secret("elsewhere", "seeds", &[]));
         assert_eq!(drain(&queue), [""; 0]);
-        cluster.touched_by_source(&secret("mfa", "seeds", &[]));
+        cluster.source_changed(&secret("mfa", "seeds", &[]));
         assert_eq!(drain(&queue), ["a"]);
     }
 
     #[test]
-    fn a_secret_that_gains_or_loses_the_labels_touches_those_who_select_it() {
-        let (cluster, queue) = cluster();
-        let mut by_label = (*proxy("a", "d-0000000001", 1)).clone();
+    fn a_secret_that_gains_or_loses_the_labels_triggers_those_who_select_it() {
+        let (cluster, queue, _open) = cluster();
+        let mut by_label = proxy("a", "d-0000000001", 1);
         by_label.spec.provider = serde_json::from_value(json!(
             {"totp": {"seedsSelector": {"matchLabels": {"mfa": "totp"}}}}
         ))
         .unwrap();
-        put(&cluster, Arc::new(by_label));
+        put(&cluster, by_label);
         drain(&queue);
-        cluster.touched_by_source(&secret("mfa", "jane", &[("mfa", "other")]));
+        cluster.source_changed(&secret("mfa", "jane", &[("mfa", "other")]));
         assert_eq!(drain(&queue), [""; 0]);
-        cluster.touched_by_source(&secret("mfa", "jane", &[("mfa", "totp"), ("team", "x")]));
+        cluster.source_changed(&secret("mfa", "jane", &[("mfa", "totp"), ("team", "x")]));
         assert_eq!(drain(&queue), ["a"]);
-        cluster.remember_sources(&ProxyKey::new("mfa", "a"), ["jane".to_owned()].into());
-        cluster.touched_by_source(&secret("mfa", "jane", &[]));
+        let key = ProxyKey::new("mfa", "a");
+        let version = cluster.seeds.current(&key, "mfa=totp").unwrap_err();
+        let content = operator_core::input::SecretContent {
+            data: BTreeMap::new(),
+        };
+        cluster
+            .seeds
+            .keep(&key, version, &[("jane".to_owned(), content)].into());
+        cluster.source_changed(&secret("mfa", "jane", &[]));
         assert_eq!(drain(&queue), ["a"]);
     }
 
     #[test]
     fn a_pod_knows_its_zone_and_whether_its_node_is_lost() {
-        let (cluster, _queue) = cluster();
+        let (cluster, _queue, _open) = cluster();
         let pod = PodState {
             name: "a-0".to_owned(),
             node: Some("n1".to_owned()),

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::post;
+use futures::StreamExt as _;
 use operator_core::api::RegisteredSettings;
 use operator_core::input::{Directory, RadiusStatus};
 use operator_core::plan::RadiusSettings;
@@ -16,7 +17,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::leader::Keeper;
-use crate::queue::Next;
 
 mod silence;
 
@@ -266,14 +266,14 @@ async fn who_waits_for_one_directory_does_not_wait_for_the_details_of_all_the_ot
 #[tokio::test]
 async fn news_touches_those_who_asked() {
     let scene = scene(well).await;
+    let mut requests = scene.queue.requests();
     described(
         scene
             .directories
             .observe(&key("a"), &way("d-0000000001"), LONG)
             .await,
     );
-    let later = Instant::now() + Duration::from_secs(1);
-    assert_eq!(scene.queue.lock().next(later), Next::Start(key("a")));
+    assert_eq!(requests.next().await, Some(key("a").into()));
 }
 
 #[tokio::test]

@@ -5,42 +5,34 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::core::PartialObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource};
-use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::names::PROXY_LABEL;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::index::{Change, Entry, Id, Index, RowKey};
+use super::roots::{RootChange, Roots};
 use super::rows::{self, Detail, Owned, proxy_label};
-use super::view::Scope;
-use super::{Change, Cluster, RowKey, View, cluster_row};
+use super::{Cluster, cluster_row};
 use crate::error::words;
-use crate::health::{Beat, Health, Seen};
-use crate::memory::lean;
+use crate::health::{Health, List, Scope};
 use crate::metrics::{KindLabel, Metrics};
+use crate::queue::Root;
 
-/// How often a task without news shows that it is alive, and how long it may be silent.
+/// How often a task without events shows that it is alive, and how long it may be silent.
 const TICK: Duration = Duration::from_secs(15);
-const SILENCE: Duration = Duration::from_secs(180);
-
-/// What every watch needs.
-#[derive(Clone)]
-struct Common {
-    client: Client,
-    cluster: Arc<Cluster>,
-    health: Health,
-    metrics: Metrics,
-    stop: CancellationToken,
-}
+const MAX_SILENCE: Duration = Duration::from_secs(180);
 
 /// Starts every watch, in all namespaces or in each of those named.
 pub(crate) fn start(
@@ -51,42 +43,74 @@ pub(crate) fn start(
     metrics: &Metrics,
     stop: &CancellationToken,
 ) -> JoinSet<()> {
-    let common = Common {
+    let mut watches = Watches {
         client: client.clone(),
         cluster: Arc::clone(cluster),
         health: health.clone(),
         metrics: metrics.clone(),
         stop: stop.clone(),
+        tasks: JoinSet::new(),
     };
-    let mut tasks = JoinSet::new();
-    tasks.spawn(grants(&common));
-    tasks.spawn(nodes(&common));
+    let grants = Api::all(client.clone());
+    watches.roots(
+        "DirectoryGrant",
+        grants,
+        &None,
+        |c| &c.grants,
+        Cluster::grant_changed,
+    );
+    watches.nodes();
     for scope in scopes {
-        tasks.spawn(proxies(&common, scope));
-        tasks.spawn(pods(&common, scope));
-        tasks.spawn(secrets(&common, scope));
-        tasks.spawn(leases(&common, scope));
-        tasks.spawn(services(&common, scope));
-        tasks.spawn(stateful_sets(&common, scope));
-        tasks.spawn(plain::<ServiceAccount>(&common, scope, "ServiceAccount"));
-        tasks.spawn(plain::<Role>(&common, scope, "Role"));
-        tasks.spawn(plain::<RoleBinding>(&common, scope, "RoleBinding"));
-        tasks.spawn(plain::<ConfigMap>(&common, scope, "ConfigMap"));
-        tasks.spawn(plain::<NetworkPolicy>(&common, scope, "NetworkPolicy"));
-        tasks.spawn(plain::<PodDisruptionBudget>(
-            &common,
+        let proxies = api(client, scope);
+        watches.roots(
+            "RadiusProxy",
+            proxies,
             scope,
-            "PodDisruptionBudget",
-        ));
+            |c| &c.proxies,
+            Cluster::proxy_changed,
+        );
+        watches.pods(scope);
+        watches.secrets(scope);
+        watches.owned::<Lease>("Lease", scope, rows::report);
+        watches.owned::<Service>("Service", scope, rows::load_balancer);
+        watches.owned::<StatefulSet>("StatefulSet", scope, rows::stateful_set);
+        watches.metadata::<ServiceAccount>("ServiceAccount", scope);
+        watches.metadata::<Role>("Role", scope);
+        watches.metadata::<RoleBinding>("RoleBinding", scope);
+        watches.metadata::<ConfigMap>("ConfigMap", scope);
+        watches.metadata::<NetworkPolicy>("NetworkPolicy", scope);
+        watches.metadata::<PodDisruptionBudget>("PodDisruptionBudget", scope);
     }
-    tasks
+    watches.tasks
 }
 
-fn api<K>(client: &Client, scope: &Scope) -> Api<K>
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-    K::DynamicType: Default,
+/// A kind that can be watched in a namespace or in all.
+trait Namespaced:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + DeserializeOwned
+    + Debug
+    + Send
+    + Sync
+    + 'static
 {
+}
+
+impl<K> Namespaced for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
+    client: &Client,
+    scope: &Scope,
+) -> Api<K> {
     match scope {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
@@ -97,309 +121,260 @@ fn ours() -> watcher::Config {
     watcher::Config::default().labels(PROXY_LABEL)
 }
 
-type RowOf<K, V> = Box<dyn Fn(&K) -> Option<(RowKey, V)> + Send + Sync>;
-type ViewOf<V> = Box<dyn Fn(&Cluster) -> Option<&RwLock<View<V>>> + Send + Sync>;
-type Touched<V> = Box<dyn Fn(&Cluster, &Change<V>) + Send + Sync>;
+/// Starts watches. Clones of what they need go into their tasks.
+struct Watches {
+    client: Client,
+    cluster: Arc<Cluster>,
+    health: Health,
+    metrics: Metrics,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
 
-/// One kind in one scope: how an object becomes a row, where the row is kept, what a change touches.
-struct Follow<K: Resource, V> {
-    kind: &'static str,
-    api: Api<K>,
-    config: watcher::Config,
-    scope: Scope,
-    row: RowOf<K, V>,
-    view: ViewOf<V>,
-    touched: Touched<V>,
-    /// Called for objects without a row that changed.
-    other: fn(&Cluster, &K),
-    /// Called when a list follows a break, in which objects without a row may have changed unseen.
-    relisted: fn(&Cluster),
-    required: bool,
+impl Watches {
+    /// A kind that has a controller.
+    fn roots<K: Root>(
+        &mut self,
+        kind: &'static str,
+        api: Api<DeserializeGuard<K>>,
+        scope: &Scope,
+        roots: fn(&Cluster) -> &Roots<K>,
+        changed: fn(&Cluster, &RootChange<K>),
+    ) {
+        let list = self.health.expect_list(kind, scope);
+        let scope = scope.clone();
+        self.watch(
+            kind,
+            api,
+            watcher::Config::default(),
+            Some(list),
+            move |cluster, event| {
+                // The managed fields are larger than the rest of an object, and only the API server needs them.
+                let event = event.modify(|object| object.meta_mut().managed_fields = None);
+                for change in roots(cluster).apply(&scope, event) {
+                    changed(cluster, &change);
+                }
+            },
+        );
+    }
+
+    /// Nodes add zones, and whether a pod's node is lost. The operator works without permission to see them.
+    fn nodes(&mut self) {
+        let api = Api::<Node>::all(self.client.clone());
+        self.watch("Node", api, watcher::Config::default(), None, |cluster, event| {
+            let event = rows_of(event, |node| {
+                let name = node.metadata.name.as_deref()?;
+                Some((cluster_row(name), rows::node(node)))
+            });
+            apply(cluster, &cluster.nodes, &None, event, Cluster::node_changed);
+        });
+    }
+
+    fn pods(&mut self, scope: &Scope) {
+        let list = self.health.expect_list("Pod", scope);
+        let (api, scope) = (api::<Pod>(&self.client, scope), scope.clone());
+        self.watch("Pod", api, ours(), Some(list), move |cluster, event| {
+            let event = rows_of(event, |pod| Some((labelled(pod.meta())?, rows::pod(pod))));
+            apply(cluster, &cluster.pods, &scope, event, Cluster::pod_changed);
+        });
+    }
+
+    /// Every Secret, by its metadata alone: a Secret that a spec names has no label of ours, and its content is read when
+    /// it is needed.
+    fn secrets(&mut self, scope: &Scope) {
+        let list = self.health.expect_list("Secret", scope);
+        let api = api::<PartialObjectMeta<Secret>>(&self.client, scope);
+        let scope = scope.clone();
+        let mut lists = 0_u64;
+        self.watch(
+            "Secret",
+            api,
+            watcher::Config::default(),
+            Some(list),
+            move |cluster, event| {
+                match &event {
+                    watcher::Event::Apply(secret) | watcher::Event::Delete(secret)
+                        if proxy_label(&secret.metadata).is_none() =>
+                    {
+                        cluster.source_changed(&secret.metadata);
+                    }
+                    watcher::Event::InitDone => {
+                        lists += 1;
+                        if lists > 1 {
+                            cluster.sources_relisted();
+                        }
+                    }
+                    _ => {}
+                }
+                apply_owned(cluster, "Secret", &scope, event, |_| Detail::Plain);
+            },
+        );
+    }
+
+    fn owned<K: Namespaced>(&mut self, kind: &'static str, scope: &Scope, detail: fn(&K) -> Detail) {
+        let list = self.health.expect_list(kind, scope);
+        let (api, scope) = (api::<K>(&self.client, scope), scope.clone());
+        self.watch(kind, api, ours(), Some(list), move |cluster, event| {
+            apply_owned(cluster, kind, &scope, event, detail);
+        });
+    }
+
+    /// A kind that is watched only to notice that somebody changed an object.
+    fn metadata<K: Namespaced>(&mut self, kind: &'static str, scope: &Scope) {
+        self.owned::<PartialObjectMeta<K>>(kind, scope, |_| Detail::Plain);
+    }
+
+    /// Starts one watch, whose events `apply` takes over.
+    fn watch<K>(
+        &mut self,
+        kind: &'static str,
+        api: Api<K>,
+        config: watcher::Config,
+        list: Option<List>,
+        mut apply: impl FnMut(&Cluster, watcher::Event<K>) + Send + 'static,
+    ) where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let beat = self.health.expect_beat(kind, MAX_SILENCE);
+        let (cluster, stop) = (Arc::clone(&self.cluster), self.stop.clone());
+        let state = State {
+            kind,
+            metrics: self.metrics.clone(),
+            list: list.unwrap_or_default(),
+        };
+        self.tasks.spawn(async move {
+            let mut events = watcher(api, config).default_backoff().boxed();
+            loop {
+                beat.now();
+                let event = tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(TICK) => continue,
+                    event = events.next() => event,
+                };
+                match event {
+                    Some(Ok(event)) => {
+                        let step = Step::of(&event);
+                        apply(&cluster, event);
+                        state.heard(step, &cluster);
+                    }
+                    Some(Err(error)) => state.broke(&error),
+                    // The stream of a watcher doesn't end.
+                    None => return,
+                }
+            }
+        });
+    }
+}
+
+/// What an event says of the watch itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// A list begins. The API server has not answered yet.
+    Begin,
+    Answer,
+    Complete,
+}
+
+impl Step {
+    const fn of<K>(event: &watcher::Event<K>) -> Self {
+        match event {
+            watcher::Event::Init => Self::Begin,
+            watcher::Event::InitDone => Self::Complete,
+            _ => Self::Answer,
+        }
+    }
 }
 
 /// How a watch is doing.
 struct State {
-    well: bool,
-    /// No list was complete yet.
-    first: bool,
+    kind: &'static str,
+    metrics: Metrics,
+    list: List,
 }
 
-impl<K, V> Follow<K, V>
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    async fn run(self, common: Common, beat: Beat, seen: Option<Seen>) {
-        let mut events = watcher(self.api.clone(), self.config.clone())
-            .default_backoff()
-            .boxed();
-        let mut state = State {
-            well: true,
-            first: true,
-        };
-        loop {
-            beat.now();
-            let event = tokio::select! {
-                () = common.stop.cancelled() => return,
-                () = tokio::time::sleep(TICK) => continue,
-                event = events.next() => event,
-            };
-            match event {
-                Some(Ok(event)) => self.heard(&common.cluster, event, &mut state, seen.as_ref()),
-                Some(Err(error)) => self.broke(&common.metrics, &error, &mut state),
-                // The stream of a watcher does not end.
-                None => return,
-            }
-        }
-    }
-
-    fn heard(&self, cluster: &Cluster, event: watcher::Event<K>, state: &mut State, seen: Option<&Seen>) {
-        let complete = matches!(event, watcher::Event::InitDone);
-        // A list is begun without a word of the API server's.
-        let answered = !matches!(event, watcher::Event::Init);
-        self.take(cluster, event);
-        if answered && !state.well {
+impl State {
+    fn heard(&self, step: Step, cluster: &Cluster) {
+        if step != Step::Begin && self.list.works() {
             tracing::info!(kind = self.kind, "watching again");
-            state.well = true;
         }
-        if complete {
-            if !state.first {
-                (self.relisted)(cluster);
-            }
-            state.first = false;
-            if let Some(seen) = seen {
-                seen.done();
-            }
+        if step == Step::Complete && self.list.complete() {
+            // What waited for this list can be worked on.
+            cluster.enqueue_all();
         }
     }
 
-    /// Only the first break of a row is told: an API server that is away breaks every watch again and again.
-    fn broke(&self, metrics: &Metrics, error: &watcher::Error, state: &mut State) {
-        metrics
+    /// Logs the first break only, as an API server that is away breaks every watch again and again.
+    fn broke(&self, error: &watcher::Error) {
+        self.metrics
             .watch_errors
             .get_or_create(&KindLabel { kind: self.kind })
             .inc();
         let error = words(error);
-        if state.well {
-            tracing::warn!(kind = self.kind, error, "the watch broke; it is tried again");
+        if self.list.broke(&error) {
+            tracing::warn!(kind = self.kind, error, "the watch broke; retrying");
         } else {
             tracing::debug!(kind = self.kind, error, "the watch is still broken");
         }
-        state.well = false;
-    }
-
-    fn take(&self, cluster: &Cluster, event: watcher::Event<K>) {
-        let Some(lock) = (self.view)(cluster) else {
-            return;
-        };
-        let mut other = None;
-        let changes = {
-            let mut view = lock.write().unwrap_or_else(PoisonError::into_inner);
-            match event {
-                watcher::Event::Init => {
-                    view.begin(self.scope.clone());
-                    Vec::new()
-                }
-                watcher::Event::InitApply(object) => {
-                    if let Some((key, row)) = (self.row)(&object) {
-                        view.listed(&self.scope, key, row);
-                    }
-                    Vec::new()
-                }
-                watcher::Event::InitDone => view.complete(&self.scope),
-                watcher::Event::Apply(object) => match (self.row)(&object) {
-                    Some((key, row)) => view.put(key, row),
-                    None => {
-                        other = Some(object);
-                        Vec::new()
-                    }
-                },
-                watcher::Event::Delete(object) => match (self.row)(&object) {
-                    Some((key, _)) => view.remove(&key).into_iter().collect(),
-                    None => {
-                        other = Some(object);
-                        Vec::new()
-                    }
-                },
-            }
-        };
-        for change in &changes {
-            (self.touched)(cluster, change);
-        }
-        if let Some(object) = other {
-            (self.other)(cluster, &object);
-        }
-    }
-
-    fn task(self, common: &Common) -> impl Future<Output = ()> + Send + 'static {
-        let beat = common.health.expect_beat(self.kind, SILENCE);
-        let seen = self.required.then(|| {
-            let place = self.scope.as_ref().map(|namespace| format!(" in {namespace}"));
-            common
-                .health
-                .expect_list(format!("{} objects{}", self.kind, place.unwrap_or_default()))
-        });
-        self.run(common.clone(), beat, seen)
     }
 }
 
-fn proxies(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 'static {
-    Follow {
-        kind: "RadiusProxy",
-        api: api::<RadiusProxy>(&common.client, scope),
-        config: watcher::Config::default(),
-        scope: scope.clone(),
-        row: Box::new(|proxy| {
-            let proxy = lean(proxy.clone());
-            let key = super::row_key(&crate::key::ProxyKey::of(&proxy));
-            Some((key, Arc::new(proxy)))
-        }),
-        view: Box::new(|cluster| Some(&cluster.proxies)),
-        touched: Box::new(|cluster, change| cluster.touched_by_proxy(change)),
-        other: |_, _| {},
-        relisted: |_| {},
-        required: true,
-    }
-    .task(common)
-}
-
-fn grants(common: &Common) -> impl Future<Output = ()> + Send + 'static {
-    Follow {
-        kind: "DirectoryGrant",
-        api: Api::<DirectoryGrant>::all(common.client.clone()),
-        config: watcher::Config::default(),
-        scope: None,
-        row: Box::new(|grant| {
-            let mut grant = grant.clone();
-            grant.metadata.managed_fields = None;
-            Some((cluster_row(grant.metadata.name.as_deref()?), Arc::new(grant)))
-        }),
-        view: Box::new(|cluster| Some(&cluster.grants)),
-        touched: Box::new(|cluster, change| cluster.touched_by_grant(change)),
-        other: |_, _| {},
-        relisted: |_| {},
-        required: true,
-    }
-    .task(common)
-}
-
-/// Nodes only add zones and whether a pod's node is lost: the operator is ready without the right to see them.
-fn nodes(common: &Common) -> impl Future<Output = ()> + Send + 'static {
-    Follow {
-        kind: "Node",
-        api: Api::<Node>::all(common.client.clone()),
-        config: watcher::Config::default(),
-        scope: None,
-        row: Box::new(|node| Some((cluster_row(node.metadata.name.as_deref()?), rows::node(node)))),
-        view: Box::new(|cluster| Some(&cluster.nodes)),
-        touched: Box::new(|cluster, change| cluster.touched_by_node(change)),
-        other: |_, _| {},
-        relisted: |_| {},
-        required: false,
-    }
-    .task(common)
-}
-
-fn pods(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 'static {
-    Follow {
-        kind: "Pod",
-        api: api::<Pod>(&common.client, scope),
-        config: ours(),
-        scope: scope.clone(),
-        row: Box::new(|pod| Some((labelled(pod.meta())?, rows::pod(pod)))),
-        view: Box::new(|cluster| Some(&cluster.pods)),
-        touched: Box::new(|cluster, change| cluster.touched_by_pod(change)),
-        other: |_, _| {},
-        relisted: |_| {},
-        required: true,
-    }
-    .task(common)
-}
-
-/// Every Secret, by its metadata alone: a Secret that a spec names carries no label of ours, and its content is read by
-/// name when it is needed.
-fn secrets(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 'static {
-    Follow {
-        kind: "Secret",
-        api: api::<PartialObjectMeta<Secret>>(&common.client, scope),
-        config: watcher::Config::default(),
-        scope: scope.clone(),
-        row: Box::new(|secret| {
-            let row = rows::owned("Secret", &secret.metadata, Detail::Plain);
-            Some((labelled(&secret.metadata)?, row))
-        }),
-        view: Box::new(|cluster| cluster.owned.get("Secret")),
-        touched: Box::new(|cluster, change| cluster.touched_by_owned(change)),
-        other: |cluster, secret| cluster.touched_by_source(&secret.metadata),
-        relisted: Cluster::touch_all,
-        required: true,
-    }
-    .task(common)
-}
-
-fn leases(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 'static {
-    with_detail::<Lease>(common, scope, "Lease", rows::report)
-}
-
-fn services(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 'static {
-    with_detail::<Service>(common, scope, "Service", rows::load_balancer)
-}
-
-fn stateful_sets(common: &Common, scope: &Scope) -> impl Future<Output = ()> + Send + 'static {
-    with_detail::<StatefulSet>(common, scope, "StatefulSet", rows::stateful_set)
-}
-
-fn with_detail<K>(
-    common: &Common,
-    scope: &Scope,
+fn apply_owned<K: Resource<DynamicType = ()>>(
+    cluster: &Cluster,
     kind: &'static str,
+    scope: &Scope,
+    event: watcher::Event<K>,
     detail: fn(&K) -> Detail,
-) -> impl Future<Output = ()> + Send + 'static
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + Sync
-        + 'static,
-{
-    Follow::<K, Owned> {
-        kind,
-        api: api::<K>(&common.client, scope),
-        config: ours(),
-        scope: scope.clone(),
-        row: Box::new(move |object| {
-            Some((
-                labelled(object.meta())?,
-                rows::owned(kind, object.meta(), detail(object)),
-            ))
-        }),
-        view: Box::new(move |cluster| cluster.owned.get(kind)),
-        touched: Box::new(|cluster, change| cluster.touched_by_owned(change)),
-        other: |_, _| {},
-        relisted: |_| {},
-        required: true,
-    }
-    .task(common)
+) {
+    let Some(index) = cluster.owned.get(kind) else {
+        return;
+    };
+    let event = rows_of(event, |object| {
+        let row = rows::owned(kind, object.meta(), detail(object));
+        Some((labelled(object.meta())?, row))
+    });
+    apply::<Owned>(cluster, index, scope, event, Cluster::owned_changed);
 }
 
-/// A kind of which nothing is needed but that it is as it was applied.
-fn plain<K>(common: &Common, scope: &Scope, kind: &'static str) -> impl Future<Output = ()> + Send + 'static
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + Sync
-        + 'static,
-{
-    with_detail::<PartialObjectMeta<K>>(common, scope, kind, |_| Detail::Plain)
+fn apply<V: Clone>(
+    cluster: &Cluster,
+    index: &RwLock<Index<V>>,
+    scope: &Scope,
+    event: watcher::Event<Entry<V>>,
+    changed: fn(&Cluster, &Change<V>),
+) {
+    let changes = index
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .apply(scope, event);
+    for change in &changes {
+        changed(cluster, change);
+    }
+}
+
+/// The event with a row in place of the object.
+fn rows_of<K: Resource, V>(
+    event: watcher::Event<K>,
+    row: impl Fn(&K) -> Option<(RowKey, V)>,
+) -> watcher::Event<Entry<V>> {
+    let entry = |object: K| (id(object.meta()), row(&object));
+    match event {
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitApply(object) => watcher::Event::InitApply(entry(object)),
+        watcher::Event::InitDone => watcher::Event::InitDone,
+        watcher::Event::Apply(object) => watcher::Event::Apply(entry(object)),
+        watcher::Event::Delete(object) => watcher::Event::Delete(entry(object)),
+    }
+}
+
+fn id(metadata: &ObjectMeta) -> Id {
+    (
+        metadata.namespace.clone().unwrap_or_default(),
+        metadata.name.clone().unwrap_or_default(),
+    )
 }
 
 /// The row key of an object with our label.
-fn labelled(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<RowKey> {
+fn labelled(metadata: &ObjectMeta) -> Option<RowKey> {
     Some(RowKey {
         namespace: metadata.namespace.clone()?,
         proxy: proxy_label(metadata)?.to_owned(),

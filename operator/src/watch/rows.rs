@@ -1,4 +1,4 @@
-//! From Kubernetes objects to the rows of views.
+//! From Kubernetes objects to the rows of an index.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;

@@ -1,6 +1,10 @@
-//! What a watch has seen, cut down to what decisions need. One view holds one kind.
+//! The objects of one kind, as rows with what decisions need, indexed by the RadiusProxy that they belong to.
 
 use std::collections::{BTreeMap, HashMap};
+
+use kube::runtime::watcher;
+
+use crate::health::Scope;
 
 /// Where a row belongs: its namespace, the RadiusProxy it is of (empty where that has no meaning), its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,16 +16,19 @@ pub(crate) struct RowKey {
 
 /// Rows in the order of their keys, so that those of one RadiusProxy are neighbours.
 #[derive(Debug)]
-pub(crate) struct View<V> {
+pub(crate) struct Index<V> {
     rows: BTreeMap<RowKey, V>,
     /// The RadiusProxy by namespace and name: a label can change, and the row moves.
-    owners: HashMap<(String, String), String>,
+    owners: HashMap<Id, String>,
     /// Lists that are under way, by scope. A list replaces the scope's rows at its end, never in part.
     listing: HashMap<Scope, BTreeMap<RowKey, V>>,
 }
 
-/// The namespace that a watch is for, or all.
-pub(crate) type Scope = Option<String>;
+/// Namespace and name of an object.
+pub(crate) type Id = (String, String);
+
+/// An object, and its row if it belongs to a RadiusProxy.
+pub(crate) type Entry<V> = (Id, Option<(RowKey, V)>);
 
 /// A row that appeared, changed or went, with what it was and is.
 #[derive(Debug, PartialEq)]
@@ -31,7 +38,7 @@ pub(crate) struct Change<V> {
     pub(crate) after: Option<V>,
 }
 
-impl<V> Default for View<V> {
+impl<V> Default for Index<V> {
     fn default() -> Self {
         Self {
             rows: BTreeMap::new(),
@@ -41,7 +48,7 @@ impl<V> Default for View<V> {
     }
 }
 
-impl<V: Clone> View<V> {
+impl<V: Clone> Index<V> {
     /// The rows of one RadiusProxy.
     pub(crate) fn of<'a>(
         &'a self,
@@ -59,16 +66,25 @@ impl<V: Clone> View<V> {
             .map(|(key, row)| (key.name.as_str(), row))
     }
 
-    /// The rows of one namespace.
-    pub(crate) fn inside<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a RowKey, &'a V)> {
-        let from = RowKey {
-            namespace: namespace.to_owned(),
-            proxy: String::new(),
-            name: String::new(),
-        };
-        self.rows
-            .range(from..)
-            .take_while(move |(key, _)| key.namespace == namespace)
+    /// Takes over what a watch of `scope` said of an object. An object without a row has none any more.
+    pub(crate) fn apply(&mut self, scope: &Scope, event: watcher::Event<Entry<V>>) -> Vec<Change<V>> {
+        match event {
+            watcher::Event::Init => {
+                self.begin(scope.clone());
+                Vec::new()
+            }
+            watcher::Event::InitApply((_, row)) => {
+                if let Some((key, row)) = row {
+                    self.listed(scope, key, row);
+                }
+                Vec::new()
+            }
+            watcher::Event::InitDone => self.complete(scope),
+            watcher::Event::Apply((_, Some((key, row)))) => self.put(key, row),
+            watcher::Event::Apply((id, None)) | watcher::Event::Delete((id, _)) => {
+                self.remove(&id).into_iter().collect()
+            }
+        }
     }
 
     /// Every row.
@@ -87,19 +103,19 @@ impl<V: Clone> View<V> {
     }
 
     /// A list begins.
-    pub(crate) fn begin(&mut self, scope: Scope) {
+    fn begin(&mut self, scope: Scope) {
         self.listing.insert(scope, BTreeMap::new());
     }
 
     /// A row of the list.
-    pub(crate) fn listed(&mut self, scope: &Scope, key: RowKey, row: V) {
+    fn listed(&mut self, scope: &Scope, key: RowKey, row: V) {
         if let Some(list) = self.listing.get_mut(scope) {
             list.insert(key, row);
         }
     }
 
     /// The list is complete: what it does not hold is gone.
-    pub(crate) fn complete(&mut self, scope: &Scope) -> Vec<Change<V>> {
+    fn complete(&mut self, scope: &Scope) -> Vec<Change<V>> {
         let Some(list) = self.listing.remove(scope) else {
             return Vec::new();
         };
@@ -110,7 +126,10 @@ impl<V: Clone> View<V> {
             .filter(|key| !list.contains_key(key))
             .cloned()
             .collect();
-        let mut changes: Vec<Change<V>> = gone.into_iter().filter_map(|key| self.remove(&key)).collect();
+        let mut changes: Vec<Change<V>> = gone
+            .into_iter()
+            .filter_map(|key| self.remove(&(key.namespace, key.name)))
+            .collect();
         for (key, row) in list {
             changes.extend(self.put(key, row));
         }
@@ -143,11 +162,15 @@ impl<V: Clone> View<V> {
     }
 
     /// A row went.
-    pub(crate) fn remove(&mut self, key: &RowKey) -> Option<Change<V>> {
-        self.owners.remove(&(key.namespace.clone(), key.name.clone()));
-        let before = self.rows.remove(key)?;
+    fn remove(&mut self, id: &Id) -> Option<Change<V>> {
+        let key = RowKey {
+            proxy: self.owners.remove(id)?,
+            namespace: id.0.clone(),
+            name: id.1.clone(),
+        };
+        let before = self.rows.remove(&key)?;
         Some(Change {
-            key: key.clone(),
+            key,
             before: Some(before),
             after: None,
         })
@@ -168,42 +191,58 @@ mod tests {
 
     #[test]
     fn rows_of_one_radius_proxy_are_found_without_those_of_its_neighbours() {
-        let mut view = View::default();
+        let mut index = Index::default();
         for (proxy, name) in [("a", "a-0"), ("a", "a-1"), ("a-1", "a-1-0"), ("b", "b-0")] {
-            view.put(key("n", proxy, name), 1);
+            index.put(key("n", proxy, name), 1);
         }
-        view.put(key("m", "a", "a-0"), 2);
+        index.put(key("m", "a", "a-0"), 2);
         assert_eq!(
-            view.of("n", "a").map(|(name, _)| name).collect::<Vec<_>>(),
+            index.of("n", "a").map(|(name, _)| name).collect::<Vec<_>>(),
             ["a-0", "a-1"]
         );
-        assert_eq!(view.of("n", "c").count(), 0);
+        assert_eq!(index.of("n", "c").count(), 0);
     }
 
     #[test]
     fn a_list_replaces_its_scope_at_its_end_and_tells_what_went() {
-        let mut view = View::default();
-        view.put(key("n", "a", "a-0"), 1);
-        view.put(key("m", "a", "a-0"), 1);
+        let mut index = Index::default();
+        index.put(key("n", "a", "a-0"), 1);
+        index.put(key("m", "a", "a-0"), 1);
         let scope = Some("n".to_owned());
-        view.begin(scope.clone());
-        view.listed(&scope, key("n", "a", "a-1"), 5);
-        assert_eq!(view.len(), 2);
-        let changes = view.complete(&scope);
+        index.begin(scope.clone());
+        index.listed(&scope, key("n", "a", "a-1"), 5);
+        assert_eq!(index.len(), 2);
+        let changes = index.complete(&scope);
         assert_eq!(changes.len(), 2);
         assert_eq!((changes[0].before, changes[0].after), (Some(1), None));
         assert_eq!((changes[1].before, changes[1].after), (None, Some(5)));
-        assert!(view.find(&key("m", "a", "a-0")).is_some());
+        assert!(index.find(&key("m", "a", "a-0")).is_some());
     }
 
     #[test]
     fn a_row_whose_label_changes_leaves_its_old_place() {
-        let mut view = View::default();
-        view.put(key("n", "a", "x"), 1);
-        let changes = view.put(key("n", "b", "x"), 2);
+        let mut index = Index::default();
+        index.put(key("n", "a", "x"), 1);
+        let changes = index.put(key("n", "b", "x"), 2);
         assert_eq!(changes.len(), 2);
-        assert_eq!(view.of("n", "a").count(), 0);
-        assert_eq!(view.remove(&key("n", "b", "x")).unwrap().before, Some(2));
-        assert_eq!(view.len(), 0);
+        assert_eq!(index.of("n", "a").count(), 0);
+        let gone = index.apply(
+            &None,
+            watcher::Event::Delete((("n".to_owned(), "x".to_owned()), None)),
+        );
+        assert_eq!(gone[0].before, Some(2));
+        assert_eq!(index.len(), 0);
+    }
+
+    #[test]
+    fn an_object_that_loses_its_label_has_no_row_any_more() {
+        let mut index = Index::default();
+        index.put(key("n", "a", "x"), 1);
+        let changes = index.apply(
+            &None,
+            watcher::Event::Apply((("n".to_owned(), "x".to_owned()), None)),
+        );
+        assert_eq!((changes[0].key.proxy.as_str(), changes[0].after), ("a", None));
+        assert_eq!(index.len(), 0);
     }
 }

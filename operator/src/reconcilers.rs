@@ -1,0 +1,90 @@
+//! The controllers' reconcilers: of RadiusProxy resources, and of DirectoryGrants.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::reflector::ObjectRef;
+use operator_core::api::{DirectoryGrant, RadiusProxy};
+
+use crate::context::Context;
+use crate::controller::{Next, Reconciler};
+use crate::error::Error;
+use crate::health::{Health, Lists};
+use crate::key::ProxyKey;
+use crate::reconcile;
+
+/// When an object is looked at again that waits for a list. The list's end triggers it earlier.
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Reconciles RadiusProxy resources.
+pub(crate) struct RadiusProxies {
+    pub(crate) context: Arc<Context>,
+    pub(crate) health: Health,
+}
+
+impl RadiusProxies {
+    /// Whether what is known of the namespace is enough to work on this RadiusProxy. A deletion needs no other object, and
+    /// the namespace's may be out of reach already.
+    fn may_reconcile(&self, key: &ProxyKey) -> bool {
+        let is_deleted = || {
+            let proxy = self.context.cluster.proxy(key);
+            proxy.is_some_and(|proxy| proxy.metadata.deletion_timestamp.is_some())
+        };
+        match self.health.lists(&key.namespace) {
+            Lists::Complete => true,
+            Lists::Broken => is_deleted(),
+            Lists::Pending => false,
+        }
+    }
+}
+
+impl Reconciler for RadiusProxies {
+    type Root = RadiusProxy;
+
+    async fn reconcile(&self, object: &ObjectRef<RadiusProxy>) -> Result<Next, Error> {
+        let key = ProxyKey::from(object);
+        if !self.may_reconcile(&key) {
+            return Ok(Next::After(LIST_INTERVAL));
+        }
+        let context = &self.context;
+        let mut memory = context.memories.take(&key);
+        let result = reconcile::run(context, &key, &mut memory).await;
+        if result.is_err() {
+            // What was planned from may be old.
+            memory.newest = None;
+        }
+        if !matches!(result, Ok(Next::Gone)) {
+            context.memories.put(key, memory);
+        }
+        result
+    }
+
+    fn forget(&self, object: &ObjectRef<RadiusProxy>) {
+        let (context, key) = (&self.context, ProxyKey::from(object));
+        context.memories.take(&key);
+        context.directories.forget(&key);
+        context.names.observe(&key, &[]);
+        context.cluster.seeds.forget(&key);
+        context.metrics.proxy.forget(&key);
+    }
+
+    fn failed(&self, object: &ObjectRef<RadiusProxy>, class: &'static str) {
+        let key = ProxyKey::from(object);
+        self.context.metrics.proxy.failed(&key, class);
+    }
+}
+
+/// Reconciles DirectoryGrants: there is nothing to do for one that can be decoded.
+pub(crate) struct DirectoryGrants;
+
+impl Reconciler for DirectoryGrants {
+    type Root = DirectoryGrant;
+
+    async fn reconcile(&self, _: &ObjectRef<DirectoryGrant>) -> Result<Next, Error> {
+        Ok(Next::After(Duration::from_secs(3600)))
+    }
+
+    fn forget(&self, _: &ObjectRef<DirectoryGrant>) {}
+
+    fn failed(&self, _: &ObjectRef<DirectoryGrant>, _: &'static str) {}
+}
