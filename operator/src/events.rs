@@ -59,7 +59,41 @@ fn clip(text: &str, longest: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use operator_core::api::{RadiusProxy, RadiusProxySpec};
+    use serde_json::json;
+
     use super::*;
+    use crate::fake_api::FakeApi;
+
+    #[tokio::test]
+    async fn two_events_of_one_reason_are_both_written_with_their_notes() {
+        let api = FakeApi::new(|call| Some((201, call.body.clone())));
+        let spec: RadiusProxySpec = serde_json::from_value(json!({"provider": {}})).unwrap();
+        let mut proxy = RadiusProxy::new("a", spec);
+        proxy.metadata.namespace = Some("mfa".to_owned());
+        let events = Events::new(api.client.clone(), "replica-0");
+        for note in ["10.0.0.1 is registered", "10.0.0.2 is registered"] {
+            let event = Event {
+                warning: false,
+                reason: "Written",
+                action: "UpdateRadius",
+                note: note.to_owned(),
+            };
+            events.publish(&proxy, &event).await;
+        }
+        let written = api.calls(2, |call| call.method == "POST").await;
+        assert!(
+            written[0]
+                .uri
+                .starts_with("/apis/events.k8s.io/v1/namespaces/mfa/events")
+        );
+        assert_eq!(
+            (&written[0].body["note"], &written[1].body["note"]),
+            (&json!("10.0.0.1 is registered"), &json!("10.0.0.2 is registered"))
+        );
+        assert_eq!(written[0].body["regarding"]["kind"], "RadiusProxy");
+        assert_eq!(written[0].body["reportingInstance"], "replica-0");
+    }
 
     #[test]
     fn a_note_keeps_to_the_api_servers_limit() {

@@ -63,7 +63,22 @@ impl Leadership {
 
 /// Keeps the channel of a [`Leadership`] open.
 #[derive(Debug)]
-pub(crate) struct Keeper(#[expect(dead_code, reason = "held for its drop")] watch::Sender<Term>);
+pub(crate) struct Keeper(
+    #[cfg_attr(not(test), expect(dead_code, reason = "held for its drop"))] watch::Sender<Term>,
+);
+
+#[cfg(test)]
+impl Keeper {
+    /// The lease is lost.
+    pub(crate) fn depose(&self) {
+        self.0.send_replace(Term::None);
+    }
+
+    /// The lease is won.
+    pub(crate) fn elect(&self) {
+        self.0.send_replace(Term::Forever);
+    }
+}
 
 /// Takes part in the election.
 pub(crate) struct Candidate {

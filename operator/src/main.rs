@@ -7,6 +7,8 @@ mod controller;
 mod directory;
 mod error;
 mod events;
+#[cfg(test)]
+mod fake_api;
 mod gather;
 mod health;
 mod key;
