@@ -37,10 +37,22 @@ impl Beat {
 /// The namespace that a watch covers, or all.
 pub(crate) type Scope = Option<String>;
 
+/// What the list of a kind is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// For everything: nothing is known of any object without it.
+    Always,
+    /// For everything but deletions.
+    ToWork,
+    /// To notice what others change.
+    ToNotice,
+}
+
 /// A watched kind in one scope.
 #[derive(Debug)]
 struct Listed {
     kind: &'static str,
+    needed: Needed,
     scope: Scope,
     state: Arc<Mutex<ListState>>,
 }
@@ -85,11 +97,11 @@ pub(crate) struct Readiness {
 }
 
 /// Whether the kinds that concern a namespace were listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lists {
-    /// All of them.
+    /// All that work needs.
     Complete,
-    /// Some can't be listed.
+    /// Some can't be listed that work needs, and deletions don't.
     Broken,
     /// Some have not been listed yet.
     Pending,
@@ -133,32 +145,32 @@ impl Health {
             .collect()
     }
 
-    /// A watch whose list the work in its scope needs.
-    pub(crate) fn expect_list(&self, kind: &'static str, scope: &Scope) -> List {
+    /// A watch with a list that is needed in its scope.
+    pub(crate) fn expect_list(&self, kind: &'static str, scope: &Scope, needed: Needed) -> List {
         let state = Arc::default();
         lock(&self.lists).push(Listed {
             kind,
+            needed,
             scope: scope.clone(),
             state: Arc::clone(&state),
         });
         List(state)
     }
 
-    /// Whether a RadiusProxy of this namespace can be worked on.
+    /// Whether the objects of a namespace can be worked on.
     pub(crate) fn lists(&self, namespace: &str) -> Lists {
+        let concerns = |list: &&Listed| list.scope.as_ref().is_none_or(|scope| scope == namespace);
         let lists = lock(&self.lists);
-        let concerned = lists
-            .iter()
-            .filter(|list| list.scope.as_ref().is_none_or(|scope| scope == namespace));
-        concerned.fold(Lists::Complete, |worst, list| {
+        let states = lists.iter().filter(concerns).map(|list| {
             let state = lock(&list.state);
-            match (state.listed, &state.broken, &list.scope) {
-                (true, _, _) => worst,
-                (false, Some(_), Some(_)) if worst == Lists::Complete => Lists::Broken,
-                (false, Some(_), Some(_)) => worst,
-                (false, _, _) => Lists::Pending,
+            match (&state.broken, list.needed) {
+                _ if state.listed => Lists::Complete,
+                (Some(_), Needed::ToNotice) => Lists::Complete,
+                (Some(_), Needed::ToWork) => Lists::Broken,
+                (Some(_), Needed::Always) | (None, _) => Lists::Pending,
             }
-        })
+        });
+        states.max().unwrap_or(Lists::Complete)
     }
 
     /// Ready are the kinds of the whole cluster, and the namespaces that can be watched. A namespace that can't be watched
@@ -229,8 +241,8 @@ mod tests {
     fn the_operator_is_ready_when_every_kind_was_listed() {
         let health = Health::new(Instant::now());
         let (pods, grants) = (
-            health.expect_list("Pod", &None),
-            health.expect_list("DirectoryGrant", &None),
+            health.expect_list("Pod", &None, Needed::ToWork),
+            health.expect_list("DirectoryGrant", &None, Needed::Always),
         );
         assert!(pods.complete());
         assert!(!pods.complete());
@@ -256,8 +268,8 @@ mod tests {
         let health = Health::new(Instant::now());
         let scope = |name: &str| Some(name.to_owned());
         let (of_a, of_b) = (
-            health.expect_list("Pod", &scope("a")),
-            health.expect_list("Pod", &scope("b")),
+            health.expect_list("Pod", &scope("a"), Needed::ToWork),
+            health.expect_list("Pod", &scope("b"), Needed::ToWork),
         );
         of_a.complete();
         assert!(!health.readiness().ready, "b may still be listed");
@@ -291,9 +303,23 @@ mod tests {
         let health = Health::new(Instant::now());
         for name in ["a", "b"] {
             health
-                .expect_list("Pod", &Some(name.to_owned()))
+                .expect_list("Pod", &Some(name.to_owned()), Needed::ToWork)
                 .broke("forbidden");
         }
+        assert!(!health.readiness().ready);
+    }
+
+    #[test]
+    fn a_kind_that_is_only_watched_to_notice_changes_stops_no_work() {
+        let health = Health::new(Instant::now());
+        let (budgets, pods) = (
+            health.expect_list("PodDisruptionBudget", &None, Needed::ToNotice),
+            health.expect_list("Pod", &None, Needed::ToWork),
+        );
+        pods.complete();
+        assert_eq!(health.lists("a"), Lists::Pending, "it may still be listed");
+        budgets.broke("forbidden");
+        assert_eq!(health.lists("a"), Lists::Complete);
         assert!(!health.readiness().ready);
     }
 }

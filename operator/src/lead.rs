@@ -48,8 +48,10 @@ pub(crate) async fn run<T: Future<Output = ()>>(
                 () = &mut term => return,
             }
             if !leadership.leads() {
-                break deposed();
+                break;
             }
         }
+        drop(term);
+        deposed();
     }
 }

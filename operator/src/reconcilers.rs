@@ -23,18 +23,20 @@ pub(crate) struct RadiusProxies {
 }
 
 impl RadiusProxies {
-    /// Whether what is known of the namespace is enough to work on this RadiusProxy. A deletion needs no other object, and
-    /// the namespace's may be out of reach already.
     fn may_reconcile(&self, key: &ProxyKey) -> bool {
-        let is_deleted = || {
-            let proxy = self.context.cluster.proxy(key);
-            proxy.is_some_and(|proxy| proxy.metadata.deletion_timestamp.is_some())
-        };
-        match self.health.lists(&key.namespace) {
-            Lists::Complete => true,
-            Lists::Broken => is_deleted(),
-            Lists::Pending => false,
-        }
+        let proxy = self.context.cluster.proxy(key);
+        let is_deleted = proxy.is_some_and(|proxy| proxy.metadata.deletion_timestamp.is_some());
+        may_reconcile(self.health.lists(&key.namespace), is_deleted)
+    }
+}
+
+/// Whether enough is known of a namespace to work on a RadiusProxy there. A deletion needs no other object, and those of
+/// the namespace may be out of reach already.
+const fn may_reconcile(lists: Lists, is_deleted: bool) -> bool {
+    match lists {
+        Lists::Complete => true,
+        Lists::Broken => is_deleted,
+        Lists::Pending => false,
     }
 }
 
@@ -87,4 +89,21 @@ impl Reconciler for DirectoryGrants {
     fn forget(&self, _: &ObjectRef<DirectoryGrant>) {}
 
     fn failed(&self, _: &ObjectRef<DirectoryGrant>, _: &'static str) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_namespace_that_cannot_be_watched_only_deletions_go_on() {
+        for (lists, of_living, of_deleted) in [
+            (Lists::Complete, true, true),
+            (Lists::Broken, false, true),
+            (Lists::Pending, false, false),
+        ] {
+            assert_eq!(may_reconcile(lists, false), of_living, "{lists:?}");
+            assert_eq!(may_reconcile(lists, true), of_deleted, "{lists:?}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ use super::roots::{RootChange, Roots};
 use super::rows::{self, Detail, Owned, proxy_label};
 use super::{Cluster, cluster_row};
 use crate::error::words;
-use crate::health::{Health, List, Scope};
+use crate::health::{Health, List, Needed, Scope};
 use crate::metrics::{KindLabel, Metrics};
 use crate::queue::Root;
 
@@ -141,7 +141,7 @@ impl Watches {
         roots: fn(&Cluster) -> &Roots<K>,
         changed: fn(&Cluster, &RootChange<K>),
     ) {
-        let list = self.health.expect_list(kind, scope);
+        let list = self.health.expect_list(kind, scope, Needed::Always);
         let scope = scope.clone();
         self.watch(
             kind,
@@ -171,7 +171,7 @@ impl Watches {
     }
 
     fn pods(&mut self, scope: &Scope) {
-        let list = self.health.expect_list("Pod", scope);
+        let list = self.health.expect_list("Pod", scope, Needed::ToWork);
         let (api, scope) = (api::<Pod>(&self.client, scope), scope.clone());
         self.watch("Pod", api, ours(), Some(list), move |cluster, event| {
             let event = rows_of(event, |pod| Some((labelled(pod.meta())?, rows::pod(pod))));
@@ -182,7 +182,7 @@ impl Watches {
     /// Every Secret, by its metadata alone: a Secret that a spec names has no label of ours, and its content is read when
     /// it is needed.
     fn secrets(&mut self, scope: &Scope) {
-        let list = self.health.expect_list("Secret", scope);
+        let list = self.health.expect_list("Secret", scope, Needed::ToWork);
         let api = api::<PartialObjectMeta<Secret>>(&self.client, scope);
         let scope = scope.clone();
         let mut lists = 0_u64;
@@ -212,7 +212,17 @@ impl Watches {
     }
 
     fn owned<K: Namespaced>(&mut self, kind: &'static str, scope: &Scope, detail: fn(&K) -> Detail) {
-        let list = self.health.expect_list(kind, scope);
+        self.owned_for(kind, scope, Needed::ToWork, detail);
+    }
+
+    fn owned_for<K: Namespaced>(
+        &mut self,
+        kind: &'static str,
+        scope: &Scope,
+        needed: Needed,
+        detail: fn(&K) -> Detail,
+    ) {
+        let list = self.health.expect_list(kind, scope, needed);
         let (api, scope) = (api::<K>(&self.client, scope), scope.clone());
         self.watch(kind, api, ours(), Some(list), move |cluster, event| {
             apply_owned(cluster, kind, &scope, event, detail);
@@ -221,7 +231,7 @@ impl Watches {
 
     /// A kind that is watched only to notice that somebody changed an object.
     fn metadata<K: Namespaced>(&mut self, kind: &'static str, scope: &Scope) {
-        self.owned::<PartialObjectMeta<K>>(kind, scope, |_| Detail::Plain);
+        self.owned_for::<PartialObjectMeta<K>>(kind, scope, Needed::ToNotice, |_| Detail::Plain);
     }
 
     /// Starts one watch, whose events `apply` takes over.
@@ -380,4 +390,77 @@ fn labelled(metadata: &ObjectMeta) -> Option<RowKey> {
         proxy: proxy_label(metadata)?.to_owned(),
         name: metadata.name.clone()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fake_api::{Call, FakeApi, list, refused};
+    use crate::health::{Lists, Readiness};
+    use crate::key::ProxyKey;
+    use crate::queue::{Queue, WorkQueue};
+
+    fn proxy(namespace: &str) -> Value {
+        json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "p", "namespace": namespace, "uid": namespace, "resourceVersion": "7"},
+            "spec": {"provider": {"totp": {"seedsSecretRef": {"name": "seeds"}}}}})
+    }
+
+    /// Waits until something is so. What a watch does shows in no future that a test could wait for.
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let wait = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        assert!(waited.is_ok(), "{what}");
+    }
+
+    fn watch(api: &FakeApi, scopes: &[&str]) -> (Arc<Cluster>, Health, Metrics, impl Sized) {
+        let (health, metrics) = (Health::new(Instant::now()), Metrics::new());
+        let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new()));
+        let scopes: Vec<Scope> = scopes.iter().map(|name| Some((*name).to_owned())).collect();
+        let stop = CancellationToken::new();
+        let tasks = start(&api.client, &cluster, &scopes, &health, &metrics, &stop);
+        (cluster, health, metrics, tasks)
+    }
+
+    #[tokio::test]
+    async fn a_namespace_whose_permissions_are_gone_is_reported_and_stops_no_other() {
+        let api = FakeApi::new(|call: &Call| {
+            if call.uri.contains("watch=") {
+                return None;
+            }
+            // What a ClusterRole allows is listed even so.
+            Some(match call.uri.contains("/radiusproxies?") {
+                true if call.uri.contains("/a/") => list(&[proxy("a")]),
+                true => list(&[proxy("b")]),
+                false if call.uri.contains("/b/") => refused(403, "Forbidden"),
+                false => list(&[]),
+            })
+        });
+        let (cluster, health, metrics, _tasks) = watch(&api, &["a", "b"]);
+        until("a is listed", || health.lists("a") == Lists::Complete).await;
+        until("b is broken", || health.lists("b") == Lists::Broken).await;
+        let Readiness { ready, missing } = health.readiness();
+        assert!(ready, "{missing:?}");
+        assert!(
+            missing
+                .iter()
+                .any(|line| line.starts_with("Pod objects in b can't be watched: "))
+        );
+        assert!(missing.iter().all(|line| line.contains(" in b ")), "{missing:?}");
+        for namespace in ["a", "b"] {
+            assert!(cluster.proxy(&ProxyKey::new(namespace, "p")).is_some());
+        }
+        metrics.show_broken_watches(health.broken());
+        let text = metrics.encode();
+        assert!(text.contains("broken_watches{namespace=\"a\"} 0\n"), "{text}");
+        assert!(text.contains("broken_watches{namespace=\"b\"} 11\n"), "{text}");
+    }
 }

@@ -86,7 +86,7 @@ impl<K: Root> Roots<K> {
                 let list = writing.listing.remove(scope).unwrap_or_default();
                 self.replace(&mut writing, scope, list)
             }
-            event => self.write(&mut writing, event).into_iter().collect(),
+            event => self.write(&mut writing, &event).into_iter().collect(),
         }
     }
 
@@ -108,21 +108,21 @@ impl<K: Root> Roots<K> {
             .map(|object| watcher::Event::Delete((*object).clone()));
         let kept = list.into_iter().map(watcher::Event::Apply);
         gone.chain(kept)
-            .filter_map(|event| self.write(writing, event))
+            .filter_map(|event| self.write(writing, &event))
             .collect()
     }
 
     fn write(
         &self,
         writing: &mut Writing<K>,
-        event: watcher::Event<DeserializeGuard<K>>,
+        event: &watcher::Event<DeserializeGuard<K>>,
     ) -> Option<RootChange<K>> {
-        let (watcher::Event::Apply(object) | watcher::Event::Delete(object)) = &event else {
+        let (watcher::Event::Apply(object) | watcher::Event::Delete(object)) = event else {
             return None;
         };
         let object = ObjectRef::from_obj(object);
         let before = self.store.get(&object);
-        writing.writer.apply_watcher_event(&event);
+        writing.writer.apply_watcher_event(event);
         Some(RootChange {
             before,
             after: self.store.get(&object),
