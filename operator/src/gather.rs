@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::ListParams;
 use operator_core::access::{DirectoryAccess, access};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
@@ -20,8 +21,8 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::key::ProxyKey;
 use crate::memory::{Memory, lean};
-use crate::watch::SeedSecrets;
 use crate::watch::rows::{Detail, proxy_label};
+use crate::watch::{SeedSecrets, Seeds};
 
 /// Secrets of one answer to a list.
 const SECRETS_A_PAGE: u32 = 500;
@@ -172,7 +173,7 @@ impl Secrets {
         Ok(Self {
             own: own?,
             named: secrets(ctx, key, proxy).await?,
-            seeds_by_label: seeds_by_label(ctx, key, proxy).await?,
+            seeds_by_label: seeds_by_label(&ctx.api(key), &ctx.cluster.seeds, key, proxy).await?,
         })
     }
 }
@@ -215,17 +216,21 @@ fn content(secret: Secret) -> SecretContent {
 
 /// The Secrets that the seeds' selector means, listed again only when one of them changed. What the operator made itself is
 /// none of them, whatever the selector says.
-async fn seeds_by_label(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> Result<SeedSecrets, Error> {
+async fn seeds_by_label(
+    api: &Api<Secret>,
+    seeds: &Seeds,
+    key: &ProxyKey,
+    proxy: &RadiusProxy,
+) -> Result<SeedSecrets, Error> {
     let Some(selector) = seeds_selector(&proxy.spec) else {
-        ctx.cluster.seeds.forget(key);
+        seeds.forget(key);
         return Ok(SeedSecrets::new());
     };
     let query = selector.to_query();
-    let version = match ctx.cluster.seeds.current(key, &query) {
+    let version = match seeds.current(key, &query) {
         Ok(current) => return Ok(current),
         Err(version) => version,
     };
-    let api = ctx.api::<Secret>(key);
     let mut params = ListParams::default().labels(&query).limit(SECRETS_A_PAGE);
     let mut found = SeedSecrets::new();
     loop {
@@ -246,7 +251,7 @@ async fn seeds_by_label(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> R
             _ => break,
         }
     }
-    ctx.cluster.seeds.keep(key, version, &found);
+    seeds.keep(key, version, &found);
     Ok(found)
 }
 
@@ -315,4 +320,31 @@ fn entropy() -> Result<Entropy, Error> {
     let mut bytes = [0; 96];
     getrandom::fill(&mut bytes).map_err(Error::Random)?;
     Ok(Entropy::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use operator_core::api::RadiusProxySpec;
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake_api::{Call, FakeApi, list};
+
+    #[tokio::test]
+    async fn secrets_of_a_selector_are_listed_once_and_not_at_every_reconciliation() {
+        let jane = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "jane", "namespace": "mfa"},
+            "data": {"seed": "c2VjcmV0"}});
+        let api = FakeApi::new(move |_| Some(list(std::slice::from_ref(&jane))));
+        let spec: RadiusProxySpec = serde_json::from_value(json!({"provider":
+            {"totp": {"seedsSelector": {"matchLabels": {"mfa": "totp"}}}}}))
+        .unwrap();
+        let (proxy, key) = (RadiusProxy::new("a", spec), ProxyKey::new("mfa", "a"));
+        let (secrets, seeds) = (Api::namespaced(api.client.clone(), "mfa"), Seeds::default());
+        for _ in 0..3 {
+            let found = seeds_by_label(&secrets, &seeds, &key, &proxy).await.unwrap();
+            assert_eq!(found.keys().collect::<Vec<_>>(), ["jane"]);
+        }
+        let lists = |call: &Call| call.uri.contains("labelSelector=mfa%3Dtotp");
+        assert_eq!(api.calls(1, lists).await.len(), 1);
+    }
 }
