@@ -1,6 +1,7 @@
 //! A Kubernetes API for tests: it answers by a function and remembers what it was asked.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::{Request, Response};
 use kube::Client;
@@ -58,6 +59,12 @@ impl FakeApi {
 
     /// Waits for so many calls of a kind.
     pub(crate) async fn calls(&self, least: usize, is_meant: impl Fn(&Call) -> bool) -> Vec<Call> {
+        let wait = self.wait_for_calls(least, is_meant);
+        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        waited.unwrap_or_else(|_| panic!("only these calls: {:#?}", self.calls.lock().unwrap()))
+    }
+
+    async fn wait_for_calls(&self, least: usize, is_meant: impl Fn(&Call) -> bool) -> Vec<Call> {
         loop {
             let called = self.called.notified();
             let meant: Vec<Call> = {

@@ -93,7 +93,12 @@ impl Reconciler for DirectoryGrants {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::fake_api::{Call, FakeApi, refused};
+    use crate::queue::{Queue, WorkQueue};
+    use crate::watch::Cluster;
 
     #[test]
     fn in_a_namespace_that_cannot_be_watched_only_deletions_go_on() {
@@ -105,5 +110,30 @@ mod tests {
             assert_eq!(may_reconcile(lists, false), of_living, "{lists:?}");
             assert_eq!(may_reconcile(lists, true), of_deleted, "{lists:?}");
         }
+    }
+
+    /// A namespace is being deleted, and with it the Role that lets the operator see anything but RadiusProxy resources.
+    #[tokio::test]
+    async fn a_deletion_ends_where_nothing_but_the_radius_proxy_is_within_reach() {
+        let proxy = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "p", "namespace": "b", "uid": "u", "resourceVersion": "7", "generation": 2,
+                "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["radius-mfa.dev/directory"]},
+            "spec": {"directory": {"id": "d-0000000001", "region": "eu-central-1", "deletionPolicy": "Retain"},
+                "provider": {"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}}},
+            "status": {}});
+        let api = FakeApi::new(move |call: &Call| {
+            Some(if call.uri.contains("/namespaces/b/radiusproxies/p") {
+                (200, proxy.clone())
+            } else {
+                refused(403, "Forbidden")
+            })
+        });
+        let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new()));
+        let (context, _lease) = Context::for_test(api.client.clone(), cluster);
+        let key = ProxyKey::new("b", "p");
+        let mut memory = context.memories.take(&key);
+        reconcile::run(&context, &key, &mut memory).await.unwrap();
+        let freed = |call: &Call| call.method == "PATCH" && call.body["metadata"]["finalizers"] == json!([]);
+        assert_eq!(api.calls(1, freed).await.len(), 1);
     }
 }
