@@ -1,13 +1,12 @@
 //! The cluster as it is watched, and which RadiusProxy resources a change concerns.
 
+mod cache;
 mod follow;
-mod index;
-mod roots;
 pub(crate) mod rows;
 mod seeds;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
@@ -19,20 +18,19 @@ use operator_core::plan::Object;
 use crate::key::ProxyKey;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, WorkQueue};
+use cache::{Cache, Change, guarded, unguarded};
 pub(crate) use follow::start;
-use index::{Change, Index, RowKey};
-use roots::{RootChange, Roots};
-use rows::{NodeRow, Owned};
+use rows::{NodeRow, Owned, Row};
 pub(crate) use seeds::{SeedSecrets, Seeds};
 
 /// Everything that is watched. `gather` reads it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    proxies: Roots<RadiusProxy>,
-    grants: Roots<DirectoryGrant>,
-    pods: RwLock<Index<PodState>>,
-    nodes: RwLock<Index<NodeRow>>,
-    owned: BTreeMap<&'static str, RwLock<Index<Owned>>>,
+    proxies: Cache<DeserializeGuard<RadiusProxy>>,
+    grants: Cache<DeserializeGuard<DirectoryGrant>>,
+    pods: Cache<Row<PodState>>,
+    nodes: Cache<Row<NodeRow>>,
+    owned: BTreeMap<&'static str, Cache<Row<Owned>>>,
     pub(crate) seeds: Seeds,
     queue: WorkQueue,
     grant_queue: Queue<DirectoryGrant>,
@@ -52,22 +50,15 @@ const OWNED_KINDS: [&str; 10] = [
     "StatefulSet",
 ];
 
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Cluster {
     /// Nothing seen yet; changes trigger these controllers.
     pub(crate) fn new(queue: WorkQueue, grant_queue: Queue<DirectoryGrant>) -> Self {
         Self {
-            proxies: Roots::new(),
-            grants: Roots::new(),
-            pods: RwLock::default(),
-            nodes: RwLock::default(),
-            owned: OWNED_KINDS
-                .into_iter()
-                .map(|kind| (kind, RwLock::default()))
-                .collect(),
+            proxies: Cache::new(),
+            grants: Cache::new(),
+            pods: Cache::new(),
+            nodes: Cache::new(),
+            owned: OWNED_KINDS.into_iter().map(|kind| (kind, Cache::new())).collect(),
             seeds: Seeds::default(),
             queue,
             grant_queue,
@@ -91,7 +82,7 @@ impl Cluster {
 
     /// Whether there is such a RadiusProxy.
     pub(crate) fn has_proxy(&self, key: &ProxyKey) -> bool {
-        self.proxies.store().get(&roots::guarded(key.into())).is_some()
+        self.proxies.store().get(&guarded(key.into())).is_some()
     }
 
     /// Other RadiusProxy resources that name the same directory and region.
@@ -120,20 +111,20 @@ impl Cluster {
 
     /// The pods of a RadiusProxy, with what their nodes add.
     pub(crate) fn pods(&self, key: &ProxyKey) -> Vec<PodState> {
-        let nodes = read(&self.nodes);
-        read(&self.pods)
-            .of(&key.namespace, &key.name)
-            .map(|(_, pod)| {
-                let node = pod
-                    .node
-                    .as_deref()
-                    .and_then(|name| nodes.find(&cluster_row(name)));
-                // Without a right to watch nodes nothing is known of any: then each counts as ready.
-                let lost = pod.node.is_some() && node.is_none_or(|node| !node.ready) && nodes.len() > 0;
+        let (nodes, pods) = (self.nodes.store(), self.pods.store());
+        let of_proxy = pods.state_filter(|pod| pod.is_of(key));
+        of_proxy
+            .iter()
+            .map(|pod| {
+                let on = pod.value.node.as_deref();
+                let node = on.and_then(|name| nodes.get(&ObjectRef::new(name)));
+                // Without permission to watch nodes none is known: then each counts as ready.
+                let lost =
+                    on.is_some() && node.as_ref().is_none_or(|node| !node.value.ready) && !nodes.is_empty();
                 PodState {
-                    zone: node.and_then(|node| node.zone.clone()),
+                    zone: node.and_then(|node| node.value.zone.clone()),
                     node_ready: !lost,
-                    ..pod.clone()
+                    ..pod.value.clone()
                 }
             })
             .collect()
@@ -141,84 +132,82 @@ impl Cluster {
 
     /// The owned objects of one kind and RadiusProxy, by name.
     pub(crate) fn owned_of(&self, kind: &str, key: &ProxyKey) -> Vec<(String, Owned)> {
-        let Some(view) = self.owned.get(kind) else {
-            return Vec::new();
-        };
-        read(view)
-            .of(&key.namespace, &key.name)
-            .map(|(name, row)| (name.to_owned(), row.clone()))
+        let of_proxy = |cache: &Cache<Row<Owned>>| cache.store().state_filter(|row| row.is_of(key));
+        let rows = self.owned.get(kind).map(of_proxy).unwrap_or_default();
+        rows.iter()
+            .map(|row| (row.name.clone(), row.value.clone()))
             .collect()
     }
 
     /// An owned object, when the watch has it.
     pub(crate) fn owned(&self, object: &Object, key: &ProxyKey) -> Option<Owned> {
-        let row = RowKey {
-            namespace: key.namespace.clone(),
-            proxy: key.name.clone(),
-            name: object.name().to_owned(),
-        };
-        read(self.owned.get(object.kind())?).find(&row).cloned()
+        let wanted = ObjectRef::new(object.name()).within(&key.namespace);
+        let row = self.owned.get(object.kind())?.store().get(&wanted)?;
+        row.is_of(key).then(|| row.value.clone())
     }
 
     /// Requests a reconciliation of every RadiusProxy.
     fn enqueue_all(&self) {
         for proxy in self.proxies.store().state() {
-            self.queue
-                .touch(ObjectRef::from_obj(&*proxy).into_kind_unchecked(()));
+            self.queue.touch(unguarded(&proxy));
         }
     }
 
-    fn proxy_changed(&self, change: &RootChange<RadiusProxy>) {
+    fn proxy_changed(&self, change: &Change<DeserializeGuard<RadiusProxy>>) {
         if change.is_status_only() {
             return;
         }
-        self.queue.touch(change.object.clone());
-        let decoded = |object: &Option<Arc<DeserializeGuard<RadiusProxy>>>| {
-            object.as_ref().and_then(|object| object.0.clone().ok())
-        };
-        if let Some(proxy) = decoded(&change.after).or_else(|| decoded(&change.before)) {
-            for rival in self.rivals(&proxy) {
+        if let Some(object) = change.object() {
+            self.queue.touch(object);
+        }
+        let mut decoded = change.both().filter_map(|object| object.0.as_ref().ok());
+        if let Some(proxy) = decoded.next() {
+            for rival in self.rivals(proxy) {
                 self.queue.touch(ProxyKey::of(&rival));
             }
         }
     }
 
-    fn grant_changed(&self, change: &RootChange<DirectoryGrant>) {
+    fn grant_changed(&self, change: &Change<DeserializeGuard<DirectoryGrant>>) {
         if !change.is_status_only() {
-            self.grant_queue.touch(change.object.clone());
+            if let Some(object) = change.object() {
+                self.grant_queue.touch(object);
+            }
             self.enqueue_all();
         }
     }
 
-    fn pod_changed(&self, change: &Change<PodState>) {
-        if change.before != change.after {
-            self.enqueue_owner(&change.key);
-        }
+    fn pod_changed(&self, change: &Change<Row<PodState>>) {
+        self.enqueue_owners(change, PartialEq::eq);
     }
 
-    fn owned_changed(&self, change: &Change<Owned>) {
-        let news = match (&change.before, &change.after) {
-            (Some(before), Some(after)) => before.is_news(after),
-            _ => true,
-        };
-        if news {
-            self.enqueue_owner(&change.key);
-        }
+    fn owned_changed(&self, change: &Change<Row<Owned>>) {
+        self.enqueue_owners(change, |before, after| !before.is_news(after));
     }
 
-    fn enqueue_owner(&self, key: &RowKey) {
-        if !key.proxy.is_empty() {
-            self.queue.touch(ProxyKey::new(&key.namespace, &key.proxy));
-        }
-    }
-
-    fn node_changed(&self, change: &Change<NodeRow>) {
-        if change.before == change.after {
+    /// Enqueues the RadiusProxy that the object belongs to, and the one that it belonged to before.
+    fn enqueue_owners<V>(&self, change: &Change<Row<V>>, is_same: impl Fn(&V, &V) -> bool) {
+        if let (Some(before), Some(after)) = (&change.before, &change.after)
+            && before.proxy == after.proxy
+            && is_same(&before.value, &after.value)
+        {
             return;
         }
-        let on_it = |pod: &PodState| pod.node.as_deref() == Some(change.key.name.as_str());
-        for (key, _) in read(&self.pods).all().filter(|(_, pod)| on_it(pod)) {
-            self.enqueue_owner(key);
+        for owner in change.both().filter_map(Row::owner) {
+            self.queue.touch(owner);
+        }
+    }
+
+    fn node_changed(&self, change: &Change<Row<NodeRow>>) {
+        let value = |row: &Option<Arc<Row<NodeRow>>>| row.as_ref().map(|row| row.value.clone());
+        let Some(node) = change.both().next() else { return };
+        if value(&change.before) == value(&change.after) {
+            return;
+        }
+        let on_it = |pod: &Row<PodState>| pod.value.node.as_deref() == Some(node.name.as_str());
+        let pods = self.pods.store().state_filter(on_it);
+        for owner in pods.iter().filter_map(|pod| pod.owner()) {
+            self.queue.touch(owner);
         }
     }
 
@@ -248,14 +237,6 @@ impl Cluster {
     fn sources_relisted(&self) {
         self.seeds.all_changed();
         self.enqueue_all();
-    }
-}
-
-fn cluster_row(name: &str) -> RowKey {
-    RowKey {
-        namespace: String::new(),
-        proxy: String::new(),
-        name: name.to_owned(),
     }
 }
 
@@ -377,22 +358,49 @@ mod tests {
             node: Some("n1".to_owned()),
             ..PodState::default()
         };
-        let key = RowKey {
-            namespace: "mfa".to_owned(),
-            proxy: "a".to_owned(),
+        let row = Row {
+            namespace: Some("mfa".to_owned()),
             name: "a-0".to_owned(),
+            proxy: "a".to_owned(),
+            value: pod,
         };
-        cluster.pods.write().unwrap().put(key, pod);
+        cluster.pods.apply(&None, Event::Apply(row));
         let of_a = ProxyKey::new("mfa", "a");
         assert!(cluster.pods(&of_a)[0].node_ready, "no node is known at all");
-        let node = |ready| NodeRow {
-            zone: Some("z1".to_owned()),
-            ready,
+        let node = |ready| {
+            let (name, zone) = ("n1".to_owned(), Some("z1".to_owned()));
+            let row = Row {
+                namespace: None,
+                name,
+                proxy: String::new(),
+                value: NodeRow { zone, ready },
+            };
+            cluster.nodes.apply(&None, Event::Apply(row));
         };
-        cluster.nodes.write().unwrap().put(cluster_row("n1"), node(true));
+        node(true);
         assert_eq!(cluster.pods(&of_a)[0].zone.as_deref(), Some("z1"));
         assert!(cluster.pods(&of_a)[0].node_ready);
-        cluster.nodes.write().unwrap().put(cluster_row("n1"), node(false));
+        node(false);
         assert!(!cluster.pods(&of_a)[0].node_ready);
+    }
+
+    #[test]
+    fn an_object_whose_label_changes_triggers_both_owners() {
+        let (cluster, queue, _open) = cluster();
+        let label = |proxy: &str| {
+            let row = Row {
+                namespace: Some("mfa".to_owned()),
+                name: "x".to_owned(),
+                proxy: proxy.to_owned(),
+                value: PodState::default(),
+            };
+            for change in cluster.pods.apply(&None, Event::Apply(row)) {
+                cluster.pod_changed(&change);
+            }
+            drain(&queue)
+        };
+        assert_eq!(label("a"), ["a"]);
+        assert_eq!(label("a"), [""; 0]);
+        assert_eq!(label("b"), ["a", "b"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The watches themselves: one task for each kind and scope.
 
 use std::fmt::Debug;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -12,19 +12,18 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceA
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Config, Error, Event, watcher};
 use kube::{Api, Client, Resource};
 use operator_core::names::PROXY_LABEL;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::index::{Change, Entry, Id, Index, RowKey};
-use super::roots::{RootChange, Roots};
-use super::rows::{self, Detail, Owned, proxy_label};
-use super::{Cluster, cluster_row};
+use super::Cluster;
+use super::cache::{Cache, Change};
+use super::rows::{self, Detail, Row, proxy_label};
 use crate::error::words;
 use crate::health::{Health, List, Needed, Scope};
 use crate::metrics::{KindLabel, Metrics};
@@ -71,9 +70,9 @@ pub(crate) fn start(
         );
         watches.pods(scope);
         watches.secrets(scope);
-        watches.owned::<Lease>("Lease", scope, rows::report);
-        watches.owned::<Service>("Service", scope, rows::load_balancer);
-        watches.owned::<StatefulSet>("StatefulSet", scope, rows::stateful_set);
+        watches.owned::<Lease>("Lease", scope, Needed::ToWork, rows::report);
+        watches.owned::<Service>("Service", scope, Needed::ToWork, rows::load_balancer);
+        watches.owned::<StatefulSet>("StatefulSet", scope, Needed::ToWork, rows::stateful_set);
         watches.metadata::<ServiceAccount>("ServiceAccount", scope);
         watches.metadata::<Role>("Role", scope);
         watches.metadata::<RoleBinding>("RoleBinding", scope);
@@ -117,8 +116,8 @@ fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
     }
 }
 
-fn ours() -> watcher::Config {
-    watcher::Config::default().labels(PROXY_LABEL)
+fn ours() -> Config {
+    Config::default().labels(PROXY_LABEL)
 }
 
 /// Starts watches. Clones of what they need go into their tasks.
@@ -138,35 +137,27 @@ impl Watches {
         kind: &'static str,
         api: Api<DeserializeGuard<K>>,
         scope: &Scope,
-        roots: fn(&Cluster) -> &Roots<K>,
-        changed: fn(&Cluster, &RootChange<K>),
+        cache: fn(&Cluster) -> &Cache<DeserializeGuard<K>>,
+        changed: fn(&Cluster, &Change<DeserializeGuard<K>>),
     ) {
         let list = self.health.expect_list(kind, scope, Needed::Always);
         let scope = scope.clone();
-        self.watch(
-            kind,
-            api,
-            watcher::Config::default(),
-            Some(list),
-            move |cluster, event| {
-                // The managed fields are larger than the rest of an object, and only the API server needs them.
-                let event = event.modify(|object| object.meta_mut().managed_fields = None);
-                for change in roots(cluster).apply(&scope, event) {
-                    changed(cluster, &change);
-                }
-            },
-        );
+        self.watch(kind, api, Config::default(), Some(list), move |cluster, event| {
+            // The managed fields are larger than the rest of an object, and only the API server needs them.
+            let event = event.modify(|object| object.meta_mut().managed_fields = None);
+            for change in cache(cluster).apply(&scope, event) {
+                changed(cluster, &change);
+            }
+        });
     }
 
     /// Nodes add zones, and whether a pod's node is lost. The operator works without permission to see them.
     fn nodes(&mut self) {
         let api = Api::<Node>::all(self.client.clone());
-        self.watch("Node", api, watcher::Config::default(), None, |cluster, event| {
-            let event = rows_of(event, |node| {
-                let name = node.metadata.name.as_deref()?;
-                Some((cluster_row(name), rows::node(node)))
-            });
-            apply(cluster, &cluster.nodes, &None, event, Cluster::node_changed);
+        self.watch("Node", api, Config::default(), None, |cluster, event| {
+            for change in apply(&cluster.nodes, &None, event, |node| Some(rows::node(node))) {
+                cluster.node_changed(&change);
+            }
         });
     }
 
@@ -174,8 +165,9 @@ impl Watches {
         let list = self.health.expect_list("Pod", scope, Needed::ToWork);
         let (api, scope) = (api::<Pod>(&self.client, scope), scope.clone());
         self.watch("Pod", api, ours(), Some(list), move |cluster, event| {
-            let event = rows_of(event, |pod| Some((labelled(pod.meta())?, rows::pod(pod))));
-            apply(cluster, &cluster.pods, &scope, event, Cluster::pod_changed);
+            for change in apply(&cluster.pods, &scope, event, |pod| Some(rows::pod(pod))) {
+                cluster.pod_changed(&change);
+            }
         });
     }
 
@@ -184,21 +176,20 @@ impl Watches {
     fn secrets(&mut self, scope: &Scope) {
         let list = self.health.expect_list("Secret", scope, Needed::ToWork);
         let api = api::<PartialObjectMeta<Secret>>(&self.client, scope);
-        let scope = scope.clone();
-        let mut lists = 0_u64;
+        let (scope, mut lists) = (scope.clone(), 0_u64);
         self.watch(
             "Secret",
             api,
-            watcher::Config::default(),
+            Config::default(),
             Some(list),
             move |cluster, event| {
                 match &event {
-                    watcher::Event::Apply(secret) | watcher::Event::Delete(secret)
+                    Event::Apply(secret) | Event::Delete(secret)
                         if proxy_label(&secret.metadata).is_none() =>
                     {
                         cluster.source_changed(&secret.metadata);
                     }
-                    watcher::Event::InitDone => {
+                    Event::InitDone => {
                         lists += 1;
                         if lists > 1 {
                             cluster.sources_relisted();
@@ -211,11 +202,7 @@ impl Watches {
         );
     }
 
-    fn owned<K: Namespaced>(&mut self, kind: &'static str, scope: &Scope, detail: fn(&K) -> Detail) {
-        self.owned_for(kind, scope, Needed::ToWork, detail);
-    }
-
-    fn owned_for<K: Namespaced>(
+    fn owned<K: Namespaced>(
         &mut self,
         kind: &'static str,
         scope: &Scope,
@@ -231,7 +218,7 @@ impl Watches {
 
     /// A kind that is watched only to notice that somebody changed an object.
     fn metadata<K: Namespaced>(&mut self, kind: &'static str, scope: &Scope) {
-        self.owned_for::<PartialObjectMeta<K>>(kind, scope, Needed::ToNotice, |_| Detail::Plain);
+        self.owned::<PartialObjectMeta<K>>(kind, scope, Needed::ToNotice, |_| Detail::Plain);
     }
 
     /// Starts one watch, whose events `apply` takes over.
@@ -239,9 +226,9 @@ impl Watches {
         &mut self,
         kind: &'static str,
         api: Api<K>,
-        config: watcher::Config,
+        config: Config,
         list: Option<List>,
-        mut apply: impl FnMut(&Cluster, watcher::Event<K>) + Send + 'static,
+        mut apply: impl FnMut(&Cluster, Event<K>) + Send + 'static,
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
@@ -286,10 +273,10 @@ enum Step {
 }
 
 impl Step {
-    const fn of<K>(event: &watcher::Event<K>) -> Self {
+    const fn of<K>(event: &Event<K>) -> Self {
         match event {
-            watcher::Event::Init => Self::Begin,
-            watcher::Event::InitDone => Self::Complete,
+            Event::Init => Self::Begin,
+            Event::InitDone => Self::Complete,
             _ => Self::Answer,
         }
     }
@@ -314,7 +301,7 @@ impl State {
     }
 
     /// Logs the first break only, as an API server that is away breaks every watch again and again.
-    fn broke(&self, error: &watcher::Error) {
+    fn broke(&self, error: &Error) {
         self.metrics
             .watch_errors
             .get_or_create(&KindLabel { kind: self.kind })
@@ -332,64 +319,53 @@ fn apply_owned<K: Resource<DynamicType = ()>>(
     cluster: &Cluster,
     kind: &'static str,
     scope: &Scope,
-    event: watcher::Event<K>,
+    event: Event<K>,
     detail: fn(&K) -> Detail,
 ) {
-    let Some(index) = cluster.owned.get(kind) else {
+    let Some(cache) = cluster.owned.get(kind) else {
         return;
     };
-    let event = rows_of(event, |object| {
-        let row = rows::owned(kind, object.meta(), detail(object));
-        Some((labelled(object.meta())?, row))
-    });
-    apply::<Owned>(cluster, index, scope, event, Cluster::owned_changed);
+    let row = |object: &K| {
+        proxy_label(object.meta())?;
+        Some(rows::owned(kind, object.meta(), detail(object)))
+    };
+    for change in apply(cache, scope, event, row) {
+        cluster.owned_changed(&change);
+    }
 }
 
-fn apply<V: Clone>(
-    cluster: &Cluster,
-    index: &RwLock<Index<V>>,
+/// Takes over the row of an object; an object without one has none any more.
+fn apply<K: Resource, V: Clone + 'static>(
+    cache: &Cache<Row<V>>,
     scope: &Scope,
-    event: watcher::Event<Entry<V>>,
-    changed: fn(&Cluster, &Change<V>),
-) {
-    let changes = index
-        .write()
-        .unwrap_or_else(PoisonError::into_inner)
-        .apply(scope, event);
-    for change in &changes {
-        changed(cluster, change);
-    }
-}
-
-/// The event with a row in place of the object.
-fn rows_of<K: Resource, V>(
-    event: watcher::Event<K>,
-    row: impl Fn(&K) -> Option<(RowKey, V)>,
-) -> watcher::Event<Entry<V>> {
-    let entry = |object: K| (id(object.meta()), row(&object));
-    match event {
-        watcher::Event::Init => watcher::Event::Init,
-        watcher::Event::InitApply(object) => watcher::Event::InitApply(entry(object)),
-        watcher::Event::InitDone => watcher::Event::InitDone,
-        watcher::Event::Apply(object) => watcher::Event::Apply(entry(object)),
-        watcher::Event::Delete(object) => watcher::Event::Delete(entry(object)),
-    }
-}
-
-fn id(metadata: &ObjectMeta) -> Id {
-    (
-        metadata.namespace.clone().unwrap_or_default(),
-        metadata.name.clone().unwrap_or_default(),
-    )
-}
-
-/// The row key of an object with our label.
-fn labelled(metadata: &ObjectMeta) -> Option<RowKey> {
-    Some(RowKey {
-        namespace: metadata.namespace.clone()?,
-        proxy: proxy_label(metadata)?.to_owned(),
-        name: metadata.name.clone()?,
-    })
+    event: Event<K>,
+    value: impl Fn(&K) -> Option<V>,
+) -> Vec<Change<Row<V>>> {
+    let row = |object: &K| Some(Row::new(object.meta(), value(object)?));
+    let event = match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(object) => match row(&object) {
+            Some(row) => Event::InitApply(row),
+            None => return Vec::new(),
+        },
+        Event::Apply(object) => match row(&object) {
+            Some(row) => Event::Apply(row),
+            None => {
+                return cache
+                    .remove(&rows::object_ref(object.meta()))
+                    .into_iter()
+                    .collect();
+            }
+        },
+        Event::Delete(object) => {
+            return cache
+                .remove(&rows::object_ref(object.meta()))
+                .into_iter()
+                .collect();
+        }
+    };
+    cache.apply(scope, event)
 }
 
 #[cfg(test)]
@@ -462,5 +438,21 @@ mod tests {
         let text = metrics.encode();
         assert!(text.contains("broken_watches{namespace=\"a\"} 0\n"), "{text}");
         assert!(text.contains("broken_watches{namespace=\"b\"} 11\n"), "{text}");
+    }
+
+    #[test]
+    fn an_object_that_loses_its_label_has_no_row_any_more() {
+        let secret = |labels: Value| -> PartialObjectMeta<Secret> {
+            let metadata = json!({"name": "s", "namespace": "n", "labels": labels});
+            serde_json::from_value(json!({"metadata": metadata})).unwrap()
+        };
+        let (cache, scope) = (Cache::<Row<()>>::new(), None);
+        let owner = |secret: &PartialObjectMeta<Secret>| proxy_label(&secret.metadata).map(|_| ());
+        let ours = secret(json!({PROXY_LABEL: "a"}));
+        assert_eq!(apply(&cache, &scope, Event::Apply(ours), owner).len(), 1);
+        let changes = apply(&cache, &scope, Event::Apply(secret(json!({}))), owner);
+        assert!(changes[0].after.is_none());
+        assert!(cache.store().is_empty());
+        assert!(apply(&cache, &scope, Event::Delete(secret(json!({}))), owner).is_empty());
     }
 }
