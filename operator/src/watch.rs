@@ -2,6 +2,7 @@
 
 mod cache;
 mod follow;
+mod kinds;
 pub(crate) mod rows;
 mod seeds;
 
@@ -19,7 +20,7 @@ use crate::key::ProxyKey;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, WorkQueue};
 use cache::{Cache, Change, guarded, unguarded};
-pub(crate) use follow::start;
+pub(crate) use kinds::start;
 use rows::{NodeRow, Owned, Row};
 pub(crate) use seeds::{SeedSecrets, Seeds};
 

@@ -277,4 +277,21 @@ async fn an_object_that_is_gone_is_forgotten() {
         .until(|seen| seen.forgotten.lock().unwrap().contains("b"))
         .await;
     assert_eq!(reconciler.begun("b"), 0);
+    running.queue.touch(ObjectRef::new("a").within("mfa"));
+    reconciler.until(|seen| seen.begun("a") == 2).await;
+}
+
+#[tokio::test]
+async fn every_object_has_its_turn_with_far_fewer_workers() {
+    let names: Vec<String> = (0..300).map(|n| format!("p-{n}")).collect();
+    let reconciler = Recording::new(|_| Some(Ok(Next::After(Duration::from_millis(200)))));
+    let running = run(
+        api_with(names.iter().map(|name| proxy(name)).collect()),
+        &reconciler,
+    );
+    reconciler
+        .until(|seen| names.iter().all(|name| seen.begun(name) >= 3))
+        .await;
+    running.stop.cancel();
+    running.lead.await.unwrap();
 }
