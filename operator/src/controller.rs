@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Error as ApplierError, applier};
@@ -75,23 +76,7 @@ impl<R: Reconciler> Controller<R> {
             .map(|object| Ok::<_, Infallible>(object.into_kind_unchecked::<DeserializeGuard<R::Root>>(())))
             .take_until(stop.cancelled_owned());
         let ended = applier(
-            |object, controller: Arc<Self>| {
-                // A task of its own, so that reconciliations use every processor and a panic ends one attempt only. A set
-                // aborts its tasks when it's dropped.
-                let mut task = JoinSet::new();
-                task.spawn(Arc::clone(&controller).attempt(Arc::clone(&object)));
-                async move {
-                    match task.join_next().await {
-                        Some(Ok(result)) => result,
-                        _ => Err(controller.retry(
-                            &object_ref(&object),
-                            "error",
-                            "the reconciliation panicked",
-                        )),
-                    }
-                }
-                .boxed()
-            },
+            |object, controller: Arc<Self>| controller.start(object),
             |_, failed: &Failed, _| Action::requeue(failed.delay),
             Arc::clone(&controller),
             controller.store.clone(),
@@ -109,6 +94,24 @@ impl<R: Reconciler> Controller<R> {
                 std::future::ready(())
             })
             .await;
+    }
+
+    /// Starts an attempt in a task of its own, so that reconciliations use every processor and a panic ends one attempt only.
+    fn start(
+        self: Arc<Self>,
+        object: Arc<DeserializeGuard<R::Root>>,
+    ) -> BoxFuture<'static, Result<Action, Failed>> {
+        // A set aborts its tasks when it's dropped.
+        let mut task = JoinSet::new();
+        task.spawn(Arc::clone(&self).attempt(Arc::clone(&object)));
+        async move {
+            let panicked = "the reconciliation panicked";
+            match task.join_next().await {
+                Some(Ok(result)) => result,
+                _ => Err(self.retry(&object_ref(&object), "error", panicked)),
+            }
+        }
+        .boxed()
     }
 
     async fn attempt(self: Arc<Self>, object: Arc<DeserializeGuard<R::Root>>) -> Result<Action, Failed> {

@@ -1,7 +1,7 @@
 //! What runs while this replica leads: the controllers. They are built when the lease is won and dropped when it is lost, so
 //! that a deposed leader stops at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -40,15 +40,11 @@ pub(crate) async fn run<T: Future<Output = ()>>(
         let mut term = Box::pin(controllers(over));
         loop {
             beat.now();
-            let left = leadership.remaining(Instant::now()).unwrap_or_default();
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(left.min(TICK)) => {}
-                () = leadership.changed() => {}
+                () = leadership.lost() => break,
                 () = &mut term => return,
-            }
-            if !leadership.leads() {
-                break;
+                () = tokio::time::sleep(TICK) => {}
             }
         }
         drop(term);

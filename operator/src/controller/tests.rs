@@ -233,6 +233,9 @@ async fn a_deposed_leader_stops_at_once_and_begins_anew_when_it_leads_again() {
     reconciler.until(|seen| seen.ended("a")).await;
     running.lease.elect();
     reconciler.until(|seen| seen.begun("a") == 2).await;
+    reconciler.ended.lock().unwrap().clear();
+    running.lease.let_run_out(Duration::from_millis(50));
+    reconciler.until(|seen| seen.ended("a")).await;
     assert!(!running.lead.is_finished());
 }
 
