@@ -82,7 +82,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(Arc::clone(&context.names).run());
     let context = Arc::new(context);
     let (of_grants, stop) = (Arc::clone(&context), shared.stop.clone());
-    tokio::spawn(async move { grants::run(&of_grants, stop).await });
+    let watched = shared.settings.scopes().into_iter().collect();
+    let health = shared.health.clone();
+    tokio::spawn(async move { grants::run(&of_grants, watched, health, stop).await });
     let work = tokio::spawn(dispatch::run(
         context,
         shared.queue.clone(),

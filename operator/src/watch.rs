@@ -25,7 +25,7 @@ pub(crate) use view::{Change, RowKey, View};
 pub(crate) struct Cluster {
     proxies: RwLock<View<Arc<RadiusProxy>>>,
     grants: RwLock<View<Arc<DirectoryGrant>>>,
-    /// The labels of namespaces; empty without the permission to list them.
+    /// The labels of namespaces.
     namespaces: RwLock<View<Labels>>,
     /// Wakes whoever writes the status of the grants.
     grants_changed: Notify,
@@ -115,13 +115,12 @@ impl Cluster {
         read(&self.namespaces).find(&cluster_row(name)).cloned()
     }
 
-    /// The labels of all namespaces by name; `None` when they are unknown.
-    pub(crate) fn namespaces(&self) -> Option<BTreeMap<String, Labels>> {
-        let namespaces = read(&self.namespaces);
-        let all = namespaces
+    /// The labels of all namespaces, by name.
+    pub(crate) fn namespaces(&self) -> BTreeMap<String, Labels> {
+        read(&self.namespaces)
             .all()
-            .map(|(key, labels)| (key.name.clone(), labels.clone()));
-        (namespaces.len() > 0).then(|| all.collect())
+            .map(|(key, labels)| (key.name.clone(), labels.clone()))
+            .collect()
     }
 
     /// Resolves when the status of a grant may have to change.
