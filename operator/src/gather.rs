@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;
-use operator_core::access::{DirectoryAccess, access};
+use operator_core::access::{DirectoryAccess, Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::input::{
@@ -63,15 +63,16 @@ pub(crate) async fn input(
     memory: &Memory,
 ) -> Result<Input, Error> {
     let grants = ctx.cluster.grants();
-    let grants: Vec<&DirectoryGrant> = grants.iter().filter_map(|grant| grant.0.as_ref().ok()).collect();
     let rivals = rivals(ctx, &proxy, &grants);
-    let grants = for_namespace(&grants, &key.namespace);
-    let way = access(&proxy, &grants, &ctx.settings.cluster).ok();
+    let namespace_labels = ctx.cluster.namespace_labels(&key.namespace);
+    let grants = for_namespace(&grants, &key.namespace, namespace_labels.as_ref());
+    let way = access(&proxy, namespace_labels.as_ref(), &grants, &ctx.settings.cluster).ok();
     let names = ObjectNames::new(&key.name);
     let secrets = Secrets::read(ctx, key, &proxy, &names).await?;
     Ok(Input {
         rivals,
         grants,
+        namespace_labels,
         secrets: secrets.named,
         has_seed_shards: has_seed_shards(ctx, key, &names),
         seeds_by_label: secrets.seeds_by_label,
@@ -114,7 +115,7 @@ pub(crate) async fn directory(
     }
 }
 
-fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[&DirectoryGrant]) -> Vec<Rival> {
+fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[DirectoryGrant]) -> Vec<Rival> {
     let rivals = ctx.cluster.rivals(proxy);
     rivals
         .iter()
@@ -124,7 +125,8 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[&DirectoryGrant]) -> Vec
             Rival {
                 granted: access(
                     rival,
-                    &for_namespace(grants, &key.namespace),
+                    ctx.cluster.namespace_labels(&key.namespace).as_ref(),
+                    grants,
                     &ctx.settings.cluster,
                 )
                 .is_ok(),
@@ -139,11 +141,11 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[&DirectoryGrant]) -> Vec
 }
 
 /// Grants of other namespaces allow nothing here, and there may be many.
-fn for_namespace(grants: &[&DirectoryGrant], namespace: &str) -> Vec<DirectoryGrant> {
+fn for_namespace(grants: &[DirectoryGrant], namespace: &str, labels: Option<&Labels>) -> Vec<DirectoryGrant> {
     grants
         .iter()
-        .filter(|grant| grant.spec.namespaces.iter().any(|each| each == namespace))
-        .map(|grant| (*grant).clone())
+        .filter(|grant| applies_to(grant, namespace, labels))
+        .cloned()
         .collect()
 }
 

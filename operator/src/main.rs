@@ -10,6 +10,7 @@ mod events;
 #[cfg(test)]
 mod fake_api;
 mod gather;
+mod grants;
 mod health;
 mod key;
 mod lead;

@@ -79,7 +79,13 @@ async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<O
 }
 
 fn way(ctx: &Context, input: &Input) -> Option<DirectoryAccess> {
-    access(&input.proxy, &input.grants, &ctx.settings.cluster).ok()
+    access(
+        &input.proxy,
+        input.namespace_labels.as_ref(),
+        &input.grants,
+        &ctx.settings.cluster,
+    )
+    .ok()
 }
 
 /// Carries the plan out, in its own order ([`operator_core::plan`]).

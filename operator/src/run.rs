@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::controller::{Controller, Reconciler};
 use crate::directory::{Directories, Surroundings};
 use crate::events::Events;
+use crate::grants;
 use crate::health::Health;
 use crate::lead;
 use crate::leader::{Candidate, Leadership};
@@ -163,8 +164,9 @@ impl Shared {
         let controllers = |over: CancellationToken| {
             let context = self.context(leadership.clone(), plan_settings.clone(), over);
             let names = Arc::clone(&context.names);
+            let context = Arc::new(context);
             let proxies = RadiusProxies {
-                context: Arc::new(context),
+                context: Arc::clone(&context),
                 health: self.health.clone(),
             };
             let proxies = self.controller(proxies, self.cluster.proxy_store().clone(), self.queue.clone());
@@ -174,9 +176,14 @@ impl Shared {
                 self.grant_queue.clone(),
             );
             tokio::spawn(names.run());
-            let stop = self.stop.clone();
+            let (stop, health) = (self.stop.clone(), self.health.clone());
+            let watched = self.settings.scopes().into_iter().collect();
             async move {
-                tokio::join!(proxies.run(stop.clone()), grants.run(stop));
+                tokio::join!(
+                    proxies.run(stop.clone()),
+                    grants.run(stop.clone()),
+                    grants::run(&context, watched, health, stop)
+                );
             }
         };
         let deposed = || self.metrics.proxy.stand_down();
@@ -251,6 +258,8 @@ fn plan_settings(settings: &Settings) -> anyhow::Result<PlanSettings> {
         image_pull_policy: settings.proxy_image_pull_policy.clone(),
         provider_host_suffixes: settings.host_suffixes(),
         pod_dns_policy: settings.pod_dns_policy.clone(),
+        node_selector: settings.pod_node_selector.iter().cloned().collect(),
+        fixed_ids: settings.pod_fixed_ids,
         settle: settings.settle(),
         ..PlanSettings::new(cluster, settings.proxy_image.clone())
     })

@@ -34,6 +34,16 @@ pub(crate) struct Settings {
           value_parser = ["ClusterFirst", "ClusterFirstWithHostNet", "Default"])]
     pub(crate) pod_dns_policy: String,
 
+    /// Labels that a node must have for the proxies, as KEY=VALUE, separated by commas. spec.scheduling.nodeSelector of a
+    /// RadiusProxy replaces single values.
+    #[arg(long, env = "POD_NODE_SELECTOR", value_delimiter = ',', value_parser = label)]
+    pub(crate) pod_node_selector: Vec<(String, String)>,
+
+    /// Whether the proxies run as the user and group of their image. Without, the platform assigns them, as OpenShift does.
+    #[arg(long, env = "POD_FIXED_IDS", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
+          default_missing_value = "true")]
+    pub(crate) pod_fixed_ids: bool,
+
     /// Hosts, with their sub-domains, that Duo and Okta may be called at, separated by commas. They replace the default:
     /// duosecurity.com, duofederal.com, okta.com, oktapreview.com, okta-emea.com, okta-gov.com.
     #[arg(long, env = "PROVIDER_HOST_SUFFIXES", value_delimiter = ',')]
@@ -156,6 +166,14 @@ fn not_empty(text: &str) -> Result<String, &'static str> {
     }
 }
 
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+    if key.is_empty() {
+        return Err("it has no key");
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 fn cluster_name(text: &str) -> Result<String, String> {
     ClusterName::parse(text)
         .map(|name| name.as_str().to_owned())
@@ -195,6 +213,17 @@ mod tests {
     fn leader_election_is_on_unless_switched_off() {
         assert!(parse(&[]).unwrap().leader_election);
         assert!(!parse(&["--leader-election=false"]).unwrap().leader_election);
+    }
+
+    #[test]
+    fn a_node_selector_is_a_list_of_labels() {
+        let settings = parse(&["--pod-node-selector", "kubernetes.io/arch=amd64,disk=ssd"]).unwrap();
+        let labels = [("kubernetes.io/arch", "amd64"), ("disk", "ssd")];
+        assert_eq!(
+            settings.pod_node_selector,
+            labels.map(|(k, v)| (k.to_owned(), v.to_owned()))
+        );
+        assert!(parse(&["--pod-node-selector", "amd64"]).is_err());
     }
 
     #[test]

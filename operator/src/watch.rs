@@ -12,9 +12,11 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
+use operator_core::access::Labels;
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::input::{PodState, secrets_named_by, seeds_selector};
 use operator_core::plan::Object;
+use tokio::sync::Notify;
 
 use crate::key::ProxyKey;
 use crate::metrics::Metrics;
@@ -29,6 +31,10 @@ pub(crate) use seeds::{SeedSecrets, Seeds};
 pub(crate) struct Cluster {
     proxies: Cache<DeserializeGuard<RadiusProxy>>,
     grants: Cache<DeserializeGuard<DirectoryGrant>>,
+    /// The labels of namespaces.
+    namespaces: Cache<Row<Labels>>,
+    /// Wakes what writes the status of the grants.
+    grants_changed: Notify,
     pods: Cache<Row<PodState>>,
     nodes: Cache<Row<NodeRow>>,
     owned: BTreeMap<&'static str, Cache<Row<Owned>>>,
@@ -57,6 +63,8 @@ impl Cluster {
         Self {
             proxies: Cache::new(),
             grants: Cache::new(),
+            namespaces: Cache::new(),
+            grants_changed: Notify::new(),
             pods: Cache::new(),
             nodes: Cache::new(),
             owned: OWNED_KINDS.into_iter().map(|kind| (kind, Cache::new())).collect(),
@@ -97,9 +105,33 @@ impl Cluster {
             .collect()
     }
 
+    /// Every RadiusProxy that can be decoded.
+    pub(crate) fn proxies(&self) -> Vec<RadiusProxy> {
+        self.proxies.decoded()
+    }
+
     /// Every DirectoryGrant that can be decoded.
-    pub(crate) fn grants(&self) -> Vec<Arc<DeserializeGuard<DirectoryGrant>>> {
-        self.grants.store().state()
+    pub(crate) fn grants(&self) -> Vec<DirectoryGrant> {
+        self.grants.decoded()
+    }
+
+    /// The labels of a namespace; `None` when they are unknown.
+    pub(crate) fn namespace_labels(&self, name: &str) -> Option<Labels> {
+        let namespace = self.namespaces.store().get(&ObjectRef::new(name))?;
+        Some(namespace.value.clone())
+    }
+
+    /// The labels of all namespaces, by name.
+    pub(crate) fn namespaces(&self) -> BTreeMap<String, Labels> {
+        let all = self.namespaces.store().state();
+        all.iter()
+            .map(|row| (row.name.clone(), row.value.clone()))
+            .collect()
+    }
+
+    /// Resolves when the status of a grant may have to change.
+    pub(crate) async fn grants_changed(&self) {
+        self.grants_changed.notified().await;
     }
 
     /// Shows what is watched.
@@ -158,6 +190,7 @@ impl Cluster {
         if change.is_status_only() {
             return;
         }
+        self.grants_changed.notify_one();
         if let Some(object) = change.object() {
             self.queue.touch(object);
         }
@@ -174,7 +207,32 @@ impl Cluster {
             if let Some(object) = change.object() {
                 self.grant_queue.touch(object);
             }
+            self.grants_changed.notify_one();
             self.enqueue_all();
+        }
+    }
+
+    fn namespace_changed(&self, change: &Change<Row<Labels>>) {
+        let labels = |row: &Option<Arc<Row<Labels>>>| row.as_ref().map(|row| row.value.clone());
+        let Some(namespace) = change.both().next() else {
+            return;
+        };
+        if labels(&change.before) == labels(&change.after) {
+            return;
+        }
+        self.grants_changed.notify_one();
+        let selects = |grant: &DirectoryGrant| grant.spec.namespace_selector.is_some();
+        if !self.grants().iter().any(selects) {
+            return;
+        }
+        // Whether another RadiusProxy may have the directory matters to its rivals too.
+        for proxy in self.proxies() {
+            if proxy.metadata.namespace.as_ref() == Some(&namespace.name) {
+                self.queue.touch(ProxyKey::of(&proxy));
+                for rival in self.rivals(&proxy) {
+                    self.queue.touch(ProxyKey::of(&rival));
+                }
+            }
         }
     }
 
@@ -403,5 +461,38 @@ mod tests {
         assert_eq!(label("a"), ["a"]);
         assert_eq!(label("a"), [""; 0]);
         assert_eq!(label("b"), ["a", "b"]);
+    }
+
+    #[test]
+    fn another_label_of_a_namespace_triggers_those_inside_when_a_grant_selects_by_labels() {
+        let (cluster, queue, _open) = cluster();
+        put(&cluster, proxy("a", "d-0000000001", 1));
+        drain(&queue);
+        let label = |value: &str| {
+            let row = Row {
+                namespace: None,
+                name: "mfa".to_owned(),
+                proxy: String::new(),
+                value: Labels::from([("mfa".to_owned(), value.to_owned())]),
+            };
+            for change in cluster.namespaces.apply(&None, Event::Apply(row)) {
+                cluster.namespace_changed(&change);
+            }
+        };
+        label("no");
+        assert_eq!(drain(&queue), [""; 0], "no grant selects namespaces");
+        let grant = json!({
+            "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant", "metadata": {"name": "g"},
+            "spec": {"namespaceSelector": {"matchLabels": {"mfa": "yes"}},
+                     "directories": [{"region": "eu-central-1", "directoryIds": ["d-0000000001"]}]},
+        });
+        let grant = DeserializeGuard(Ok(serde_json::from_value(grant).unwrap()));
+        cluster.grants.apply(&None, Event::Apply(grant));
+        label("yes");
+        assert_eq!(drain(&queue), ["a"]);
+        label("yes");
+        assert_eq!(drain(&queue), [""; 0]);
+        assert_eq!(cluster.namespace_labels("mfa").unwrap()["mfa"], "yes");
+        assert_eq!(cluster.namespace_labels("elsewhere"), None);
     }
 }

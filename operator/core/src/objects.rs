@@ -8,13 +8,14 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
-use crate::api::{GROUP, RadiusProxy, VERSION};
+use crate::api::{AddressSource, GROUP, RadiusProxy, VERSION};
 use crate::names::{APP_NAME, MANAGED_BY, ObjectNames, PROXY_LABEL};
 
 mod budget;
 mod data;
 mod identity;
 mod network;
+mod overrides;
 mod pod;
 mod workload;
 
@@ -44,6 +45,12 @@ impl<'a> Owner<'a> {
     pub(crate) fn remembers_codes(&self) -> bool {
         let totp = self.proxy.spec.provider.totp.as_ref();
         totp.is_some_and(|totp| totp.used_codes.redis.is_none())
+    }
+
+    /// Whether the pods' own addresses are registered with a directory.
+    pub(crate) fn registers_pods(&self) -> bool {
+        let spec = &self.proxy.spec;
+        spec.directory.is_some() && spec.addresses.source == AddressSource::PodIp
     }
 
     /// The labels that select the pods; they never change.

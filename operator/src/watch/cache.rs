@@ -125,6 +125,14 @@ impl<K: Root> Cache<DeserializeGuard<K>> {
         found.0.as_ref().ok().cloned()
     }
 
+    /// Every object that can be decoded.
+    pub(crate) fn decoded(&self) -> Vec<K> {
+        let all = self.store.state();
+        all.iter()
+            .filter_map(|object| object.0.as_ref().ok().cloned())
+            .collect()
+    }
+
     /// How many objects can't be decoded.
     pub(crate) fn undecodable(&self) -> usize {
         self.store
@@ -190,7 +198,7 @@ mod tests {
         let spec = if broken {
             json!("a text")
         } else {
-            json!({"namespaces": ["a"], "directoryIds": ["d-0000000001"], "region": "eu-central-1"})
+            json!({"namespaces": ["a"], "directories": [{"region": "eu-central-1", "directoryIds": ["d-0000000001"]}]})
         };
         serde_json::from_value(
             json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant",

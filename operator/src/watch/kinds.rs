@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -51,6 +51,7 @@ pub(crate) fn start(
         |c| &c.grants,
         Cluster::grant_changed,
     );
+    watches.namespaces();
     watches.nodes();
     for scope in scopes {
         let proxies = api(client, scope);
@@ -124,6 +125,26 @@ impl Watches {
                 changed(cluster, &change);
             }
         });
+    }
+
+    /// Labels of namespaces, for grants that select by them.
+    fn namespaces(&mut self) {
+        let list = self.health.expect_list("Namespace", &None, Needed::Always);
+        let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
+        self.watch(
+            "Namespace",
+            api,
+            Config::default(),
+            Some(list),
+            |cluster, event| {
+                let labels = |namespace: &PartialObjectMeta<Namespace>| {
+                    Some(namespace.metadata.labels.clone().unwrap_or_default())
+                };
+                for change in apply(&cluster.namespaces, &None, event, labels) {
+                    cluster.namespace_changed(&change);
+                }
+            },
+        );
     }
 
     /// Nodes add zones, and whether a pod's node is lost. The operator works without permission to see them.

@@ -65,8 +65,8 @@ impl Install<'_> {
             "aws.existingSecret=aws-credentials".to_owned(),
             format!("aws.endpointUrl={}", simulators.aws_endpoint()),
             format!("grants[0].name=demo,grants[0].namespaces={{{NAMESPACE}}}"),
-            format!("grants[0].directoryIds={{{MICROSOFT_DIRECTORY},{CONNECTOR_DIRECTORY}}}"),
-            "grants[0].region=eu-central-1".to_owned(),
+            format!("grants[0].directories[0].directoryIds={{{MICROSOFT_DIRECTORY},{CONNECTOR_DIRECTORY}}}"),
+            "grants[0].directories[0].region=eu-central-1".to_owned(),
         ];
         if let Some(seconds) = self.describe_every {
             values.push(format!(

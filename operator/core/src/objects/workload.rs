@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_config::{ConfigDigest, DigestKey};
 
-use super::{Owner, pod};
+use super::{Owner, overrides, pod};
 use crate::input::Settings;
-use crate::names::{POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, TEMPLATE_ANNOTATION};
+use crate::names::{CONTAINER, POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, TEMPLATE_ANNOTATION};
 
 /// How many pods, and who replaces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,20 +43,36 @@ pub(crate) struct Template {
     pub(crate) pod_digest: String,
     /// Of the whole template.
     pub(crate) digest: String,
-    spec: PodTemplateSpec,
+    spec: Result<PodTemplateSpec, String>,
 }
 
 impl Template {
-    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings) -> Self {
+    /// The template of the spec. With overrides that are refused it is the one that the StatefulSet has, whose digest is
+    /// `applied`.
+    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings, applied: Option<&str>) -> Self {
         let spec = &owner.proxy.spec;
+        let overrides = spec.pod_template.clone().unwrap_or_default();
+        let pod = match overrides::merged(&pod::spec(owner, settings), &overrides.spec) {
+            Ok(pod) => pod,
+            Err(problem) => {
+                return Self {
+                    image: String::new(),
+                    pod_digest: String::new(),
+                    digest: applied.unwrap_or_default().to_owned(),
+                    spec: Err(problem),
+                };
+            }
+        };
         let mut labels = not_reserved(&spec.labels);
+        let metadata = overrides.metadata.unwrap_or_default();
+        labels.extend(not_reserved(&metadata.labels));
         labels.extend(owner.labels());
         let mut annotations = not_reserved(&spec.annotations);
+        annotations.extend(not_reserved(&metadata.annotations));
         let image = spec
             .image
             .clone()
             .unwrap_or_else(|| settings.default_image.clone());
-        let pod = pod::spec(owner, settings);
         let parts = (&labels, &annotations, &pod);
         // Nothing in it is secret, and the digest of the same template must be the same for ever.
         let digest = |parts: &[(&str, &[u8])]| {
@@ -71,27 +87,33 @@ impl Template {
         let whole = digest(&[("template", &bytes), ("image", image.as_bytes())]);
         annotations.insert(POD_TEMPLATE_ANNOTATION.to_owned(), pod_digest.clone());
         let mut pod = pod;
-        for container in &mut pod.containers {
+        for container in pod.containers.iter_mut().filter(|c| c.name == CONTAINER) {
             container.image = Some(image.clone());
         }
         Self {
             image,
             pod_digest,
             digest: whole,
-            spec: PodTemplateSpec {
+            spec: Ok(PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels),
                     annotations: Some(annotations),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod),
-            },
+            }),
         }
+    }
+
+    /// Why the overrides are refused.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.spec.as_ref().err().map(String::as_str)
     }
 }
 
-/// Pods of stable names, started all at once.
-pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape) -> StatefulSet {
+/// Pods with stable names, started in parallel; `None` when the overrides of the template are refused.
+pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape) -> Option<StatefulSet> {
+    let pods = template.spec.as_ref().ok()?.clone();
     let number = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
     let mut metadata = owner.metadata(owner.names.workload());
     metadata.annotations = Some([(TEMPLATE_ANNOTATION.to_owned(), template.digest.clone())].into());
@@ -109,7 +131,7 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape)
             }),
         }
     };
-    StatefulSet {
+    Some(StatefulSet {
         metadata,
         spec: Some(StatefulSetSpec {
             replicas: number(shape.replicas),
@@ -118,11 +140,11 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape)
             pod_management_policy: Some("Parallel".to_owned()),
             revision_history_limit: Some(3),
             update_strategy: Some(strategy),
-            template: template.spec.clone(),
+            template: pods,
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()
-    }
+    })
 }
 
 /// Without what is the operator's own.

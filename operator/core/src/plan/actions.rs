@@ -87,11 +87,8 @@ impl Round<'_> {
             owner,
             upgrade.spare,
         ))));
-        objects.push(Object::StatefulSet(Box::new(objects::stateful_set(
-            owner,
-            template,
-            upgrade.shape,
-        ))));
+        let stateful_set = objects::stateful_set(owner, template, upgrade.shape);
+        objects.extend(stateful_set.map(|set| Object::StatefulSet(Box::new(set))));
         objects
     }
 
@@ -124,11 +121,14 @@ impl Round<'_> {
         upgrade: &Upgrade,
     ) -> Vec<PodPatch> {
         let ours = self.ledger.applied.is_some();
+        let registers = self.owner.registers_pods();
         proxies
             .iter()
             .filter(|proxy| proxy.pod.deleted.is_none())
             .filter_map(|proxy| {
-                let gate: Option<GateChange> = gate::change(proxy, self.input, self.directory, ours);
+                let gate: Option<GateChange> = registers
+                    .then(|| gate::change(proxy, self.directory, ours))
+                    .flatten();
                 let news =
                     |told: &Option<String>, knows: &Option<String>| told.clone().filter(|_| told != knows);
                 let config_digest = news(&told.config, &proxy.pod.config_digest);

@@ -103,8 +103,15 @@ impl<'a> Round<'a> {
     }
 
     fn plan(mut self) -> Plan {
-        let judgement = judge(self.input, self.problem.as_ref(), self.now);
         let running = self.input.stateful_set.is_some();
+        let applied = self.input.stateful_set.as_ref();
+        let applied = applied.and_then(|set| set.template.as_deref());
+        let template = Template::new(&self.owner, &self.input.settings, applied);
+        let refused = template.problem().map(|message| ConfigProblem {
+            reason: Reason::ConfigInvalid,
+            message: message.to_owned(),
+        });
+        let judgement = judge(self.input, self.problem.as_ref().or(refused.as_ref()), self.now);
         // A spec that is not accepted starts nothing, and stops nothing that runs.
         // Who waits for another to let go of the directory is there when it does.
         let waits = judgement.condition.reason == Reason::DirectoryTaken && self.directory.is_some();
@@ -114,7 +121,6 @@ impl<'a> Round<'a> {
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
         let digest = self.digest(fresh.as_ref(), running);
         let mut proxies = proxies(self.input, digest.as_ref());
-        let template = Template::new(&self.owner, &self.input.settings);
         let upgrade = upgrade(&self, &template, &proxies, &judgement);
         for proxy in &mut proxies {
             proxy.joins = upgrade.joins.contains(&proxy.ordinal);
@@ -348,9 +354,12 @@ impl<'a> Round<'a> {
 
     fn provider_secret(&self) -> Option<&str> {
         let provider = &self.input.proxy.spec.provider;
-        let duo = provider.duo.as_ref().map(|duo| &duo.credentials_secret_ref);
-        let okta = provider.okta.as_ref().map(|okta| &okta.credentials_secret_ref);
-        duo.or(okta).map(|secret| secret.name.as_str())
+        let duo = provider.duo.as_ref().map(|duo| &duo.credentials_secret_ref.name);
+        let okta = provider
+            .okta
+            .as_ref()
+            .map(|okta| &okta.credentials_secret_ref.name);
+        duo.or(okta).map(String::as_str)
     }
 
     fn stamped(&self, drafts: &[Draft]) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {

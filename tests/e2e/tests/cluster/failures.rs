@@ -293,7 +293,7 @@ fn duo_is_away() {
         drop(faults);
         outcome("accept");
     });
-    // Refused, since nobody can be asked (failMode: secure), but answered: a directory's probe never fails.
+    // Refused, since nobody can be asked (failMode: Secure), but answered: a directory's probe never fails.
     for report in reports.values() {
         assert_eq!(report.failures.len(), 0, "{:?}", report.failures);
         assert!(!report.rejections.is_empty() && report.accepted > 0);

@@ -13,7 +13,7 @@ use crate::world::{World, world};
 pub fn grant(name: &str, namespaces: &str, directory: &str) -> String {
     format!(
         "apiVersion: radius-mfa.dev/v1alpha1\nkind: DirectoryGrant\nmetadata: {{name: {name}}}\nspec:\n  \
-         namespaces: [{namespaces}]\n  directoryIds: [{directory}]\n  region: eu-central-1\n"
+         namespaces: [{namespaces}]\n  directories: [{{region: eu-central-1, directoryIds: [{directory}]}}]\n"
     )
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Pod {
     /// The digest of what is mounted, which is what the Lease says.
     digest: ConfigDigest,
     ready_at: Option<Timestamp>,
+    /// Whether its template has the readiness gate.
+    gated: bool,
     /// When the kubelet replaces the container, since the image changed.
     image_at: Option<Timestamp>,
     /// When the kubelet has synced the volumes after the annotation changed, and the proxy has read them.
@@ -56,6 +58,13 @@ pub(super) struct Pod {
 }
 
 impl Pod {
+    /// The pod's condition Ready, as the kubelet sets it.
+    pub(super) fn is_ready(&self) -> bool {
+        self.state.containers_ready
+            && (!self.gated || self.state.gate == Some(true))
+            && self.state.deleted.is_none()
+    }
+
     /// Kubelets take their time, and each another: one takes longer than churn may settle.
     fn syncs_in(&self) -> Duration {
         Duration::from_secs(if self.state.name.ends_with("-0") { 1 } else { 45 })
@@ -160,7 +169,7 @@ impl World {
     pub(super) fn with(spec: &serde_json::Value) -> Self {
         let grant = serde_json::json!({
             "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant", "metadata": {"name": "g"},
-            "spec": {"namespaces": ["auth"], "directoryIds": ["d-1234567890"], "region": "eu-central-1"},
+            "spec": {"namespaces": ["auth"], "directories": [{"directoryIds": ["d-1234567890"], "region": "eu-central-1"}]},
         });
         let now: Timestamp = "2026-01-02T03:04:05.3Z".parse().unwrap();
         let cluster = ClusterName::parse("test").unwrap();

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Pod, THEIR_SECRET, World};
+use super::{THEIR_SECRET, World};
 
 impl World {
     /// No more registered servers are down than the scene allows; those of the list before count until every domain
@@ -41,14 +41,11 @@ impl World {
     /// Whether the API server evicts a pod: by its PodDisruptionBudget.
     pub(in crate::plan::scenarios) fn may_be_evicted(&self, index: usize) -> bool {
         let budget = &self.objects[&("PodDisruptionBudget".to_owned(), "mfa".to_owned())]["spec"];
-        let healthy = |pod: &&Pod| {
-            pod.state.containers_ready && pod.state.gate == Some(true) && pod.state.deleted.is_none()
-        };
-        if !healthy(&&self.pods[index]) {
+        if !self.pods[index].is_ready() {
             return budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
         }
         let most = usize::try_from(budget["maxUnavailable"].as_u64().unwrap()).unwrap();
-        self.pods.iter().filter(healthy).count() + most > self.replicas().unwrap()
+        self.pods.iter().filter(|pod| pod.is_ready()).count() + most > self.replicas().unwrap()
     }
 
     /// Rule 9: whichever secret a domain controller may hold, each registered proxy that answers accepts it.

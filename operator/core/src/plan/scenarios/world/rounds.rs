@@ -26,6 +26,7 @@ impl World {
             proxy: self.proxy.clone(),
             rivals: self.rivals.clone(),
             grants: self.grants.clone(),
+            namespace_labels: None,
             secrets: self
                 .secrets
                 .iter()
@@ -68,7 +69,7 @@ impl World {
                 .map(|pod| {
                     let report = Report {
                         digest: pod.digest.clone(),
-                        version: None,
+                        version: pod.state.image.split_once(':').map(|(_, tag)| tag.to_owned()),
                         problem: self.reported_problem,
                         observed: Some(pod.observed.clone()).filter(|observed| !observed.is_empty()),
                     };
@@ -119,15 +120,19 @@ impl World {
             self.due = self.now.saturating_add(plan.requeue_after.min(INTERVAL)).unwrap();
             self.describe_after = plan.describe_after;
         } else {
-            // Another leader takes over a little later, with nothing in memory.
-            self.described = None;
-            self.asking = None;
-            self.forget_names();
-            self.outcome = None;
-            self.in_place_refused = None;
-            self.away_until = self.now.saturating_add(self.takeover).unwrap();
-            self.due = self.away_until;
+            self.lose_the_operator(self.takeover);
         }
+    }
+
+    /// Another leader takes over later, with nothing in memory.
+    pub(in crate::plan::scenarios) fn lose_the_operator(&mut self, away: Duration) {
+        self.described = None;
+        self.asking = None;
+        self.forget_names();
+        self.outcome = None;
+        self.in_place_refused = None;
+        self.away_until = self.now.saturating_add(away).unwrap();
+        self.due = self.away_until;
     }
 
     /// Takes AWS's answer, if it is there.
