@@ -53,17 +53,17 @@ mod for_test {
 
     impl Context {
         /// For tests with an API server of their own. The lease is held for as long as the guard lives.
-        pub(crate) fn for_test(client: Client, cluster: Arc<Cluster>) -> (Self, crate::leader::Keeper) {
+        pub(crate) fn for_test(client: Client, cluster: Arc<Cluster>) -> (Self, crate::leader::LeaseGuard) {
             let (leadership, guard) = Leadership::without_election();
             let (metrics, queue, stop) = (Metrics::new(), WorkQueue::new(), CancellationToken::new());
-            let directories = directory::Surroundings {
+            let directories = directory::Deps {
                 queue: queue.clone(),
                 leadership: leadership.clone(),
                 metrics: metrics.clone(),
                 stop: stop.clone(),
                 detail_interval: Duration::from_secs(30),
             };
-            let names = resolve::Surroundings {
+            let names = resolve::Deps {
                 queue,
                 leadership: leadership.clone(),
                 metrics: metrics.clone(),

@@ -21,9 +21,9 @@ pub(crate) async fn run<T: Future<Output = ()>>(
     controllers: impl Fn(CancellationToken) -> T,
     deposed: impl Fn(),
 ) {
-    let beat = health.expect_beat("the controllers", MAX_SILENCE);
+    let heartbeat = health.expect_heartbeat("the controllers", MAX_SILENCE);
     loop {
-        beat.now();
+        heartbeat.beat();
         if stop.is_cancelled() {
             return;
         }
@@ -39,7 +39,7 @@ pub(crate) async fn run<T: Future<Output = ()>>(
         let _guard = over.clone().drop_guard();
         let mut term = Box::pin(controllers(over));
         loop {
-            beat.now();
+            heartbeat.beat();
             tokio::select! {
                 biased;
                 () = leadership.lost() => break,

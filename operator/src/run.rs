@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client;
 use crate::context::Context;
 use crate::controller::{Controller, Reconciler};
-use crate::directory::{Directories, Surroundings};
+use crate::directory::{Deps, Directories};
 use crate::events::Events;
 use crate::grants;
 use crate::health::Health;
@@ -154,8 +154,8 @@ impl Shared {
             self.identity.clone(),
             duration,
         );
-        let beat = self.health.expect_beat("the leader election", duration * 4);
-        let task = tokio::spawn(async move { candidate.run(beat, ended.cancelled()).await });
+        let heartbeat = self.health.expect_heartbeat("the leader election", duration * 4);
+        let task = tokio::spawn(async move { candidate.run(heartbeat, ended.cancelled()).await });
         (task, leadership)
     }
 
@@ -223,14 +223,14 @@ impl Shared {
         over: CancellationToken,
     ) -> Context {
         let settings = &self.settings;
-        let around = Surroundings {
+        let deps = Deps {
             queue: self.queue.clone(),
             leadership: leadership.clone(),
             metrics: self.metrics.clone(),
             stop: over.clone(),
             detail_interval: Duration::from_secs(settings.detail_interval.into()),
         };
-        let names = resolve::Surroundings {
+        let names = resolve::Deps {
             queue: self.queue.clone(),
             leadership: leadership.clone(),
             metrics: self.metrics.clone(),
@@ -240,7 +240,7 @@ impl Shared {
         Context {
             client: self.client.clone(),
             cluster: Arc::clone(&self.cluster),
-            directories: Arc::new(Directories::new(settings.aws_calls_per_second, around)),
+            directories: Arc::new(Directories::new(settings.aws_calls_per_second, deps)),
             names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
             memories: Arc::new(Memories::default()),

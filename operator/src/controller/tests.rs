@@ -143,7 +143,7 @@ struct Running {
     queue: WorkQueue,
     health: Health,
     metrics: Metrics,
-    lease: crate::leader::Keeper,
+    lease: crate::leader::LeaseGuard,
     stop: CancellationToken,
     lead: JoinHandle<()>,
     _watches: JoinSet<()>,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Cluster;
 use crate::error::words;
-use crate::health::{Beat, List};
+use crate::health::{Heartbeat, List};
 use crate::metrics::{KindLabel, Metrics};
 
 /// How often a watch without events shows that it is alive, and how long it may be silent.
@@ -24,7 +24,7 @@ pub(super) const MAX_SILENCE: Duration = Duration::from_secs(180);
 pub(super) struct Watch {
     pub(super) kind: &'static str,
     pub(super) list: List,
-    pub(super) beat: Beat,
+    pub(super) heartbeat: Heartbeat,
     pub(super) metrics: Metrics,
     pub(super) cluster: Arc<Cluster>,
     pub(super) stop: CancellationToken,
@@ -42,7 +42,7 @@ impl Watch {
     {
         let mut events = watcher(api, config).default_backoff().boxed();
         loop {
-            self.beat.now();
+            self.heartbeat.beat();
             let event = tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(TICK) => continue,

@@ -67,7 +67,12 @@ pub(crate) fn start(
         watches.owned::<Lease>("Lease", scope, Needed::ToWork, rows::report);
         watches.owned::<Service>("Service", scope, Needed::ToWork, rows::load_balancer);
         watches.owned::<StatefulSet>("StatefulSet", scope, Needed::ToWork, rows::stateful_set);
-        watches.metadata::<ServiceAccount>("ServiceAccount", scope);
+        watches.owned::<PartialObjectMeta<ServiceAccount>>(
+            "ServiceAccount",
+            scope,
+            Needed::ToWork,
+            |account| rows::service_account(&account.metadata),
+        );
         watches.metadata::<Role>("Role", scope);
         watches.metadata::<RoleBinding>("RoleBinding", scope);
         watches.metadata::<ConfigMap>("ConfigMap", scope);
@@ -231,7 +236,7 @@ impl Watches {
         let watch = Watch {
             kind,
             list: list.unwrap_or_default(),
-            beat: self.health.expect_beat(kind, MAX_SILENCE),
+            heartbeat: self.health.expect_heartbeat(kind, MAX_SILENCE),
             metrics: self.metrics.clone(),
             cluster: Arc::clone(&self.cluster),
             stop: self.stop.clone(),
