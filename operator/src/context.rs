@@ -14,6 +14,7 @@ use crate::leader::Leadership;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::resolve::Names;
+use crate::rollouts::Rollouts;
 use crate::watch::Cluster;
 
 /// Clients, caches, settings. Shared by all workers.
@@ -25,6 +26,7 @@ pub(crate) struct Context {
     pub(crate) names: Arc<Names>,
     pub(crate) leadership: Leadership,
     pub(crate) memories: Arc<Memories>,
+    pub(crate) rollouts: Arc<Rollouts>,
     pub(crate) metrics: Metrics,
     pub(crate) events: Events,
     pub(crate) settings: Settings,
@@ -77,6 +79,7 @@ mod for_test {
                 names: Arc::new(Names::new(resolve::SystemNames::new(), names)),
                 leadership,
                 memories: Arc::default(),
+                rollouts: Arc::new(Rollouts::new(1)),
                 metrics,
                 events: Events::new(client.clone(), "test"),
                 settings: Settings::new(cluster_name, "proxy:1".to_owned()),

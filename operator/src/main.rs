@@ -21,6 +21,7 @@ mod queue;
 mod reconcile;
 mod reconcilers;
 mod resolve;
+mod rollouts;
 mod run;
 mod server;
 mod settings;

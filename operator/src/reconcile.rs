@@ -91,6 +91,7 @@ async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<P
     let mut input = gather::input(ctx, key, proxy, observed.observation, memory).await?;
     let now = Timestamp::now();
     let mut planned = plan(&input, now);
+    ctx.rollouts.planned(key, planned.upgrading);
     input.foreign = apply::foreign(ctx, key, &input.proxy, &planned.apply).await?;
     if !input.foreign.is_empty() {
         planned = plan(&input, now);

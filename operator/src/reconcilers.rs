@@ -67,6 +67,7 @@ impl Reconciler for RadiusProxies {
         context.directories.forget(&key);
         context.names.observe(&key, &[]);
         context.cluster.seeds.forget(&key);
+        context.rollouts.planned(&key, false);
         context.metrics.proxy.forget(&key);
     }
 

@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::queue::{Queue, WorkQueue};
 use crate::reconcilers::{DirectoryGrants, RadiusProxies};
 use crate::resolve::{self, Names, SystemNames};
+use crate::rollouts::Rollouts;
 use crate::server::{self, Pages};
 use crate::settings::Settings;
 use crate::watch::{self, Cluster};
@@ -244,6 +245,7 @@ impl Shared {
             names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
             memories: Arc::new(Memories::default()),
+            rollouts: Arc::new(Rollouts::new(usize::try_from(settings.max_rollouts).unwrap_or(1))),
             metrics: self.metrics.clone(),
             events: Events::new(self.client.clone(), &self.identity),
             settings: plan_settings,

@@ -6,7 +6,7 @@ mod kinds;
 pub(crate) mod rows;
 mod seeds;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::queue::{Queue, WorkQueue};
 use cache::{Cache, Change, guarded, unguarded};
 pub(crate) use kinds::start;
-use rows::{NodeRow, Owned, Row};
+use rows::{Detail, NodeRow, Owned, Row};
 pub(crate) use seeds::{SeedSecrets, Seeds};
 
 /// Everything that is watched. `gather` reads it.
@@ -151,16 +151,23 @@ impl Cluster {
             .map(|pod| {
                 let on = pod.value.node.as_deref();
                 let node = on.and_then(|name| nodes.get(&ObjectRef::new(name)));
-                // Without permission to watch nodes none is known: then each counts as ready.
-                let lost =
-                    on.is_some() && node.as_ref().is_none_or(|node| !node.value.ready) && !nodes.is_empty();
                 PodState {
-                    zone: node.and_then(|node| node.value.zone.clone()),
-                    node_ready: !lost,
+                    zone: node.as_ref().and_then(|node| node.value.zone.clone()),
+                    // An unknown node counts as ready: nodes may not be readable, or be known later than their pods.
+                    node_ready: node.is_none_or(|node| node.value.ready),
                     ..pod.value.clone()
                 }
             })
             .collect()
+    }
+
+    /// The RadiusProxy resources whose pods are being brought to another image or template.
+    pub(crate) fn upgrading(&self) -> BTreeSet<ProxyKey> {
+        let is_upgrading =
+            |row: &Row<Owned>| matches!(&row.value.detail, Detail::StatefulSet(set) if set.upgrading);
+        let sets = self.owned.get("StatefulSet").map(|cache| cache.store());
+        let upgrading = sets.map(|sets| sets.state_filter(is_upgrading));
+        upgrading.iter().flatten().filter_map(|row| row.owner()).collect()
     }
 
     /// The owned objects of one kind and RadiusProxy, by name.
@@ -426,20 +433,24 @@ mod tests {
         cluster.pods.apply(&None, Event::Apply(row));
         let of_a = ProxyKey::new("mfa", "a");
         assert!(cluster.pods(&of_a)[0].node_ready, "no node is known at all");
-        let node = |ready| {
-            let (name, zone) = ("n1".to_owned(), Some("z1".to_owned()));
+        let node = |name: &str, ready| {
             let row = Row {
                 namespace: None,
-                name,
+                name: name.to_owned(),
                 proxy: String::new(),
-                value: NodeRow { zone, ready },
+                value: NodeRow {
+                    zone: Some("z1".to_owned()),
+                    ready,
+                },
             };
             cluster.nodes.apply(&None, Event::Apply(row));
         };
-        node(true);
+        node("n2", true);
+        assert!(cluster.pods(&of_a)[0].node_ready, "its node is not known");
+        node("n1", true);
         assert_eq!(cluster.pods(&of_a)[0].zone.as_deref(), Some("z1"));
         assert!(cluster.pods(&of_a)[0].node_ready);
-        node(false);
+        node("n1", false);
         assert!(!cluster.pods(&of_a)[0].node_ready);
     }
 
