@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{THEIR_SECRET, World};
+use super::{Pod, THEIR_SECRET, World};
 
 impl World {
     /// No more registered servers are down than the scene allows; those of the list before count until every domain
