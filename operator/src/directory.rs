@@ -25,10 +25,10 @@ use operator_core::aws::{AwsFailure, AwsOperation};
 use operator_core::input::DirectoryObservation;
 use tokio_util::sync::CancellationToken;
 
-use crate::key::ProxyKey;
+use crate::key::{ProxyKey, RegistrationKey};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
-use crate::queue::WorkQueue;
+use crate::queue::RegistrationQueue;
 use calls::Calls;
 use poll::{DirectoryKey, Group, GroupKey};
 use session::{Account, Sessions};
@@ -37,7 +37,7 @@ pub(crate) use write::{WritePermit, WriteTurn};
 /// What the background tasks need.
 #[derive(Debug, Clone)]
 pub(crate) struct Deps {
-    pub(crate) queue: WorkQueue,
+    pub(crate) queue: RegistrationQueue,
     pub(crate) leadership: Leadership,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
@@ -57,7 +57,7 @@ pub(crate) struct Directories {
 #[derive(Debug, Default)]
 struct State {
     groups: HashMap<GroupKey, Arc<Group>>,
-    subscriptions: HashMap<ProxyKey, Subscription>,
+    subscriptions: HashMap<RegistrationKey, Subscription>,
 }
 
 /// What a RadiusProxy is subscribed to.
@@ -95,7 +95,13 @@ impl Directories {
     /// What is known of a directory, without waiting: no worker is held up by a region that is silent. Subscribes the
     /// RadiusProxy, so that it is enqueued when the directory changes. `allowed` is the age from which the directory is
     /// described again.
-    pub(crate) fn observe(&self, key: &ProxyKey, access: &DirectoryAccess, allowed: Duration) -> Observed {
+    pub(crate) fn observe(
+        &self,
+        key: &RegistrationKey,
+        holder: &ProxyKey,
+        access: &DirectoryAccess,
+        allowed: Duration,
+    ) -> Observed {
         let (group_key, directory) = (GroupKey::of(access), DirectoryKey::of(access));
         let mut state = lock(&self.state);
         let is_other = |before: &Subscription| (&before.group, &before.directory) != (&group_key, &directory);
@@ -113,38 +119,20 @@ impl Directories {
             directory: directory.clone(),
             turn: None,
         });
-        group.subscribe(&directory, key, access, allowed);
+        group.subscribe(&directory, (key, holder), access, allowed);
         group.observe(&directory, Instant::now())
     }
 
     /// What was known is outdated: by a write of ours, or because a write is about to be decided.
-    pub(crate) fn refresh(&self, key: &ProxyKey) {
+    pub(crate) fn refresh(&self, key: &RegistrationKey) {
         if let Some((group, directory)) = lock(&self.state).subscription(key) {
             group.refresh(&directory, Instant::now());
         }
     }
 
     /// The RadiusProxy has no directory, may not use it, or is gone.
-    pub(crate) fn forget(&self, key: &ProxyKey) {
+    pub(crate) fn forget(&self, key: &RegistrationKey) {
         lock(&self.state).unsubscribe(key);
-    }
-
-    /// This replica leads from now on. Subscriptions of RadiusProxy resources that were deleted while another replica led
-    /// end, and the time that an answer is waited for begins again.
-    pub(crate) fn begin_term(&self, exists: impl Fn(&ProxyKey) -> bool) {
-        let mut state = lock(&self.state);
-        let gone: Vec<ProxyKey> = state
-            .subscriptions
-            .keys()
-            .filter(|key| !exists(key))
-            .cloned()
-            .collect();
-        for key in gone {
-            state.unsubscribe(&key);
-        }
-        for group in state.groups.values() {
-            group.restart_waits();
-        }
     }
 
     /// Takes what a write needs before it is noted as pending: credentials, and its turn within the rate limit. A turn that
@@ -154,7 +142,7 @@ impl Directories {
     /// There are no credentials. The write isn't sent.
     pub(crate) async fn prepare_write(
         &self,
-        key: &ProxyKey,
+        key: &RegistrationKey,
         access: &DirectoryAccess,
         operation: AwsOperation,
     ) -> Result<WriteTurn, AwsFailure> {
@@ -182,7 +170,7 @@ impl Directories {
     /// Adds tags to a directory. `limit` bounds the wait for the rate limit, and then the call.
     pub(crate) async fn add_tags(
         &self,
-        key: &ProxyKey,
+        key: &RegistrationKey,
         access: &DirectoryAccess,
         tags: &[(String, String)],
         limit: Duration,
@@ -200,7 +188,7 @@ impl Directories {
     }
 
     /// The tags have to be read again before a decision.
-    pub(crate) fn read_tags(&self, key: &ProxyKey) {
+    pub(crate) fn read_tags(&self, key: &RegistrationKey) {
         if let Some((group, directory)) = lock(&self.state).subscription(key) {
             group.forget_tags(&directory);
             group.refresh(&directory, Instant::now());
@@ -216,14 +204,14 @@ impl Directories {
 }
 
 impl State {
-    fn subscription(&self, key: &ProxyKey) -> Option<(Arc<Group>, DirectoryKey)> {
+    fn subscription(&self, key: &RegistrationKey) -> Option<(Arc<Group>, DirectoryKey)> {
         let subscribed = self.subscriptions.get(key)?;
         let group = Arc::clone(self.groups.get(&subscribed.group)?);
         Some((group, subscribed.directory.clone()))
     }
 
     /// Ends a subscription. The poller of a group without any ends, too.
-    fn unsubscribe(&mut self, key: &ProxyKey) {
+    fn unsubscribe(&mut self, key: &RegistrationKey) {
         if let Some(Subscription { group, directory, .. }) = self.subscriptions.remove(key)
             && let Some(members) = self.groups.get(&group)
             && members.unsubscribe(&directory, key)

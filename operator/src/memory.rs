@@ -16,16 +16,12 @@ pub(crate) struct Memory {
     /// The RadiusProxy as this process last read it live or wrote it: an older one from the watch is not used, since its
     /// status is the memory of what was sent to AWS.
     pub(crate) newest: Option<RadiusProxy>,
-    /// The name of the registration that it holds, or is about to claim.
-    pub(crate) registration: Option<String>,
     /// The uid of the RadiusProxy, and the content of the operator's own Secret.
     pub(crate) own_secret: Option<(String, SecretContent)>,
     /// The revision to which a pod's change in place was refused.
     pub(crate) in_place_refused: Option<String>,
     /// What was applied, by kind and name.
     pub(crate) applied: HashMap<(&'static str, String), Applied>,
-    /// The last failure that was logged: the same one again is logged as a detail.
-    pub(crate) logged: Option<String>,
 }
 
 /// An object as it was applied.
@@ -59,43 +55,22 @@ impl Memory {
     }
 }
 
-/// The memories of all RadiusProxy resources there are.
+/// The memories of all RadiusProxy resources there are, for one term of leadership: another replica may lead after it.
 #[derive(Debug, Default)]
-pub(crate) struct Memories(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    by_key: HashMap<ProxyKey, Memory>,
-    term: u64,
-}
-
-/// The time between two calls of [`Memories::clear`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Term(u64);
+pub(crate) struct Memories(Mutex<HashMap<ProxyKey, Memory>>);
 
 impl Memories {
     /// Takes a memory out for a piece of work; it is put back by [`Memories::put`].
-    pub(crate) fn take(&self, key: &ProxyKey) -> (Memory, Term) {
-        let mut kept = self.lock();
-        (kept.by_key.remove(key).unwrap_or_default(), Term(kept.term))
+    pub(crate) fn take(&self, key: &ProxyKey) -> Memory {
+        self.lock().remove(key).unwrap_or_default()
     }
 
-    /// Puts a memory back, unless all was forgotten since it was taken.
-    pub(crate) fn put(&self, key: ProxyKey, memory: Memory, term: Term) {
-        let mut kept = self.lock();
-        if kept.term == term.0 {
-            kept.by_key.insert(key, memory);
-        }
+    /// Puts a memory back.
+    pub(crate) fn put(&self, key: ProxyKey, memory: Memory) {
+        self.lock().insert(key, memory);
     }
 
-    /// Forgets all: another replica may have led meanwhile.
-    pub(crate) fn clear(&self) {
-        let mut kept = self.lock();
-        kept.by_key.clear();
-        kept.term += 1;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProxyKey, Memory>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -122,15 +97,5 @@ mod tests {
         assert_eq!(memory.is_new(&proxy("8")), Some(false));
         assert_eq!(memory.is_new(&proxy("10")), Some(true));
         assert_eq!(memory.is_new(&proxy("abc")), None);
-    }
-
-    #[test]
-    fn what_is_put_back_after_another_replica_led_is_dropped() {
-        let (memories, key) = (Memories::default(), ProxyKey::new("mfa", "a"));
-        let (mut memory, term) = memories.take(&key);
-        memory.newest = Some(proxy("9"));
-        memories.clear();
-        memories.put(key.clone(), memory, term);
-        assert!(memories.take(&key).0.newest.is_none());
     }
 }

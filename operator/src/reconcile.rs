@@ -1,4 +1,4 @@
-//! One round of a RadiusProxy: gather, plan, apply, status; then its directory's registration.
+//! One round of a rollout: gather, plan, execute.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use operator_core::plan::{Event, FinalizerChange, Plan, plan};
 
 use crate::apply::{self, within};
 use crate::context::Context;
+use crate::controller::Next;
 use crate::error::Error;
 use crate::gather;
 use crate::key::ProxyKey;
@@ -23,43 +24,11 @@ const EXECUTING: Duration = Duration::from_secs(90);
 const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
 
-/// What comes after a piece of work.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// The RadiusProxy exists no more.
-    Gone,
-    /// Look again at the latest after this.
-    After(Duration),
-}
-
-/// Works on one RadiusProxy: its rollout, and then the registration that it holds.
+/// One round of the rollout of one RadiusProxy.
 ///
 /// # Errors
 /// The Kubernetes API refused or did not answer; everything else is part of the plan.
 pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Next, Error> {
-    let before = memory.registration.clone();
-    let rolled_out = rollout(ctx, key, memory).await;
-    // Neither's failure is the other's.
-    let name = memory.registration.clone().or(before);
-    let registered = match &name {
-        Some(name) => Some(registration::run(ctx, name).await),
-        None => None,
-    };
-    match (rolled_out?, registered.transpose()?) {
-        (Next::Gone, None | Some(Next::Gone)) => {
-            ctx.directories.forget(key);
-            ctx.names.observe(key, &[]);
-            ctx.metrics.proxy.forget(key);
-            ctx.rollouts.planned(key, false);
-            Ok(Next::Gone)
-        }
-        (Next::After(one), Some(Next::After(other))) => Ok(Next::After(one.min(other))),
-        (Next::After(one), _) | (Next::Gone, Some(Next::After(one))) => Ok(Next::After(one)),
-    }
-}
-
-/// One round of the rollout.
-async fn rollout(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Next, Error> {
     let Some((input, plan)) = within("gathering", PREPARING, prepare(ctx, key, memory)).await? else {
         return Ok(Next::Gone);
     };

@@ -1,7 +1,7 @@
 //! One round of a DirectoryRegistration: gather, plan, execute; at most one write to AWS.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -23,11 +23,11 @@ use serde_json::json;
 
 use crate::apply::{by_us, encode_status, merge_patch, within};
 use crate::context::Context;
+use crate::controller::Next;
 use crate::directory::{WritePermit, WriteTurn};
 use crate::error::{Error, has_code};
 use crate::gather;
-use crate::key::ProxyKey;
-use crate::reconcile::Next;
+use crate::key::{ProxyKey, RegistrationKey};
 
 /// Bounds of the parts of a round.
 const PREPARING: Duration = Duration::from_secs(90);
@@ -39,14 +39,11 @@ const AFTER_RENEWAL: Duration = Duration::from_secs(1);
 /// The soonest and the latest next look.
 const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
-/// How long a registration counts that was read live. Only the operator writes it.
-const REREAD: Duration = Duration::from_secs(300);
-
 /// What this process remembers of one registration. All of it can be lost: the status holds what must not be.
 #[derive(Debug, Default)]
 struct Memory {
-    /// The registration as it was last read live or written, and when.
-    newest: Option<(DirectoryRegistration, Instant)>,
+    /// The registration as this process last read it live or wrote it: an older one from the watch is not used.
+    newest: Option<DirectoryRegistration>,
     /// How the last write to AWS ended.
     outcome: Option<WriteOutcome>,
     /// How the last tag write failed.
@@ -59,32 +56,48 @@ struct Memory {
 
 /// What this process remembers of registrations, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Registrations(Mutex<HashMap<String, Memory>>);
+pub(crate) struct Registrations(Mutex<HashMap<RegistrationKey, Memory>>);
 
 impl Registrations {
-    /// Forgets all: another replica may have led meanwhile.
-    pub(crate) fn clear(&self) {
-        self.lock().clear();
+    /// The registration is gone.
+    pub(crate) fn forget(&self, key: &RegistrationKey) {
+        self.lock().remove(key);
     }
 
-    fn with<T>(&self, name: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
-        change(self.lock().entry(name.to_owned()).or_default())
+    fn with<T>(&self, key: &RegistrationKey, change: impl FnOnce(&mut Memory) -> T) -> T {
+        change(self.lock().entry(key.clone()).or_default())
     }
 
-    fn know(&self, name: &str, registration: DirectoryRegistration) {
-        self.with(name, |memory| {
-            memory.newest = Some((trimmed(registration), Instant::now()));
+    /// Keeps what was read or written, unless something newer is known.
+    fn know(&self, key: &RegistrationKey, registration: DirectoryRegistration) {
+        self.with(key, |memory| {
+            if memory
+                .newest
+                .as_ref()
+                .is_none_or(|newest| !is_older(&registration, newest))
+            {
+                memory.newest = Some(trimmed(registration));
+            }
         });
     }
 
     /// What was planned from may be old.
-    fn doubt(&self, name: &str) {
-        self.with(name, |memory| memory.newest = None);
+    fn doubt(&self, key: &RegistrationKey) {
+        self.with(key, |memory| memory.newest = None);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RegistrationKey, Memory>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a version is known to be older than another.
+fn is_older(one: &DirectoryRegistration, other: &DirectoryRegistration) -> bool {
+    let version =
+        |object: &DirectoryRegistration| object.metadata.resource_version.as_ref()?.parse::<u64>().ok();
+    version(one)
+        .zip(version(other))
+        .is_some_and(|(one, other)| one < other)
 }
 
 fn trimmed(mut registration: DirectoryRegistration) -> DirectoryRegistration {
@@ -97,22 +110,25 @@ fn api(ctx: &Context) -> Api<DirectoryRegistration> {
 }
 
 /// The registration, at least as new as what this process last wrote; `None` when there is none.
-pub(crate) async fn current(ctx: &Context, name: &str) -> Result<Option<DirectoryRegistration>, Error> {
-    let known = ctx.registrations.with(name, |memory| memory.newest.clone());
-    if let Some((registration, read)) = known
-        && read.elapsed() < REREAD
-    {
-        return Ok(Some(registration));
+///
+/// # Errors
+/// It can't be read.
+pub(crate) async fn current(
+    ctx: &Context,
+    key: &RegistrationKey,
+) -> Result<Option<DirectoryRegistration>, Error> {
+    let newest = ctx.registrations.with(key, |memory| memory.newest.clone());
+    if let (Some(seen), Some(newest)) = (ctx.cluster.registration(key), newest) {
+        return Ok(Some(if is_older(&seen, &newest) { newest } else { seen }));
     }
-    let read = api(ctx).get_opt(name).await.map_err(|source| Error::Read {
-        what: format!("DirectoryRegistration {name}"),
+    let read = api(ctx).get_opt(key.as_str()).await;
+    let read = read.map_err(|source| Error::Read {
+        what: format!("DirectoryRegistration {key}"),
         source,
     })?;
     match &read {
-        Some(found) => ctx.registrations.know(name, found.clone()),
-        None => {
-            ctx.registrations.lock().remove(name);
-        }
+        Some(found) => ctx.registrations.know(key, found.clone()),
+        None => ctx.registrations.forget(key),
     }
     Ok(read.map(trimmed))
 }
@@ -130,6 +146,7 @@ pub(crate) async fn apply_spec(
         return Ok(());
     }
     let name = DirectoryRegistration::name_of(&spec.directory_id, &spec.region);
+    let key = &RegistrationKey::new(&name);
     let result = match before {
         None => {
             let mut registration = DirectoryRegistration::new(&name, spec.clone());
@@ -156,11 +173,11 @@ pub(crate) async fn apply_spec(
     };
     match result {
         Ok(written) => {
-            ctx.registrations.know(&name, written);
+            ctx.registrations.know(key, written);
             Ok(())
         }
         Err(source) => {
-            ctx.registrations.doubt(&name);
+            ctx.registrations.doubt(key);
             Err(Error::Apply {
                 what: format!("DirectoryRegistration/{name}"),
                 source,
@@ -173,10 +190,14 @@ pub(crate) async fn apply_spec(
 ///
 /// # Errors
 /// The Kubernetes API refused or did not answer; everything else is part of the plan.
-pub(crate) async fn run(ctx: &Context, name: &str) -> Result<Next, Error> {
-    let result = round(ctx, name).await;
-    if result.is_err() {
-        ctx.registrations.doubt(name);
+pub(crate) async fn run(ctx: &Context, key: &RegistrationKey) -> Result<Next, Error> {
+    let result = round(ctx, key).await;
+    if let Err(error) = &result {
+        ctx.registrations.doubt(key);
+        if error.is_conflict() {
+            // The rollout wrote meanwhile.
+            return Ok(Next::After(SOONEST));
+        }
     }
     result
 }
@@ -191,15 +212,15 @@ struct Gathered {
 struct Holder {
     key: ProxyKey,
     /// Absent when it is gone.
-    proxy: Option<Arc<RadiusProxy>>,
+    proxy: Option<RadiusProxy>,
     access: Option<DirectoryAccess>,
 }
 
-async fn round(ctx: &Context, name: &str) -> Result<Next, Error> {
-    let Some(registration) = current(ctx, name).await? else {
+async fn round(ctx: &Context, key: &RegistrationKey) -> Result<Next, Error> {
+    let Some(registration) = current(ctx, key).await? else {
         return Ok(Next::Gone);
     };
-    let gathered = match within("gathering", PREPARING, gather(ctx, name, registration)).await? {
+    let gathered = match within("gathering", PREPARING, gather(ctx, key, registration)).await? {
         Ok(gathered) => gathered,
         Err(wait) => return Ok(Next::After(wait.max(SOONEST))),
     };
@@ -208,7 +229,7 @@ async fn round(ctx: &Context, name: &str) -> Result<Next, Error> {
         tracing::info!("the leader's lease ends too soon for a write to AWS; retrying once it is renewed");
         return Ok(Next::After(AFTER_RENEWAL));
     }
-    let permit = match write_turn(ctx, &gathered.holder, &plan).await {
+    let permit = match write_turn(ctx, key, &gathered.holder, &plan).await {
         Some(Ok(WriteTurn::Later(wait))) => return Ok(Next::After(wait.max(SOONEST))),
         Some(Ok(WriteTurn::Now(permit))) => Some(Ok(permit)),
         // The write is noted, and then that it failed.
@@ -218,7 +239,7 @@ async fn round(ctx: &Context, name: &str) -> Result<Next, Error> {
     within(
         "executing",
         EXECUTING,
-        execute(ctx, name, &gathered, &plan, permit),
+        execute(ctx, key, &gathered, &plan, permit),
     )
     .await
 }
@@ -226,57 +247,53 @@ async fn round(ctx: &Context, name: &str) -> Result<Next, Error> {
 /// The turn of the plan's write, if it has one.
 async fn write_turn(
     ctx: &Context,
+    key: &RegistrationKey,
     holder: &Holder,
     plan: &RegistrationPlan,
 ) -> Option<Result<WriteTurn, AwsFailure>> {
     let (write, access) = (plan.write.as_ref()?, holder.access.as_ref()?);
     let operation = write.call.operation();
-    Some(
-        ctx.directories
-            .prepare_write(&holder.key, access, operation)
-            .await,
-    )
+    Some(ctx.directories.prepare_write(key, access, operation).await)
 }
 
 /// Everything observed; or how long to wait for AWS's answer.
 async fn gather(
     ctx: &Context,
-    name: &str,
+    key: &RegistrationKey,
     registration: DirectoryRegistration,
 ) -> Result<Result<Gathered, Duration>, Error> {
     let spec = &registration.spec;
-    let key = ProxyKey::new(&spec.claimed_by.namespace, &spec.claimed_by.name);
-    let mut proxies = ctx.cluster.of_directory(&spec.directory_id, &spec.region);
-    let mut proxy = proxies.iter().find(|proxy| ProxyKey::of(proxy) == key).cloned();
+    let holder = ProxyKey::new(&spec.claimed_by.namespace, &spec.claimed_by.name);
+    let mut proxies = ctx.cluster.of_directory(key);
+    let mut proxy = proxies
+        .iter()
+        .find(|proxy| ProxyKey::of(proxy) == holder)
+        .cloned();
     if proxy.is_none() {
         // A cache that is late must not end a registration.
-        let read = ctx.api::<RadiusProxy>(&key).get_opt(&key.name).await;
+        let read = ctx.api::<RadiusProxy>(&holder).get_opt(&holder.name).await;
         let read = read.map_err(|source| Error::Read {
-            what: format!("RadiusProxy {key}"),
+            what: format!("RadiusProxy {holder}"),
             source,
         })?;
-        let names_it = |proxy: &RadiusProxy| {
-            let directory = proxy.spec.directory.as_ref();
-            directory.is_some_and(|d| d.id == spec.directory_id && d.region == spec.region)
-        };
-        proxy = read.filter(names_it).map(Arc::new);
+        proxy = read.filter(|proxy| RegistrationKey::of(proxy).as_ref() == Some(key));
         proxies.extend(proxy.clone());
     }
-    let access = proxy.as_deref().and_then(|proxy| gather::access_of(ctx, proxy));
+    let access = proxy.as_ref().and_then(|proxy| gather::access_of(ctx, proxy));
     let observation = match &access {
         Some(access) => {
-            let allowed = ctx.registrations.with(name, |memory| memory.describe_after);
+            let allowed = ctx.registrations.with(key, |memory| memory.describe_after);
             let allowed = allowed
                 .unwrap_or(ctx.describe_interval)
                 .min(ctx.describe_interval);
-            let observed = ctx.directories.observe(&key, access, allowed);
+            let observed = ctx.directories.observe(key, &holder, access, allowed);
             if let Some(wait) = observed.awaited {
                 return Ok(Err(wait));
             }
             observed.observation
         }
         None => {
-            ctx.directories.forget(&key);
+            ctx.directories.forget(key);
             DirectoryObservation::Unasked
         }
     };
@@ -284,10 +301,10 @@ async fn gather(
         .iter()
         .filter_map(|proxy| candidate(proxy, gather::access_of(ctx, proxy).is_some()))
         .collect();
-    let secret = secret(ctx, &key, &registration).await?;
-    let (outcome, tag_failure) = ctx.registrations.with(name, |memory| {
-        (memory.outcome.clone(), memory.tag_failure.clone())
-    });
+    let secret = secret(ctx, &holder, &registration).await?;
+    let (outcome, tag_failure) = ctx
+        .registrations
+        .with(key, |memory| (memory.outcome.clone(), memory.tag_failure.clone()));
     let input = RegistrationInput {
         candidates,
         secret,
@@ -298,7 +315,11 @@ async fn gather(
         replica: ctx.replica.clone(),
         registration,
     };
-    let holder = Holder { key, proxy, access };
+    let holder = Holder {
+        key: holder,
+        proxy,
+        access,
+    };
     Ok(Ok(Gathered { input, holder }))
 }
 
@@ -346,7 +367,7 @@ async fn secret(
 /// Executes the plan, in its own order ([`operator_core::registration`]).
 async fn execute(
     ctx: &Context,
-    name: &str,
+    key: &RegistrationKey,
     gathered: &Gathered,
     plan: &RegistrationPlan,
     permit: Option<Result<Box<WritePermit>, AwsFailure>>,
@@ -357,51 +378,42 @@ async fn execute(
             "metadata": {"resourceVersion": registration.metadata.resource_version},
             "spec": {"claimedBy": claim},
         });
-        let moved = api(ctx).patch(name, &by_us(), &Patch::Merge(change)).await;
-        ctx.registrations.know(name, moved.map_err(Error::WriteStatus)?);
-        ctx.directories.forget(&holder.key);
+        let moved = api(ctx)
+            .patch(key.as_str(), &by_us(), &Patch::Merge(change))
+            .await;
+        ctx.registrations.know(key, moved.map_err(Error::WriteStatus)?);
+        ctx.directories.forget(key);
         tell(ctx, gathered, plan).await;
-        for proxy in ctx
-            .cluster
-            .of_directory(&registration.spec.directory_id, &registration.spec.region)
-        {
-            ctx.cluster.touch(ProxyKey::of(&proxy));
-        }
         return Ok(Next::After(SOONEST));
     }
     let mut current = registration.clone();
     if plan.finalizer == FinalizerChange::Add {
-        current = finalizers(ctx, name, &current, vec![FINALIZER.to_owned()]).await?;
+        current = finalizers(ctx, key, &current, vec![FINALIZER.to_owned()]).await?;
     }
-    let is_news = write_status(ctx, name, current, &plan.status).await?;
+    write_status(ctx, key, current, &plan.status).await?;
     ctx.metrics
         .proxy
         .show_registration(&holder.key, registration.status.as_ref(), &plan.status);
-    if is_news {
-        ctx.cluster.touch(holder.key.clone());
-    }
-    let asks_for_tags = ctx.registrations.with(name, |memory| {
+    let asks_for_tags = ctx.registrations.with(key, |memory| {
         memory.describe_after = Some(plan.describe_after);
         !std::mem::replace(&mut memory.reads_tags, plan.read_tags) && plan.read_tags
     });
     if asks_for_tags {
-        ctx.directories.read_tags(&holder.key);
+        ctx.directories.read_tags(key);
     }
     if let (false, Some(access)) = (plan.tags.is_empty(), &holder.access) {
-        let failure = add_tags(ctx, &holder.key, access, &plan.tags).await;
-        ctx.registrations
-            .with(name, |memory| memory.tag_failure = failure);
+        let failure = add_tags(ctx, key, holder, access, &plan.tags).await;
+        ctx.registrations.with(key, |memory| memory.tag_failure = failure);
     }
     if let (Some(write), Some(permit)) = (&plan.write, permit) {
-        let outcome = send(ctx, &holder.key, write, permit).await;
+        let outcome = send(ctx, key, holder, write, permit).await;
         ctx.registrations
-            .with(name, |memory| memory.outcome = Some(outcome));
+            .with(key, |memory| memory.outcome = Some(outcome));
     }
     tell(ctx, gathered, plan).await;
     if plan.finalizer == FinalizerChange::Remove {
-        remove(ctx, name).await?;
-        ctx.directories.forget(&holder.key);
-        ctx.cluster.touch(holder.key.clone());
+        remove(ctx, key).await?;
+        ctx.directories.forget(key);
         return Ok(Next::Gone);
     }
     // How a write ended is not in the status yet.
@@ -412,29 +424,31 @@ async fn execute(
     }))
 }
 
-/// Writes the status when it differs, at the resource version that was planned from. Says whether it differed.
+/// Writes the status when it differs, at the resource version that was planned from.
 async fn write_status(
     ctx: &Context,
-    name: &str,
+    key: &RegistrationKey,
     registration: DirectoryRegistration,
     wanted: &DirectoryRegistrationStatus,
-) -> Result<bool, Error> {
+) -> Result<(), Error> {
     let before = encode_status(&registration.status.clone().unwrap_or_default())?;
     let after = encode_status(wanted)?;
     if before == after && registration.status.is_some() {
-        return Ok(false);
+        return Ok(());
     }
     let change = json!({
         "metadata": {"resourceVersion": registration.metadata.resource_version},
         "status": merge_patch(&before, after.clone()),
     });
-    let patched = api(ctx).patch_status(name, &by_us(), &Patch::Merge(change)).await;
+    let patched = api(ctx)
+        .patch_status(key.as_str(), &by_us(), &Patch::Merge(change))
+        .await;
     let written = patched.map_err(Error::WriteStatus)?;
     let kept = encode_status(&written.status.clone().unwrap_or_default())?;
-    ctx.registrations.know(name, written);
+    ctx.registrations.know(key, written);
     // Without a field that an older CRD drops, the same write would be sent again and again.
     if kept == after {
-        Ok(true)
+        Ok(())
     } else {
         Err(Error::StatusNotKept)
     }
@@ -442,7 +456,7 @@ async fn write_status(
 
 async fn finalizers(
     ctx: &Context,
-    name: &str,
+    key: &RegistrationKey,
     registration: &DirectoryRegistration,
     wanted: Vec<String>,
 ) -> Result<DirectoryRegistration, Error> {
@@ -450,38 +464,43 @@ async fn finalizers(
         "resourceVersion": registration.metadata.resource_version,
         "finalizers": wanted,
     }});
-    let changed = api(ctx).patch(name, &by_us(), &Patch::Merge(change)).await;
+    let changed = api(ctx)
+        .patch(key.as_str(), &by_us(), &Patch::Merge(change))
+        .await;
     changed.map(trimmed).map_err(Error::Finalizer)
 }
 
 /// Deletes the registration, and then lets it go.
-async fn remove(ctx: &Context, name: &str) -> Result<(), Error> {
-    let Some(registration) = current(ctx, name).await? else {
+async fn remove(ctx: &Context, key: &RegistrationKey) -> Result<(), Error> {
+    let Some(registration) = current(ctx, key).await? else {
         return Ok(());
     };
     let params = DeleteParams::default().preconditions(Preconditions {
         resource_version: registration.metadata.resource_version.clone(),
         ..Preconditions::default()
     });
-    ctx.registrations.doubt(name);
-    match api(ctx).delete(name, &params).await {
+    ctx.registrations.doubt(key);
+    match api(ctx).delete(key.as_str(), &params).await {
         Ok(_) => {}
         Err(error) if has_code(&error, 404) => return Ok(()),
         Err(source) => {
             return Err(Error::Delete {
-                what: format!("DirectoryRegistration {name}"),
+                what: format!("DirectoryRegistration {key}"),
                 source,
             });
         }
     }
     let change = json!({"metadata": {"finalizers": []}});
-    match api(ctx).patch(name, &by_us(), &Patch::Merge(change)).await {
+    match api(ctx)
+        .patch(key.as_str(), &by_us(), &Patch::Merge(change))
+        .await
+    {
         Ok(_) => {}
         Err(error) if has_code(&error, 404) => {}
         Err(error) => return Err(Error::Finalizer(error)),
     }
-    ctx.registrations.lock().remove(name);
-    tracing::info!(registration = name, "deleted");
+    ctx.registrations.forget(key);
+    tracing::info!(registration = key.as_str(), "deleted");
     Ok(())
 }
 
@@ -497,7 +516,7 @@ async fn tell(ctx: &Context, gathered: &Gathered, plan: &RegistrationPlan) {
             "metadata": {"name": claim.name, "namespace": claim.namespace, "uid": claim.uid},
             "spec": {"provider": {}},
         });
-        serde_json::from_value::<RadiusProxy>(json).ok().map(Arc::new)
+        serde_json::from_value::<RadiusProxy>(json).ok()
     };
     let Some(proxy) = gathered.holder.proxy.clone().or_else(stub) else {
         return;
@@ -509,7 +528,8 @@ async fn tell(ctx: &Context, gathered: &Gathered, plan: &RegistrationPlan) {
 
 async fn add_tags(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RegistrationKey,
+    holder: &Holder,
     access: &DirectoryAccess,
     tags: &[(String, String)],
 ) -> Option<AwsFailure> {
@@ -521,7 +541,7 @@ async fn add_tags(
         }
         Err(failure) => {
             tracing::warn!(directory = access.directory_id, %failure, "could not tag the directory");
-            ctx.metrics.proxy.failed(key, failure.class.as_str());
+            ctx.metrics.proxy.failed(&holder.key, failure.class.as_str());
             Some(failure)
         }
     }
@@ -530,7 +550,8 @@ async fn add_tags(
 /// The one write. Its deadline is before the end of the leader's lease, so that no two leaders write at once.
 async fn send(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RegistrationKey,
+    holder: &Holder,
     write: &DirectoryWrite,
     permit: Result<Box<WritePermit>, AwsFailure>,
 ) -> WriteOutcome {
@@ -545,7 +566,7 @@ async fn send(
         }),
         (Ok(permit), Some(deadline)) => {
             let sent = permit.send(&write.call, deadline).await;
-            ctx.metrics.proxy.wrote(key, write);
+            ctx.metrics.proxy.wrote(&holder.key, write);
             sent
         }
     };
@@ -561,7 +582,7 @@ async fn send(
         ),
         Err(failure) => {
             tracing::warn!(directory = write.directory_id, reason = write.reason.as_str(), %failure, "the write failed");
-            ctx.metrics.proxy.failed(key, failure.class.as_str());
+            ctx.metrics.proxy.failed(&holder.key, failure.class.as_str());
         }
     }
     WriteOutcome {

@@ -26,3 +26,4 @@ mod rotation;
 mod secrets;
 mod seeds;
 mod time;
+pub mod undecodable;

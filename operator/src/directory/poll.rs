@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::describe::{CachedDetails, Due};
 use super::session::{Account, Sessions};
 use super::{Deps, Observed};
-use crate::key::ProxyKey;
+use crate::key::{ProxyKey, RegistrationKey};
 use round::{Detailed, run_round};
 use state::DirectoryState;
 
@@ -81,11 +81,11 @@ impl Group {
         super::lock(&self.directories)
     }
 
-    /// Has `proxy` enqueued when the directory changes.
+    /// Has `registration`, which `holder` holds, enqueued when the directory changes.
     pub(super) fn subscribe(
         &self,
         key: &DirectoryKey,
-        proxy: &ProxyKey,
+        (registration, holder): (&RegistrationKey, &ProxyKey),
         access: &DirectoryAccess,
         allowed: Duration,
     ) {
@@ -93,17 +93,19 @@ impl Group {
         let state = all
             .entry(key.clone())
             .or_insert_with(|| DirectoryState::new(Account::of(access), allowed));
-        state.subscribers.insert(proxy.clone(), allowed);
+        state
+            .subscribers
+            .insert(registration.clone(), (holder.clone(), allowed));
         state.update_allowed();
         drop(all);
         self.wake.notify_one();
     }
 
     /// Ends a subscription. Returns whether it was the last one of the group.
-    pub(super) fn unsubscribe(&self, key: &DirectoryKey, proxy: &ProxyKey) -> bool {
+    pub(super) fn unsubscribe(&self, key: &DirectoryKey, registration: &RegistrationKey) -> bool {
         let mut all = self.lock();
         if let Some(state) = all.get_mut(key) {
-            state.subscribers.remove(proxy);
+            state.subscribers.remove(registration);
             state.update_allowed();
             if state.subscribers.is_empty() {
                 all.remove(key);
@@ -124,13 +126,6 @@ impl Group {
         self.lock()
             .get_mut(key)
             .map_or(nothing, |state| state.observe(now))
-    }
-
-    /// Has every answer that is awaited waited for anew.
-    pub(super) fn restart_waits(&self) {
-        for state in self.lock().values_mut() {
-            state.restart_wait();
-        }
     }
 
     pub(super) fn refresh(&self, key: &DirectoryKey, now: Instant) {
@@ -214,13 +209,13 @@ impl Group {
             state.details = details;
         }
         if let Err(failed) = &answer {
-            for proxy in state.subscribers.keys() {
+            for (proxy, _) in state.subscribers.values() {
                 deps.metrics.proxy.failed(proxy, failed.class.as_str());
             }
         }
         if state.store(key, times, answer) {
-            for proxy in state.subscribers.keys() {
-                deps.queue.touch(proxy.clone());
+            for registration in state.subscribers.keys() {
+                deps.queue.touch(registration.clone());
             }
         }
     }

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::post;
+use futures::StreamExt as _;
 use operator_core::api::RegisteredSettings;
 use operator_core::aws::AwsErrorClass;
 use operator_core::input::{Directory, RadiusStatus};
@@ -17,7 +18,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::leader::LeaseGuard;
-use crate::queue::Next;
 
 mod silence;
 
@@ -55,19 +55,19 @@ async fn handle(State(aws): State<Arc<Aws>>, headers: HeaderMap, body: String) -
 struct Scene {
     aws: Arc<Aws>,
     directories: Directories,
-    queue: WorkQueue,
+    queue: RegistrationQueue,
     _lead: LeaseGuard,
 }
 
 /// Observes a directory until the answer is there.
 async fn observe(
     directories: &Directories,
-    key: &ProxyKey,
+    key: &RegistrationKey,
     access: &DirectoryAccess,
     allowed: Duration,
 ) -> DirectoryObservation {
     loop {
-        let observed = directories.observe(key, access, allowed);
+        let observed = directories.observe(key, &holder(), access, allowed);
         if observed.awaited.is_none() {
             return observed.observation;
         }
@@ -113,7 +113,7 @@ async fn paced_scene(
     let mut sessions = Sessions::new(calls_per_second);
     sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
     let (leadership, lead) = Leadership::without_election();
-    let queue = WorkQueue::new();
+    let queue = RegistrationQueue::new();
     let deps = Deps {
         queue: queue.clone(),
         leadership,
@@ -137,8 +137,12 @@ fn access(id: &str) -> DirectoryAccess {
     }
 }
 
-fn key(name: &str) -> ProxyKey {
-    ProxyKey::new("mfa", name)
+fn holder() -> ProxyKey {
+    ProxyKey::new("mfa", "workspaces")
+}
+
+fn key(name: &str) -> RegistrationKey {
+    RegistrationKey::new(name)
 }
 
 fn description(id: &str) -> Value {
@@ -280,28 +284,35 @@ async fn who_waits_for_one_directory_does_not_wait_for_the_details_of_all_the_ot
 #[tokio::test]
 async fn news_touches_those_who_asked() {
     let scene = scene(well).await;
+    let mut requests = scene.queue.requests();
     described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
-    let later = Instant::now() + Duration::from_secs(1);
-    assert_eq!(scene.queue.lock().next(later), Next::Start(key("a")));
+    assert_eq!(requests.next().await, Some(key("a").into()));
 }
 
 #[tokio::test]
 async fn an_awaited_answer_enqueues_those_who_wait_though_nothing_changed() {
     let scene = scene(well).await;
     let (key, access) = (key("a"), access("d-0000000001"));
+    let mut requests = scene.queue.requests();
     described(observe(&scene.directories, &key, &access, LONG).await);
-    let later = Instant::now() + Duration::from_secs(1);
-    assert_eq!(scene.queue.lock().next(later), Next::Start(key.clone()));
-    scene.queue.lock().done(&key, None);
+    assert_eq!(requests.next().await, Some(key.clone().into()));
     scene.directories.refresh(&key);
-    assert!(scene.directories.observe(&key, &access, LONG).awaited.is_some());
-    let enqueued = async {
-        while scene.queue.lock().next(later) != Next::Start(key.clone()) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, enqueued).await.unwrap();
-    assert!(scene.directories.observe(&key, &access, LONG).awaited.is_none());
+    assert!(
+        scene
+            .directories
+            .observe(&key, &holder(), &access, LONG)
+            .awaited
+            .is_some()
+    );
+    let enqueued = tokio::time::timeout(DEADLINE, requests.next()).await;
+    assert_eq!(enqueued, Ok(Some(key.clone().into())));
+    assert!(
+        scene
+            .directories
+            .observe(&key, &holder(), &access, LONG)
+            .awaited
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -364,7 +375,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 async fn a_write_that_waits_for_its_turn_is_not_sent_and_keeps_its_turn() {
     let scene = paced_scene(1, well).await;
     let (key, access) = (key("a"), access("d-0000000001"));
-    scene.directories.observe(&key, &access, LONG);
+    scene.directories.observe(&key, &holder(), &access, LONG);
     let prepare = || {
         scene
             .directories
@@ -415,20 +426,6 @@ async fn tags_that_wait_for_their_turn_were_not_sent() {
     let added = scene.directories.add_tags(&key("a"), &access, &tags, limit).await;
     assert_eq!(added.unwrap_err().class, AwsErrorClass::NotSent);
     assert_eq!(scene.aws.count("AddTagsToResource"), 0);
-}
-
-#[tokio::test]
-async fn subscriptions_of_deleted_resources_end_when_a_term_begins() {
-    let scene = scene(well).await;
-    let (kept, gone) = (key("a"), key("b"));
-    scene.directories.observe(&kept, &access("d-0000000001"), LONG);
-    scene.directories.observe(&gone, &access("d-0000000002"), LONG);
-    scene.directories.begin_term(|key| *key == kept);
-    let state = lock(&scene.directories.state);
-    assert!(state.subscription(&gone).is_none());
-    let (group, directory) = state.subscription(&kept).unwrap();
-    assert!(!group.unsubscribe(&directory, &gone), "the other one stays");
-    assert!(group.unsubscribe(&directory, &kept), "and is the only one");
 }
 
 #[tokio::test]
@@ -509,14 +506,14 @@ async fn a_group_that_another_one_leaves_is_not_closed_under_a_new_subscription(
         for _ in 0..2000 {
             other
                 .directories
-                .observe(&key("b"), &access("d-0000000002"), LONG);
+                .observe(&key("b"), &holder(), &access("d-0000000002"), LONG);
             other.directories.forget(&key("b"));
         }
     });
     for _ in 0..2000 {
         scene
             .directories
-            .observe(&key("a"), &access("d-0000000001"), LONG);
+            .observe(&key("a"), &holder(), &access("d-0000000001"), LONG);
         let (group, directory) = lock(&scene.directories.state).subscription(&key("a")).unwrap();
         let observed = group.observe(&directory, Instant::now());
         assert!(observed.awaited.is_some() || observed.observation != DirectoryObservation::Unasked);

@@ -11,7 +11,7 @@ use super::super::schedule::Schedule;
 use super::super::session::Account;
 use super::super::{Observed, failure};
 use super::DirectoryKey;
-use crate::key::ProxyKey;
+use crate::key::{ProxyKey, RegistrationKey};
 
 /// How long an answer is worth waiting for. After that, the directory counts as unreachable until it comes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -20,7 +20,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) struct DirectoryState {
     pub(super) account: Account,
     /// The subscribed RadiusProxy resources, and how old an answer may be for each.
-    pub(super) subscribers: BTreeMap<ProxyKey, Duration>,
+    pub(super) subscribers: BTreeMap<RegistrationKey, (ProxyKey, Duration)>,
     pub(super) schedule: Schedule,
     pub(super) details: CachedDetails,
     last: Option<Box<Directory>>,
@@ -44,7 +44,7 @@ impl DirectoryState {
 
     /// The subscriber with the shortest limit decides.
     pub(super) fn update_allowed(&mut self) {
-        if let Some(least) = self.subscribers.values().min() {
+        if let Some(least) = self.subscribers.values().map(|(_, allowed)| allowed).min() {
             self.schedule.allow(*least);
         }
     }
@@ -73,11 +73,6 @@ impl DirectoryState {
             },
             awaited: None,
         }
-    }
-
-    /// Has an answer that is awaited waited for anew.
-    pub(super) const fn restart_wait(&mut self) {
-        self.awaited_since = None;
     }
 
     fn known(&self, awaited: Option<Duration>) -> Observed {
@@ -163,9 +158,7 @@ mod tests {
             panic!("{late:?}");
         };
         assert_eq!(failure.class, AwsErrorClass::Unreachable);
-        // The next one doesn't wait again, unless another term begins.
+        // The next one doesn't wait again.
         assert_eq!(left(&mut state, ANSWER_TIMEOUT + second), None);
-        state.restart_wait();
-        assert_eq!(left(&mut state, ANSWER_TIMEOUT + second), Some(ANSWER_TIMEOUT));
     }
 }

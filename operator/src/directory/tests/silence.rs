@@ -74,10 +74,10 @@ async fn two_reads_without_an_answer_count_as_failed_and_close_their_connections
 async fn nobody_waits_for_a_region_that_is_silent() {
     let (directories, _listener, _scene) = silence().await;
     let access = access("d-0000000001");
-    let first = directories.observe(&key("a"), &access, LONG);
+    let first = directories.observe(&key("a"), &holder(), &access, LONG);
     assert!(first.awaited.is_some(), "{first:?}");
     assert_eq!(first.observation, DirectoryObservation::Unasked);
     // Its answer is due when the others' is, as it's the same one.
-    let second = directories.observe(&key("b"), &access, LONG);
+    let second = directories.observe(&key("b"), &holder(), &access, LONG);
     assert!(second.awaited < first.awaited, "{second:?}");
 }

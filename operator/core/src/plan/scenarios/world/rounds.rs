@@ -492,6 +492,7 @@ impl World {
         if let Some(gate) = &patch.gate {
             pod.state.gate = Some(gate.open);
         }
+        self.check_that_one_may_be_evicted();
     }
 
     fn apply(&mut self, object: &Object) {
@@ -515,5 +516,6 @@ impl World {
             self.set_changed = true;
         }
         self.statefulset();
+        self.check_that_one_may_be_evicted();
     }
 }
