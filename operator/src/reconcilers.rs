@@ -171,6 +171,8 @@ mod tests {
         let api = FakeApi::new(move |call: &Call| {
             Some(if call.uri.contains("/namespaces/b/radiusproxies/p") {
                 (200, proxy.clone())
+            } else if call.uri.contains("/directoryregistrations/") {
+                refused(404, "NotFound")
             } else {
                 refused(403, "Forbidden")
             })
