@@ -1,5 +1,6 @@
 //! Carrying out the Kubernetes part of a plan.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,15 +10,18 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::Api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
+use kube::{Api, Resource as _};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use operator_core::api::{RadiusProxy, RadiusProxyStatus};
-use operator_core::input::ForeignObject;
+use operator_core::input::ObjectId;
 use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, FIELD_MANAGER, FINALIZER, IN_PLACE_ANNOTATION,
     PEERS_DIGEST_ANNOTATION, READINESS_GATE, REVISION_LABEL,
 };
-use operator_core::plan::{ImageChange, Object, ObjectKind, ObjectRef, PodPatch};
+use operator_core::outcomes::is_immutable;
+use operator_core::plan::ownership::{Ownership, ownership};
+use operator_core::plan::{GateChange, ImageChange, Object, ObjectKind, ObjectRef, PodPatch};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
@@ -41,160 +45,250 @@ pub(crate) async fn within<T>(
     }
 }
 
-fn dynamic(ctx: &Context, key: &ProxyKey, object: &Object) -> Api<DynamicObject> {
-    let resource = match object {
-        Object::ServiceAccount(_) => ApiResource::erase::<ServiceAccount>(&()),
-        Object::Role(_) => ApiResource::erase::<Role>(&()),
-        Object::RoleBinding(_) => ApiResource::erase::<RoleBinding>(&()),
-        Object::Lease(_) => ApiResource::erase::<Lease>(&()),
-        Object::Secret(_) => ApiResource::erase::<Secret>(&()),
-        Object::ConfigMap(_) => ApiResource::erase::<ConfigMap>(&()),
-        Object::NetworkPolicy(_) => ApiResource::erase::<NetworkPolicy>(&()),
-        Object::Service(_) => ApiResource::erase::<Service>(&()),
-        Object::PodDisruptionBudget(_) => ApiResource::erase::<PodDisruptionBudget>(&()),
-        Object::StatefulSet(_) => ApiResource::erase::<StatefulSet>(&()),
+/// The API of one of the kinds that a plan applies.
+fn dynamic(ctx: &Context, key: &ProxyKey, kind: &str) -> Option<Api<DynamicObject>> {
+    let resource = match kind {
+        "ServiceAccount" => ApiResource::erase::<ServiceAccount>(&()),
+        "Role" => ApiResource::erase::<Role>(&()),
+        "RoleBinding" => ApiResource::erase::<RoleBinding>(&()),
+        "Lease" => ApiResource::erase::<Lease>(&()),
+        "Secret" => ApiResource::erase::<Secret>(&()),
+        "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
+        "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
+        "Service" => ApiResource::erase::<Service>(&()),
+        "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
+        "StatefulSet" => ApiResource::erase::<StatefulSet>(&()),
+        _ => return None,
     };
-    Api::namespaced_with(ctx.client.clone(), &key.namespace, &resource)
+    Some(Api::namespaced_with(ctx.client.clone(), &key.namespace, &resource))
 }
 
-/// Objects under the wanted names that belong to somebody else. Applying by force would take them over.
-pub(crate) async fn foreign(
-    ctx: &Context,
-    key: &ProxyKey,
-    proxy: &RadiusProxy,
-    wanted: &[Object],
-) -> Result<Vec<ForeignObject>, Error> {
-    let mut foreign = Vec::new();
-    for object in wanted {
-        let controller = match ctx.cluster.owned(object, key) {
-            Some(seen) => Some(seen.controller),
-            // An object of somebody else has no label of ours, and the watch does not show it.
-            None => {
-                let read = dynamic(ctx, key, object).get_metadata_opt(object.name()).await;
-                let found = read.map_err(|source| Error::Read {
-                    what: format!("{object:?}"),
-                    source,
-                })?;
-                found.map(|found| rows::controller(&found.metadata))
-            }
-        };
-        if let Some(controller) = controller
-            && controller != proxy.metadata.uid
-        {
-            foreign.push(ForeignObject {
-                kind: object.kind().to_owned(),
-                name: object.name().to_owned(),
-            });
-        }
-    }
-    Ok(foreign)
-}
-
-/// Applies what is not known to be applied already: what is wanted now was not wanted before, or what is there is not
-/// what the API server made of it then.
-pub(crate) async fn objects(
-    ctx: &Context,
-    key: &ProxyKey,
-    wanted: &[Object],
-    memory: &mut Memory,
-) -> Result<(), Error> {
-    for object in wanted {
-        let json = object.to_json().map_err(|source| Error::Encode {
-            what: format!("{object:?}"),
+/// Live metadata of the object of this kind and name.
+pub(crate) async fn metadata(ctx: &Context, key: &ProxyKey, id: &ObjectId) -> Result<Option<ObjectMeta>, Error> {
+    let Some(api) = dynamic(ctx, key, id.kind) else {
+        return Ok(None);
+    };
+    let read = within("reading an object", LIMIT, async {
+        let result = api.get_metadata_opt(&id.name).await;
+        result.map_err(|source| Error::Read {
+            what: id.to_string(),
             source,
-        })?;
-        let digest = digest(&json);
-        let id = (object.kind(), object.name().to_owned());
-        let seen = ctx.cluster.owned(object, key).map(|seen| seen.print);
-        if let (Some(before), Some(print)) = (memory.applied.get(&id), seen)
-            && *before
-                == (Applied {
-                    wanted: digest,
-                    print,
-                })
-        {
-            continue;
-        }
-        let api = dynamic(ctx, key, object);
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let patch = Patch::Apply(json);
-        let applied = within("applying an object", LIMIT, async {
-            let result = api.patch_metadata(object.name(), &params, &patch).await;
-            result.map_err(|source| Error::Apply {
-                what: format!("{object:?}"),
-                source,
-            })
         })
-        .await?;
-        tracing::debug!(?object, "applied");
-        memory.applied.insert(
-            id,
-            Applied {
-                wanted: digest,
-                print: rows::print(object.kind(), &applied.metadata),
-            },
-        );
-    }
-    let still = |id: &(&'static str, String)| {
-        wanted
-            .iter()
-            .any(|object| object.kind() == id.0 && object.name() == id.1)
+    });
+    Ok(read.await?.map(|found| found.metadata))
+}
+
+/// Whose an object is.
+pub(crate) fn owner(ctx: &Context, proxy: &RadiusProxy, object: &ObjectMeta) -> Ownership {
+    let namespace = &proxy.metadata.namespace;
+    let proxies = ctx.cluster.proxies();
+    ownership(object, proxy, |uid| {
+        let mut all = proxies.iter().map(|other| &other.metadata);
+        all.any(|other| other.namespace == *namespace && other.uid.as_deref() == Some(uid))
+    })
+}
+
+/// Gives an object of a restore its owner, and all of its fields to the operator: what the next apply leaves out goes.
+pub(crate) async fn adopt(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy, id: &ObjectId) -> Result<(), Error> {
+    let (Some(api), Some(found)) = (dynamic(ctx, key, id.kind), metadata(ctx, key, id).await?) else {
+        return Ok(());
     };
-    memory.applied.retain(|id, _| still(id));
+    if owner(ctx, proxy, &found) != Ownership::Orphan {
+        return Ok(());
+    }
+    let change = adoption(&found, proxy);
+    let params = by_us();
+    let patched = within("adopting an object", LIMIT, async {
+        let result = api.patch_metadata(&id.name, &params, &Patch::Merge(change)).await;
+        result.map_err(|source| Error::Apply {
+            what: id.to_string(),
+            source,
+        })
+    });
+    patched.await?;
+    tracing::info!(object = %id, "took over an object whose owner is gone");
     Ok(())
 }
 
-/// Patches a pod, if it is still the one that was meant. A change of its image that is refused is remembered and no error:
-/// there is another way.
-pub(crate) async fn pod(
+/// The merge patch that adopts an object. As `kubectl` moves an object to server-side apply: whatever others have applied
+/// or updated counts as applied by the operator.
+fn adoption(found: &ObjectMeta, proxy: &RadiusProxy) -> Value {
+    let (of_status, of_spec): (Vec<_>, Vec<_>) = found
+        .managed_fields
+        .iter()
+        .flatten()
+        .cloned()
+        .partition(|entry| entry.subresource.is_some());
+    let mut fields = Value::Object(Map::new());
+    for entry in of_spec.iter().filter_map(|entry| entry.fields_v1.as_ref()) {
+        unite(&mut fields, &entry.0);
+    }
+    let ours = of_spec.first().map(|first| ManagedFieldsEntry {
+        manager: Some(FIELD_MANAGER.to_owned()),
+        operation: Some("Apply".to_owned()),
+        fields_v1: Some(FieldsV1(fields)),
+        ..first.clone()
+    });
+    let managed_fields: Vec<_> = ours.into_iter().chain(of_status).collect();
+    json!({"metadata": {
+        "uid": found.uid,
+        "resourceVersion": found.resource_version,
+        "ownerReferences": [proxy.controller_owner_ref(&())],
+        "managedFields": managed_fields,
+    }})
+}
+
+/// Both sets of fields.
+fn unite(fields: &mut Value, more: &Value) {
+    let (Value::Object(fields), Value::Object(more)) = (fields, more) else {
+        return;
+    };
+    for (name, below) in more {
+        unite(fields.entry(name.clone()).or_insert_with(|| json!({})), below);
+    }
+}
+
+/// Applies an object, unless it is known to be applied already: what is wanted now was not wanted before, or what is there
+/// is not what the API server made of it then. `vacant` are names that nobody had a moment ago.
+pub(crate) async fn object(
+    ctx: &Context,
+    key: &ProxyKey,
+    proxy: &RadiusProxy,
+    object: &Object,
+    vacant: &BTreeSet<ObjectId>,
+    memory: &mut Memory,
+) -> Result<(), Error> {
+    let id = object.id();
+    let json = object.to_json().map_err(|source| Error::Encode {
+        what: id.to_string(),
+        source,
+    })?;
+    let digest = digest(&json);
+    let seen = ctx.cluster.owned(object, key).map(|seen| seen.print);
+    if let (Some(before), Some(print)) = (memory.applied.get(&id), seen)
+        && *before
+            == (Applied {
+                wanted: digest,
+                print,
+            })
+    {
+        return Ok(());
+    }
+    // Applying by force would take an object over. One of another owner has no label of ours, and no watch shows it.
+    if seen.is_none()
+        && !vacant.contains(&id)
+        && let Some(found) = metadata(ctx, key, &id).await?
+        && owner(ctx, proxy, &found) != Ownership::Ours
+    {
+        return Err(Error::Foreign { what: id.to_string() });
+    }
+    let applied = match apply(ctx, key, &id, &json).await {
+        Err(Error::Apply {
+            source: kube::Error::Api(status),
+            ..
+        }) if is_immutable(status.code, &status.message) && object.may_be_created_again() => {
+            create_again(ctx, key, proxy, &id, &json).await?
+        }
+        result => result?,
+    };
+    tracing::debug!(object = %id, "applied");
+    let print = rows::print(object.kind(), &applied);
+    memory.applied.insert(id, Applied { wanted: digest, print });
+    Ok(())
+}
+
+async fn apply(ctx: &Context, key: &ProxyKey, id: &ObjectId, json: &Value) -> Result<ObjectMeta, Error> {
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(json);
+    within("applying an object", LIMIT, async {
+        let Some(api) = dynamic(ctx, key, id.kind) else {
+            return Ok(ObjectMeta::default());
+        };
+        let result = api.patch_metadata(&id.name, &params, &patch).await;
+        let applied = result.map_err(|source| Error::Apply {
+            what: id.to_string(),
+            source,
+        })?;
+        Ok(applied.metadata)
+    })
+    .await
+}
+
+/// Deletes an object of which a field can't change, and creates it with the wanted one.
+async fn create_again(
+    ctx: &Context,
+    key: &ProxyKey,
+    proxy: &RadiusProxy,
+    id: &ObjectId,
+    json: &Value,
+) -> Result<ObjectMeta, Error> {
+    if let (Some(api), Some(found)) = (dynamic(ctx, key, id.kind), metadata(ctx, key, id).await?)
+        && owner(ctx, proxy, &found) == Ownership::Ours
+    {
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: found.uid,
+            ..Preconditions::default()
+        });
+        let deleted = api.delete(&id.name, &params).await;
+        deleted.map_err(|source| Error::Delete {
+            what: id.to_string(),
+            source,
+        })?;
+        tracing::info!(object = %id, "deleted, to create it with a field that can't change");
+    }
+    apply(ctx, key, id, json).await
+}
+
+/// Patches labels and annotations of a pod, if it is still the one that was meant.
+pub(crate) async fn pod_metadata(ctx: &Context, key: &ProxyKey, patch: &PodPatch) -> Result<(), Error> {
+    let Some(change) = metadata_change(patch) else {
+        return Ok(());
+    };
+    let api: Api<Pod> = ctx.api(key);
+    let result = api.patch(&patch.name, &by_us(), &Patch::Merge(change)).await;
+    of_pod(patch, result)
+}
+
+/// Changes the image of a running pod.
+pub(crate) async fn pod_image(
     ctx: &Context,
     key: &ProxyKey,
     patch: &PodPatch,
-    now: Timestamp,
-    memory: &mut Memory,
+    image: &ImageChange,
 ) -> Result<(), Error> {
     let api: Api<Pod> = ctx.api(key);
-    let params = by_us();
-    let mut result = Ok(());
-    if let Some(change) = metadata_change(patch) {
-        result = api
-            .patch(&patch.name, &params, &Patch::Merge(change))
-            .await
-            .map(drop);
-    }
-    if let (Ok(()), Some(image)) = (&result, &patch.image) {
-        let change = image_change(&patch.uid, image);
-        match api.patch(&patch.name, &params, &Patch::Strategic(change)).await {
-            Ok(_) => tracing::info!(
-                pod = patch.name,
-                image = image.image,
-                "changing the image in place"
-            ),
-            Err(error) if is_refusal(&error) => {
-                tracing::warn!(pod = patch.name, %error, "the image may not be changed in place; new pods are made");
-                memory.in_place_refused = Some(image.revision.clone());
-            }
-            Err(error) => result = Err(error),
-        }
-    }
-    if let (Ok(()), Some(gate)) = (&result, &patch.gate) {
-        let change = json!({
-            "metadata": {"uid": patch.uid},
-            "status": {"conditions": [{
-                "type": READINESS_GATE,
-                "status": if gate.open { "True" } else { "False" },
-                "reason": gate.reason,
-                "message": gate.message,
-                "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            }]}
-        });
-        result = api
-            .patch_status(&patch.name, &params, &Patch::Strategic(change))
-            .await
-            .map(drop);
-    }
+    let change = Patch::Strategic(image_change(&patch.uid, image));
+    of_pod(patch, api.patch(&patch.name, &by_us(), &change).await)?;
+    tracing::info!(pod = patch.name, image = image.image, "changing the image in place");
+    Ok(())
+}
+
+/// Sets the readiness gate of a pod.
+pub(crate) async fn pod_gate(
+    ctx: &Context,
+    key: &ProxyKey,
+    patch: &PodPatch,
+    gate: &GateChange,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let change = json!({
+        "metadata": {"uid": patch.uid},
+        "status": {"conditions": [{
+            "type": READINESS_GATE,
+            "status": if gate.open { "True" } else { "False" },
+            "reason": gate.reason,
+            "message": gate.message,
+            "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }]}
+    });
+    let api: Api<Pod> = ctx.api(key);
+    let result = api.patch_status(&patch.name, &by_us(), &Patch::Strategic(change)).await;
+    of_pod(patch, result)
+}
+
+fn of_pod(patch: &PodPatch, result: Result<Pod, kube::Error>) -> Result<(), Error> {
     match result {
-        Ok(()) => Ok(()),
+        Ok(_) => Ok(()),
         // Gone, or another pod of the name: the watch brings the next look.
         Err(error) if has_code(&error, 404) || has_code(&error, 409) => Ok(()),
         Err(source) => Err(Error::PatchPod {
@@ -232,12 +326,6 @@ fn image_change(uid: &str, change: &ImageChange) -> Value {
         "metadata": {"uid": uid, "annotations": {IN_PLACE_ANNOTATION: change.marker}},
         "spec": {"containers": [{"name": CONTAINER, "image": change.image}]},
     })
-}
-
-/// Whether the API server, or an admission policy, will not have it, however often it is tried. An RBAC rule that is
-/// missing is one of these, too.
-const fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
 }
 
 /// Writes the status when it differs, at the resource version that was planned from: whoever else wrote, this replica
@@ -390,6 +478,34 @@ mod tests {
                     "radius-mfa.dev/in-place": null},
             }}))
         );
+    }
+
+    #[test]
+    fn an_adopted_object_has_one_owner_and_all_its_fields_are_applied_by_the_operator() {
+        let spec = serde_json::from_value(json!({"provider": {}})).unwrap();
+        let mut proxy = RadiusProxy::new("mfa", spec);
+        proxy.metadata.uid = Some("uid-2".to_owned());
+        let found: ObjectMeta = serde_json::from_value(json!({
+            "name": "mfa", "uid": "u", "resourceVersion": "7",
+            "ownerReferences": [{"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy", "name": "mfa",
+                "uid": "uid-1", "controller": true}],
+            "managedFields": [
+                {"manager": "velero", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+                    "fieldsV1": {"f:data": {"f:a": {}}}},
+                {"manager": "radius-mfa-operator", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
+                    "fieldsV1": {"f:data": {"f:b": {}}}},
+                {"manager": "kcm", "operation": "Update", "apiVersion": "v1", "subresource": "status"},
+            ],
+        }))
+        .unwrap();
+        let change = adoption(&found, &proxy);
+        let metadata = &change["metadata"];
+        assert_eq!(metadata["resourceVersion"], "7");
+        assert_eq!(metadata["ownerReferences"].as_array().unwrap().len(), 1);
+        assert_eq!(metadata["ownerReferences"][0]["uid"], "uid-2");
+        assert_eq!(metadata["managedFields"][0]["operation"], "Apply");
+        assert_eq!(metadata["managedFields"][0]["fieldsV1"], json!({"f:data": {"f:a": {}, "f:b": {}}}));
+        assert_eq!(metadata["managedFields"][1]["manager"], "kcm");
     }
 
     #[test]

@@ -17,8 +17,10 @@ mod queue;
 mod reconcile;
 mod resolve;
 mod run;
+mod second_operator;
 mod server;
 mod settings;
+mod steps;
 mod telemetry;
 mod watch;
 

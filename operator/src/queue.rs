@@ -14,7 +14,7 @@ const GATHERING: Duration = Duration::from_millis(100);
 
 /// Delays after failures double from the first to the last of these.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LAST_DELAY: Duration = Duration::from_secs(300);
+const LAST_DELAY: Duration = Duration::from_secs(60);
 /// After a failure something new is looked at no sooner than the delay or this, whichever is shorter: a mended cause
 /// is noticed soon, and work that fails after having changed something does not drive itself.
 const LONGEST_DEAFNESS: Duration = Duration::from_secs(10);
@@ -151,7 +151,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 }
 
-/// The delay after so many failures in a row: between half and all of 0.5 s, 1 s, 2 s … 5 min.
+/// The delay after so many failures in a row: between half and all of 0.5 s, 1 s, 2 s … 1 min.
 fn back_off(failures: u32, jitter: f64) -> Duration {
     let doubled = FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let most = doubled.min(LAST_DELAY);

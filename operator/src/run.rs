@@ -182,15 +182,16 @@ impl Shared {
             memories: Arc::new(Memories::default()),
             metrics: self.metrics.clone(),
             events: Recorder::new(self.client.clone(), self.identity.clone()),
-            settings: plan_settings(settings)?,
+            settings: plan_settings(settings, &self.namespace)?,
             describe_interval: Duration::from_secs(settings.describe_interval.into()),
         })
     }
 }
 
-fn plan_settings(settings: &Settings) -> anyhow::Result<PlanSettings> {
+fn plan_settings(settings: &Settings, namespace: &str) -> anyhow::Result<PlanSettings> {
     let cluster = ClusterName::parse(&settings.cluster_name)?;
     Ok(PlanSettings {
+        operator: format!("{namespace}/{}", settings.lease_name),
         image_pull_policy: settings.proxy_image_pull_policy.clone(),
         provider_host_suffixes: settings.host_suffixes(),
         pod_dns_policy: settings.pod_dns_policy.clone(),

@@ -8,6 +8,7 @@ mod lag;
 mod life;
 mod observed;
 mod ownership;
+mod refusals;
 mod rotation;
 mod secret_mismatch;
 mod seeds;

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
 use crate::api::{ConditionType, DirectoryStatus, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth};
 use crate::input::{Directory, Input};
@@ -75,6 +77,7 @@ pub(super) fn available(
     started: bool,
     upgrade: Option<&str>,
     replicas: u32,
+    now: Timestamp,
 ) -> Draft {
     let replicas = replicas as usize;
     let serving = proxies.iter().filter(|p| p.joins && p.serves()).count();
@@ -82,15 +85,6 @@ pub(super) fn available(
     if !started {
         let message = "no proxy is started until the spec is accepted and the Secrets are ready";
         return draft(Truth::False, Reason::NotStarted, message.to_owned());
-    }
-    if let Some(refusal) = &input.refusal {
-        let message = format!(
-            "the API server refuses {} with status {}: {}. Change spec, quota or policy so that it is taken; it is tried again",
-            refusal.object,
-            refusal.code,
-            refusal.message.trim_end_matches('.')
-        );
-        return draft(Truth::False, Reason::ObjectRefused, message);
     }
     if let Some(upgrade) = upgrade
         && serving >= replicas.saturating_sub(1).max(1)
@@ -109,6 +103,8 @@ pub(super) fn available(
     // What a PodDisruptionBudget of one leaves is enough.
     if serving >= replicas.saturating_sub(1).max(1) {
         draft(Truth::True, Reason::SomeProxiesServe, message)
+    } else if let Some((reason, refusals)) = input.outcomes.shown(now) {
+        draft(Truth::False, reason, format!("{message}. {refusals}"))
     } else {
         draft(Truth::False, Reason::TooFewProxies, message)
     }

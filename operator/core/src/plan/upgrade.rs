@@ -115,12 +115,10 @@ impl<'a> Scene<'a> {
             })
             .map(|set| set.update_revision.as_str())
             .filter(|revision| !revision.is_empty());
-        let refused = revision.is_some()
-            && [
-                round.input.in_place_refused.as_deref(),
-                surge.and_then(|surge| surge.in_place_refused.as_deref()),
-            ]
-            .contains(&revision);
+        let refused = revision.is_some_and(|revision| {
+            round.input.outcomes.refuse_in_place(revision)
+                || surge.is_some_and(|surge| surge.in_place_refused.as_deref() == Some(revision))
+        });
         let described = round.directory.filter(|d| d.radius_status.is_some());
         let lists = [
             described.and_then(|directory| directory.radius_settings.as_ref()),

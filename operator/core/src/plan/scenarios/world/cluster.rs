@@ -73,7 +73,7 @@ impl World {
         let mut changed = false;
         for ordinal in 0..replicas {
             let name = format!("mfa-{ordinal}");
-            if !self.pods.iter().any(|pod| pod.state.name == name) {
+            if self.refused_pods.is_none() && !self.pods.iter().any(|pod| pod.state.name == name) {
                 self.create(ordinal, name);
                 changed = true;
             }
