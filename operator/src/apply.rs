@@ -11,8 +11,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
-use kube::{Api, Resource as _};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Api, Resource as _};
 use operator_core::api::{RadiusProxy, RadiusProxyStatus};
 use operator_core::input::ObjectId;
 use operator_core::names::{
@@ -60,11 +60,19 @@ fn dynamic(ctx: &Context, key: &ProxyKey, kind: &str) -> Option<Api<DynamicObjec
         "StatefulSet" => ApiResource::erase::<StatefulSet>(&()),
         _ => return None,
     };
-    Some(Api::namespaced_with(ctx.client.clone(), &key.namespace, &resource))
+    Some(Api::namespaced_with(
+        ctx.client.clone(),
+        &key.namespace,
+        &resource,
+    ))
 }
 
 /// Live metadata of the object of this kind and name.
-pub(crate) async fn metadata(ctx: &Context, key: &ProxyKey, id: &ObjectId) -> Result<Option<ObjectMeta>, Error> {
+pub(crate) async fn metadata(
+    ctx: &Context,
+    key: &ProxyKey,
+    id: &ObjectId,
+) -> Result<Option<ObjectMeta>, Error> {
     let Some(api) = dynamic(ctx, key, id.kind) else {
         return Ok(None);
     };
@@ -89,7 +97,12 @@ pub(crate) fn owner(ctx: &Context, proxy: &RadiusProxy, object: &ObjectMeta) -> 
 }
 
 /// Gives an object of a restore its owner, and all of its fields to the operator: what the next apply leaves out goes.
-pub(crate) async fn adopt(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy, id: &ObjectId) -> Result<(), Error> {
+pub(crate) async fn adopt(
+    ctx: &Context,
+    key: &ProxyKey,
+    proxy: &RadiusProxy,
+    id: &ObjectId,
+) -> Result<(), Error> {
     let (Some(api), Some(found)) = (dynamic(ctx, key, id.kind), metadata(ctx, key, id).await?) else {
         return Ok(());
     };
@@ -193,7 +206,13 @@ pub(crate) async fn object(
     };
     tracing::debug!(object = %id, "applied");
     let print = rows::print(object.kind(), &applied);
-    memory.applied.insert(id, Applied { wanted: digest, print });
+    memory.applied.insert(
+        id,
+        Applied {
+            wanted: digest,
+            print,
+        },
+    );
     Ok(())
 }
 
@@ -259,7 +278,11 @@ pub(crate) async fn pod_image(
     let api: Api<Pod> = ctx.api(key);
     let change = Patch::Strategic(image_change(&patch.uid, image));
     of_pod(patch, api.patch(&patch.name, &by_us(), &change).await)?;
-    tracing::info!(pod = patch.name, image = image.image, "changing the image in place");
+    tracing::info!(
+        pod = patch.name,
+        image = image.image,
+        "changing the image in place"
+    );
     Ok(())
 }
 
@@ -282,7 +305,9 @@ pub(crate) async fn pod_gate(
         }]}
     });
     let api: Api<Pod> = ctx.api(key);
-    let result = api.patch_status(&patch.name, &by_us(), &Patch::Strategic(change)).await;
+    let result = api
+        .patch_status(&patch.name, &by_us(), &Patch::Strategic(change))
+        .await;
     of_pod(patch, result)
 }
 
@@ -504,7 +529,10 @@ mod tests {
         assert_eq!(metadata["ownerReferences"].as_array().unwrap().len(), 1);
         assert_eq!(metadata["ownerReferences"][0]["uid"], "uid-2");
         assert_eq!(metadata["managedFields"][0]["operation"], "Apply");
-        assert_eq!(metadata["managedFields"][0]["fieldsV1"], json!({"f:data": {"f:a": {}, "f:b": {}}}));
+        assert_eq!(
+            metadata["managedFields"][0]["fieldsV1"],
+            json!({"f:data": {"f:a": {}, "f:b": {}}})
+        );
         assert_eq!(metadata["managedFields"][1]["manager"], "kcm");
     }
 

@@ -42,3 +42,48 @@ impl Context {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 }
+
+#[cfg(test)]
+mod for_test {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::queue::WorkQueue;
+    use crate::{directory, resolve};
+
+    impl Context {
+        /// For tests with an API server of their own. The lease is held for as long as the guard lives.
+        pub(crate) fn for_test(client: Client, cluster: Arc<Cluster>) -> (Self, crate::leader::Keeper) {
+            let (leadership, guard) = Leadership::without_election();
+            let (metrics, queue, stop) = (Metrics::new(), WorkQueue::new(), CancellationToken::new());
+            let directories = directory::Surroundings {
+                queue: queue.clone(),
+                leadership: leadership.clone(),
+                metrics: metrics.clone(),
+                stop: stop.clone(),
+                detail_interval: Duration::from_secs(30),
+            };
+            let names = resolve::Surroundings {
+                queue,
+                leadership: leadership.clone(),
+                metrics: metrics.clone(),
+                stop,
+                interval: Duration::from_secs(60),
+            };
+            let cluster_name = operator_core::names::ClusterName::parse("test").unwrap();
+            let context = Self {
+                cluster,
+                directories: Arc::new(Directories::new(4, directories)),
+                names: Arc::new(Names::new(resolve::SystemNames::new(), names)),
+                leadership,
+                memories: Arc::default(),
+                metrics,
+                events: Recorder::new(client.clone(), "test".to_owned()),
+                settings: Settings::new(cluster_name, "proxy:1".to_owned()),
+                describe_interval: Duration::from_secs(45),
+                client,
+            };
+            (context, guard)
+        }
+    }
+}

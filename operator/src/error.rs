@@ -116,9 +116,7 @@ impl Error {
     /// The failure of a step, for the next plan and for people.
     pub(crate) fn failure(&self, step: &Step) -> Failure {
         let Some(kube::Error::Api(status)) = self.kubernetes() else {
-            return Failure::Transient {
-                message: words(self),
-            };
+            return Failure::Transient { message: words(self) };
         };
         // What is said of a Secret may quote its content.
         let message = match step {
@@ -199,10 +197,16 @@ mod tests {
 
     #[test]
     fn a_refusal_has_the_words_of_the_api_server_but_for_a_secret() {
-        assert_eq!(failure("StatefulSet", 422), refused(422, "Invalid value: hunter2"));
+        assert_eq!(
+            failure("StatefulSet", 422),
+            refused(422, "Invalid value: hunter2")
+        );
         assert_eq!(failure("Secret", 422), refused(422, "Invalid"));
         for passing in [409, 429, 500, 503] {
-            assert!(matches!(failure("StatefulSet", passing), Failure::Transient { .. }));
+            assert!(matches!(
+                failure("StatefulSet", passing),
+                Failure::Transient { .. }
+            ));
         }
     }
 }

@@ -144,7 +144,9 @@ async fn owners(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> Result<Ow
             None => drop(owners.vacant.insert(object)),
             Some(Ownership::Ours) => {}
             Some(Ownership::Orphan) => owners.orphans.push(object),
-            Some(Ownership::Foreign { controller }) => owners.foreign.push(ForeignObject { object, controller }),
+            Some(Ownership::Foreign { controller }) => {
+                owners.foreign.push(ForeignObject { object, controller })
+            }
         }
     }
     Ok(owners)
@@ -188,9 +190,15 @@ async fn with_refused_pods(
 /// The newest words of the StatefulSet's controller. Between two tries it waits for a quarter of an hour at most.
 fn refused_pods(events: &[Event], now: Timestamp) -> Option<String> {
     let time = |event: &Event| {
-        let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+        let series = event
+            .series
+            .as_ref()
+            .and_then(|series| series.last_observed_time.as_ref());
         let last = event.last_timestamp.as_ref().map(|time| time.0);
-        series.map(|time| time.0).or(last).or(event.event_time.as_ref().map(|time| time.0))
+        series
+            .map(|time| time.0)
+            .or(last)
+            .or(event.event_time.as_ref().map(|time| time.0))
     };
     let newest = events.iter().max_by_key(|event| time(event))?;
     let age = now.duration_since(time(newest)?);
@@ -403,16 +411,24 @@ mod tests {
     fn the_newest_refusal_of_pods_counts_and_not_for_ever() {
         let event = |time: &str, words: &str| -> Event {
             let message = format!("create Pod mfa-0 in StatefulSet mfa failed error: {words}");
-            serde_json::from_value(json!({"metadata": {}, "involvedObject": {}, "message": message, "lastTimestamp": time}))
-                .unwrap()
+            serde_json::from_value(
+                json!({"metadata": {}, "involvedObject": {}, "message": message, "lastTimestamp": time}),
+            )
+            .unwrap()
         };
         let events = [
-            event("2026-01-01T00:10:00Z", "pods \"mfa-0\" is forbidden: exceeded quota"),
+            event(
+                "2026-01-01T00:10:00Z",
+                "pods \"mfa-0\" is forbidden: exceeded quota",
+            ),
             event("2026-01-01T00:00:00Z", "an older one"),
         ];
         let at = |text: &str| text.parse().unwrap();
         let told = refused_pods(&events, at("2026-01-01T00:20:00Z"));
-        assert_eq!(told.as_deref(), Some("pods \"mfa-0\" is forbidden: exceeded quota"));
+        assert_eq!(
+            told.as_deref(),
+            Some("pods \"mfa-0\" is forbidden: exceeded quota")
+        );
         assert_eq!(refused_pods(&events, at("2026-01-01T00:40:00Z")), None);
         assert_eq!(refused_pods(&[], at("2026-01-01T00:20:00Z")), None);
     }

@@ -7,6 +7,8 @@ mod directory;
 mod dispatch;
 mod error;
 mod events;
+#[cfg(test)]
+mod fake_api;
 mod gather;
 mod health;
 mod key;

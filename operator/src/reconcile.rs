@@ -29,15 +29,14 @@ const SPARE: Duration = Duration::from_secs(1);
 /// With less left of the lease than this, nothing that writes to AWS is begun.
 const ENOUGH: Duration = Duration::from_secs(5);
 /// The soonest and the latest next look.
-const SOONEST: Duration = Duration::from_millis(200);
+pub(crate) const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
 /// How soon a plan with news of the last round follows.
-pub(crate) const SOON: Next = Next::After(SOONEST);
 /// How often is looked whether another operator still works.
 const HELD: Duration = Duration::from_secs(60);
 
 /// What comes after a piece of work.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// The RadiusProxy exists no more.
     Gone,
@@ -109,11 +108,11 @@ fn forget(ctx: &Context, key: &ProxyKey) {
 }
 
 /// What a write made of the directory is looked at at once, for its outcome is not in the status yet.
-pub(crate) fn next(plan: &Plan) -> Next {
+pub(crate) fn next(plan: &Plan) -> Duration {
     if plan.write.is_some() {
-        Next::After(Duration::ZERO)
+        Duration::ZERO
     } else {
-        Next::After(plan.requeue_after.clamp(SOONEST, LATEST))
+        plan.requeue_after.clamp(SOONEST, LATEST)
     }
 }
 
@@ -147,7 +146,12 @@ pub(crate) async fn add_tags(
 }
 
 /// The one write. Its deadline lies before the end of the leader's lease, so that no two leaders write at once.
-pub(crate) async fn send(ctx: &Context, key: &ProxyKey, way: &DirectoryAccess, write: &DirectoryWrite) -> WriteOutcome {
+pub(crate) async fn send(
+    ctx: &Context,
+    key: &ProxyKey,
+    way: &DirectoryAccess,
+    write: &DirectoryWrite,
+) -> WriteOutcome {
     let operation = write.call.operation();
     let left = ctx
         .leadership

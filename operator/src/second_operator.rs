@@ -25,7 +25,10 @@ pub(crate) async fn holds(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) ->
         return false;
     }
     if let Some(notice) = operators::notice(proxy, own, now) {
-        tracing::warn!(operator = other, "another operator works on this RadiusProxy; holding");
+        tracing::warn!(
+            operator = other,
+            "another operator works on this RadiusProxy; holding"
+        );
         let params = PatchParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
@@ -57,6 +60,8 @@ fn state(lease: &Lease) -> LeaseState {
         return LeaseState::Unknown;
     };
     let seconds = spec.lease_duration_seconds.unwrap_or_default().max(0);
-    let end = renewed.0.saturating_add(SignedDuration::from_secs(seconds.into()));
+    let end = renewed
+        .0
+        .saturating_add(SignedDuration::from_secs(seconds.into()));
     LeaseState::Until(end.unwrap_or(Timestamp::MAX))
 }

@@ -17,6 +17,9 @@ use crate::key::ProxyKey;
 use crate::memory::Memory;
 use crate::reconcile::{self, Next};
 
+#[cfg(test)]
+mod tests;
+
 /// How long objects, and then pods, may take together. What is left then is tried in the next round; the status isn't kept
 /// waiting.
 const OBJECTS_LIMIT: Duration = Duration::from_secs(45);
@@ -97,11 +100,11 @@ impl<'a> Round<'a> {
         };
         memory.outcomes = outcomes;
         let next = reconcile::next(plan);
-        match (news, memory.failed_rounds) {
-            (true, _) => reconcile::SOON,
+        Next::After(match (news, memory.failed_rounds) {
+            (true, _) => next.min(reconcile::SOONEST),
             (false, 0) => next,
-            (false, rounds) => next.min(Next::After(retry_after(rounds))),
-        }
+            (false, rounds) => next.min(retry_after(rounds)),
+        })
     }
 
     /// Notes how a step ended.
@@ -188,7 +191,11 @@ impl<'a> Round<'a> {
         if matches!(error.failure(&step), Failure::Refused { .. }) {
             self.failed(step, error);
         } else {
-            tracing::warn!(revision, error = words(error), "could not change the image in place");
+            tracing::warn!(
+                revision,
+                error = words(error),
+                "could not change the image in place"
+            );
         }
     }
 
@@ -206,7 +213,9 @@ impl<'a> Round<'a> {
         self.memory.newest = Some(written.clone());
         self.proxy = written;
         ctx.metrics.proxy.show(key, &plan.status, self.now);
-        ctx.metrics.proxy.radius_failed(key, before.as_ref(), &plan.status);
+        ctx.metrics
+            .proxy
+            .radius_failed(key, before.as_ref(), &plan.status);
         self.aws(plan).await;
         for object in &plan.delete {
             if let Err(error) = apply::delete(ctx, key, object).await {

@@ -291,7 +291,10 @@ fn sentences(failures: &[(&Step, &Entry)]) -> String {
         .collect();
     if failures.len() > MAX_SHOWN {
         let others = failures.iter().skip(MAX_SHOWN).map(|(step, _)| step.to_string());
-        told.push(format!("The same with {}.", others.collect::<Vec<_>>().join(", ")));
+        told.push(format!(
+            "The same with {}.",
+            others.collect::<Vec<_>>().join(", ")
+        ));
     }
     told.push("The operator retries at least once a minute.".to_owned());
     told.join(" ")
@@ -301,7 +304,11 @@ fn sentence(step: &Step, entry: &Entry) -> String {
     match &entry.failure {
         Failure::Refused { code, message } => refusal::sentence(step, *code, message),
         Failure::Transient { message } => {
-            format!("The API server has failed to take {step} since {}: {}.", time::clock(entry.since), message.trim_end_matches('.'))
+            format!(
+                "The API server has failed to take {step} since {}: {}.",
+                time::clock(entry.since),
+                message.trim_end_matches('.')
+            )
         }
         Failure::Aws(failure) => refusal::tags(failure),
     }

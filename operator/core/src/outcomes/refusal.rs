@@ -26,7 +26,13 @@ impl Refuser {
             Self::Immutable
         } else if says(&["being terminated"]) {
             Self::Terminating
-        } else if says(&["admission webhook", "denied request", "denied the request", "AdmissionPolicy", "unable to validate against any security context"]) {
+        } else if says(&[
+            "admission webhook",
+            "denied request",
+            "denied the request",
+            "AdmissionPolicy",
+            "unable to validate against any security context",
+        ]) {
             Self::Policy
         } else if code == 403 && says(&["User \"", "is attempting to grant"]) {
             Self::Permission
@@ -38,7 +44,9 @@ impl Refuser {
     const fn next(self) -> &'static str {
         match self {
             Self::Quota => "Raise the quota or the limit, or change spec.resources",
-            Self::PodSecurity => "Change the namespace's Pod Security level, or the field of the spec that it names",
+            Self::PodSecurity => {
+                "Change the namespace's Pod Security level, or the field of the spec that it names"
+            }
             Self::Policy => "Exempt the object from the policy, or change the spec as the policy asks",
             Self::Permission => "Add the permission to the operator's role; the chart's own role has it",
             Self::Immutable => "Delete the object, and the operator creates it again; back up a Secret first",

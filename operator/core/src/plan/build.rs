@@ -115,7 +115,9 @@ impl<'a> Round<'a> {
         let apply = running || starts;
         let taken = judgement.condition.reason == Reason::NameConflict;
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
-        let mounted = fresh.as_ref().filter(|_| !self.input.outcomes.configuration_failed());
+        let mounted = fresh
+            .as_ref()
+            .filter(|_| !self.input.outcomes.configuration_failed());
         let digest = self.digest(mounted, running);
         let mut proxies = proxies(self.input, digest.as_ref());
         let template = Template::new(&self.owner, &self.input.settings);
@@ -321,7 +323,8 @@ impl<'a> Round<'a> {
         };
         let secrets = Draft::new(ConditionType::SecretsReady, secrets.0, secrets.1, secrets.2);
         let stalled = self.input.outcomes.shown(self.now);
-        let stalled = stalled.map(|(reason, told)| Draft::new(ConditionType::Stalled, Truth::True, reason, told));
+        let stalled =
+            stalled.map(|(reason, told)| Draft::new(ConditionType::Stalled, Truth::True, reason, told));
         let mut drafts = vec![judgement.condition.clone(), secrets];
         drafts.extend(stalled);
         drafts.extend([available, verdict.condition.clone()]);

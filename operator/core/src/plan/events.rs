@@ -91,7 +91,12 @@ pub(super) fn of_write(write: &DirectoryWrite) -> Event {
 /// Objects that are taken over. A step that failed was announced before.
 pub(super) fn of_adoption(input: &Input) -> Option<Event> {
     let new = |id: &&ObjectId| !input.outcomes.failed(&Step::Adopt(id.kind, id.name.clone()));
-    let names: Vec<String> = input.orphans.iter().filter(new).map(ToString::to_string).collect();
+    let names: Vec<String> = input
+        .orphans
+        .iter()
+        .filter(new)
+        .map(ToString::to_string)
+        .collect();
     (!names.is_empty() && input.foreign.is_empty()).then(|| {
         let note = format!(
             "took over objects of this RadiusProxy whose owner is gone, as after a restore: {}",

@@ -50,9 +50,8 @@ pub fn is_at_work(lease: LeaseState, now: Timestamp) -> bool {
 /// The new value of the annotation by which an operator that holds makes itself known, when it is time to write it.
 #[must_use]
 pub fn notice(proxy: &RadiusProxy, own: &str, now: Timestamp) -> Option<String> {
-    let fresh = written(proxy).is_some_and(|(operator, time)| {
-        operator == own && now < time::later(time, CONFIRM_AFTER)
-    });
+    let fresh = written(proxy)
+        .is_some_and(|(operator, time)| operator == own && now < time::later(time, CONFIRM_AFTER));
     (!fresh).then(|| format!("{own} {}", time::floor(now).0))
 }
 
@@ -87,7 +86,9 @@ pub(super) fn sign(plan: &mut Plan, input: &Input, now: Timestamp) {
         plan.status.last_refresh_time = Some(time::floor(now));
     }
     let due = due.unwrap_or_else(|| time::later(now, CONFIRM_AFTER));
-    plan.requeue_after = plan.requeue_after.min(time::until(now, due).max(Duration::from_secs(1)));
+    plan.requeue_after = plan
+        .requeue_after
+        .min(time::until(now, due).max(Duration::from_secs(1)));
 }
 
 #[cfg(test)]

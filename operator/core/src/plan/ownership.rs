@@ -89,13 +89,20 @@ pub fn object_ids(proxy: &RadiusProxy) -> Vec<ObjectId> {
 }
 
 fn secrets(names: &ObjectNames) -> [String; 3] {
-    [names.radius_secret(), names.provider_secret(), names.seeds_secret()]
+    [
+        names.radius_secret(),
+        names.provider_secret(),
+        names.seeds_secret(),
+    ]
 }
 
 /// The input without the content of a Secret that nobody vouches for.
 pub(super) fn without_planted_secret(input: &Input) -> Cow<'_, Input> {
     let name = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default()).radius_secret();
-    let is_orphan = input.orphans.iter().any(|id| id.kind == "Secret" && id.name == name);
+    let is_orphan = input
+        .orphans
+        .iter()
+        .any(|id| id.kind == "Secret" && id.name == name);
     if !is_orphan || input.radius_secret.is_none() || is_known_to_aws(input) {
         return Cow::Borrowed(input);
     }
@@ -113,7 +120,9 @@ fn is_known_to_aws(input: &Input) -> bool {
     let status = input.proxy.status.as_ref();
     if let Some(applied) = status.and_then(|status| status.applied.as_ref()) {
         let key = config::key_of(&digest_key(input));
-        let mut secrets = [Some(&pair.current), pair.previous.as_ref()].into_iter().flatten();
+        let mut secrets = [Some(&pair.current), pair.previous.as_ref()]
+            .into_iter()
+            .flatten();
         return secrets.any(|secret| secret_digest(&key, secret) == applied.secret_digest);
     }
     let meta = &input.proxy.metadata;

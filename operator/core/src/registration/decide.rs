@@ -177,8 +177,13 @@ fn decide_write(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
         verdict.look = true;
         return verdict;
     }
-    if !case.input.outcomes.allow_write(case.operation(ledger) == AwsOperation::EnableRadius) {
-        let message = "AWS is written to once the finalizer is set and the NetworkPolicy is applied; see Stalled";
+    if !case
+        .input
+        .outcomes
+        .allow_write(case.operation(ledger) == AwsOperation::EnableRadius)
+    {
+        let message =
+            "AWS is written to once the finalizer is set and the NetworkPolicy is applied; see Stalled";
         return Verdict::hold(Reason::Blocked, message);
     }
     case.write(ledger, wanted, &difference)

@@ -22,9 +22,15 @@ fn told(world: &World, kind: &str) -> String {
 
 fn is_registered(world: &World) -> bool {
     let settings = world.aws.settings.as_ref();
-    let mut servers = settings.map(|settings| settings.servers.clone()).unwrap_or_default();
+    let mut servers = settings
+        .map(|settings| settings.servers.clone())
+        .unwrap_or_default();
     servers.sort();
-    let mut addresses: Vec<String> = world.pods.iter().map(|pod| pod.state.ips[0].to_string()).collect();
+    let mut addresses: Vec<String> = world
+        .pods
+        .iter()
+        .map(|pod| pod.state.ips[0].to_string())
+        .collect();
     addresses.sort();
     servers == addresses && world.aws.status == Some(crate::input::RadiusStatus::Completed)
 }
@@ -41,7 +47,7 @@ fn a_refused_stateful_set_is_a_condition_and_one_event() {
         "{message}"
     );
     assert_eq!(count(&world, "ObjectRefused"), 1);
-    world.failing.clear();
+    world.refuse_nothing();
     let lifted = world.now;
     world.run_until(World::is_ready);
     assert!(world.now.duration_since(lifted).as_secs() < 120, "{}", world.now);
@@ -61,14 +67,21 @@ fn a_refused_object_that_nothing_depends_on_stops_no_registration() {
     ] {
         let mut world = World::new();
         world.run_until(World::is_ready);
-        world.refuse(apply(kind, name), 403, "admission webhook \"x\" denied the request: no");
+        world.refuse(
+            apply(kind, name),
+            403,
+            "admission webhook \"x\" denied the request: no",
+        );
         world.kill_pod(0);
         world.run_for(Duration::from_secs(300));
         assert!(is_registered(&world), "{kind}: {:#?}", world.status());
         assert_eq!(told(&world, "Available"), "True/ProxiesServe", "{kind}");
         assert_eq!(told(&world, "Registered"), "True/Registered", "{kind}");
         assert_eq!(told(&world, "Ready"), "False/ObjectRefused", "{kind}");
-        assert!(world.condition("Ready").2.contains("denied the request: no"), "{kind}");
+        assert!(
+            world.condition("Ready").2.contains("denied the request: no"),
+            "{kind}"
+        );
         assert_eq!(count(&world, "ObjectRefused"), 1, "{kind}");
     }
 }
@@ -89,9 +102,12 @@ fn a_policy_that_refuses_pod_patches_stops_no_registration_and_is_told() {
     assert!(is_registered(&world), "{:#?}", world.status());
     let (status, reason, message) = world.condition("Ready");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "ObjectRefused"));
-    assert!(message.contains("Pod/mfa-0") && message.contains("immutable here"), "{message}");
+    assert!(
+        message.contains("Pod/mfa-0") && message.contains("immutable here"),
+        "{message}"
+    );
     assert_eq!(count(&world, "ObjectRefused"), 1);
-    world.failing.clear();
+    world.refuse_nothing();
     let lifted = world.now;
     world.run_until(World::is_ready);
     assert!(world.now.duration_since(lifted).as_secs() <= 60);
@@ -100,12 +116,16 @@ fn a_policy_that_refuses_pod_patches_stops_no_registration_and_is_told() {
 #[test]
 fn refused_pods_are_told_in_the_words_of_whoever_refuses_them() {
     let mut world = World::new();
-    world.refused_pods = Some("pods \"mfa-0\" is forbidden: violates PodSecurity \"restricted:latest\": hostPort");
+    world.refused_pods =
+        Some("pods \"mfa-0\" is forbidden: violates PodSecurity \"restricted:latest\": hostPort");
     world.run_until(|world| told(world, "Available") == "False/ObjectRefused");
     let (_, _, message) = world.condition("Available");
-    assert!(message.contains("violates PodSecurity") && message.contains("Pod Security level"), "{message}");
+    assert!(
+        message.contains("violates PodSecurity") && message.contains("Pod Security level"),
+        "{message}"
+    );
     assert_eq!(count(&world, "ObjectRefused"), 1);
-    world.refused_pods = None;
+    world.refuse_nothing();
     world.run_until(World::is_ready);
 }
 
@@ -129,7 +149,7 @@ fn radius_is_not_enabled_before_the_network_policy_is_applied() {
         assert!(world.status().pending_write.is_none());
         assert_eq!(told(&world, "Registered"), "False/Blocked");
         assert_eq!(told(&world, "Stalled"), "True/ObjectRefused");
-        world.failing.clear();
+        world.refuse_nothing();
         world.run_until(World::is_ready);
         assert_eq!(world.aws.writes.len(), 1);
     }
@@ -147,7 +167,7 @@ fn without_its_secret_the_configuration_stays_and_aws_keeps_the_secret_that_pods
     world.run_for(Duration::from_secs(300));
     assert_eq!(told(&world, "Available"), "True/ProxiesServe");
     assert_eq!(world.aws.secret, b"the first secret");
-    world.failing.clear();
+    world.refuse_nothing();
     world.run_until(|world| world.is_ready() && world.aws.secret == b"the second secret");
 }
 
@@ -156,7 +176,9 @@ fn an_api_server_that_fails_for_moments_is_not_told_and_one_that_goes_on_is() {
     let mut world = World::new();
     world.run_until(World::is_ready);
     let message = "failed calling webhook \"x\"".to_owned();
-    world.failing.insert(apply("Service", "mfa"), Failure::Transient { message });
+    world
+        .failing
+        .insert(apply("Service", "mfa"), Failure::Transient { message });
     world.wake();
     world.run_for(Duration::from_secs(30));
     assert!(world.is_ready());
@@ -172,7 +194,10 @@ fn tags_that_aws_refuses_are_a_note_one_event_and_a_try_each_hour() {
     world.run_until(World::is_ready);
     let (_, reason, message) = world.condition("Registered");
     assert_eq!(reason, "Registered");
-    assert!(message.contains("isn't tagged") && message.contains("ds:AddTagsToResource"), "{message}");
+    assert!(
+        message.contains("isn't tagged") && message.contains("ds:AddTagsToResource"),
+        "{message}"
+    );
     let asked = world.asked_tags;
     world.run_for(Duration::from_secs(3500));
     assert_eq!(world.asked_tags, asked);
@@ -194,9 +219,15 @@ fn a_status_that_cannot_be_written_is_an_event_and_its_age_is_seen() {
     world.run_for(Duration::from_secs(1800));
     assert_eq!(count(&world, "StatusNotWritten"), 1);
     assert_eq!(world.status().last_refresh_time.unwrap(), last);
-    world.failing.clear();
+    world.refuse_nothing();
     world.run_for(Duration::from_secs(60));
-    assert!(world.now.duration_since(world.status().last_refresh_time.unwrap().0).as_secs() < 60);
+    assert!(
+        world
+            .now
+            .duration_since(world.status().last_refresh_time.unwrap().0)
+            .as_secs()
+            < 60
+    );
 }
 
 #[test]
@@ -240,7 +271,10 @@ fn a_second_operator_holds_and_is_told_until_the_first_one_is_gone() {
 /// Restored from a backup: objects without their owner, as another RadiusProxy by uid, without a status.
 fn restored(world: &mut World) {
     for object in world.objects.values_mut() {
-        object["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+        object["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("ownerReferences");
     }
     world.proxy.metadata.uid = Some("uid-2".to_owned());
     world.proxy.status = None;
@@ -270,7 +304,10 @@ fn a_planted_secret_in_a_fresh_namespace_is_not_used() {
     world.run_until(World::is_ready);
     let key = ("Secret".to_owned(), "mfa-radius-secrets".to_owned());
     let mut planted = world.objects[&key].clone();
-    planted["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    planted["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("ownerReferences");
     let mut spec = serde_json::to_value(World::new().proxy.spec).unwrap();
     spec.as_object_mut().unwrap().remove("sharedSecretRef");
     let mut world = World::with(&spec);
@@ -290,7 +327,10 @@ fn an_object_of_another_owner_is_a_name_conflict_and_nothing_is_touched() {
     world.run_for(Duration::from_secs(60));
     let (_, reason, message) = world.condition("Accepted");
     assert_eq!(reason, "NameConflict");
-    assert!(message.contains("Service/mfa (controlled by Deployment/web)"), "{message}");
+    assert!(
+        message.contains("Service/mfa (controlled by Deployment/web)"),
+        "{message}"
+    );
     assert_eq!(world.objects, [(key, service)].into());
 }
 
@@ -303,11 +343,16 @@ fn every_object_that_is_applied_has_a_name_that_is_looked_for_before() {
         "provider": {"totp": {"seedsSelector": {"matchLabels": {"mfa": "totp"}}}},
     }));
     let seed = "bob:JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
-    world.seeds_by_label.insert("bob".to_owned(), data(&[("seed", seed)]));
+    world
+        .seeds_by_label
+        .insert("bob".to_owned(), data(&[("seed", seed)]));
     world.run_for(Duration::from_secs(60));
     let ids = crate::plan::ownership::object_ids(&world.proxy);
     assert!(world.objects.len() > 20, "{:?}", world.status());
     for (kind, name) in world.objects.keys() {
-        assert!(ids.iter().any(|id| id.kind == kind && id.name == *name), "{kind}/{name}");
+        assert!(
+            ids.iter().any(|id| id.kind == kind && id.name == *name),
+            "{kind}/{name}"
+        );
     }
 }

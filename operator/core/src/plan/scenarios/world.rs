@@ -11,8 +11,8 @@ use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, Secret};
 
 use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxyStatus};
-use crate::input::{Directory, PodState, ReportedProblem, Settings, WriteOutcome};
 use crate::aws::AwsErrorClass;
+use crate::input::{Directory, PodState, ReportedProblem, Settings, WriteOutcome};
 use crate::names::ClusterName;
 use crate::outcomes::{Failure, Outcomes, Step};
 
@@ -246,6 +246,12 @@ impl World {
         let message = message.to_owned();
         self.failing.insert(step, Failure::Refused { code, message });
         self.wake();
+    }
+
+    /// The API server refuses nothing any more; nobody tells the operator.
+    pub(super) fn refuse_nothing(&mut self) {
+        self.failing.clear();
+        self.refused_pods = None;
     }
 
     pub(super) fn is_ready(&self) -> bool {

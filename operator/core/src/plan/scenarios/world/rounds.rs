@@ -32,7 +32,11 @@ impl World {
             && self.replicas().is_some_and(|replicas| self.pods.len() < replicas)
         {
             let message = message.to_owned();
-            outcomes.record(Step::CreatePods, Failure::Refused { code: 403, message }, self.now);
+            outcomes.record(
+                Step::CreatePods,
+                Failure::Refused { code: 403, message },
+                self.now,
+            );
         }
         Input {
             proxy: self.proxy.clone(),
@@ -261,7 +265,8 @@ impl World {
             retry_after(8)
         };
         let told = of_outcomes(&before, &outcomes);
-        self.events.extend(told.iter().map(|event| event.reason.to_owned()));
+        self.events
+            .extend(told.iter().map(|event| event.reason.to_owned()));
         self.outcomes = outcomes;
         true
     }
