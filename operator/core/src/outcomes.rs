@@ -272,7 +272,8 @@ pub fn retry_after(rounds: u32) -> Duration {
 /// Whether a refusal says that a field can't change.
 #[must_use]
 pub fn is_immutable(code: u16, message: &str) -> bool {
-    code == 422 && message.contains("immutable")
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    code == 422 && !says(&refusal::POLICY) && says(&["field is immutable", "may not change once set"])
 }
 
 fn is_configuration(map: &str) -> bool {

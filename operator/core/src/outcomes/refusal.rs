@@ -3,6 +3,15 @@
 use super::Step;
 use crate::aws::{AwsErrorClass, AwsFailure};
 
+/// Words of admission policies, Kubernetes' own and those of webhooks, and of OpenShift's security contexts.
+pub(super) const POLICY: [&str; 5] = [
+    "admission webhook",
+    "denied request",
+    "denied the request",
+    "AdmissionPolicy",
+    "unable to validate against any security context",
+];
+
 /// What refuses, as far as its words tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refuser {
@@ -22,18 +31,12 @@ impl Refuser {
             Self::Quota
         } else if says(&["violates PodSecurity"]) {
             Self::PodSecurity
+        } else if says(&POLICY) {
+            Self::Policy
         } else if super::is_immutable(code, message) || says(&["updates to statefulset spec"]) {
             Self::Immutable
         } else if says(&["being terminated"]) {
             Self::Terminating
-        } else if says(&[
-            "admission webhook",
-            "denied request",
-            "denied the request",
-            "AdmissionPolicy",
-            "unable to validate against any security context",
-        ]) {
-            Self::Policy
         } else if code == 403 && says(&["User \"", "is attempting to grant"]) {
             Self::Permission
         } else {
