@@ -143,7 +143,7 @@ async fn a_refused_secret_stops_the_configuration_and_the_pods_template_and_noth
     );
     assert_eq!(scene.round().await, Next::After(retry_after(2)));
     assert_eq!(scene.count("/secrets/").await, 2);
-    assert_eq!(scene.count("/services/").await, 1);
+    assert_eq!(scene.count("/services/").await, 2);
     assert_eq!(
         scene.count("/configmaps/").await + scene.count("/statefulsets/").await,
         0
