@@ -1,27 +1,26 @@
 //! Carrying out the Kubernetes part of a plan.
 
+mod adopt;
+mod pods;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::{Api, Resource as _};
 use operator_core::api::{RadiusProxy, RadiusProxyStatus};
 use operator_core::input::ObjectId;
-use operator_core::names::{
-    CONFIG_DIGEST_ANNOTATION, CONTAINER, FIELD_MANAGER, FINALIZER, IN_PLACE_ANNOTATION,
-    PEERS_DIGEST_ANNOTATION, READINESS_GATE, REVISION_LABEL,
-};
+use operator_core::names::{FIELD_MANAGER, FINALIZER};
 use operator_core::outcomes::is_immutable;
-use operator_core::plan::ownership::{Ownership, ownership};
-use operator_core::plan::{GateChange, ImageChange, Object, ObjectKind, ObjectRef, PodPatch};
+use operator_core::plan::ownership::Ownership;
+use operator_core::plan::{Object, ObjectKind, ObjectRef};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
@@ -29,6 +28,8 @@ use crate::error::{Error, has_code};
 use crate::key::ProxyKey;
 use crate::memory::{Applied, Memory, digest, lean};
 use crate::watch::rows;
+pub(crate) use adopt::{adopt, owner};
+pub(crate) use pods::{pod_gate, pod_image, pod_metadata};
 
 /// How long one call to the Kubernetes API may take. The client's own limit is that of a watch.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -84,81 +85,6 @@ pub(crate) async fn metadata(
         })
     });
     Ok(read.await?.map(|found| found.metadata))
-}
-
-/// Whose an object is.
-pub(crate) fn owner(ctx: &Context, proxy: &RadiusProxy, object: &ObjectMeta) -> Ownership {
-    let namespace = &proxy.metadata.namespace;
-    let proxies = ctx.cluster.proxies();
-    ownership(object, proxy, |uid| {
-        let mut all = proxies.iter().map(|other| &other.metadata);
-        all.any(|other| other.namespace == *namespace && other.uid.as_deref() == Some(uid))
-    })
-}
-
-/// Gives an object of a restore its owner, and all of its fields to the operator: what the next apply leaves out goes.
-pub(crate) async fn adopt(
-    ctx: &Context,
-    key: &ProxyKey,
-    proxy: &RadiusProxy,
-    id: &ObjectId,
-) -> Result<(), Error> {
-    let (Some(api), Some(found)) = (dynamic(ctx, key, id.kind), metadata(ctx, key, id).await?) else {
-        return Ok(());
-    };
-    if owner(ctx, proxy, &found) != Ownership::Orphan {
-        return Ok(());
-    }
-    let change = adoption(&found, proxy);
-    let params = by_us();
-    let patched = within("adopting an object", LIMIT, async {
-        let result = api.patch_metadata(&id.name, &params, &Patch::Merge(change)).await;
-        result.map_err(|source| Error::Apply {
-            what: id.to_string(),
-            source,
-        })
-    });
-    patched.await?;
-    tracing::info!(object = %id, "took over an object whose owner is gone");
-    Ok(())
-}
-
-/// The merge patch that adopts an object. As `kubectl` moves an object to server-side apply: whatever others have applied
-/// or updated counts as applied by the operator.
-fn adoption(found: &ObjectMeta, proxy: &RadiusProxy) -> Value {
-    let (of_status, of_spec): (Vec<_>, Vec<_>) = found
-        .managed_fields
-        .iter()
-        .flatten()
-        .cloned()
-        .partition(|entry| entry.subresource.is_some());
-    let mut fields = Value::Object(Map::new());
-    for entry in of_spec.iter().filter_map(|entry| entry.fields_v1.as_ref()) {
-        unite(&mut fields, &entry.0);
-    }
-    let ours = of_spec.first().map(|first| ManagedFieldsEntry {
-        manager: Some(FIELD_MANAGER.to_owned()),
-        operation: Some("Apply".to_owned()),
-        fields_v1: Some(FieldsV1(fields)),
-        ..first.clone()
-    });
-    let managed_fields: Vec<_> = ours.into_iter().chain(of_status).collect();
-    json!({"metadata": {
-        "uid": found.uid,
-        "resourceVersion": found.resource_version,
-        "ownerReferences": [proxy.controller_owner_ref(&())],
-        "managedFields": managed_fields,
-    }})
-}
-
-/// Both sets of fields.
-fn unite(fields: &mut Value, more: &Value) {
-    let (Value::Object(fields), Value::Object(more)) = (fields, more) else {
-        return;
-    };
-    for (name, below) in more {
-        unite(fields.entry(name.clone()).or_insert_with(|| json!({})), below);
-    }
 }
 
 /// Applies an object, unless it is known to be applied already: what is wanted now was not wanted before, or what is there
@@ -256,101 +182,6 @@ async fn create_again(
         tracing::info!(object = %id, "deleted, to create it with a field that can't change");
     }
     apply(ctx, key, id, json).await
-}
-
-/// Patches labels and annotations of a pod, if it is still the one that was meant.
-pub(crate) async fn pod_metadata(ctx: &Context, key: &ProxyKey, patch: &PodPatch) -> Result<(), Error> {
-    let Some(change) = metadata_change(patch) else {
-        return Ok(());
-    };
-    let api: Api<Pod> = ctx.api(key);
-    let result = api.patch(&patch.name, &by_us(), &Patch::Merge(change)).await;
-    of_pod(patch, result)
-}
-
-/// Changes the image of a running pod.
-pub(crate) async fn pod_image(
-    ctx: &Context,
-    key: &ProxyKey,
-    patch: &PodPatch,
-    image: &ImageChange,
-) -> Result<(), Error> {
-    let api: Api<Pod> = ctx.api(key);
-    let change = Patch::Strategic(image_change(&patch.uid, image));
-    of_pod(patch, api.patch(&patch.name, &by_us(), &change).await)?;
-    tracing::info!(
-        pod = patch.name,
-        image = image.image,
-        "changing the image in place"
-    );
-    Ok(())
-}
-
-/// Sets the readiness gate of a pod.
-pub(crate) async fn pod_gate(
-    ctx: &Context,
-    key: &ProxyKey,
-    patch: &PodPatch,
-    gate: &GateChange,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let change = json!({
-        "metadata": {"uid": patch.uid},
-        "status": {"conditions": [{
-            "type": READINESS_GATE,
-            "status": if gate.open { "True" } else { "False" },
-            "reason": gate.reason,
-            "message": gate.message,
-            "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        }]}
-    });
-    let api: Api<Pod> = ctx.api(key);
-    let result = api
-        .patch_status(&patch.name, &by_us(), &Patch::Strategic(change))
-        .await;
-    of_pod(patch, result)
-}
-
-fn of_pod(patch: &PodPatch, result: Result<Pod, kube::Error>) -> Result<(), Error> {
-    match result {
-        Ok(_) => Ok(()),
-        // Gone, or another pod of the name: the watch brings the next look.
-        Err(error) if has_code(&error, 404) || has_code(&error, 409) => Ok(()),
-        Err(source) => Err(Error::PatchPod {
-            pod: patch.name.clone(),
-            source,
-        }),
-    }
-}
-
-/// The merge patch of labels and annotations, if there is one to make.
-fn metadata_change(patch: &PodPatch) -> Option<Value> {
-    let mut annotations = Map::new();
-    if let Some(digest) = &patch.config_digest {
-        annotations.insert(CONFIG_DIGEST_ANNOTATION.to_owned(), digest.as_str().into());
-    }
-    if let Some(digest) = &patch.peers_digest {
-        annotations.insert(PEERS_DIGEST_ANNOTATION.to_owned(), digest.as_str().into());
-    }
-    let mut metadata = Map::new();
-    if let Some(revision) = &patch.revision {
-        annotations.insert(IN_PLACE_ANNOTATION.to_owned(), Value::Null);
-        metadata.insert("labels".to_owned(), json!({REVISION_LABEL: revision}));
-    }
-    if annotations.is_empty() {
-        return None;
-    }
-    metadata.insert("uid".to_owned(), patch.uid.as_str().into());
-    metadata.insert("annotations".to_owned(), annotations.into());
-    Some(json!({"metadata": metadata}))
-}
-
-/// The strategic patch of a pod's image, with the marker that tells that it has begun.
-fn image_change(uid: &str, change: &ImageChange) -> Value {
-    json!({
-        "metadata": {"uid": uid, "annotations": {IN_PLACE_ANNOTATION: change.marker}},
-        "spec": {"containers": [{"name": CONTAINER, "image": change.image}]},
-    })
 }
 
 /// Writes the status when it differs, at the resource version that was planned from: whoever else wrote, this replica
@@ -478,63 +309,6 @@ pub(crate) async fn delete(ctx: &Context, key: &ProxyKey, object: &ObjectRef) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_and_annotations_of_a_pod_are_one_patch_or_none() {
-        let mut patch = PodPatch {
-            name: "mfa-0".to_owned(),
-            uid: "u".to_owned(),
-            config_digest: None,
-            peers_digest: None,
-            image: None,
-            revision: None,
-            gate: None,
-        };
-        assert_eq!(metadata_change(&patch), None);
-        patch.config_digest = Some("d".to_owned());
-        patch.peers_digest = Some("p".to_owned());
-        patch.revision = Some("r2".to_owned());
-        assert_eq!(
-            metadata_change(&patch),
-            Some(json!({"metadata": {
-                "uid": "u",
-                "labels": {"controller-revision-hash": "r2"},
-                "annotations": {"radius-mfa.dev/config-digest": "d", "radius-mfa.dev/peers-digest": "p",
-                    "radius-mfa.dev/in-place": null},
-            }}))
-        );
-    }
-
-    #[test]
-    fn an_adopted_object_has_one_owner_and_all_its_fields_are_applied_by_the_operator() {
-        let spec = serde_json::from_value(json!({"provider": {}})).unwrap();
-        let mut proxy = RadiusProxy::new("mfa", spec);
-        proxy.metadata.uid = Some("uid-2".to_owned());
-        let found: ObjectMeta = serde_json::from_value(json!({
-            "name": "mfa", "uid": "u", "resourceVersion": "7",
-            "ownerReferences": [{"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy", "name": "mfa",
-                "uid": "uid-1", "controller": true}],
-            "managedFields": [
-                {"manager": "velero", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
-                    "fieldsV1": {"f:data": {"f:a": {}}}},
-                {"manager": "radius-mfa-operator", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
-                    "fieldsV1": {"f:data": {"f:b": {}}}},
-                {"manager": "kcm", "operation": "Update", "apiVersion": "v1", "subresource": "status"},
-            ],
-        }))
-        .unwrap();
-        let change = adoption(&found, &proxy);
-        let metadata = &change["metadata"];
-        assert_eq!(metadata["resourceVersion"], "7");
-        assert_eq!(metadata["ownerReferences"].as_array().unwrap().len(), 1);
-        assert_eq!(metadata["ownerReferences"][0]["uid"], "uid-2");
-        assert_eq!(metadata["managedFields"][0]["operation"], "Apply");
-        assert_eq!(
-            metadata["managedFields"][0]["fieldsV1"],
-            json!({"f:data": {"f:a": {}, "f:b": {}}})
-        );
-        assert_eq!(metadata["managedFields"][1]["manager"], "kcm");
-    }
 
     #[test]
     fn a_status_is_replaced_as_a_whole_by_a_merge_patch() {

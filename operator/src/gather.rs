@@ -1,28 +1,27 @@
 //! Gather: everything observed about one RadiusProxy, as the plan's input.
 
+mod owners;
+mod refused_pods;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use operator_core::access::{DirectoryAccess, access};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::input::{
-    DirectoryObservation, Entropy, ForeignObject, Input, ObjectId, Report, Rival, SecretContent,
-    StatefulSetState, secrets_named_by, seeds_selector,
+    DirectoryObservation, Entropy, Input, ObjectId, Report, Rival, SecretContent, StatefulSetState,
+    secrets_named_by, seeds_selector,
 };
 use operator_core::names::ObjectNames;
-use operator_core::outcomes::{Failure, Outcomes, Step};
-use operator_core::plan::ownership::{Ownership, object_ids};
 
-use crate::apply;
 use crate::context::Context;
-use crate::error::{Error, words};
+use crate::error::Error;
 use crate::key::ProxyKey;
 use crate::memory::{Memory, lean};
 use crate::watch::rows::{Detail, proxy_label};
@@ -31,14 +30,8 @@ use crate::watch::rows::{Detail, proxy_label};
 const SECRETS_A_PAGE: u32 = 500;
 /// Secrets of seeds that are looked at; the shards hold fewer users.
 const MOST_SECRETS: usize = 100_000;
-/// Secrets, or objects' metadata, that are read at once.
+/// Secrets that are read at once.
 const READS_AT_ONCE: usize = 8;
-/// How long a StatefulSet may take to create its pods before its Events are read.
-const PODS_COME_WITHIN: Duration = Duration::from_secs(5);
-/// Events of one StatefulSet that are looked at.
-const EVENTS_AT_ONCE: u32 = 100;
-/// How old the last refusal may be, in seconds.
-const REFUSAL_LASTS: i64 = 1200;
 
 /// The RadiusProxy, at least as new as what this process last wrote; `None` when there is none.
 pub(crate) async fn proxy(
@@ -85,12 +78,12 @@ pub(crate) async fn input(
     let secrets = secrets(ctx, key, &proxy).await?;
     let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
     let radius_secret = secret(ctx, key, &names.radius_secret()).await?;
-    let owners = owners(ctx, key, &proxy).await?;
+    let owners = owners::owners(ctx, key, &proxy).await?;
     let stateful_set = stateful_set(ctx, key, &names, &proxy);
     let pods = ctx.cluster.pods(key);
     let wanted = stateful_set.as_ref().map_or(0, |set| set.replicas);
     let missing = pods.len() < usize::try_from(wanted).unwrap_or(usize::MAX);
-    let outcomes = with_refused_pods(ctx, key, &names, missing, memory).await;
+    let outcomes = refused_pods::outcomes(ctx, key, &names, missing, memory).await;
     let input = Input {
         rivals,
         grants,
@@ -115,96 +108,6 @@ pub(crate) async fn input(
         input,
         vacant: owners.vacant,
     })
-}
-
-/// Whose the objects are that have the names of the plan's.
-#[derive(Default)]
-struct Owners {
-    foreign: Vec<ForeignObject>,
-    orphans: Vec<ObjectId>,
-    vacant: BTreeSet<ObjectId>,
-}
-
-/// Looks at the objects that the watch doesn't show as this RadiusProxy's.
-async fn owners(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> Result<Owners, Error> {
-    let ours = |id: &ObjectId| {
-        let rows = ctx.cluster.owned_of(id.kind, key);
-        let row = rows.into_iter().find(|(name, _)| *name == id.name);
-        row.is_some_and(|(_, row)| row.controller == proxy.metadata.uid)
-    };
-    let unknown = object_ids(proxy).into_iter().filter(|id| !ours(id));
-    let read: Vec<_> = stream::iter(unknown)
-        .map(|id| async move { Ok::<_, Error>((apply::metadata(ctx, key, &id).await?, id)) })
-        .buffered(READS_AT_ONCE)
-        .try_collect()
-        .await?;
-    let mut owners = Owners::default();
-    for (found, object) in read {
-        match found.map(|found| apply::owner(ctx, proxy, &found)) {
-            None => drop(owners.vacant.insert(object)),
-            Some(Ownership::Ours) => {}
-            Some(Ownership::Orphan) => owners.orphans.push(object),
-            Some(Ownership::Foreign { controller }) => {
-                owners.foreign.push(ForeignObject { object, controller })
-            }
-        }
-    }
-    Ok(owners)
-}
-
-/// The outcomes of the last round, and that of the StatefulSet's controller where pods stay missing: it says in Events why
-/// it can't create them.
-async fn with_refused_pods(
-    ctx: &Context,
-    key: &ProxyKey,
-    names: &ObjectNames,
-    missing: bool,
-    memory: &mut Memory,
-) -> Outcomes {
-    let mut outcomes = memory.outcomes.clone();
-    if !missing {
-        memory.pods_missing_since = None;
-        return outcomes;
-    }
-    let since = memory.pods_missing_since.get_or_insert_with(Instant::now);
-    if since.elapsed() < PODS_COME_WITHIN {
-        return outcomes;
-    }
-    let selector = format!(
-        "involvedObject.kind=StatefulSet,involvedObject.name={},reason=FailedCreate",
-        names.workload()
-    );
-    let params = ListParams::default().fields(&selector).limit(EVENTS_AT_ONCE);
-    match ctx.api::<Event>(key).list(&params).await {
-        Ok(events) => {
-            let now = Timestamp::now();
-            if let Some(message) = refused_pods(&events.items, now) {
-                outcomes.record(Step::CreatePods, Failure::Refused { code: 0, message }, now);
-            }
-        }
-        Err(error) => tracing::debug!(error = words(&error), "could not list the StatefulSet's Events"),
-    }
-    outcomes
-}
-
-/// The newest words of the StatefulSet's controller. Between two tries it waits for a quarter of an hour at most.
-fn refused_pods(events: &[Event], now: Timestamp) -> Option<String> {
-    let time = |event: &Event| {
-        let series = event
-            .series
-            .as_ref()
-            .and_then(|series| series.last_observed_time.as_ref());
-        let last = event.last_timestamp.as_ref().map(|time| time.0);
-        series
-            .map(|time| time.0)
-            .or(last)
-            .or(event.event_time.as_ref().map(|time| time.0))
-    };
-    let newest = events.iter().max_by_key(|event| time(event))?;
-    let age = now.duration_since(time(newest)?);
-    let message = newest.message.as_deref()?;
-    let words = message.split_once(" error: ").map_or(message, |(_, words)| words);
-    (age.as_secs() < REFUSAL_LASTS).then(|| words.to_owned())
 }
 
 /// What is known of the directory, asked for when it is granted.
@@ -399,37 +302,4 @@ fn entropy() -> Result<Entropy, Error> {
     let mut bytes = [0; 96];
     getrandom::fill(&mut bytes).map_err(Error::Random)?;
     Ok(Entropy::new(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_newest_refusal_of_pods_counts_and_not_for_ever() {
-        let event = |time: &str, words: &str| -> Event {
-            let message = format!("create Pod mfa-0 in StatefulSet mfa failed error: {words}");
-            serde_json::from_value(
-                json!({"metadata": {}, "involvedObject": {}, "message": message, "lastTimestamp": time}),
-            )
-            .unwrap()
-        };
-        let events = [
-            event(
-                "2026-01-01T00:10:00Z",
-                "pods \"mfa-0\" is forbidden: exceeded quota",
-            ),
-            event("2026-01-01T00:00:00Z", "an older one"),
-        ];
-        let at = |text: &str| text.parse().unwrap();
-        let told = refused_pods(&events, at("2026-01-01T00:20:00Z"));
-        assert_eq!(
-            told.as_deref(),
-            Some("pods \"mfa-0\" is forbidden: exceeded quota")
-        );
-        assert_eq!(refused_pods(&events, at("2026-01-01T00:40:00Z")), None);
-        assert_eq!(refused_pods(&[], at("2026-01-01T00:20:00Z")), None);
-    }
 }

@@ -65,3 +65,53 @@ fn state(lease: &Lease) -> LeaseState {
         .saturating_add(SignedDuration::from_secs(seconds.into()));
     LeaseState::Until(end.unwrap_or(Timestamp::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::fake_api::{Call, FakeApi};
+    use crate::queue::WorkQueue;
+    use crate::watch::Cluster;
+
+    fn proxy() -> Value {
+        json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "mfa", "namespace": "auth"}, "spec": {"provider": {}},
+            "status": {"operator": "elsewhere/other", "lastRefreshTime": Timestamp::now().to_string(),
+                "replicas": 0, "readyReplicas": 0, "configuredReplicas": 0, "selector": ""}})
+    }
+
+    /// Whether it holds, and what it patched.
+    async fn held(renewed: Timestamp) -> (bool, Vec<Call>) {
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "other"},
+            "spec": {"leaseDurationSeconds": 15, "renewTime": format!("{renewed:.6}")}});
+        let api = FakeApi::new(move |call| match call.method.as_str() {
+            "GET" => Some((200, lease.clone())),
+            _ => Some((200, proxy())),
+        });
+        let cluster = Arc::new(Cluster::new(WorkQueue::new()));
+        let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
+        let proxy = serde_json::from_value(proxy()).unwrap();
+        let holds = holds(&ctx, &ProxyKey::new("auth", "mfa"), &proxy).await;
+        (holds, api.calls(0, |call| call.method == "PATCH").await)
+    }
+
+    #[tokio::test]
+    async fn an_operator_that_works_is_left_alone_and_told_and_one_that_is_gone_is_replaced() {
+        let (holds, patches) = held(Timestamp::now()).await;
+        assert!(holds);
+        let notice = &patches[0].body["metadata"]["annotations"][SECOND_OPERATOR_ANNOTATION];
+        assert!(
+            notice
+                .as_str()
+                .unwrap()
+                .starts_with("radius-mfa-system/radius-mfa-operator ")
+        );
+        assert_eq!(patches.len(), 1);
+        let (holds, patches) = held(Timestamp::now() - SignedDuration::from_secs(90)).await;
+        assert!(!holds && patches.is_empty());
+    }
+}
