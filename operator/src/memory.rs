@@ -26,6 +26,8 @@ pub(crate) struct Memory {
     pub(crate) stopped_short: bool,
     /// Rounds in a row in which a step failed.
     pub(crate) failed_rounds: u32,
+    /// Since when what a plan needs can't be read.
+    pub(crate) blind_since: Option<Instant>,
     /// Since when pods are missing.
     pub(crate) pods_missing_since: Option<Instant>,
     /// What was applied.

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use operator_core::access::{DirectoryAccess, access};
+use operator_core::api::RadiusProxy;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use operator_core::input::WriteOutcome;
-use operator_core::plan::{DirectoryWrite, Plan, plan};
+use operator_core::plan::{DirectoryWrite, Plan, plan, without_observation};
 
-use crate::apply::within;
+use crate::apply::{self, within};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, words};
 use crate::gather::{self, Gathered};
 use crate::key::ProxyKey;
 use crate::memory::Memory;
@@ -32,6 +33,8 @@ const ENOUGH: Duration = Duration::from_secs(5);
 pub(crate) const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
 /// How soon a plan with news of the last round follows.
+/// How long what a plan needs can't be read before people are told.
+const BLIND_FOR: Duration = Duration::from_secs(30);
 /// How often is looked whether another operator still works.
 const HELD: Duration = Duration::from_secs(60);
 
@@ -97,8 +100,33 @@ async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<P
         return Ok(Prepared::Held);
     }
     ctx.metrics.proxy.status_time(key, proxy.status.as_ref());
-    let gathered = gather::input(ctx, key, proxy, memory).await?;
-    Ok(Prepared::Ready(Box::new(gathered)))
+    match gather::input(ctx, key, proxy.clone(), memory).await {
+        Ok(gathered) => {
+            memory.blind_since = None;
+            Ok(Prepared::Ready(Box::new(gathered)))
+        }
+        Err(error) => {
+            let since = *memory.blind_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= BLIND_FOR {
+                tell_blindness(ctx, key, proxy, &error).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Nothing can be planned for a while: what the status says of now isn't known.
+async fn tell_blindness(ctx: &Context, key: &ProxyKey, proxy: RadiusProxy, error: &Error) {
+    ctx.metrics.proxy.status_not_written(key);
+    let (status, events) = without_observation(&proxy, &words(error), Timestamp::now());
+    match apply::status(ctx, key, proxy, &status).await {
+        Ok(proxy) => {
+            for event in &events {
+                ctx.events.publish(&proxy, event).await;
+            }
+        }
+        Err(error) => tracing::debug!(error = words(&error), "could not tell so in the status either"),
+    }
 }
 
 fn forget(ctx: &Context, key: &ProxyKey) {
@@ -188,5 +216,53 @@ pub(crate) async fn send(
     WriteOutcome {
         id: write.id.clone(),
         result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake_api::{FakeApi, refused};
+    use crate::queue::WorkQueue;
+    use crate::watch::Cluster;
+
+    #[tokio::test]
+    async fn secrets_that_stay_out_of_reach_end_a_ready_status() {
+        let proxy = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "mfa", "namespace": "auth", "uid": "u", "resourceVersion": "1"},
+            "spec": {"provider": {"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}}}});
+        let api = FakeApi::new(move |call| {
+            let mut answer = proxy.clone();
+            if call.method == "PATCH" {
+                answer["status"] = call.body["status"].clone();
+            }
+            Some(match call.uri.contains("/secrets/") {
+                true => refused(403, "Forbidden"),
+                false => (200, answer),
+            })
+        });
+        let cluster = Arc::new(Cluster::new(WorkQueue::new()));
+        let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
+        let (key, mut memory) = (ProxyKey::new("auth", "mfa"), Memory::default());
+        run(&ctx, &key, &mut memory).await.unwrap_err();
+        let written = |call: &crate::fake_api::Call| call.method == "PATCH";
+        assert_eq!(api.calls(0, written).await, []);
+        memory.blind_since = Instant::now().checked_sub(BLIND_FOR);
+        run(&ctx, &key, &mut memory).await.unwrap_err();
+        let calls = api.calls(1, written).await;
+        let conditions = calls[0].body["status"]["conditions"].as_array().unwrap().clone();
+        let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
+        assert_eq!(
+            (&ready["status"], &ready["reason"]),
+            (&json!("Unknown"), &json!("ApiServerErrors"))
+        );
+        assert!(
+            ready["message"].as_str().unwrap().contains("says Forbidden"),
+            "{ready}"
+        );
     }
 }

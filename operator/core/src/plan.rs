@@ -46,6 +46,7 @@ use crate::outcomes::Step;
 
 pub use build::plan;
 pub use events::of_outcomes;
+pub use status::without_observation;
 
 pub use crate::registration::decide::{LONGEST_ANSWER, is_fresh};
 

@@ -25,12 +25,24 @@ pub(super) struct Owners {
 
 /// Looks at the objects that the watch doesn't show as this RadiusProxy's.
 pub(super) async fn owners(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> Result<Owners, Error> {
-    let ours = |id: &ObjectId| {
-        let rows = ctx.cluster.owned_of(id.kind, key);
-        let row = rows.into_iter().find(|(name, _)| *name == id.name);
-        row.is_some_and(|(_, row)| row.controller == proxy.metadata.uid)
-    };
-    let unknown = object_ids(proxy).into_iter().filter(|id| !ours(id));
+    // A deletion applies nothing, and what it could ask for may be out of reach.
+    if proxy.metadata.deletion_timestamp.is_some() {
+        return Ok(Owners::default());
+    }
+    let ids = object_ids(proxy);
+    let kinds: BTreeSet<&str> = ids.iter().map(|id| id.kind).collect();
+    let rows = kinds.into_iter().flat_map(|kind| {
+        let rows = ctx.cluster.owned_of(kind, key).into_iter();
+        rows.map(move |(name, row)| (kind, name, row.controller))
+    });
+    let ours: BTreeSet<(&str, String)> = rows
+        .filter(|(_, _, controller)| *controller == proxy.metadata.uid)
+        .map(|(kind, name, _)| (kind, name))
+        .collect();
+    let unknown = ids
+        .iter()
+        .filter(|id| !ours.contains(&(id.kind, id.name.clone())));
+    let unknown: Vec<ObjectId> = unknown.cloned().collect();
     let read: Vec<_> = stream::iter(unknown)
         .map(|id| async move { Ok::<_, Error>((apply::metadata(ctx, key, &id).await?, id)) })
         .buffered(READS_AT_ONCE)

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::api::{ConditionType, DirectoryStatus, RadiusProxyStatus};
-use crate::conditions::{Draft, Reason, Truth};
+use super::{Event, events};
+use crate::api::{ConditionType, DirectoryStatus, RadiusProxy, RadiusProxyStatus};
+use crate::conditions::{Draft, Reason, Truth, stamp};
 use crate::input::{Directory, Input};
 use crate::objects::Owner;
 use crate::registration::servers::{Proxy, Servers};
@@ -68,6 +69,34 @@ fn directory_status(directory: &Directory) -> DirectoryStatus {
         client_addresses: directory.client_addresses.iter().map(IpAddr::to_string).collect(),
         observed: None,
     }
+}
+
+/// The status, and Events, while nothing can be planned since `why` stands in the way of reading what a plan needs.
+#[must_use]
+pub fn without_observation(
+    proxy: &RadiusProxy,
+    why: &str,
+    now: Timestamp,
+) -> (RadiusProxyStatus, Vec<Event>) {
+    let mut status = proxy.status.clone().unwrap_or_default();
+    let message = format!(
+        "the operator can't read what it needs, so the rest of this status may be old, and pods that come and go aren't \
+         registered: {why}. Check the operator's permissions and the API server"
+    );
+    let reason = Reason::ApiServerErrors;
+    let drafts = [
+        Draft::new(ConditionType::Stalled, Truth::True, reason, message.as_str()),
+        Draft::new(ConditionType::Ready, Truth::Unknown, reason, message.as_str()),
+    ];
+    let before = std::mem::take(&mut status.conditions);
+    let events = events::of_conditions(&before, &drafts);
+    let stamped = stamp(&drafts, &before, proxy.metadata.generation, now);
+    status.conditions = before;
+    status
+        .conditions
+        .retain(|old| !stamped.iter().any(|new| new.type_ == old.type_));
+    status.conditions.extend(stamped);
+    (status, events)
 }
 
 /// The condition Available. `upgrade` is what is under way, of `replicas` pods that there should be.
