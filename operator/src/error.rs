@@ -35,7 +35,7 @@ pub(crate) enum Error {
     #[error("not tried: the steps before took too long")]
     OutOfTime,
     /// An object of another owner has the name.
-    #[error("{what} exists and has another owner")]
+    #[error("{what} exists and has another owner, which has to delete it")]
     Foreign {
         /// Kind and name.
         what: String,
