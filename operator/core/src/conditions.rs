@@ -76,7 +76,7 @@ reasons! {
     /// Accepted: it will work, but not as well as it could.
     AcceptedWithWarnings => Warning,
     /// Accepted: a second operator would work on it, too, and holds.
-    SecondOperator => Warning,
+    OtherOperator => Warning,
     /// No DirectoryGrant names the namespace, the directory and the region.
     NoGrant => Warning,
     /// Another RadiusProxy, of this cluster or another, keeps the directory.
@@ -135,6 +135,8 @@ reasons! {
     Upgrading => Passing,
     /// The API server, a quota or an admission policy refuses an object, a patch or a pod.
     ObjectRefused => Warning,
+    /// The API server, a quota or an admission policy refuses new pods.
+    PodsRefused => Warning,
     /// The API server has failed to take something for a minute or more.
     ApiServerErrors => Warning,
     /// No proxy was started, since something else is wrong.

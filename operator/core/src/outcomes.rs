@@ -238,7 +238,13 @@ impl Outcomes {
         let (refused, transient): (Vec<_>, Vec<_>) =
             shown.partition(|(_, entry)| matches!(entry.failure, Failure::Refused { .. }));
         if !refused.is_empty() {
-            return Some((Reason::ObjectRefused, sentences(&refused)));
+            let only_pods = refused.iter().all(|(step, _)| **step == Step::CreatePods);
+            let reason = if only_pods {
+                Reason::PodsRefused
+            } else {
+                Reason::ObjectRefused
+            };
+            return Some((reason, sentences(&refused)));
         }
         let lasting: Vec<_> = transient
             .into_iter()

@@ -140,7 +140,7 @@ fn each_class_of_refusal_is_told_in_its_own_words_with_a_next_step() {
             now(),
         );
         let (reason, told) = outcomes.shown(now()).unwrap();
-        assert_eq!(reason, Reason::ObjectRefused);
+        assert_eq!(reason, Reason::PodsRefused);
         assert!(told.contains(&message), "{told}");
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn judge(input: &Input, problem: Option<&ConfigProblem>, now: Timesta
             let warnings = warnings(input);
             let (reason, message) = if let Some(second) = operators::second(input, now) {
                 let message = format!("{second} {}", warnings.join(" "));
-                (Reason::SecondOperator, message.trim_end().to_owned())
+                (Reason::OtherOperator, message.trim_end().to_owned())
             } else if warnings.is_empty() {
                 (Reason::Accepted, "the spec can be acted on".to_owned())
             } else {

@@ -99,7 +99,7 @@ pub(super) fn of_adoption(input: &Input) -> Option<Event> {
         .collect();
     (!names.is_empty() && input.foreign.is_empty()).then(|| {
         let note = format!(
-            "took over objects of this RadiusProxy whose owner is gone, as after a restore: {}",
+            "adopted objects of this RadiusProxy whose owner is gone, as after a restore: {}",
             names.join(", ")
         );
         event(false, "ObjectsAdopted", "Adopt", &note)

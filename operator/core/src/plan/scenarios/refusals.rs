@@ -118,13 +118,13 @@ fn refused_pods_are_told_in_the_words_of_whoever_refuses_them() {
     let mut world = World::new();
     world.refused_pods =
         Some("pods \"mfa-0\" is forbidden: violates PodSecurity \"restricted:latest\": hostPort");
-    world.run_until(|world| told(world, "Available") == "False/ObjectRefused");
+    world.run_until(|world| told(world, "Available") == "False/PodsRefused");
     let (_, _, message) = world.condition("Available");
     assert!(
         message.contains("violates PodSecurity") && message.contains("Pod Security level"),
         "{message}"
     );
-    assert_eq!(count(&world, "ObjectRefused"), 1);
+    assert_eq!(count(&world, "PodsRefused"), 1);
     world.refuse_nothing();
     world.run_until(World::is_ready);
 }
@@ -135,7 +135,7 @@ fn a_lost_pod_that_is_refused_is_told_while_the_other_serves() {
     world.run_until(World::is_ready);
     world.refused_pods = Some("exceeded quota: pods");
     world.kill_pod(0);
-    world.run_until(|world| told(world, "Ready") == "False/ObjectRefused");
+    world.run_until(|world| told(world, "Ready") == "False/PodsRefused");
     assert_eq!(told(&world, "Available"), "True/SomeProxiesServe");
 }
 
@@ -257,10 +257,10 @@ fn a_second_operator_holds_and_is_told_until_the_first_one_is_gone() {
     world.settings.default_image = "proxy:1".to_owned();
     world.wake();
     world.run_for(Duration::from_secs(10));
-    assert_eq!(told(&world, "Accepted"), "True/SecondOperator");
+    assert_eq!(told(&world, "Accepted"), "True/OtherOperator");
     assert!(world.condition("Accepted").2.contains("elsewhere/other"));
     assert!(world.is_ready());
-    assert_eq!(count(&world, "SecondOperator"), 1);
+    assert_eq!(count(&world, "OtherOperator"), 1);
     world.run_for(Duration::from_secs(1500));
     assert_eq!(told(&world, "Accepted"), "True/Accepted");
     world.settings.operator = "elsewhere/other".to_owned();
