@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client;
 use crate::context::Context;
-use crate::directory::{Directories, Surroundings};
+use crate::directory::{Deps, Directories};
 use crate::dispatch;
 use crate::events::Recorder;
 use crate::grants;
@@ -158,21 +158,21 @@ impl Shared {
             self.identity.clone(),
             duration,
         );
-        let beat = self.health.expect_beat("the leader election", duration * 4);
-        let task = tokio::spawn(async move { candidate.run(beat, ended.cancelled()).await });
+        let heartbeat = self.health.expect_heartbeat("the leader election", duration * 4);
+        let task = tokio::spawn(async move { candidate.run(heartbeat, ended.cancelled()).await });
         (task, leadership)
     }
 
     fn context(&self, leadership: Leadership) -> anyhow::Result<Context> {
         let settings = &self.settings;
-        let around = Surroundings {
+        let deps = Deps {
             queue: self.queue.clone(),
             leadership: leadership.clone(),
             metrics: self.metrics.clone(),
             stop: self.ended.clone(),
             detail_interval: Duration::from_secs(settings.detail_interval.into()),
         };
-        let names = resolve::Surroundings {
+        let names = resolve::Deps {
             queue: self.queue.clone(),
             leadership: leadership.clone(),
             metrics: self.metrics.clone(),
@@ -182,7 +182,7 @@ impl Shared {
         Ok(Context {
             client: self.client.clone(),
             cluster: Arc::clone(&self.cluster),
-            directories: Arc::new(Directories::new(settings.aws_calls_per_second, around)),
+            directories: Arc::new(Directories::new(settings.aws_calls_per_second, deps)),
             names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
             memories: Arc::new(Memories::default()),

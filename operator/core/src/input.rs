@@ -45,6 +45,8 @@ pub struct Input {
     pub foreign: Vec<ForeignObject>,
     /// The StatefulSet.
     pub stateful_set: Option<StatefulSetState>,
+    /// The pods' ServiceAccount.
+    pub service_account: Option<ServiceAccountState>,
     /// Every pod of the selector, terminating ones too.
     pub pods: Vec<PodState>,
     /// What pods reported in their Leases, by pod uid.
@@ -142,6 +144,8 @@ pub struct ObjectRefusal {
 /// The StatefulSet as far as decisions need it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatefulSetState {
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
     /// `metadata.generation`.
     pub generation: i64,
     /// `status.observedGeneration`.
@@ -156,6 +160,15 @@ pub struct StatefulSetState {
     pub template: Option<String>,
     /// Whether `spec.updateStrategy.type` is OnDelete.
     pub on_delete: bool,
+}
+
+/// A ServiceAccount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccountState {
+    /// Its uid.
+    pub uid: String,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
 }
 
 /// A pod.

@@ -82,7 +82,8 @@ impl Template {
                 .take(32)
                 .collect::<String>()
         };
-        let bytes = serde_json::to_vec(&parts).unwrap_or_default();
+        let mut bytes = serde_json::to_vec(&parts).unwrap_or_default();
+        bytes.extend(owner.recreated_account.unwrap_or_default().bytes());
         let pod_digest = digest(&[("template", &bytes)]);
         let whole = digest(&[("template", &bytes), ("image", image.as_bytes())]);
         annotations.insert(POD_TEMPLATE_ANNOTATION.to_owned(), pod_digest.clone());

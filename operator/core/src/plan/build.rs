@@ -85,7 +85,7 @@ impl<'a> Round<'a> {
         let mut round = Self {
             input,
             now,
-            owner: Owner::new(&input.proxy),
+            owner: Owner::of(input),
             before,
             directory,
             key_file,

@@ -13,6 +13,7 @@ mod rotation;
 mod secret_keys;
 mod secret_mismatch;
 mod seeds;
+mod service_account;
 mod slow;
 mod stage;
 mod trouble;

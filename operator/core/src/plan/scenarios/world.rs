@@ -107,6 +107,7 @@ pub(super) struct World {
     pub(super) refusal: Option<crate::input::ObjectRefusal>,
     pub(super) settings: Settings,
     pub(super) revisions: Revisions,
+    pub(super) service_account: Option<crate::input::ServiceAccountState>,
     /// Images that never become ready.
     pub(super) bad_images: Vec<String>,
     /// Whether an admission policy refuses to change an image in place.
@@ -200,6 +201,7 @@ impl World {
             bad_images: Vec::new(),
             refuses_patches: false,
             most_down: None,
+            service_account: None,
             in_place_refused: None,
             traffic: None,
             next_login: now,

@@ -60,6 +60,7 @@ impl World {
                 on_delete: self.strategy() == "OnDelete",
                 ..StatefulSetState::default()
             }),
+            service_account: self.service_account.clone(),
             in_place_refused: self.in_place_refused.clone(),
             pods: self.pods.iter().map(|pod| pod.state.clone()).collect(),
             reports: self
