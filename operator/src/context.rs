@@ -14,6 +14,7 @@ use crate::leader::Leadership;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::resolve::Names;
+use crate::rollouts::Rollouts;
 use crate::watch::Cluster;
 
 /// Clients, caches, settings. Shared by all workers.
@@ -25,6 +26,7 @@ pub(crate) struct Context {
     pub(crate) names: Arc<Names>,
     pub(crate) leadership: Leadership,
     pub(crate) memories: Arc<Memories>,
+    pub(crate) rollouts: Arc<Rollouts>,
     pub(crate) metrics: Metrics,
     pub(crate) events: Recorder,
     pub(crate) settings: Settings,

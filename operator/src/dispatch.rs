@@ -39,6 +39,7 @@ pub(crate) async fn run(
             // Another replica may have led: what this one remembers of applied objects and writes is overtaken.
             ctx.memories.clear();
             ctx.directories.begin_term(|key| ctx.cluster.proxy(key).is_some());
+            ctx.rollouts.clear();
             ctx.cluster.touch_all();
         }
         if led && !leads {

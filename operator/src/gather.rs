@@ -88,6 +88,8 @@ pub(crate) async fn input(
         directory,
         outcome: memory.outcome.clone(),
         in_place_refused: memory.in_place_refused.clone(),
+        // Last, since a place is taken until it is planned.
+        may_begin: ctx.rollouts.may_begin(key, &ctx.cluster.upgrading()),
         refusal: None,
         tag_failure: memory.tag_failure.clone(),
         settings: ctx.settings.clone(),

@@ -17,6 +17,7 @@ mod metrics;
 mod queue;
 mod reconcile;
 mod resolve;
+mod rollouts;
 mod run;
 mod server;
 mod settings;

@@ -49,6 +49,7 @@ pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> R
             ctx.directories.forget(key);
             ctx.names.observe(key, &[]);
             ctx.metrics.proxy.forget(key);
+            ctx.rollouts.planned(key, false);
             return Ok(Next::Gone);
         }
         Prepared::Later(wait) => return Ok(Next::After(wait.max(SOONEST))),
@@ -104,6 +105,7 @@ async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<P
     let mut input = gather::input(ctx, key, proxy, observed.observation, memory).await?;
     let now = Timestamp::now();
     let mut planned = plan(&input, now);
+    ctx.rollouts.planned(key, planned.upgrading);
     input.foreign = apply::foreign(ctx, key, &input.proxy, &planned.apply).await?;
     if !input.foreign.is_empty() {
         planned = plan(&input, now);

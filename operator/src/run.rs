@@ -23,6 +23,7 @@ use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::queue::WorkQueue;
 use crate::resolve::{self, Names, SystemNames};
+use crate::rollouts::Rollouts;
 use crate::server::{self, Pages};
 use crate::settings::Settings;
 use crate::watch::{self, Cluster};
@@ -186,6 +187,7 @@ impl Shared {
             names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
             memories: Arc::new(Memories::default()),
+            rollouts: Arc::new(Rollouts::new(usize::try_from(settings.max_rollouts).unwrap_or(1))),
             metrics: self.metrics.clone(),
             events: Recorder::new(self.client.clone(), self.identity.clone()),
             settings: plan_settings(settings)?,

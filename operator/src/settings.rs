@@ -81,7 +81,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) concurrency: u32,
 
-    /// Whether replicas elect a leader, by a Lease in the operator's own namespace. Needed with more than one.
+    /// RadiusProxy resources whose pods are brought to another image or template at once.
+    #[arg(long, env = "MAX_ROLLOUTS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) max_rollouts: u32,
+
+    /// Whether replicas elect a leader, by a Lease in the operator's own namespace.
     #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
           default_missing_value = "true")]
     pub(crate) leader_election: bool,

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::key::ProxyKey;
 use crate::queue::WorkQueue;
 pub(crate) use follow::start;
-use rows::{NodeRow, Owned};
+use rows::{Detail, NodeRow, Owned};
 pub(crate) use view::{Change, RowKey, View};
 
 /// Everything that is watched. It is read by `gather` and by nobody else.
@@ -138,14 +138,26 @@ impl Cluster {
                     .node
                     .as_deref()
                     .and_then(|name| nodes.find(&cluster_row(name)));
-                // Without a right to watch nodes nothing is known of any: then each counts as ready.
-                let lost = pod.node.is_some() && node.is_none_or(|node| !node.ready) && nodes.len() > 0;
                 PodState {
                     zone: node.and_then(|node| node.zone.clone()),
-                    node_ready: !lost,
+                    // An unknown node counts as ready: nodes may not be readable, or be known later than their pods.
+                    node_ready: node.is_none_or(|node| node.ready),
                     ..pod.clone()
                 }
             })
+            .collect()
+    }
+
+    /// The RadiusProxy resources whose pods are being brought to another image or template.
+    pub(crate) fn upgrading(&self) -> BTreeSet<ProxyKey> {
+        let Some(view) = self.owned.get("StatefulSet") else {
+            return BTreeSet::new();
+        };
+        let is_upgrading = |row: &Owned| matches!(&row.detail, Detail::StatefulSet(set) if set.upgrading);
+        read(view)
+            .all()
+            .filter(|(_, row)| is_upgrading(row))
+            .map(|(key, _)| ProxyKey::new(&key.namespace, &key.proxy))
             .collect()
     }
 
@@ -483,6 +495,8 @@ mod tests {
             zone: Some("z1".to_owned()),
             ready,
         };
+        cluster.nodes.write().unwrap().put(cluster_row("n2"), node(true));
+        assert!(cluster.pods(&of_a)[0].node_ready, "its node is not known");
         cluster.nodes.write().unwrap().put(cluster_row("n1"), node(true));
         assert_eq!(cluster.pods(&of_a)[0].zone.as_deref(), Some("z1"));
         assert!(cluster.pods(&of_a)[0].node_ready);

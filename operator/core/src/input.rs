@@ -59,6 +59,8 @@ pub struct Input {
     pub outcome: Option<WriteOutcome>,
     /// The revision to which the API server, or an admission policy, refused to change a pod in place.
     pub in_place_refused: Option<String>,
+    /// Whether the operator's limit of concurrent rollouts leaves room for this one. One that is under way goes on without.
+    pub may_begin: bool,
     /// What the API server refused to take in this round.
     pub refusal: Option<ObjectRefusal>,
     /// How the last tag write of this process failed, if it did.
@@ -160,6 +162,10 @@ pub struct StatefulSetState {
     pub template: Option<String>,
     /// Whether `spec.updateStrategy.type` is OnDelete.
     pub on_delete: bool,
+    /// Whether it has the annotation [`crate::names::UPGRADING_ANNOTATION`].
+    pub upgrading: bool,
+    /// The annotation [`crate::names::RESTARTED_AT_ANNOTATION`] of its pod template.
+    pub restarted_at: Option<String>,
 }
 
 /// A ServiceAccount.

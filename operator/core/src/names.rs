@@ -20,6 +20,10 @@ pub const TEMPLATE_ANNOTATION: &str = "radius-mfa.dev/template-digest";
 /// Annotation of a pod, by the template: a digest of the template but for the image. Pods of the same one differ in
 /// nothing that their kubelets could not change.
 pub const POD_TEMPLATE_ANNOTATION: &str = "radius-mfa.dev/pod-template-digest";
+/// On a StatefulSet whose pods are being brought to another image or template.
+pub const UPGRADING_ANNOTATION: &str = "radius-mfa.dev/upgrading";
+/// In a pod template: when `kubectl rollout restart` was called last.
+pub const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 /// Annotation of a pod whose image was changed in place: `<revision>/<id of the container before>`. The change is over
 /// when another container serves; then the pod gets the revision as its label, and the annotation goes.
 pub const IN_PLACE_ANNOTATION: &str = "radius-mfa.dev/in-place";

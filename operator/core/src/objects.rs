@@ -27,7 +27,7 @@ pub(crate) use budget::disruption_budget;
 pub(crate) use data::{config_map, peer_addresses, peers, peers_digest, secret, used_codes};
 pub(crate) use identity::{lease, role, role_binding, service_account};
 pub(crate) use network::{headless_service, load_balancer, network_policy};
-pub(crate) use workload::{Shape, Template, stateful_set};
+pub(crate) use workload::{Layout, Template, stateful_set};
 
 /// The RadiusProxy that owns the objects.
 #[derive(Debug, Clone)]

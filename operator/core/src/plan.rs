@@ -56,6 +56,8 @@ pub struct Plan {
     pub status: RadiusProxyStatus,
     /// Objects to delete; absent ones are fine.
     pub delete: Vec<ObjectRef>,
+    /// Whether pods are being brought to another image or template: one of the operator's concurrent rollouts.
+    pub upgrading: bool,
     /// What people are told, once.
     pub events: Vec<Event>,
     /// When to plan again at the latest.

@@ -15,7 +15,8 @@ use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, PEERS_DIGEST_ANNOTATION,
     POD_TEMPLATE_ANNOTATION, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
     REPORT_OBSERVED_ANNOTATION, REPORT_POD_UID_ANNOTATION, REPORT_PROBLEM_ANNOTATION,
-    REPORT_VERSION_ANNOTATION, REVISION_LABEL, TEMPLATE_ANNOTATION, WRITTEN_BY_LABEL,
+    REPORT_VERSION_ANNOTATION, RESTARTED_AT_ANNOTATION, REVISION_LABEL, TEMPLATE_ANNOTATION,
+    UPGRADING_ANNOTATION, WRITTEN_BY_LABEL,
 };
 use proxy_config::ConfigDigest;
 use proxy_config::observed::Observed;
@@ -123,6 +124,8 @@ pub(crate) fn owned(kind: &str, metadata: &ObjectMeta, detail: Detail) -> Owned 
 pub(crate) fn stateful_set(set: &StatefulSet) -> Detail {
     let status = set.status.clone().unwrap_or_default();
     let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let annotation =
+        |metadata: Option<&ObjectMeta>, name: &str| metadata?.annotations.as_ref()?.get(name).cloned();
     Detail::StatefulSet(StatefulSetState {
         created: created(&set.metadata),
         generation: set.metadata.generation.unwrap_or_default(),
@@ -130,12 +133,12 @@ pub(crate) fn stateful_set(set: &StatefulSet) -> Detail {
         replicas: u32::try_from(replicas).unwrap_or_default(),
         current_revision: status.current_revision.unwrap_or_default(),
         update_revision: status.update_revision.unwrap_or_default(),
-        template: set
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(TEMPLATE_ANNOTATION))
-            .cloned(),
+        template: annotation(Some(&set.metadata), TEMPLATE_ANNOTATION),
+        upgrading: annotation(Some(&set.metadata), UPGRADING_ANNOTATION).is_some(),
+        restarted_at: annotation(
+            set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()),
+            RESTARTED_AT_ANNOTATION,
+        ),
         on_delete: set
             .spec
             .as_ref()
@@ -468,6 +471,20 @@ mod tests {
             r#", "failingSince": 1800000060, "lastFailed": 1800000060, "failed": 1"#
         )));
         assert!(before.is_news(&reported("")));
+    }
+
+    #[test]
+    fn a_statefulset_says_whether_it_is_upgraded_and_when_a_restart_was_asked_for() {
+        let set = serde_json::json!({
+            "metadata": {"name": "a", "annotations": {"radius-mfa.dev/upgrading": "true"}},
+            "spec": {"selector": {}, "serviceName": "a", "template": {
+                "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}},
+        });
+        let Detail::StatefulSet(state) = stateful_set(&serde_json::from_value(set).unwrap()) else {
+            panic!("a StatefulSet");
+        };
+        assert!(state.upgrading);
+        assert_eq!(state.restarted_at.as_deref(), Some("2026-01-01T00:00:00Z"));
     }
 
     #[test]

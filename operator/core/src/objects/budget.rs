@@ -5,11 +5,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Owner;
 
-/// One at a time, and the next only when AWS has the successor (the readiness gate). A pod that is not ready may always
-/// be evicted: else a directory that never completes would block every drain. `spare` are pods that are not ready and
-/// that nobody counts on: those of a surge that are not registered yet must not block a drain either.
-pub(crate) fn disruption_budget(owner: &Owner<'_>, spare: u32) -> PodDisruptionBudget {
-    let allowed = i32::try_from(spare).unwrap_or(i32::MAX).saturating_add(1);
+/// One at a time, and the next only when AWS has the successor (the readiness gate). A pod that isn't ready may always
+/// be evicted: otherwise a directory that never completes would block every drain. `surplus` is the number of unready pods
+/// to exclude: those of a surge that aren't registered yet, and a canary, must not block a drain either.
+pub(crate) fn disruption_budget(owner: &Owner<'_>, surplus: u32) -> PodDisruptionBudget {
+    let allowed = i32::try_from(surplus).unwrap_or(i32::MAX).saturating_add(1);
     PodDisruptionBudget {
         metadata: owner.metadata(owner.names.workload()),
         spec: Some(PodDisruptionBudgetSpec {

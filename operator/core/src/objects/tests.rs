@@ -27,14 +27,14 @@ fn settings() -> Settings {
     Settings::new(ClusterName::parse("test").unwrap(), "proxy:1".to_owned())
 }
 
-fn set_of(proxy: &RadiusProxy, shape: Shape) -> serde_json::Value {
+fn set_of(proxy: &RadiusProxy, layout: Layout) -> serde_json::Value {
     let owner = Owner::new(proxy);
     let template = Template::new(&owner, &settings(), None);
-    serde_json::to_value(stateful_set(&owner, &template, shape).unwrap()).unwrap()
+    serde_json::to_value(stateful_set(&owner, &template, layout).unwrap()).unwrap()
 }
 
 fn set() -> serde_json::Value {
-    set_of(&proxy(), Shape::at_rest(2))
+    set_of(&proxy(), Layout::at_rest(2))
 }
 
 fn template() -> serde_json::Value {
@@ -42,7 +42,7 @@ fn template() -> serde_json::Value {
 }
 
 fn template_of(proxy: &RadiusProxy) -> serde_json::Value {
-    set_of(proxy, Shape::at_rest(2))["spec"]["template"].clone()
+    set_of(proxy, Layout::at_rest(2))["spec"]["template"].clone()
 }
 
 #[test]
@@ -55,11 +55,11 @@ fn the_stateful_set_leaves_every_replacement_to_the_operator() {
         json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}})
     );
     assert_eq!(set["spec"]["serviceName"], "mfa");
-    let shape = Shape {
+    let layout = Layout {
         on_delete: true,
-        ..Shape::at_rest(4)
+        ..Layout::at_rest(4)
     };
-    let surging = set_of(&proxy(), shape);
+    let surging = set_of(&proxy(), layout);
     assert_eq!(surging["spec"]["updateStrategy"], json!({"type": "OnDelete"}));
 }
 
@@ -100,7 +100,7 @@ fn the_template_does_not_know_clients_secrets_provider_or_limits() {
     let before = template();
     proxy.spec.clients[0].timeout_seconds = 50;
     proxy.spec.clients[0].retries = 10;
-    assert_eq!(set_of(&proxy, Shape::at_rest(2))["spec"]["template"], before);
+    assert_eq!(set_of(&proxy, Layout::at_rest(2))["spec"]["template"], before);
     proxy.spec.clients.clear();
     proxy.spec.directory.as_mut().unwrap().timeout_seconds = 50;
     proxy.spec.policy.limits.pending = 7;
@@ -108,7 +108,7 @@ fn the_template_does_not_know_clients_secrets_provider_or_limits() {
         "duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}
     }))
     .unwrap();
-    assert_eq!(set_of(&proxy, Shape::at_rest(2))["spec"]["template"], before);
+    assert_eq!(set_of(&proxy, Layout::at_rest(2))["spec"]["template"], before);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_pod_may_report_in_the_leases_of_its_like_and_nothing_else() {
 fn a_host_port_is_taken_only_where_the_nodes_addresses_are_registered() {
     let mut proxy = proxy();
     proxy.spec.addresses.source = AddressSource::HostIp;
-    let set = set_of(&proxy, Shape::at_rest(2));
+    let set = set_of(&proxy, Layout::at_rest(2));
     let ports = &set["spec"]["template"]["spec"]["containers"][0]["ports"];
     assert_eq!(ports[0]["hostPort"], 1812);
     assert!(ports[1].get("hostPort").is_none());
@@ -291,7 +291,7 @@ fn only_pods_whose_own_addresses_are_registered_have_a_readiness_gate() {
     let gates = |change: fn(&mut RadiusProxy)| {
         let mut proxy = proxy();
         change(&mut proxy);
-        set_of(&proxy, Shape::at_rest(2))["spec"]["template"]["spec"]["readinessGates"].clone()
+        set_of(&proxy, Layout::at_rest(2))["spec"]["template"]["spec"]["readinessGates"].clone()
     };
     assert_eq!(
         gates(|_| {}),
@@ -310,7 +310,7 @@ fn ids_are_left_to_a_platform_that_assigns_them() {
     };
     let owner = Owner::new(&proxy);
     let template = Template::new(&owner, &settings, None);
-    let set = serde_json::to_value(stateful_set(&owner, &template, Shape::at_rest(2)).unwrap()).unwrap();
+    let set = serde_json::to_value(stateful_set(&owner, &template, Layout::at_rest(2)).unwrap()).unwrap();
     assert_eq!(
         set["spec"]["template"]["spec"]["securityContext"],
         json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}})
@@ -334,7 +334,7 @@ fn pods_run_on_nodes_that_the_image_is_built_for_unless_the_spec_says_otherwise(
         .into();
     let owner = Owner::new(&proxy);
     let template = Template::new(&owner, &settings, None);
-    let set = serde_json::to_value(stateful_set(&owner, &template, Shape::at_rest(2)).unwrap()).unwrap();
+    let set = serde_json::to_value(stateful_set(&owner, &template, Layout::at_rest(2)).unwrap()).unwrap();
     assert_eq!(
         set["spec"]["template"]["spec"]["nodeSelector"],
         json!({"kubernetes.io/arch": "arm64", "kubernetes.io/os": "linux", "disk": "ssd"})

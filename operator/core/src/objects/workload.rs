@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy,
 };
@@ -10,27 +11,33 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_config::{ConfigDigest, DigestKey};
 
 use super::{Owner, overrides, pod};
-use crate::input::Settings;
-use crate::names::{CONTAINER, POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, TEMPLATE_ANNOTATION};
+use crate::input::{Settings, StatefulSetState};
+use crate::names::{
+    CONTAINER, POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION,
+    UPGRADING_ANNOTATION,
+};
 
-/// How many pods, and who replaces them.
+/// How many pods there are, and who replaces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct Layout {
     /// `spec.replicas`.
     pub(crate) replicas: u32,
     /// Pods below this ordinal that are lost come back on the revision that was complete last, those above on the new one.
     pub(crate) partition: u32,
-    /// No pod is replaced but by the operator, and what comes back does so on the new revision.
+    /// Only the operator replaces pods, and those that are missing are created from the new revision.
     pub(crate) on_delete: bool,
+    /// Whether the pods are being brought to the template.
+    pub(crate) upgrading: bool,
 }
 
-impl Shape {
+impl Layout {
     /// At rest: with partition = replicas the controller replaces no pod by itself.
     pub(crate) const fn at_rest(replicas: u32) -> Self {
         Self {
             replicas,
             partition: replicas,
             on_delete: false,
+            upgrading: false,
         }
     }
 }
@@ -47,9 +54,9 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// The template of the spec. With overrides that are refused it is the one that the StatefulSet has, whose digest is
-    /// `applied`.
-    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings, applied: Option<&str>) -> Self {
+    /// The template of the spec. With overrides that are refused it is the one that the StatefulSet `set` has. A time that
+    /// `kubectl rollout restart` left in `set` makes another template.
+    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings, set: Option<&StatefulSetState>) -> Self {
         let spec = &owner.proxy.spec;
         let overrides = spec.pod_template.clone().unwrap_or_default();
         let pod = match overrides::merged(&pod::spec(owner, settings), &overrides.spec) {
@@ -58,7 +65,7 @@ impl Template {
                 return Self {
                     image: String::new(),
                     pod_digest: String::new(),
-                    digest: applied.unwrap_or_default().to_owned(),
+                    digest: set.and_then(|set| set.template.clone()).unwrap_or_default(),
                     spec: Err(problem),
                 };
             }
@@ -69,6 +76,12 @@ impl Template {
         labels.extend(owner.labels());
         let mut annotations = not_reserved(&spec.annotations);
         annotations.extend(not_reserved(&metadata.annotations));
+        let restarted_at = set
+            .and_then(|set| set.restarted_at.as_deref())
+            .filter(|at| is_later(at, annotations.get(RESTARTED_AT_ANNOTATION)));
+        if let Some(at) = restarted_at {
+            annotations.insert(RESTARTED_AT_ANNOTATION.to_owned(), at.to_owned());
+        }
         let image = spec
             .image
             .clone()
@@ -113,12 +126,16 @@ impl Template {
 }
 
 /// Pods with stable names, started in parallel; `None` when the overrides of the template are refused.
-pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape) -> Option<StatefulSet> {
+pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, layout: Layout) -> Option<StatefulSet> {
     let pods = template.spec.as_ref().ok()?.clone();
     let number = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
     let mut metadata = owner.metadata(owner.names.workload());
-    metadata.annotations = Some([(TEMPLATE_ANNOTATION.to_owned(), template.digest.clone())].into());
-    let strategy = if shape.on_delete {
+    let mut annotations = BTreeMap::from([(TEMPLATE_ANNOTATION.to_owned(), template.digest.clone())]);
+    if layout.upgrading {
+        annotations.insert(UPGRADING_ANNOTATION.to_owned(), "true".to_owned());
+    }
+    metadata.annotations = Some(annotations);
+    let strategy = if layout.on_delete {
         StatefulSetUpdateStrategy {
             type_: Some("OnDelete".to_owned()),
             rolling_update: None,
@@ -127,7 +144,7 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape)
         StatefulSetUpdateStrategy {
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: Some(RollingUpdateStatefulSetStrategy {
-                partition: number(shape.partition),
+                partition: number(layout.partition),
                 ..RollingUpdateStatefulSetStrategy::default()
             }),
         }
@@ -135,7 +152,7 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape)
     Some(StatefulSet {
         metadata,
         spec: Some(StatefulSetSpec {
-            replicas: number(shape.replicas),
+            replicas: number(layout.replicas),
             service_name: Some(owner.names.workload().to_owned()),
             selector: owner.label_selector(),
             pod_management_policy: Some("Parallel".to_owned()),
@@ -145,6 +162,14 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, shape: Shape)
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()
+    })
+}
+
+/// Whether a restart was asked for after the one of the spec. What is no time isn't from kubectl.
+fn is_later(at: &str, spec: Option<&String>) -> bool {
+    at.parse::<Timestamp>().is_ok_and(|at| {
+        let spec = spec.map(|spec| spec.parse::<Timestamp>());
+        spec.is_none_or(|spec| spec.is_ok_and(|spec| spec < at))
     })
 }
 

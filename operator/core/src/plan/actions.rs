@@ -46,7 +46,7 @@ impl Round<'_> {
         upgrade: &Upgrade,
     ) -> Vec<Object> {
         let owner = &self.owner;
-        let pods = self.pod_names().max(upgrade.shape.replicas);
+        let pods = self.pod_names().max(upgrade.layout.replicas);
         let mut objects = vec![
             Object::ServiceAccount(Box::new(objects::service_account(owner))),
             Object::Role(Box::new(objects::role(owner, pods))),
@@ -85,9 +85,9 @@ impl Round<'_> {
         }
         objects.push(Object::PodDisruptionBudget(Box::new(objects::disruption_budget(
             owner,
-            upgrade.spare,
+            upgrade.surplus,
         ))));
-        let stateful_set = objects::stateful_set(owner, template, upgrade.shape);
+        let stateful_set = objects::stateful_set(owner, template, upgrade.layout);
         objects.extend(stateful_set.map(|set| Object::StatefulSet(Box::new(set))));
         objects
     }
@@ -208,10 +208,10 @@ impl Round<'_> {
         digests
     }
 
-    pub(super) fn events(&self, drafts: &[Draft], verdict: &Verdict, upgrade: Option<&str>) -> Vec<Event> {
+    pub(super) fn events(&self, drafts: &[Draft], verdict: &Verdict, upgrade: &Upgrade) -> Vec<Event> {
         let before = self.before.map_or(&[][..], |s| &s.conditions);
         let mut list = events::of_conditions(before, drafts);
-        list.extend(events::of_upgrade(before, drafts, upgrade));
+        list.extend(events::of_upgrade(self.input.stateful_set.as_ref(), upgrade));
         list.extend(verdict.write.as_ref().map(events::of_write));
         if let Some(directory) = self.directory {
             let changes = words::changes(&self.ledger, directory);

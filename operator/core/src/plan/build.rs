@@ -103,10 +103,9 @@ impl<'a> Round<'a> {
     }
 
     fn plan(mut self) -> Plan {
-        let running = self.input.stateful_set.is_some();
-        let applied = self.input.stateful_set.as_ref();
-        let applied = applied.and_then(|set| set.template.as_deref());
-        let template = Template::new(&self.owner, &self.input.settings, applied);
+        let set = self.input.stateful_set.as_ref();
+        let running = set.is_some();
+        let template = Template::new(&self.owner, &self.input.settings, set);
         let refused = template.problem().map(|message| ConfigProblem {
             reason: Reason::ConfigInvalid,
             message: message.to_owned(),
@@ -123,10 +122,10 @@ impl<'a> Round<'a> {
         let mut proxies = proxies(self.input, digest.as_ref());
         let upgrade = upgrade(&self, &template, &proxies, &judgement);
         for proxy in &mut proxies {
-            proxy.joins = upgrade.joins.contains(&proxy.ordinal);
-            proxy.keeps = upgrade.keeps.contains(&proxy.ordinal);
+            proxy.joins = upgrade.eligible.contains(&proxy.ordinal);
+            proxy.keeps = upgrade.retained.contains(&proxy.ordinal);
         }
-        let replicas = upgrade.replicas();
+        let replicas = upgrade.replicas;
         let have = self
             .directory
             .filter(|d| d.radius_status.is_some())
@@ -147,7 +146,7 @@ impl<'a> Round<'a> {
         let verdict = self.verdict(&judgement, &mut ledger, &evidence, digest.is_some());
         self.ledger = ledger;
 
-        let words = upgrade.words.as_deref().filter(|_| running);
+        let words = upgrade.message.as_deref().filter(|_| running);
         let available = status::available(self.input, &proxies, apply && !taken, words, replicas);
         let drafts = self.conditions(&judgement, &verdict, available);
         let seen = status::Seen {
@@ -188,10 +187,11 @@ impl<'a> Round<'a> {
             },
             pods: self.pod_patches(&proxies, &told, &template, &upgrade),
             tags: self.tags(&judgement, verdict.write.is_some()),
-            events: self.events(&drafts, &verdict, words),
+            events: self.events(&drafts, &verdict, &upgrade),
             write: verdict.write,
             status,
             delete: self.deletions(upgrade.delete),
+            upgrading: upgrade.layout.upgrading,
             requeue_after,
             describe_after,
         }

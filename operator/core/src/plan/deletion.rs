@@ -50,6 +50,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
         tags: Vec::new(),
         write: None,
         status: before,
+        upgrading: false,
         delete: Vec::new(),
         events: Vec::new(),
         requeue_after: Duration::from_secs(600),

@@ -2,9 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::upgrade::Upgrade;
 use super::{DirectoryWrite, Event};
 use crate::api::{ConditionType, Drift};
 use crate::conditions::{Draft, Reason, Tone, cut, shown};
+use crate::input::StatefulSetState;
 
 /// What `note` of an Event may hold.
 const MAX_NOTE: usize = 1024;
@@ -42,13 +44,15 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event
 }
 
 /// The beginning or the end of a change of the pods' image or template.
-pub(super) fn of_upgrade(before: &[Condition], drafts: &[Draft], upgrade: Option<&str>) -> Option<Event> {
-    let upgrading = Reason::Upgrading.as_str();
-    let was = before.iter().any(|old| old.reason == upgrading);
-    let is = drafts.iter().any(|draft| draft.reason == Reason::Upgrading);
-    match (was, is, upgrade) {
-        (false, true, Some(words)) => Some(event(false, "UpgradeStarted", "Upgrade", words)),
-        (true, false, None) => Some(event(
+pub(super) fn of_upgrade(set: Option<&StatefulSetState>, upgrade: &Upgrade) -> Option<Event> {
+    match (set?.upgrading, upgrade.layout.upgrading) {
+        (false, true) => Some(event(
+            false,
+            "UpgradeStarted",
+            "Upgrade",
+            upgrade.message.as_deref().unwrap_or_default(),
+        )),
+        (true, false) => Some(event(
             false,
             "UpgradeCompleted",
             "Upgrade",

@@ -9,6 +9,8 @@ mod life;
 mod observed;
 mod ownership;
 mod pod_template;
+mod refused;
+mod restart;
 mod rotation;
 mod secret_keys;
 mod secret_mismatch;

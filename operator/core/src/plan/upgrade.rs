@@ -1,11 +1,15 @@
 //! How running pods come to a new template without a login lost.
 //!
 //! What a kubelet can change in a running pod (the image) is changed in place, one pod at a time: the address stays, AWS
-//! hears nothing. What needs new pods is done by surge: pods N to 2N-1 start on the new template and are registered in
-//! place of pods 0 to N-1 (one write), which are then replaced and registered again (the other write). Pods that AWS does
-//! not list are just replaced. No registered server is ever taken down, and a template that does not start stops all of this.
+//! hears nothing. One extra pod that isn't registered has to be ready on the new image first. What needs new pods is done by
+//! surge: pods N to 2N-1 start on the new template and are registered in place of pods 0 to N-1 (one write), which are then
+//! replaced and registered again (the other write). Pods that AWS doesn't list are replaced one by one. No registered server
+//! is taken down for a surge or a scale-down, and a template that doesn't start stops all of this.
 
-mod act;
+mod in_place;
+mod layout;
+mod message;
+mod replace;
 mod surge;
 
 use std::collections::BTreeSet;
@@ -17,24 +21,28 @@ use super::ObjectRef;
 use super::accept::Judgement;
 use super::build::Round;
 use crate::api::{AddressSource, Surge, SurgePhase};
-use crate::input::{PodState, RadiusStatus};
-use crate::objects::{Shape, Template};
+use crate::input::{PodState, RadiusStatus, StatefulSetState};
+use crate::objects::{Layout, Template};
+use crate::registration::gate;
 use crate::registration::servers::Proxy;
 use crate::time;
+use in_place::Marker;
 
 /// What is done about the template in this round.
 #[derive(Debug, Clone)]
 pub(super) struct Upgrade {
-    /// The memory of it.
+    /// The phase of the surge, if there is one.
     pub(super) surge: Option<Surge>,
-    pub(super) shape: Shape,
-    /// Pods that are registered, by ordinal.
-    pub(super) joins: Range<u32>,
-    /// Pods that stay registered where they are.
-    pub(super) keeps: Range<u32>,
-    /// How many pods that are not ready nobody counts on.
-    pub(super) spare: u32,
-    /// Uids of the pods whose image is changed, with the new value of the annotation that remembers it.
+    pub(super) layout: Layout,
+    /// Ordinals of the pods that are registered once they serve.
+    pub(super) eligible: Range<u32>,
+    /// Ordinals of the pods that stay registered.
+    pub(super) retained: Range<u32>,
+    /// Number of pods that should log people in.
+    pub(super) replicas: u32,
+    /// Number of unready pods to exclude from the disruption budget.
+    pub(super) surplus: u32,
+    /// Uids of the pods whose image is changed, with the new value of the annotation that records it.
     pub(super) images: Vec<(String, String)>,
     /// Uids of the pods that get the revision as their label.
     pub(super) labels: Vec<String>,
@@ -43,42 +51,39 @@ pub(super) struct Upgrade {
     /// Pods that are replaced.
     pub(super) delete: Vec<ObjectRef>,
     /// What is under way, for people.
-    pub(super) words: Option<String>,
+    pub(super) message: Option<String>,
     /// When to look again.
     pub(super) again: Option<Timestamp>,
 }
 
-impl Upgrade {
-    /// How many pods there should be to log people in.
-    pub(super) fn replicas(&self) -> u32 {
-        self.joins.end.saturating_sub(self.joins.start)
-    }
-}
-
 /// What a pod has of the template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum PodRevision {
     /// All of it.
     Current,
     /// Its image is being changed.
     Changing,
     /// All but the image.
     Patchable,
-    /// Less: it has to be replaced.
+    /// Less: the pod has to be replaced.
     Old,
 }
 
-/// What is looked at.
-struct Scene<'a> {
+/// Everything that a rollout is decided by.
+struct RolloutContext<'a> {
     round: &'a Round<'a>,
     template: &'a Template,
     proxies: &'a [Proxy<'a>],
     /// The revision of the template, once the StatefulSet has it.
     revision: Option<&'a str>,
+    /// Whether the API server or a policy of the cluster refuses to change images in place.
     refused: bool,
     /// Addresses that AWS may hold.
     listed: BTreeSet<String>,
+    /// Whether AWS may be written to.
     may_write: bool,
+    /// Whether pods that answer may be changed or replaced.
+    may_begin: bool,
     /// `spec.replicas`.
     n: u32,
 }
@@ -91,16 +96,16 @@ pub(super) fn upgrade(
     judgement: &Judgement,
 ) -> Upgrade {
     let before = round.before.and_then(|status| status.surge.clone());
-    let scene = Scene::new(round, template, proxies, judgement, before.as_ref());
-    let surge = if scene.revision.is_some() {
-        scene.advance(before)
+    let context = RolloutContext::new(round, template, proxies, judgement, before.as_ref());
+    let surge = if context.revision.is_some() {
+        surge::advance(&context, before)
     } else {
         before
     };
-    scene.outcome(surge)
+    context.outcome(surge)
 }
 
-impl<'a> Scene<'a> {
+impl<'a> RolloutContext<'a> {
     fn new(
         round: &'a Round<'a>,
         template: &'a Template,
@@ -115,12 +120,15 @@ impl<'a> Scene<'a> {
             })
             .map(|set| set.update_revision.as_str())
             .filter(|revision| !revision.is_empty());
-        let refused = revision.is_some()
-            && [
-                round.input.in_place_refused.as_deref(),
-                surge.and_then(|surge| surge.in_place_refused.as_deref()),
-            ]
-            .contains(&revision);
+        let known = [
+            round.input.in_place_refused.as_deref(),
+            surge.and_then(|surge| surge.in_place_refused.as_deref()),
+        ];
+        let reverted = |proxy: &Proxy<'_>| {
+            Marker::of(proxy.pod)
+                .is_some_and(|marker| Some(marker.revision) == revision && marker.is_reverted(proxy.pod))
+        };
+        let refused = revision.is_some() && (known.contains(&revision) || proxies.iter().any(reverted));
         let described = round.directory.filter(|d| d.radius_status.is_some());
         let lists = [
             described.and_then(|directory| directory.radius_settings.as_ref()),
@@ -140,23 +148,102 @@ impl<'a> Scene<'a> {
                 .cloned()
                 .collect(),
             may_write: judgement.may_write && !round.input.proxy.spec.suspend,
+            // Where nobody answers there is nothing to wait for.
+            may_begin: round.input.may_begin
+                || set.is_some_and(|set| set.upgrading)
+                || !proxies.iter().any(|proxy| proxy.alive),
             n: round.input.proxy.spec.replicas,
         }
     }
 
-    fn standing(&self, pod: &PodState) -> Standing {
-        // While the marker is there, a change has begun and the label tells of the time before.
+    fn outcome(&self, surge: Option<Surge>) -> Upgrade {
+        let (eligible, retained) = self.registered(surge.as_ref());
+        let layout = layout::layout(self, surge.as_ref());
+        let acts = self.revision.is_some();
+        let message = message::message(self, surge.as_ref());
+        Upgrade {
+            layout: Layout {
+                upgrading: self.is_under_way(surge.as_ref()),
+                ..layout
+            },
+            eligible,
+            retained,
+            replicas: surge.as_ref().map_or(self.n, |surge| surge.replicas),
+            surplus: layout::surplus(self, surge.as_ref(), layout.replicas),
+            images: in_place::images(self, surge.as_ref()),
+            labels: if acts { in_place::labels(self) } else { Vec::new() },
+            revision: self.revision.map(str::to_owned),
+            delete: replace::deletions(self, surge.as_ref()),
+            message,
+            again: layout::again(self, surge.as_ref()).filter(|at| self.round.now < *at),
+            surge,
+        }
+    }
+
+    /// Ordinals of the pods that are registered once they serve, and of those that stay registered.
+    fn registered(&self, surge: Option<&Surge>) -> (Range<u32>, Range<u32>) {
+        let (lower, upper) = halves(surge.map_or(self.n, |surge| surge.replicas));
+        let everyone = 0..u32::MAX;
+        let eligible = match phase(surge) {
+            Some(SurgePhase::Moved) => upper,
+            None | Some(SurgePhase::Starting | SurgePhase::Returning) => lower,
+        };
+        let retained = match phase(surge) {
+            // What runs the new template already is registered in the next phase.
+            Some(SurgePhase::Starting) if layout::leaving_end(self) == self.n => everyone.clone(),
+            // A pod leaves when another one serves.
+            _ if !self.pods(&eligible).any(Proxy::serves) => everyone.clone(),
+            _ => eligible.clone(),
+        };
+        if self.nobody_answers() {
+            (everyone, retained)
+        } else {
+            (eligible, retained)
+        }
+    }
+
+    /// Whether no server that this RadiusProxy registered answers, or is about to with another image.
+    fn nobody_answers(&self) -> bool {
+        let registered = self.round.ledger.applied.is_some() || self.round.ledger.pending.is_some();
+        registered
+            && self.by_pod_address()
+            && !self.pods(&(0..u32::MAX)).any(|proxy| {
+                let changes = self.pod_revision(proxy.pod) == PodRevision::Changing;
+                self.is_listed(proxy) && (proxy.alive || (changes && proxy.pod.waiting.is_none()))
+            })
+    }
+
+    /// Whether the upgrade takes one of the places that the operator has for rollouts.
+    fn is_under_way(&self, surge: Option<&Surge>) -> bool {
+        if self.revision.is_none() {
+            return self.set().is_some_and(|set| set.upgrading);
+        }
+        let all = 0..self.n;
+        let goes_on = if self.any(&all, PodRevision::Old) {
+            replace::replaces(self)
+        } else {
+            self.any(&all, PodRevision::Changing) || self.any(&all, PodRevision::Patchable)
+        };
+        surge.is_some() || (goes_on && self.may_begin)
+    }
+
+    fn set(&self) -> Option<&'a StatefulSetState> {
+        self.round.input.stateful_set.as_ref()
+    }
+
+    fn pod_revision(&self, pod: &PodState) -> PodRevision {
+        // While the marker is there, a change has begun and the label is of the time before.
         let marker = Marker::of(pod);
         if marker.is_none() && pod.revision.as_deref() == self.revision {
-            return Standing::Current;
+            return PodRevision::Current;
         }
         if self.refused || pod.template.as_ref() != Some(&self.template.pod_digest) {
-            return Standing::Old;
+            return PodRevision::Old;
         }
-        if marker.is_some_and(|marker| Some(marker.revision) == self.revision) {
-            Standing::Changing
+        if marker.is_some_and(|marker| Some(marker.revision) == self.revision || marker.drains(pod)) {
+            PodRevision::Changing
         } else {
-            Standing::Patchable
+            PodRevision::Patchable
         }
     }
 
@@ -171,22 +258,54 @@ impl<'a> Scene<'a> {
     fn with<'s>(
         &'s self,
         range: &Range<u32>,
-        standing: Standing,
+        revision: PodRevision,
     ) -> impl Iterator<Item = &'a Proxy<'a>> + use<'s, 'a> {
         self.pods(range)
-            .filter(move |proxy| self.standing(proxy.pod) == standing)
+            .filter(move |proxy| self.pod_revision(proxy.pod) == revision)
     }
 
-    fn any(&self, range: &Range<u32>, standing: Standing) -> bool {
-        self.with(range, standing).next().is_some()
+    fn any(&self, range: &Range<u32>, revision: PodRevision) -> bool {
+        self.with(range, revision).next().is_some()
+    }
+
+    /// Whether a pod of these ordinals serves on the new template.
+    fn works(&self, range: &Range<u32>) -> bool {
+        self.with(range, PodRevision::Current).any(Proxy::serves)
     }
 
     /// Whether there is every pod of these ordinals, and each serves on the new template.
     fn complete(&self, range: &Range<u32>) -> bool {
-        self.with(range, Standing::Current)
+        self.with(range, PodRevision::Current)
             .filter(|proxy| proxy.serves())
             .count()
             >= range.len()
+    }
+
+    /// Whether every other pod is there and serves, with its change behind it.
+    fn others_serve(&self, range: &Range<u32>, but: &Proxy<'_>) -> bool {
+        let others = self
+            .pods(range)
+            .filter(|proxy| proxy.pod.uid != but.pod.uid)
+            .filter(|proxy| proxy.serves() && self.pod_revision(proxy.pod) != PodRevision::Changing);
+        others.count() + 1 >= range.len()
+    }
+
+    /// Whether a pod on the new template exists, and none serves yet: then pods that don't answer stay on the old one, on
+    /// which they may just be starting.
+    fn is_being_tried(&self) -> bool {
+        let everyone = 0..u32::MAX;
+        self.any(&everyone, PodRevision::Current) && !self.works(&everyone)
+    }
+
+    /// Whether a pod that answers may be taken down for the new template: it works in another pod, and nothing else is going on.
+    fn may_take_down(&self, range: &Range<u32>, next: &Proxy<'_>) -> bool {
+        let shown = self.works(&(0..u32::MAX)) || !self.has_canary();
+        self.may_begin && shown && self.quiet() && self.others_serve(range, next)
+    }
+
+    /// Whether an extra pod shows first that a new template works. With the addresses of nodes it would need a free node.
+    fn has_canary(&self) -> bool {
+        self.round.input.proxy.spec.addresses.source != AddressSource::HostIp
     }
 
     /// Whether AWS may send requests to a pod's own address.
@@ -206,6 +325,14 @@ impl<'a> Scene<'a> {
     fn by_pod_address(&self) -> bool {
         let spec = &self.round.input.proxy.spec;
         spec.directory.is_some() && spec.addresses.source == AddressSource::PodIp
+    }
+
+    /// Whether the pod's readiness gate is open, or opens in this round.
+    fn is_ready(&self, proxy: &Proxy<'_>) -> bool {
+        let ours = self.round.ledger.applied.is_some();
+        let change = gate::change(proxy, self.round.directory, ours);
+        let open = change.map_or(proxy.pod.gate == Some(true), |change| change.open);
+        proxy.pod.containers_ready && open
     }
 
     /// Whether AWS is not at work: it asks the servers itself while it is.
@@ -237,30 +364,6 @@ impl<'a> Scene<'a> {
 /// The pods with the lower and with the higher ordinals in a surge.
 const fn halves(replicas: u32) -> (Range<u32>, Range<u32>) {
     (0..replicas, replicas..replicas.saturating_mul(2))
-}
-
-/// What the annotation of a change in place says.
-struct Marker<'a> {
-    revision: &'a str,
-    container: &'a str,
-    image: &'a str,
-}
-
-impl<'a> Marker<'a> {
-    fn of(pod: &'a PodState) -> Option<Self> {
-        let mut parts = pod.in_place.as_deref()?.splitn(3, ' ');
-        Some(Self {
-            revision: parts.next()?,
-            container: parts.next()?,
-            image: parts.next()?,
-        })
-    }
-
-    /// Whether the pod runs what it was changed to: in another container, or in the same where a policy of the cluster
-    /// left the image as it was.
-    fn is_over(&self, pod: &PodState) -> bool {
-        pod.container.as_deref().unwrap_or_default() != self.container || pod.image == self.image
-    }
 }
 
 /// The phase, or none.

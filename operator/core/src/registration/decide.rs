@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proxy_config::DigestKey;
 
 use super::difference::Difference;
@@ -27,6 +28,8 @@ use crate::time;
 const FRESH: Duration = Duration::from_secs(10);
 /// The same, after AWS's answer: where AWS takes long, nothing fresher can be had.
 pub(crate) const FRESH_AFTER_ANSWER: Duration = Duration::from_secs(5);
+/// How long a write waits for pods that are starting when no registered server answers: two writes in a row take AWS longer.
+const START_TOGETHER: Duration = Duration::from_secs(4);
 /// How long AWS may take to describe a directory: the deadline of the call. A write is not decided by what took longer.
 pub const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 
@@ -158,7 +161,12 @@ fn decide_write(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
         return hold;
     }
     let urgent = case.directory.radius_status.is_some() && !case.servers.one_answers;
-    if !case.servers.all_serve && !urgent && case.now < settled_at {
+    let settled_at = if urgent {
+        case.starting_until(&since).min(settled_at)
+    } else {
+        settled_at
+    };
+    if !case.servers.all_serve && case.now < settled_at {
         let message = format!(
             "{}; waiting for all {} proxies to serve, until {} at most, so that AWS is written to once",
             difference.words,
@@ -180,6 +188,18 @@ fn decide_write(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
 }
 
 impl Case<'_> {
+    /// Until when pods that are starting are waited for although no registered server answers.
+    fn starting_until(&self, since: &Time) -> Timestamp {
+        let starts = |p: &Proxy<'_>| {
+            p.joins && !p.alive && p.pod.deleted.is_none() && p.pod.node_ready && p.pod.waiting.is_none()
+        };
+        if self.proxies.iter().any(starts) {
+            time::after(since, START_TOGETHER)
+        } else {
+            self.now
+        }
+    }
+
     /// The settings that AWS should have.
     fn settings(&self) -> RegisteredSettings {
         let mut settings = wanted_settings(self.spec, self.input.proxy.spec.port);

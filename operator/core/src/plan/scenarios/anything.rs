@@ -21,6 +21,11 @@ enum Happening {
     Image(usize),
     Memory(usize),
     RefusesPatches(bool),
+    RevertsImages(bool),
+    RefusesMemory(Option<usize>),
+    MayBegin(bool),
+    Restart,
+    Drain(u64),
     Answer(Answer),
     Crash(usize),
     CrashAfterWrite(u64),
@@ -57,6 +62,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (0_usize..3).prop_map(H::Image),
         2 => (0_usize..3).prop_map(H::Memory),
         1 => any::<bool>().prop_map(H::RefusesPatches),
+        1 => any::<bool>().prop_map(H::RevertsImages),
+        1 => prop::option::of(0_usize..3).prop_map(H::RefusesMemory),
+        1 => any::<bool>().prop_map(H::MayBegin),
+        1 => Just(H::Restart),
+        1 => (1_u64..40).prop_map(H::Drain),
         2 => prop_oneof![
             Just(Answer::Error(AwsErrorClass::Throttled)),
             Just(Answer::Error(AwsErrorClass::Service)),
@@ -100,6 +110,16 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
             proxy.spec.resources = Some(serde_json::from_value(resources).unwrap());
         }),
         Happening::RefusesPatches(refuses) => world.refuses_patches = refuses,
+        Happening::RevertsImages(reverts) => world.reverts_images = reverts,
+        Happening::RefusesMemory(index) => {
+            world.refused_memory = index
+                .map(|index| format!("{}Mi", 200 + index))
+                .into_iter()
+                .collect();
+        }
+        Happening::MayBegin(may) => world.may_begin = may,
+        Happening::Restart => world.rollout_restart(),
+        Happening::Drain(seconds) => world.drain = Duration::from_secs(seconds),
         Happening::Answer(answer) => world.aws.answers.push_back(answer),
         Happening::Crash(steps) => {
             world.crash_after = Some(steps);
@@ -145,6 +165,8 @@ proptest! {
         world.aws.blind = None;
         world.aws.answers.clear();
         world.crash_after = None;
+        world.refused_memory.clear();
+        world.may_begin = true;
         world.crash_after_write = false;
         if world.proxy.spec.image.as_deref() == Some(IMAGES[2]) {
             happen(&mut world, &mut secret, &Happening::Image(0));

@@ -81,3 +81,90 @@ fn a_pod_that_aws_has_completed_stays_ready_whatever_aws_does_later() {
     assert!(world.pods.iter().all(Pod::is_ready));
     assert!(world.may_be_evicted(0) && world.may_be_evicted(1));
 }
+
+#[test]
+fn a_pod_that_is_scaled_away_leaves_the_registration_first() {
+    for replicas in [1, 2] {
+        let mut world = World::new();
+        world.proxy.spec.replicas = 3;
+        world.run_until(World::is_ready);
+        world.run_for(Duration::from_secs(120));
+        world.most_down = Some(0);
+        world.edit(|proxy| proxy.spec.replicas = replicas);
+        world.run_until(|w| w.pods.len() == replicas as usize && w.is_ready());
+        world.run_for(HOUR);
+        assert_eq!(world.aws.writes.len(), 2);
+        assert_eq!(world.aws.writes[1].servers.len(), replicas as usize);
+    }
+}
+
+#[test]
+fn a_pod_that_is_scaled_away_and_back_costs_no_pod() {
+    let mut world = World::new();
+    world.proxy.spec.replicas = 3;
+    world.run_until(World::is_ready);
+    world.most_down = Some(0);
+    world.edit(|proxy| proxy.spec.replicas = 2);
+    world.run_until(|w| w.aws.writes.len() == 2);
+    world.run_for(Duration::from_secs(20));
+    world.edit(|proxy| proxy.spec.replicas = 3);
+    world.run_until(World::is_ready);
+    assert!(world.pods.iter().all(|pod| pod.state.uid != "pod-4"));
+    assert_eq!(world.aws.writes.len(), 3);
+}
+
+#[test]
+fn what_is_scaled_away_stays_while_nothing_else_serves_or_aws_may_not_be_written_to() {
+    let mut world = World::new();
+    world.proxy.spec.replicas = 3;
+    world.run_until(World::is_ready);
+    world.edit(|proxy| proxy.spec.suspend = true);
+    world.run_until(World::is_ready);
+    world.edit(|proxy| proxy.spec.replicas = 1);
+    world.run_for(HOUR);
+    assert_eq!(world.pods.len(), 3);
+    world.lame.push("mfa-0".to_owned());
+    world.kill_pod(0);
+    world.edit(|proxy| proxy.spec.suspend = false);
+    world.run_for(HOUR);
+    assert_eq!(world.pods.len(), 3);
+    world.lame.clear();
+    world.kill_pod(2);
+    world.run_until(|w| w.pods.len() == 1 && w.is_ready());
+}
+
+#[test]
+fn without_a_directory_a_pod_is_scaled_away_at_once() {
+    let mut world = World::with(&serde_json::json!({
+        "replicas": 3,
+        "clients": [{"name": "vpn", "networks": ["10.1.0.0/24"], "secretRef": {"name": super::world::SECRET}}],
+        "provider": {"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}},
+    }));
+    world.run_until(World::is_ready);
+    world.edit(|proxy| proxy.spec.replicas = 2);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.pods.len(), 2);
+}
+
+#[test]
+fn all_pods_lost_at_once_are_one_write_when_they_start_one_after_the_other() {
+    let mut world = ready();
+    world.kill_pod(0);
+    world.kill_pod(1);
+    world.run_until(|w| w.aws.writes.len() == 2);
+    let ready = |pod: &&Pod| pod.state.containers_ready;
+    assert_eq!(world.pods.iter().filter(ready).count(), 2);
+    world.run_for(HOUR);
+    assert_eq!(world.aws.writes.len(), 2);
+    // Never longer than a few seconds.
+    world.lame.push("mfa-1".to_owned());
+    world.kill_pod(0);
+    world.kill_pod(1);
+    world.run_until(|w| {
+        w.pods
+            .iter()
+            .any(|pod| pod.state.containers_ready && pod.state.deleted.is_none())
+    });
+    world.run_for(Duration::from_secs(8));
+    assert_eq!(world.aws.writes.len(), 3);
+}

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
-use super::world::{Answer, World};
+use super::world::{Answer, Pod, World};
 use crate::api::{AddressSource, SurgePhase};
 use crate::aws::AwsErrorClass;
 
-fn ready() -> World {
+pub(super) fn ready() -> World {
     let mut world = World::new();
     world.run_until(World::is_ready);
     // AWS has no list before the present one any more.
@@ -17,12 +17,12 @@ fn ready() -> World {
     world
 }
 
-fn other_image(world: &mut World, image: &str) {
+pub(super) fn other_image(world: &mut World, image: &str) {
     world.edit(|proxy| proxy.spec.image = Some(image.to_owned()));
 }
 
 /// Something that no kubelet can change in a running pod.
-fn other_template(world: &mut World, limit: &str) {
+pub(super) fn other_template(world: &mut World, limit: &str) {
     let resources: ResourceRequirements =
         serde_json::from_value(serde_json::json!({"limits": {"memory": limit}})).unwrap();
     world.edit(|proxy| proxy.spec.resources = Some(resources));
@@ -66,15 +66,22 @@ fn another_image_is_changed_in_place_one_pod_after_the_other_without_a_write() {
 }
 
 #[test]
-fn an_image_that_does_not_start_stops_at_the_first_pod_and_the_next_one_mends_it() {
+fn an_image_that_does_not_start_touches_no_registered_pod_and_the_next_one_mends_it() {
     let mut world = ready();
-    world.most_down = Some(1);
+    world.most_down = Some(0);
     world.bad_images.push("proxy:bad".to_owned());
     other_image(&mut world, "proxy:bad");
     world.run_for(Duration::from_secs(3600));
     let images: Vec<&str> = world.pods.iter().map(|pod| pod.state.image.as_str()).collect();
-    assert_eq!(images, ["proxy:1", "proxy:bad"]);
-    assert_eq!(world.condition("Available").1, "Upgrading");
+    assert_eq!(images, ["proxy:1", "proxy:1", "proxy:bad"]);
+    let (status, reason, message) = world.condition("Available");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "Upgrading"));
+    assert!(message.contains("mfa-2 is not ready"), "{message}");
+    assert!(
+        world.may_be_evicted(0),
+        "a pod that does not start blocks no drain"
+    );
+    world.most_down = Some(1);
     other_image(&mut world, "proxy:3");
     world.run_until(is_over);
     assert_eq!(world.aws.writes.len(), 1);
@@ -83,7 +90,7 @@ fn an_image_that_does_not_start_stops_at_the_first_pod_and_the_next_one_mends_it
 #[test]
 fn an_image_that_does_not_start_can_be_taken_back() {
     let mut world = ready();
-    world.most_down = Some(1);
+    world.most_down = Some(0);
     world.bad_images.push("proxy:bad".to_owned());
     other_image(&mut world, "proxy:bad");
     world.run_for(Duration::from_secs(600));
@@ -186,7 +193,9 @@ fn pods_are_not_replaced_while_aws_may_not_be_written_to() {
     other_template(&mut world, "300Mi");
     world.run_for(Duration::from_secs(3600));
     assert_eq!(world.pods.len(), 2);
+    assert!(!world.is_upgrading(), "it takes no place of another one's");
     world.edit(|proxy| proxy.spec.suspend = false);
+    world.run_until(World::is_upgrading);
     world.run_until(is_over);
     assert_eq!(world.aws.writes.len(), 3);
 }
@@ -260,4 +269,158 @@ fn an_eviction_is_possible_while_new_pods_do_not_start() {
     world.run_until(is_over);
     world.run_for(Duration::from_secs(5));
     assert_eq!(budget(&world), Some(1));
+}
+
+#[test]
+fn a_new_image_is_ready_once_in_an_unregistered_pod_before_a_registered_one_is_touched() {
+    for replicas in [1, 2, 3] {
+        let mut world = World::new();
+        world.proxy.spec.replicas = replicas;
+        world.run_until(World::is_ready);
+        world.run_for(Duration::from_secs(120));
+        let before = addresses(&world);
+        world.most_down = Some(0);
+        other_image(&mut world, "proxy:2");
+        let name = format!("mfa-{replicas}");
+        let is_ready = |w: &World| {
+            w.pods
+                .iter()
+                .any(|pod| pod.state.name == name && pod.running == "proxy:2" && pod.state.containers_ready)
+        };
+        world.run_until(is_ready);
+        world.most_down = Some(1);
+        world.run_until(is_over);
+        assert_eq!((addresses(&world), world.aws.writes.len()), (before, 1));
+    }
+}
+
+#[test]
+fn a_pod_that_does_not_run_gets_the_new_image_at_once() {
+    let mut world = World::new();
+    world.bad_images.push("proxy:1".to_owned());
+    world.run_for(Duration::from_secs(60));
+    other_image(&mut world, "proxy:2");
+    world.run_for(Duration::from_secs(2));
+    assert!(world.pods.len() == 2 && world.pods.iter().all(|pod| pod.state.image == "proxy:2"));
+    world.run_until(is_over);
+}
+
+#[test]
+fn behind_a_load_balancer_a_template_that_does_not_start_replaces_no_pod() {
+    for replicas in [1, 2] {
+        let mut world = World::new();
+        world.proxy.spec.replicas = replicas;
+        world.proxy.spec.addresses.source = AddressSource::LoadBalancer;
+        world.balance(&["lb.example.com"]);
+        world.answer("lb.example.com", &["10.1.1.1"]);
+        world.run_until(World::is_ready);
+        world.bad_images.push("proxy:bad".to_owned());
+        other_image(&mut world, "proxy:bad");
+        other_template(&mut world, "300Mi");
+        for _ in 0..3 {
+            world.run_for(Duration::from_secs(120));
+            let old = |pod: &&Pod| pod.running == "proxy:1" && pod.state.containers_ready;
+            assert_eq!(world.pods.iter().filter(old).count(), replicas as usize);
+            world.kill_pod(0);
+        }
+        world.edit(|proxy| proxy.spec.image = None);
+        world.run_until(is_over);
+    }
+}
+
+#[test]
+fn an_image_that_a_policy_puts_back_is_no_upgrade_that_is_over() {
+    let mut world = ready();
+    world.reverts_images = true;
+    world.most_down = Some(0);
+    other_image(&mut world, "proxy:2");
+    world.run_until(is_over);
+    assert!(world.pods.iter().all(|pod| pod.running == "proxy:2"));
+    assert_eq!(world.aws.writes.len(), 3);
+}
+
+#[test]
+fn a_second_image_while_the_container_drains_is_over_when_it_runs() {
+    let mut world = ready();
+    world.drain = Duration::from_secs(20);
+    other_image(&mut world, "proxy:2");
+    world.run_until(|w| w.pods.iter().any(|pod| pod.state.in_place.is_some()));
+    world.run_for(Duration::from_secs(5));
+    other_image(&mut world, "proxy:3");
+    // The world compares label and image in each step.
+    world.run_until(is_over);
+    assert!(world.pods.iter().all(|pod| pod.running == "proxy:3"));
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn an_upgrade_that_leaves_too_few_proxies_for_a_while_is_told_once() {
+    let mut world = World::new();
+    world.proxy.spec.replicas = 1;
+    world.run_until(World::is_ready);
+    other_image(&mut world, "proxy:2");
+    world.run_until(is_over);
+    let told = |world: &World, reason: &str| world.events.iter().filter(|e| *e == reason).count();
+    assert_eq!(
+        (told(&world, "UpgradeStarted"), told(&world, "UpgradeCompleted")),
+        (1, 1)
+    );
+    // Over while both proxies are away: the end is told, too.
+    let mut world = ready();
+    world.bad_images.push("proxy:bad".to_owned());
+    other_image(&mut world, "proxy:bad");
+    world.run_for(Duration::from_secs(60));
+    world.restart_container(0);
+    world.restart_container(1);
+    world.edit(|proxy| proxy.spec.image = None);
+    world.run_until(is_over);
+    assert_eq!(
+        (told(&world, "UpgradeStarted"), told(&world, "UpgradeCompleted")),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_rollout_waits_for_its_turn_and_one_that_is_under_way_goes_on() {
+    for template in [false, true] {
+        let mut world = ready();
+        let uids = |world: &World| world.pods.iter().map(|p| p.state.uid.clone()).collect::<Vec<_>>();
+        let before = uids(&world);
+        world.may_begin = false;
+        other_image(&mut world, "proxy:2");
+        if template {
+            other_template(&mut world, "300Mi");
+        }
+        world.run_for(Duration::from_secs(900));
+        assert_eq!(uids(&world), before);
+        assert!(world.pods.iter().all(|pod| pod.running == "proxy:1"));
+        let (_, reason, message) = world.condition("Available");
+        assert!(reason == "Upgrading" && message.contains("waits"), "{message}");
+        assert!(!world.events.iter().any(|event| event == "UpgradeStarted"));
+        world.may_begin = true;
+        world.run_until(|w| w.pods.len() > 2);
+        world.may_begin = false;
+        world.run_until(is_over);
+        assert!(world.pods.iter().all(|pod| pod.running == "proxy:2"));
+    }
+}
+
+#[test]
+fn at_no_moment_of_a_surge_may_more_pods_be_evicted_than_one() {
+    let mut world = ready();
+    other_template(&mut world, "300Mi");
+    while !is_over(&world) {
+        world.run_for(Duration::from_millis(500));
+        let budget = &world.objects[&("PodDisruptionBudget".to_owned(), "mfa".to_owned())];
+        let most = budget["spec"]["maxUnavailable"].as_u64().unwrap();
+        let ready = |pod: &&Pod| {
+            pod.state.containers_ready && pod.state.gate == Some(true) && pod.state.deleted.is_none()
+        };
+        let ready = world.pods.iter().filter(ready).count() as u64;
+        let wanted = world.replicas().unwrap() as u64;
+        assert!(
+            ready + most <= wanted + 1,
+            "{most} of {wanted} may be away, {ready} are ready"
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! A small world for the plans: an API server, a StatefulSet with its kubelet, and AWS Directory Service. Time moves from
 //! one thing that happens to the next. What goes through the API server goes through JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -44,8 +44,10 @@ pub(super) struct Pod {
     ready_at: Option<Timestamp>,
     /// Whether its template has the readiness gate.
     gated: bool,
-    /// When the kubelet replaces the container, since the image changed.
-    image_at: Option<Timestamp>,
+    /// The image of the container that runs now.
+    pub(super) running: String,
+    /// The containers that the kubelet starts next, each after the one before it has drained.
+    next_containers: VecDeque<(Timestamp, String)>,
     /// When the kubelet has synced the volumes after the annotation changed, and the proxy has read them.
     sync_at: Option<Timestamp>,
     gone_at: Option<Timestamp>,
@@ -110,11 +112,25 @@ pub(super) struct World {
     pub(super) service_account: Option<crate::input::ServiceAccountState>,
     /// Images that never become ready.
     pub(super) bad_images: Vec<String>,
+    /// Pods that never become ready, by name.
+    pub(super) lame: Vec<String>,
     /// Whether an admission policy refuses to change an image in place.
     pub(super) refuses_patches: bool,
+    /// Whether an admission policy puts the old image back into a pod that is patched.
+    pub(super) reverts_images: bool,
+    /// Memory limits of pods that admission refuses to create, as a quota or a LimitRange does.
+    pub(super) refused_memory: Vec<String>,
+    /// How long a container drains whose image is changed.
+    pub(super) drain: Duration,
+    /// Whether the operator may begin another rollout.
+    pub(super) may_begin: bool,
+    /// What `kubectl rollout restart` put into the StatefulSet's template.
+    restarted_at: Option<String>,
     /// How many registered servers may be down at any time.
     pub(super) most_down: Option<usize>,
     in_place_refused: Option<String>,
+    /// Whether the StatefulSet was changed in this round.
+    set_changed: bool,
     /// How often somebody logs in through each client address of the directory, and when next.
     pub(super) traffic: Option<Duration>,
     next_login: Timestamp,
@@ -199,10 +215,17 @@ impl World {
             refusal: None,
             revisions: Revisions::default(),
             bad_images: Vec::new(),
+            lame: Vec::new(),
             refuses_patches: false,
+            reverts_images: false,
+            refused_memory: Vec::new(),
+            drain: Duration::from_secs(1),
+            may_begin: true,
+            restarted_at: None,
             most_down: None,
             service_account: None,
             in_place_refused: None,
+            set_changed: false,
             traffic: None,
             next_login: now,
             reported_problem: None,
@@ -307,7 +330,8 @@ impl World {
     fn step(&mut self, end: Timestamp) {
         let mut next = self.due.min(end);
         for pod in &self.pods {
-            next = [pod.ready_at, pod.gone_at, pod.sync_at, pod.image_at]
+            let container = pod.next_containers.front().map(|(at, _)| *at);
+            next = [pod.ready_at, pod.gone_at, pod.sync_at, container]
                 .into_iter()
                 .flatten()
                 .fold(next, Timestamp::min);
@@ -326,6 +350,7 @@ impl World {
         }
         self.check_that_logins_work();
         self.check_that_servers_answer();
+        self.check_that_revisions_tell_the_image();
     }
 
     fn tick(&mut self) {
@@ -342,13 +367,16 @@ impl World {
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
         let boots = self.pods.iter().any(|pod| due(pod.ready_at) || due(pod.sync_at));
         let mounted = if boots { self.mountable() } else { Mounted::new() };
-        let bad = &self.bad_images;
+        let (bad, lame) = (&self.bad_images, &self.lame);
         for pod in &mut self.pods {
             if pod.sync_at.take_if(|at| *at <= now).is_some() {
                 pod.mount(&mounted);
                 changed = true;
             }
-            if pod.ready_at.take_if(|at| *at <= now).is_some() && pod.sound && !bad.contains(&pod.state.image)
+            if pod.ready_at.take_if(|at| *at <= now).is_some()
+                && pod.sound
+                && !bad.contains(&pod.running)
+                && !lame.contains(&pod.state.name)
             {
                 pod.state.containers_ready = true;
                 pod.mount(&mounted);

@@ -29,6 +29,17 @@ impl World {
         }
     }
 
+    /// A pod that carries the label of the wanted revision runs that revision's image, and no other.
+    pub(super) fn check_that_revisions_tell_the_image(&self) {
+        for pod in &self.pods {
+            let labelled = pod.state.revision.as_ref() == Some(&self.revisions.update);
+            if labelled && pod.state.in_place.is_none() {
+                let wanted = self.revisions.image(&self.revisions.update);
+                assert_eq!(wanted, Some(pod.running.as_str()), "{}", pod.state.name);
+            }
+        }
+    }
+
     /// What is written is decided by what AWS said a moment ago, or a moment after it was asked where it takes long.
     pub(super) fn check_that_aws_was_looked_at(&self) {
         let described = self.described.as_ref().unwrap();

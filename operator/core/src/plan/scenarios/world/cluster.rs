@@ -1,9 +1,10 @@
 //! The StatefulSet's controller and the kubelets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use proxy_config::file::{ConfigFile, NamedFile};
 use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, DigestKey, Secret};
@@ -34,6 +35,10 @@ impl Revisions {
         }
         self.update = name;
     }
+
+    pub(super) fn image(&self, revision: &str) -> Option<&str> {
+        self.all.get(revision)?["spec"]["containers"][0]["image"].as_str()
+    }
 }
 
 impl World {
@@ -41,13 +46,25 @@ impl World {
         self.objects.get(&("StatefulSet".to_owned(), "mfa".to_owned()))
     }
 
-    pub(super) fn replicas(&self) -> Option<usize> {
+    pub(in crate::plan::scenarios) fn replicas(&self) -> Option<usize> {
         usize::try_from(self.set()?["spec"]["replicas"].as_u64()?).ok()
     }
 
-    pub(super) fn template_annotation(&self) -> Option<String> {
-        let annotation = &self.set()?["metadata"]["annotations"][crate::names::TEMPLATE_ANNOTATION];
+    pub(super) fn annotation_of_set(&self, name: &str) -> Option<String> {
+        let annotation = &self.set()?["metadata"]["annotations"][name];
         annotation.as_str().map(str::to_owned)
+    }
+
+    pub(in crate::plan::scenarios) fn is_upgrading(&self) -> bool {
+        self.annotation_of_set(crate::names::UPGRADING_ANNOTATION)
+            .is_some()
+    }
+
+    pub(super) fn restarted_at(&self) -> Option<String> {
+        let annotations = &self.set()?["spec"]["template"]["metadata"]["annotations"];
+        annotations[crate::names::RESTARTED_AT_ANNOTATION]
+            .as_str()
+            .map(str::to_owned)
     }
 
     pub(super) fn strategy(&self) -> &str {
@@ -71,12 +88,28 @@ impl World {
             return false;
         };
         let mut changed = false;
-        for ordinal in 0..replicas {
-            let name = format!("mfa-{ordinal}");
-            if !self.pods.iter().any(|pod| pod.state.name == name) {
-                self.create(ordinal, name);
-                changed = true;
+        // Pods are seen to in batches of 1, 2, 4 and so on; after one with a refusal the controller ends its round.
+        let (mut next, mut batch) = (0, 1);
+        while next < replicas {
+            let mut refused = false;
+            for ordinal in next..replicas.min(next + batch) {
+                let name = format!("mfa-{ordinal}");
+                if self.pods.iter().any(|pod| pod.state.name == name) {
+                    continue;
+                }
+                let revision = self.revision_of_new(ordinal);
+                if self.is_refused(&revision) {
+                    refused = true;
+                } else {
+                    self.create(ordinal, name, revision);
+                    changed = true;
+                }
             }
+            if refused {
+                return changed;
+            }
+            next += batch;
+            batch *= 2;
         }
         for index in 0..self.pods.len() {
             if ordinal(&self.pods[index]) >= replicas && self.pods[index].state.deleted.is_none() {
@@ -115,7 +148,36 @@ impl World {
         victim.map(|index| self.kill_pod(index)).is_some()
     }
 
-    fn create(&mut self, ordinal: usize, name: String) {
+    fn revision_of_new(&self, ordinal: usize) -> String {
+        if self.partition().is_some_and(|partition| ordinal < partition) {
+            self.revisions.current.clone()
+        } else {
+            self.revisions.update.clone()
+        }
+    }
+
+    fn is_refused(&self, revision: &str) -> bool {
+        let limit = &self.revisions.all[revision]["spec"]["containers"][0]["resources"]["limits"]["memory"];
+        limit
+            .as_str()
+            .is_some_and(|limit| self.refused_memory.iter().any(|refused| refused == limit))
+    }
+
+    /// `kubectl rollout restart statefulset/mfa`.
+    pub(in crate::plan::scenarios) fn rollout_restart(&mut self) {
+        let at = self.now.to_string();
+        let key = ("StatefulSet".to_owned(), "mfa".to_owned());
+        if let Some(set) = self.objects.get_mut(&key) {
+            set["spec"]["template"]["metadata"]["annotations"][crate::names::RESTARTED_AT_ANNOTATION] =
+                at.clone().into();
+            let template = set["spec"]["template"].clone();
+            self.revisions.take(&template);
+            self.restarted_at = Some(at);
+        }
+        self.wake();
+    }
+
+    fn create(&mut self, ordinal: usize, name: String, revision: String) {
         let address = Ipv4Addr::from(0x0a58_0000 + self.next_ip);
         let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0xab, u16::try_from(self.next_ip).unwrap());
         // One after the other, as images are pulled and nodes are busy.
@@ -124,13 +186,8 @@ impl World {
         let uid = format!("pod-{}", self.next_uid);
         self.next_ip += 1;
         self.next_uid += 1;
-        let keeps = self.partition().is_some_and(|partition| ordinal < partition);
-        let revision = if keeps {
-            self.revisions.current.clone()
-        } else {
-            self.revisions.update.clone()
-        };
         let template = &self.revisions.all[&revision];
+        let image = template["spec"]["containers"][0]["image"].as_str().unwrap();
         let annotation = &template["metadata"]["annotations"][crate::names::POD_TEMPLATE_ANNOTATION];
         self.pods.push(Pod {
             state: PodState {
@@ -140,10 +197,7 @@ impl World {
                 host_ips: vec![Ipv4Addr::new(10, 10, 0, u8::try_from(ordinal).unwrap()).into()],
                 node: Some(format!("node-{ordinal}")),
                 node_ready: true,
-                image: template["spec"]["containers"][0]["image"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned(),
+                image: image.to_owned(),
                 template: annotation.as_str().map(str::to_owned),
                 revision: Some(revision),
                 container: Some(container),
@@ -153,7 +207,8 @@ impl World {
             mounted: self.mountable(),
             ready_at: Some(self.now.saturating_add(boot).unwrap()),
             gated: template["spec"]["readinessGates"].is_array(),
-            image_at: None,
+            running: image.to_owned(),
+            next_containers: VecDeque::new(),
             sync_at: None,
             gone_at: None,
             sound: true,
@@ -166,7 +221,9 @@ impl World {
     pub(super) fn replace_containers(&mut self) {
         for index in 0..self.pods.len() {
             let now = self.now;
-            if self.pods[index].image_at.take_if(|at| *at <= now).is_some() {
+            let due = |next: &mut (Timestamp, String)| next.0 <= now;
+            if let Some((_, image)) = self.pods[index].next_containers.pop_front_if(due) {
+                self.pods[index].running = image;
                 self.restart_container(index);
             }
         }
@@ -235,4 +292,12 @@ pub(super) fn digest_of(mounted: &Mounted) -> ConfigDigest {
         }
     }
     ConfigDigest::compute(&key, parts)
+}
+
+/// Puts what somebody else's annotation says into what is applied: server-side apply leaves it as it is.
+pub(super) fn keep_annotation(template: &mut Value, name: &str, value: &str) {
+    let annotations = &mut template["metadata"]["annotations"];
+    if annotations[name].is_null() {
+        annotations[name] = value.into();
+    }
 }

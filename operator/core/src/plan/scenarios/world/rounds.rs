@@ -5,18 +5,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proxy_config::Secret;
 
-use super::cluster::decode;
+use super::cluster::{decode, keep_annotation};
 use super::{Pod, World, failure};
 use crate::api::RadiusProxyStatus;
 use crate::aws::AwsOperation;
 use crate::input::{
     Directory, DirectoryObservation, Entropy, Input, Report, SecretContent, StatefulSetState, WriteOutcome,
 };
-use crate::names::FINALIZER;
+use crate::names::{FINALIZER, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION};
 use crate::plan::{FinalizerChange, Object, ObjectKind, Plan, PodPatch, plan};
 
 /// How old a description may grow.
 const INTERVAL: Duration = Duration::from_secs(90);
+/// How long the StatefulSet's controller takes to tell what it made of a change.
+const STATUS_OF_SET: Duration = Duration::from_millis(100);
 
 impl World {
     fn gather(&mut self) -> Input {
@@ -56,12 +58,15 @@ impl World {
                 replicas: u32::try_from(replicas).unwrap(),
                 current_revision: self.revisions.current.clone(),
                 update_revision: self.revisions.update.clone(),
-                template: self.template_annotation(),
+                template: self.annotation_of_set(TEMPLATE_ANNOTATION),
+                upgrading: self.is_upgrading(),
+                restarted_at: self.restarted_at(),
                 on_delete: self.strategy() == "OnDelete",
                 ..StatefulSetState::default()
             }),
             service_account: self.service_account.clone(),
             in_place_refused: self.in_place_refused.clone(),
+            may_begin: self.may_begin,
             pods: self.pods.iter().map(|pod| pod.state.clone()).collect(),
             reports: self
                 .pods
@@ -118,7 +123,12 @@ impl World {
         let crash = self.crash_after.take();
         let finished = self.execute(&plan, crash);
         if finished {
-            self.due = self.now.saturating_add(plan.requeue_after.min(INTERVAL)).unwrap();
+            let wait = if std::mem::take(&mut self.set_changed) {
+                STATUS_OF_SET
+            } else {
+                plan.requeue_after.min(INTERVAL)
+            };
+            self.due = self.now.saturating_add(wait).unwrap();
             self.describe_after = plan.describe_after;
         } else {
             self.lose_the_operator(self.takeover);
@@ -238,9 +248,13 @@ impl World {
             if self.refuses_patches {
                 self.in_place_refused = Some(change.revision.clone());
             } else {
-                pod.state.image.clone_from(&change.image);
                 pod.state.in_place = Some(change.marker.clone());
-                pod.image_at = self.now.saturating_add(Duration::from_secs(1)).ok();
+                if !self.reverts_images {
+                    pod.state.image.clone_from(&change.image);
+                    let from = pod.next_containers.back().map_or(self.now, |(at, _)| *at);
+                    let at = from.saturating_add(self.drain).unwrap();
+                    pod.next_containers.push_back((at, change.image.clone()));
+                }
             }
         }
         if let Some(revision) = &patch.revision {
@@ -265,7 +279,16 @@ impl World {
     }
 
     fn apply(&mut self, object: &Object) {
-        let json = object.to_json().unwrap();
+        let mut json = object.to_json().unwrap();
+        if object.kind() == "StatefulSet" {
+            let template = &mut json["spec"]["template"];
+            let ours = template["metadata"]["annotations"][RESTARTED_AT_ANNOTATION].is_string();
+            if ours {
+                self.restarted_at = None;
+            } else if let Some(at) = &self.restarted_at {
+                keep_annotation(template, RESTARTED_AT_ANNOTATION, at);
+            }
+        }
         let key = (object.kind().to_owned(), object.name().to_owned());
         let changed = self.objects.insert(key, json.clone()).as_ref() != Some(&json);
         if changed {
@@ -273,6 +296,7 @@ impl World {
         }
         if changed && object.kind() == "StatefulSet" {
             self.revisions.take(&json["spec"]["template"]);
+            self.set_changed = true;
         }
         self.statefulset();
     }
