@@ -1,26 +1,28 @@
-//! AWS Directory Service: what it says of directories, kept fresh in the background, and the writes.
+//! AWS Directory Service: descriptions of directories, kept fresh in the background, and the writes.
 //!
-//! Resources that share a region and a role share their questions: one DescribeDirectories answers all that are due.
+//! RadiusProxy resources that share a region and a role share their calls: one DescribeDirectories answers for all
+//! directories that are due.
 
 mod calls;
 mod convert;
+mod describe;
 mod failure;
-mod pace;
+mod lru_cache;
 mod poll;
-mod round;
+mod rate_limiter;
 mod schedule;
 mod session;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use operator_core::access::DirectoryAccess;
-use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
+use operator_core::aws::{AwsFailure, AwsOperation};
 use operator_core::input::DirectoryObservation;
-use operator_core::plan::DirectoryCall;
 use tokio_util::sync::CancellationToken;
 
 use crate::key::ProxyKey;
@@ -28,20 +30,18 @@ use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::queue::WorkQueue;
 use calls::Calls;
-use poll::{Group, GroupKey, WatchKey};
+use poll::{DirectoryKey, Group, GroupKey};
 use session::{Account, Sessions};
+pub(crate) use write::{WritePermit, WriteTurn};
 
-/// How long an answer is waited for before the work goes on without one.
-const PATIENCE: Duration = Duration::from_secs(15);
-
-/// What the background needs.
+/// What the background tasks need.
 #[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct Deps {
     pub(crate) queue: WorkQueue,
     pub(crate) leadership: Leadership,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
-    /// How often domain controllers are asked for; tags come more seldom.
+    /// How often domain controllers are read. Tags are read less often.
     pub(crate) detail_interval: Duration,
 }
 
@@ -49,147 +49,179 @@ pub(crate) struct Surroundings {
 #[derive(Debug)]
 pub(crate) struct Directories {
     sessions: Arc<Sessions>,
-    around: Surroundings,
-    groups: Mutex<HashMap<GroupKey, Arc<Group>>>,
-    /// Which directory each RadiusProxy is about.
-    places: Mutex<HashMap<ProxyKey, (GroupKey, WatchKey)>>,
+    deps: Deps,
+    state: Mutex<State>,
+}
+
+/// One lock for both maps: a group is closed only when no subscription can be on its way to it.
+#[derive(Debug, Default)]
+struct State {
+    groups: HashMap<GroupKey, Arc<Group>>,
+    subscriptions: HashMap<ProxyKey, Subscription>,
+}
+
+/// What a RadiusProxy is subscribed to.
+#[derive(Debug)]
+struct Subscription {
+    group: GroupKey,
+    directory: DirectoryKey,
+    /// When its write may be sent, once it has had to wait for its turn.
+    turn: Option<Instant>,
+}
+
+/// What is known of a directory.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    pub(crate) observation: DirectoryObservation,
+    /// Set while a newer answer is on its way: how much longer it is worth waiting for. The RadiusProxy is enqueued when
+    /// the answer arrives.
+    pub(crate) awaited: Option<Duration>,
 }
 
 impl Directories {
-    /// Nothing is asked yet.
-    pub(crate) fn new(calls_per_second: u32, around: Surroundings) -> Self {
-        Self::with(Sessions::new(calls_per_second), around)
+    /// Without any subscription.
+    pub(crate) fn new(calls_per_second: u32, deps: Deps) -> Self {
+        Self::with(Sessions::new(calls_per_second), deps)
     }
 
-    fn with(sessions: Sessions, around: Surroundings) -> Self {
+    fn with(sessions: Sessions, deps: Deps) -> Self {
         Self {
             sessions: Arc::new(sessions),
-            around,
-            groups: Mutex::default(),
-            places: Mutex::default(),
+            deps,
+            state: Mutex::default(),
         }
     }
 
-    /// What is known of a directory, no older than `allowed`, or as it is after a while of waiting. From now on the
-    /// RadiusProxy is touched when it changes.
-    pub(crate) async fn observe(
-        &self,
-        key: &ProxyKey,
-        access: &DirectoryAccess,
-        allowed: Duration,
-    ) -> DirectoryObservation {
-        let (group, watch) = self.join(key, access);
-        group.interest(&watch, key, access, allowed);
-        let started = Instant::now();
-        loop {
-            let changed = group.changed();
-            tokio::pin!(changed);
-            // Armed before the look, so that a round that ends in between is not missed.
-            changed.as_mut().enable();
-            if let Some(found) = group.usable(&watch, Instant::now()) {
-                return found;
-            }
-            let left = PATIENCE.saturating_sub(started.elapsed());
-            if left.is_zero() || tokio::time::timeout(left, changed).await.is_err() {
-                return group
-                    .anyway(&watch)
-                    .unwrap_or_else(|| DirectoryObservation::Failed {
-                        failure: failure::own(
-                            AwsOperation::DescribeDirectories,
-                            AwsErrorClass::Unreachable,
-                            format!("no answer within {} s", PATIENCE.as_secs()),
-                        ),
-                        last: group.last(&watch),
-                    });
-            }
+    /// What is known of a directory, without waiting: no worker is held up by a region that is silent. Subscribes the
+    /// RadiusProxy, so that it is enqueued when the directory changes. `allowed` is the age from which the directory is
+    /// described again.
+    pub(crate) fn observe(&self, key: &ProxyKey, access: &DirectoryAccess, allowed: Duration) -> Observed {
+        let (group_key, directory) = (GroupKey::of(access), DirectoryKey::of(access));
+        let mut state = lock(&self.state);
+        let is_other = |before: &Subscription| (&before.group, &before.directory) != (&group_key, &directory);
+        if state.subscriptions.get(key).is_some_and(is_other) {
+            state.unsubscribe(key);
         }
+        let group = Arc::clone(
+            state
+                .groups
+                .entry(group_key.clone())
+                .or_insert_with(|| self.spawn_group()),
+        );
+        state.subscriptions.entry(key.clone()).or_insert(Subscription {
+            group: group_key,
+            directory: directory.clone(),
+            turn: None,
+        });
+        group.subscribe(&directory, key, access, allowed);
+        group.observe(&directory, Instant::now())
     }
 
-    /// What was known is overtaken: by a write of ours, or because one is about to be decided.
+    /// What was known is outdated: by a write of ours, or because a write is about to be decided.
     pub(crate) fn refresh(&self, key: &ProxyKey) {
-        if let Some((group, watch)) = self.place(key) {
-            group.refresh(&watch, Instant::now());
+        if let Some((group, directory)) = lock(&self.state).subscription(key) {
+            group.refresh(&directory, Instant::now());
         }
     }
 
     /// The RadiusProxy has no directory, may not use it, or is gone.
     pub(crate) fn forget(&self, key: &ProxyKey) {
-        let place = lock(&self.places).remove(key);
-        if let Some((group, watch)) = place {
-            self.leave(key, &group, &watch);
+        lock(&self.state).unsubscribe(key);
+    }
+
+    /// This replica leads from now on. Subscriptions of RadiusProxy resources that were deleted while another replica led
+    /// end, and the time that an answer is waited for begins again.
+    pub(crate) fn begin_term(&self, exists: impl Fn(&ProxyKey) -> bool) {
+        let mut state = lock(&self.state);
+        let gone: Vec<ProxyKey> = state
+            .subscriptions
+            .keys()
+            .filter(|key| !exists(key))
+            .cloned()
+            .collect();
+        for key in gone {
+            state.unsubscribe(&key);
+        }
+        for group in state.groups.values() {
+            group.restart_waits();
         }
     }
 
-    /// Writes once. A write whose deadline would outlast the leader's lease is not begun.
-    pub(crate) async fn write(
+    /// Takes what a write needs before it is noted as pending: credentials, and its turn within the rate limit. A turn that
+    /// had to be waited for is kept until the RadiusProxy asks again.
+    ///
+    /// # Errors
+    /// There are no credentials. The write isn't sent.
+    pub(crate) async fn prepare_write(
         &self,
+        key: &ProxyKey,
         access: &DirectoryAccess,
-        call: &DirectoryCall,
-        deadline: Duration,
-    ) -> Result<Option<String>, AwsFailure> {
+        operation: AwsOperation,
+    ) -> Result<WriteTurn, AwsFailure> {
+        let started = Instant::now();
         let session = self.sessions.of(&Account::of(access)).await;
-        let calls = Calls {
-            session: &session,
-            metrics: &self.around.metrics,
-        };
-        calls.write(&access.directory_id, call, deadline).await
+        session.ready(operation).await?;
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        let mut subscribed = state.subscriptions.get_mut(key);
+        let kept = subscribed.as_mut().and_then(|subscribed| subscribed.turn.take());
+        let turn = kept.unwrap_or_else(|| session.limits.writes.reserve(now));
+        let wait = turn.saturating_duration_since(now);
+        if wait.is_zero() && now.duration_since(started) <= write::MAX_PREPARATION {
+            let metrics = self.deps.metrics.clone();
+            let id = access.directory_id.clone();
+            let permit = WritePermit::new(session, metrics, id);
+            return Ok(WriteTurn::Now(Box::new(permit)));
+        }
+        if let Some(subscribed) = subscribed {
+            subscribed.turn = Some(turn);
+        }
+        Ok(WriteTurn::Later(wait))
     }
 
-    /// Adds tags to a directory.
+    /// Adds tags to a directory. `limit` bounds the wait for the rate limit, and then the call.
     pub(crate) async fn add_tags(
         &self,
         key: &ProxyKey,
         access: &DirectoryAccess,
         tags: &[(String, String)],
+        limit: Duration,
     ) -> Result<(), AwsFailure> {
         let session = self.sessions.of(&Account::of(access)).await;
         let calls = Calls {
             session: &session,
-            metrics: &self.around.metrics,
+            metrics: &self.deps.metrics,
         };
-        let result = calls.add_tags(&access.directory_id, tags).await;
-        if let Some((group, watch)) = self.place(key) {
-            group.forget_tags(&watch);
+        let result = calls.add_tags(&access.directory_id, tags, limit).await;
+        if let Some((group, directory)) = lock(&self.state).subscription(key) {
+            group.forget_tags(&directory);
         }
         result
     }
 
-    fn place(&self, key: &ProxyKey) -> Option<(Arc<Group>, WatchKey)> {
-        let (group, watch) = lock(&self.places).get(key).cloned()?;
-        let group = lock(&self.groups).get(&group).map(Arc::clone)?;
-        Some((group, watch))
+    fn spawn_group(&self) -> Arc<Group> {
+        let group = Arc::new(Group::new());
+        let poller = poll::run(Arc::clone(&group), Arc::clone(&self.sessions), self.deps.clone());
+        tokio::spawn(poller);
+        group
+    }
+}
+
+impl State {
+    fn subscription(&self, key: &ProxyKey) -> Option<(Arc<Group>, DirectoryKey)> {
+        let subscribed = self.subscriptions.get(key)?;
+        let group = Arc::clone(self.groups.get(&subscribed.group)?);
+        Some((group, subscribed.directory.clone()))
     }
 
-    fn join(&self, key: &ProxyKey, access: &DirectoryAccess) -> (Arc<Group>, WatchKey) {
-        let (group_key, watch) = (GroupKey::of(access), WatchKey::of(access));
-        let before = lock(&self.places).insert(key.clone(), (group_key.clone(), watch.clone()));
-        if let Some((old_group, old_watch)) = before
-            && (&old_group, &old_watch) != (&group_key, &watch)
+    /// Ends a subscription. The poller of a group without any ends, too.
+    fn unsubscribe(&mut self, key: &ProxyKey) {
+        if let Some(Subscription { group, directory, .. }) = self.subscriptions.remove(key)
+            && let Some(members) = self.groups.get(&group)
+            && members.unsubscribe(&directory, key)
         {
-            self.leave(key, &old_group, &old_watch);
-        }
-        let mut groups = lock(&self.groups);
-        let group = groups.entry(group_key).or_insert_with(|| {
-            let group = Arc::new(Group::new());
-            let poller = poll::run(
-                Arc::clone(&group),
-                Arc::clone(&self.sessions),
-                self.around.clone(),
-            );
-            tokio::spawn(poller);
-            group
-        });
-        (Arc::clone(group), watch)
-    }
-
-    fn leave(&self, key: &ProxyKey, group_key: &GroupKey, watch: &WatchKey) {
-        let mut groups = lock(&self.groups);
-        if let Some(group) = groups.get(group_key)
-            && group.leave(watch, key)
-        {
-            // Nobody is left: the poller ends.
-            group.close();
-            groups.remove(group_key);
+            members.close();
+            self.groups.remove(&group);
         }
     }
 }

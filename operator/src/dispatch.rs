@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 
 use crate::context::Context;
 use crate::error::{Error, words};
-use crate::health::{Beat, Health};
+use crate::health::{Health, Heartbeat};
 use crate::key::ProxyKey;
 use crate::memory::Memory;
 use crate::metrics::ResultLabel;
@@ -28,16 +28,17 @@ pub(crate) async fn run(
     health: Health,
     stop: CancellationToken,
 ) {
-    let beat: Beat = health.expect_beat("the work queue", SILENCE);
+    let heartbeat: Heartbeat = health.expect_heartbeat("the work queue", SILENCE);
     let mut leadership = ctx.leadership.clone();
     let mut led = false;
     let mut workers: JoinSet<()> = JoinSet::new();
     while !stop.is_cancelled() {
-        beat.now();
+        heartbeat.beat();
         let leads = leadership.leads() && health.unseen().is_empty();
         if leads && !led {
             // Another replica may have led: what this one remembers of applied objects and writes is overtaken.
             ctx.memories.clear();
+            ctx.directories.begin_term(|key| ctx.cluster.proxy(key).is_some());
             ctx.rollouts.clear();
             ctx.cluster.touch_all();
         }

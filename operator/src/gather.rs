@@ -8,16 +8,17 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
-use operator_core::access::{DirectoryAccess, access};
+use operator_core::access::{Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::input::{
-    DirectoryObservation, Entropy, ForeignObject, Input, Report, Rival, SecretContent, StatefulSetState,
-    secrets_named_by, seeds_selector,
+    DirectoryObservation, Entropy, ForeignObject, Input, Report, Rival, SecretContent, ServiceAccountState,
+    StatefulSetState, secrets_named_by, seeds_selector,
 };
 use operator_core::names::ObjectNames;
 
 use crate::context::Context;
+use crate::directory::Observed;
 use crate::error::Error;
 use crate::key::ProxyKey;
 use crate::memory::{Memory, lean};
@@ -59,26 +60,28 @@ pub(crate) async fn input(
     ctx: &Context,
     key: &ProxyKey,
     proxy: RadiusProxy,
+    directory: DirectoryObservation,
     memory: &Memory,
 ) -> Result<Input, Error> {
     let grants = ctx.cluster.grants();
     let rivals = rivals(ctx, &proxy, &grants);
-    let grants = for_namespace(&grants, &key.namespace);
-    let way = access(&proxy, &grants, &ctx.settings.cluster).ok();
+    let namespace_labels = ctx.cluster.namespace_labels(&key.namespace);
+    let grants = for_namespace(&grants, &key.namespace, namespace_labels.as_ref());
     let names = ObjectNames::new(&key.name);
     let secrets = secrets(ctx, key, &proxy).await?;
     let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
     let radius_secret = secret(ctx, key, &names.radius_secret()).await?;
-    let directory = directory(ctx, key, way.as_ref(), memory).await;
     Ok(Input {
         rivals,
         grants,
+        namespace_labels,
         secrets,
         has_seed_shards: has_seed_shards(ctx, key, &names),
         seeds_by_label,
         radius_secret,
         foreign: Vec::<ForeignObject>::new(),
         stateful_set: stateful_set(ctx, key, &names, &proxy),
+        service_account: service_account(ctx, key, &names, &proxy),
         pods: ctx.cluster.pods(key),
         reports: reports(ctx, key),
         load_balancer: load_balancer(ctx, key, &names),
@@ -95,26 +98,22 @@ pub(crate) async fn input(
     })
 }
 
-/// What is known of the directory, asked for when it is granted.
-pub(crate) async fn directory(
-    ctx: &Context,
-    key: &ProxyKey,
-    way: Option<&DirectoryAccess>,
-    memory: &Memory,
-) -> DirectoryObservation {
-    match way {
-        Some(way) => {
-            let allowed = memory
-                .describe_after
-                .unwrap_or(ctx.describe_interval)
-                .min(ctx.describe_interval);
-            ctx.directories.observe(key, way, allowed).await
-        }
-        None => {
-            ctx.directories.forget(key);
-            DirectoryObservation::Unasked
-        }
-    }
+/// What is known of the directory. It is described from now on if a grant allows it.
+pub(crate) fn directory(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy, memory: &Memory) -> Observed {
+    let labels = ctx.cluster.namespace_labels(&key.namespace);
+    let grants = for_namespace(&ctx.cluster.grants(), &key.namespace, labels.as_ref());
+    let Ok(access) = access(proxy, labels.as_ref(), &grants, &ctx.settings.cluster) else {
+        ctx.directories.forget(key);
+        return Observed {
+            observation: DirectoryObservation::Unasked,
+            awaited: None,
+        };
+    };
+    let allowed = memory
+        .describe_after
+        .unwrap_or(ctx.describe_interval)
+        .min(ctx.describe_interval);
+    ctx.directories.observe(key, &access, allowed)
 }
 
 fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) -> Vec<Rival> {
@@ -127,7 +126,8 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) ->
             Rival {
                 granted: access(
                     rival,
-                    &for_namespace(grants, &key.namespace),
+                    ctx.cluster.namespace_labels(&key.namespace).as_ref(),
+                    grants,
                     &ctx.settings.cluster,
                 )
                 .is_ok(),
@@ -142,10 +142,14 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) ->
 }
 
 /// Grants of other namespaces allow nothing here, and there may be many.
-fn for_namespace(grants: &[Arc<DirectoryGrant>], namespace: &str) -> Vec<DirectoryGrant> {
+fn for_namespace(
+    grants: &[Arc<DirectoryGrant>],
+    namespace: &str,
+    labels: Option<&Labels>,
+) -> Vec<DirectoryGrant> {
     grants
         .iter()
-        .filter(|grant| grant.spec.namespaces.iter().any(|each| each == namespace))
+        .filter(|grant| applies_to(grant, namespace, labels))
         .map(|grant| (**grant).clone())
         .collect()
 }
@@ -244,6 +248,20 @@ fn stateful_set(
     }
     match set.detail {
         Detail::StatefulSet(state) => Some(state),
+        _ => None,
+    }
+}
+
+fn service_account(
+    ctx: &Context,
+    key: &ProxyKey,
+    names: &ObjectNames,
+    proxy: &RadiusProxy,
+) -> Option<ServiceAccountState> {
+    let accounts = ctx.cluster.owned_of("ServiceAccount", key);
+    let (_, account) = accounts.into_iter().find(|(name, _)| name == names.workload())?;
+    match account.detail {
+        Detail::ServiceAccount(state) if account.controller == proxy.metadata.uid => Some(state),
         _ => None,
     }
 }

@@ -21,14 +21,14 @@ struct Loop {
 
 /// A loop's sign of life.
 #[derive(Debug, Clone)]
-pub(crate) struct Beat {
+pub(crate) struct Heartbeat {
     start: Instant,
     last: Arc<AtomicU64>,
 }
 
-impl Beat {
+impl Heartbeat {
     /// The loop turns.
-    pub(crate) fn now(&self) {
+    pub(crate) fn beat(&self) {
         self.last.store(millis(self.start.elapsed()), Ordering::Relaxed);
     }
 }
@@ -59,7 +59,7 @@ impl Health {
     }
 
     /// A loop that turns at least every `allowed`.
-    pub(crate) fn expect_beat(&self, name: &'static str, allowed: Duration) -> Beat {
+    pub(crate) fn expect_heartbeat(&self, name: &'static str, allowed: Duration) -> Heartbeat {
         let last = Arc::new(AtomicU64::new(millis(self.start.elapsed())));
         self.loops
             .lock()
@@ -69,7 +69,7 @@ impl Health {
                 allowed,
                 last: Arc::clone(&last),
             });
-        Beat {
+        Heartbeat {
             start: self.start,
             last,
         }
@@ -122,7 +122,7 @@ mod tests {
     fn a_loop_that_stands_still_is_named() {
         let start = Instant::now();
         let health = Health::new(start);
-        let _beat = health.expect_beat("the queue", Duration::from_secs(60));
+        let _beat = health.expect_heartbeat("the queue", Duration::from_secs(60));
         assert!(health.stuck(start + Duration::from_secs(60)).is_empty());
         let stuck = health.stuck(start + Duration::from_secs(3600));
         assert_eq!(stuck.len(), 1);

@@ -1,4 +1,4 @@
-//! The leader's Lease: two replicas run, one writes.
+//! Leader election by a Lease: of several replicas, one works.
 
 mod election;
 
@@ -12,13 +12,36 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use crate::error::words;
-use crate::health::Beat;
+use crate::health::Heartbeat;
 use election::{Election, Step};
 
-/// Kept back from a lease's end: clocks run at slightly different speeds, and an answer takes its way.
+/// The shortest lease that leaves room for a write to AWS between two renewals.
+pub(crate) const MIN_LEASE_SECONDS: u32 = 10;
+/// A leader stops this long before its lease ends: clocks run at slightly different speeds, and answers take time.
 const MARGIN: Duration = Duration::from_secs(1);
+/// client-go's proportions: a lease of 15 s is renewed every 2 s, and a call to the API server may take 5 s.
+const RENEWALS_PER_LEASE: u32 = 7;
+const CALLS_PER_LEASE: u32 = 3;
 
-/// Whether this replica leads, for all who act. Clones see the same.
+/// A write to AWS may take this long, and less if the lease ends sooner.
+const MAX_WRITE: Duration = Duration::from_secs(10);
+/// Kept between the end of a write and the end of the lease.
+const WRITE_RESERVE: Duration = Duration::from_secs(1);
+/// No write is begun with less left of the lease: its status has to be written, and AWS needs time to answer.
+const MIN_LEFT_FOR_WRITE: Duration = Duration::from_secs(5);
+
+// With the shortest lease, a write can be begun just before a fast renewal and just after the slowest one, and has time to end.
+const _: () = {
+    let lease = MIN_LEASE_SECONDS as u128 * 1000;
+    let term = lease - MARGIN.as_millis();
+    let needed = MIN_LEFT_FOR_WRITE.as_millis();
+    assert!(term - lease / RENEWALS_PER_LEASE as u128 >= needed);
+    assert!(term - lease / CALLS_PER_LEASE as u128 >= needed);
+    assert!(needed >= 4 * WRITE_RESERVE.as_millis());
+    assert!(needed <= (MAX_WRITE.as_millis() + WRITE_RESERVE.as_millis()));
+};
+
+/// Whether this replica leads. Clones share the state.
 #[derive(Debug, Clone)]
 pub(crate) struct Leadership {
     until: watch::Receiver<Term>,
@@ -32,14 +55,13 @@ enum Term {
 }
 
 impl Leadership {
-    /// Leads without a Lease, for a single replica. The sender is kept by the caller for as long as it leads.
-    pub(crate) fn without_election() -> (Self, Keeper) {
+    /// Leads without a Lease, for a single replica. The caller keeps the guard for as long as it leads.
+    pub(crate) fn without_election() -> (Self, LeaseGuard) {
         let (sender, until) = watch::channel(Term::Forever);
-        (Self { until }, Keeper(sender))
+        (Self { until }, LeaseGuard(sender))
     }
 
-    /// How long this replica leads for certain if it renews no more; `None` when it does not lead. An AWS call's
-    /// deadline is shorter than this, so that no other leader writes while it is under way.
+    /// How long this replica leads for certain if it can't renew the lease; `None` if it isn't the leader.
     pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
         match *self.until.borrow() {
             Term::None => None,
@@ -48,12 +70,24 @@ impl Leadership {
         }
     }
 
+    /// Whether enough is left of the lease to begin a write to AWS.
+    pub(crate) fn may_begin_write(&self, now: Instant) -> bool {
+        self.remaining(now).is_some_and(|left| left >= MIN_LEFT_FOR_WRITE)
+    }
+
+    /// How long a write to AWS that is sent now may take, so that no two leaders write at once. `None` if too little is left
+    /// of the lease.
+    pub(crate) fn write_deadline(&self, now: Instant) -> Option<Duration> {
+        let left = self.remaining(now)?.saturating_sub(WRITE_RESERVE);
+        (left >= WRITE_RESERVE).then_some(left.min(MAX_WRITE))
+    }
+
     /// Whether this replica leads now.
     pub(crate) fn leads(&self) -> bool {
         self.remaining(Instant::now()).is_some()
     }
 
-    /// Returns when the lead was won, renewed or given up. Never returns when nothing will change any more.
+    /// Returns when the lead is won, renewed or given up. Never returns if the guard or the candidate is gone.
     pub(crate) async fn changed(&mut self) {
         if self.until.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -63,7 +97,7 @@ impl Leadership {
 
 /// Keeps the channel of a [`Leadership`] open.
 #[derive(Debug)]
-pub(crate) struct Keeper(#[expect(dead_code, reason = "held for its drop")] watch::Sender<Term>);
+pub(crate) struct LeaseGuard(#[expect(dead_code, reason = "held for its drop")] watch::Sender<Term>);
 
 /// Takes part in the election.
 pub(crate) struct Candidate {
@@ -73,7 +107,7 @@ pub(crate) struct Candidate {
     election: Election,
     term: watch::Sender<Term>,
     /// Whether the last round reached the API server.
-    well: bool,
+    reachable: bool,
 }
 
 impl Candidate {
@@ -92,19 +126,18 @@ impl Candidate {
             identity: identity.clone(),
             election: Election::new(identity, duration),
             term,
-            well: true,
+            reachable: true,
         };
         (candidate, Leadership { until })
     }
 
-    /// Acquires and renews until `stop` is done, then gives the lead up.
-    pub(crate) async fn run(mut self, beat: Beat, stop: impl Future<Output = ()>) {
-        // client-go's proportions: a lease of 15 s is renewed every 2 s, and a call to the API server is given 5 s.
-        let pause = self.election.duration() / 7;
-        let deadline = self.election.duration() / 3;
+    /// Acquires and renews the lease until `stop` completes, then gives the lead up.
+    pub(crate) async fn run(mut self, heartbeat: Heartbeat, stop: impl Future<Output = ()>) {
+        let pause = self.election.duration() / RENEWALS_PER_LEASE;
+        let deadline = self.election.duration() / CALLS_PER_LEASE;
         tokio::pin!(stop);
         loop {
-            beat.now();
+            heartbeat.beat();
             self.bounded_round(deadline).await;
             self.step_down_when_over();
             tokio::select! {
@@ -121,19 +154,21 @@ impl Candidate {
             Ok(Err(error)) => Some(words(&error)),
             Err(_) => Some(format!("no answer within {} s", deadline.as_secs())),
         };
-        self.tell(failed);
+        self.log_outcome(failed);
     }
 
-    /// An API server that is away fails every round: only the first is told.
-    fn tell(&mut self, failed: Option<String>) {
-        let well = failed.is_none();
+    /// Logs the first failed round only, as an unreachable API server fails every round.
+    fn log_outcome(&mut self, failed: Option<String>) {
+        let reachable = failed.is_none();
         match failed {
-            Some(error) if self.well => tracing::warn!(error, "could not take part in the leader election"),
+            Some(error) if self.reachable => {
+                tracing::warn!(error, "could not take part in the leader election");
+            }
             Some(error) => tracing::debug!(error, "still cannot take part in the leader election"),
-            None if !self.well => tracing::info!("taking part in the leader election again"),
+            None if !self.reachable => tracing::info!("taking part in the leader election again"),
             None => {}
         }
-        self.well = well;
+        self.reachable = reachable;
     }
 
     async fn give_up(&self, deadline: Duration) {
@@ -154,8 +189,8 @@ impl Candidate {
         }
     }
 
-    /// One look at the Lease and at most one write. What is promised counts from before the write was sent: another
-    /// candidate cannot have seen it earlier.
+    /// Reads the Lease and writes it at most once. The term counts from before the write was sent: another candidate can't
+    /// have seen it earlier.
     async fn round(&mut self, started: Instant) -> Result<(), kube::Error> {
         let found = self.leases.get_opt(&self.name).await?;
         let written = match self
@@ -200,7 +235,7 @@ impl Candidate {
                 Ok(())
             }
             Ok(_) => Ok(()),
-            // Another candidate was quicker: the next round sees it.
+            // Another candidate was faster. The next round sees it.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(error),
         }
@@ -242,5 +277,26 @@ impl Candidate {
 
     fn set(&self, term: Term) {
         self.term.send_replace(term);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_ends_before_the_lease_does_and_none_is_begun_shortly_before_that() {
+        let now = Instant::now();
+        let left = |seconds| {
+            let (_, until) = watch::channel(Term::Until(now + Duration::from_secs(seconds)));
+            let leadership = Leadership { until };
+            (leadership.may_begin_write(now), leadership.write_deadline(now))
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(left(60), (true, Some(MAX_WRITE)));
+        assert_eq!(left(6), (true, Some(seconds(5))));
+        assert_eq!(left(4), (false, Some(seconds(3))));
+        assert_eq!(left(1), (false, None));
+        assert_eq!(left(0), (false, None));
     }
 }

@@ -8,6 +8,7 @@ mod dispatch;
 mod error;
 mod events;
 mod gather;
+mod grants;
 mod health;
 mod key;
 mod leader;

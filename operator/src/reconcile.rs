@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use operator_core::access::{DirectoryAccess, access};
 use operator_core::api::RadiusProxy;
-use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
+use operator_core::aws::{AwsErrorClass, AwsFailure};
 use operator_core::conditions::Reason;
 use operator_core::input::{Input, WriteOutcome};
 use operator_core::plan::{DirectoryWrite, Event, FinalizerChange, Plan, is_fresh, plan};
 
 use crate::apply::{self, within};
 use crate::context::Context;
+use crate::directory::{WritePermit, WriteTurn};
 use crate::error::Error;
 use crate::gather;
 use crate::key::ProxyKey;
@@ -22,12 +23,8 @@ const PREPARING: Duration = Duration::from_secs(90);
 const EXECUTING: Duration = Duration::from_secs(90);
 /// A tag comes before a write, and must not keep it waiting: one that fails is made later.
 const TAGGING: Duration = Duration::from_secs(3);
-/// A write to AWS is given at most this, and less when the leader's lease ends sooner.
-const WRITING: Duration = Duration::from_secs(10);
-/// Kept between the end of a write and the end of the leader's lease.
-const SPARE: Duration = Duration::from_secs(1);
-/// With less left of the lease than this, nothing that writes to AWS is begun.
-const ENOUGH: Duration = Duration::from_secs(5);
+/// How soon to look again when the leader's lease ends too soon for a write.
+const AFTER_RENEWAL: Duration = Duration::from_secs(1);
 /// The soonest and the latest next look.
 const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
@@ -46,34 +43,67 @@ pub(crate) enum Next {
 /// # Errors
 /// The Kubernetes API refused or did not answer; everything else is part of the plan.
 pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Next, Error> {
-    let Some((input, plan)) = within("gathering", PREPARING, prepare(ctx, key, memory)).await? else {
-        ctx.directories.forget(key);
-        ctx.names.observe(key, &[]);
-        ctx.metrics.proxy.forget(key);
-        ctx.rollouts.planned(key, false);
-        return Ok(Next::Gone);
+    let prepared = within("gathering", PREPARING, prepare(ctx, key, memory)).await?;
+    let (input, plan) = match prepared {
+        Prepared::Gone => {
+            ctx.directories.forget(key);
+            ctx.names.observe(key, &[]);
+            ctx.metrics.proxy.forget(key);
+            ctx.rollouts.planned(key, false);
+            return Ok(Next::Gone);
+        }
+        Prepared::Later(wait) => return Ok(Next::After(wait.max(SOONEST))),
+        Prepared::Planned(planned) => *planned,
     };
-    if plan.write.is_some()
-        && ctx
-            .leadership
-            .remaining(Instant::now())
-            .is_none_or(|left| left < ENOUGH)
-    {
+    if plan.write.is_some() && !ctx.leadership.may_begin_write(Instant::now()) {
         tracing::info!(
             "the leader's lease ends too soon for a write to AWS; looking again once it is renewed"
         );
-        return Ok(Next::After(Duration::from_secs(1)));
+        return Ok(Next::After(AFTER_RENEWAL));
     }
-    within("applying", EXECUTING, execute(ctx, key, &input, plan, memory)).await
+    let permit = match write_turn(ctx, key, &input, &plan).await {
+        Some(Ok(WriteTurn::Later(wait))) => return Ok(Next::After(wait.max(SOONEST))),
+        Some(Ok(WriteTurn::Now(permit))) => Some(Ok(permit)),
+        // The write is noted, and then that it failed.
+        Some(Err(failure)) => Some(Err(failure)),
+        None => None,
+    };
+    let executed = execute(ctx, key, &input, plan, permit, memory);
+    within("applying", EXECUTING, executed).await
+}
+
+/// What came of gathering and planning.
+enum Prepared {
+    /// The RadiusProxy doesn't exist any more.
+    Gone,
+    /// The description of the directory isn't there yet. The RadiusProxy is enqueued when it is, and at the latest after this.
+    Later(Duration),
+    Planned(Box<(Input, Plan)>),
+}
+
+/// The turn of the plan's write, if it has one.
+async fn write_turn(
+    ctx: &Context,
+    key: &ProxyKey,
+    input: &Input,
+    plan: &Plan,
+) -> Option<Result<WriteTurn, AwsFailure>> {
+    let (write, access) = (plan.write.as_ref()?, directory_access(ctx, input)?);
+    let operation = write.call.operation();
+    Some(ctx.directories.prepare_write(key, &access, operation).await)
 }
 
 /// Gathers and plans, again where the plan itself says that more has to be looked at.
-async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Option<(Input, Plan)>, Error> {
+async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Prepared, Error> {
     let Some(proxy) = gather::proxy(ctx, key, memory).await? else {
-        return Ok(None);
+        return Ok(Prepared::Gone);
     };
-    let mut input = gather::input(ctx, key, proxy, memory).await?;
-    let mut now = Timestamp::now();
+    let observed = gather::directory(ctx, key, &proxy, memory);
+    if let Some(wait) = observed.awaited {
+        return Ok(Prepared::Later(wait));
+    }
+    let mut input = gather::input(ctx, key, proxy, observed.observation, memory).await?;
+    let now = Timestamp::now();
     let mut planned = plan(&input, now);
     ctx.rollouts.planned(key, planned.upgrading);
     input.foreign = apply::foreign(ctx, key, &input.proxy, &planned.apply).await?;
@@ -83,16 +113,24 @@ async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<O
     let described = input.directory.described();
     if planned.write.is_some() && !described.is_some_and(|directory| is_fresh(directory, now)) {
         ctx.directories.refresh(key);
-        let way = way(ctx, &input);
-        input.directory = gather::directory(ctx, key, way.as_ref(), memory).await;
-        now = Timestamp::now();
-        planned = plan(&input, now);
+        let observed = gather::directory(ctx, key, &input.proxy, memory);
+        if let Some(wait) = observed.awaited {
+            return Ok(Prepared::Later(wait));
+        }
+        input.directory = observed.observation;
+        planned = plan(&input, Timestamp::now());
     }
-    Ok(Some((input, planned)))
+    Ok(Prepared::Planned(Box::new((input, planned))))
 }
 
-fn way(ctx: &Context, input: &Input) -> Option<DirectoryAccess> {
-    access(&input.proxy, &input.grants, &ctx.settings.cluster).ok()
+fn directory_access(ctx: &Context, input: &Input) -> Option<DirectoryAccess> {
+    access(
+        &input.proxy,
+        input.namespace_labels.as_ref(),
+        &input.grants,
+        &ctx.settings.cluster,
+    )
+    .ok()
 }
 
 /// Carries the plan out, in its own order ([`operator_core::plan`]).
@@ -101,6 +139,7 @@ async fn execute(
     key: &ProxyKey,
     input: &Input,
     plan: Plan,
+    permit: Option<Result<Box<WritePermit>, AwsFailure>>,
     memory: &mut Memory,
 ) -> Result<Next, Error> {
     let now = Timestamp::now();
@@ -126,12 +165,11 @@ async fn execute(
     ctx.metrics
         .proxy
         .radius_failed(key, input.proxy.status.as_ref(), &plan.status);
-    let way = way(ctx, input);
-    if let (false, Some(way)) = (plan.tags.is_empty(), &way) {
-        memory.tag_failure = add_tags(ctx, key, way, &plan.tags).await;
+    if let (false, Some(access)) = (plan.tags.is_empty(), directory_access(ctx, input)) {
+        memory.tag_failure = add_tags(ctx, key, &access, &plan.tags).await;
     }
-    if let (Some(write), Some(way)) = (&plan.write, &way) {
-        memory.outcome = Some(send(ctx, key, way, write).await);
+    if let (Some(write), Some(permit)) = (&plan.write, permit) {
+        memory.outcome = Some(send(ctx, key, write, permit).await);
     }
     for object in &plan.delete {
         apply::delete(ctx, key, object).await?;
@@ -183,51 +221,44 @@ fn next(plan: &Plan) -> Next {
 async fn add_tags(
     ctx: &Context,
     key: &ProxyKey,
-    way: &DirectoryAccess,
+    access: &DirectoryAccess,
     tags: &[(String, String)],
 ) -> Option<AwsFailure> {
-    let tagged = tokio::time::timeout(TAGGING, ctx.directories.add_tags(key, way, tags)).await;
-    let late = |_| {
-        Err(AwsFailure {
-            operation: AwsOperation::AddTagsToResource,
-            class: AwsErrorClass::Unreachable,
-            message: format!("no answer within {} s", TAGGING.as_secs()),
-            request_id: None,
-        })
-    };
-    match tagged.unwrap_or_else(late) {
+    match ctx.directories.add_tags(key, access, tags, TAGGING).await {
         Ok(()) => {
-            tracing::info!(directory = way.directory_id, "tagged the directory");
+            tracing::info!(directory = access.directory_id, "tagged the directory");
             ctx.directories.refresh(key);
             None
         }
         Err(failure) => {
-            tracing::warn!(directory = way.directory_id, %failure, "could not tag the directory");
+            tracing::warn!(directory = access.directory_id, %failure, "could not tag the directory");
             ctx.metrics.proxy.failed(key, failure.class.as_str());
             Some(failure)
         }
     }
 }
 
-/// The one write. Its deadline lies before the end of the leader's lease, so that no two leaders write at once.
-async fn send(ctx: &Context, key: &ProxyKey, way: &DirectoryAccess, write: &DirectoryWrite) -> WriteOutcome {
+/// The one write. Its deadline is before the end of the leader's lease, so that no two leaders write at once.
+async fn send(
+    ctx: &Context,
+    key: &ProxyKey,
+    write: &DirectoryWrite,
+    permit: Result<Box<WritePermit>, AwsFailure>,
+) -> WriteOutcome {
     let operation = write.call.operation();
-    let left = ctx
-        .leadership
-        .remaining(Instant::now())
-        .unwrap_or_default()
-        .saturating_sub(SPARE);
-    let result = if left < SPARE {
-        Err(AwsFailure {
+    let result = match (permit, ctx.leadership.write_deadline(Instant::now())) {
+        (Err(failure), _) => Err(failure),
+        (Ok(_), None) => Err(AwsFailure {
             operation,
             class: AwsErrorClass::NotSent,
             message: "the leader's lease was about to end".to_owned(),
             request_id: None,
-        })
-    } else {
-        let sent = ctx.directories.write(way, &write.call, left.min(WRITING)).await;
-        ctx.metrics.proxy.wrote(key, write);
-        sent
+        }),
+        (Ok(permit), Some(deadline)) => {
+            let sent = permit.send(&write.call, deadline).await;
+            ctx.metrics.proxy.wrote(key, write);
+            sent
+        }
     };
     ctx.directories.refresh(key);
     match &result {

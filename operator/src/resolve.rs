@@ -38,7 +38,7 @@ pub(crate) trait Lookup: std::fmt::Debug + Send + Sync + 'static {
 
 /// What the background needs.
 #[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct Deps {
     pub(crate) queue: WorkQueue,
     pub(crate) leadership: Leadership,
     pub(crate) metrics: Metrics,
@@ -51,7 +51,7 @@ pub(crate) struct Surroundings {
 #[derive(Debug)]
 pub(crate) struct Names {
     lookup: Arc<dyn Lookup>,
-    around: Surroundings,
+    deps: Deps,
     watched: Mutex<BTreeMap<String, Watched>>,
     wake: Notify,
 }
@@ -67,10 +67,10 @@ struct Watched {
 
 impl Names {
     /// Nothing is looked up yet.
-    pub(crate) fn new(lookup: impl Lookup, around: Surroundings) -> Self {
+    pub(crate) fn new(lookup: impl Lookup, deps: Deps) -> Self {
         Self {
             lookup: Arc::new(lookup),
-            around,
+            deps,
             watched: Mutex::default(),
             wake: Notify::new(),
         }
@@ -114,7 +114,7 @@ impl Names {
         let mut looks: JoinSet<(String, Answer)> = JoinSet::new();
         loop {
             let now = Instant::now();
-            let wait = if self.around.leadership.leads() {
+            let wait = if self.deps.leadership.leads() {
                 self.begin(&mut looks, now);
                 let due = self.next_due().filter(|_| looks.len() < LOOKS_AT_ONCE);
                 due.map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
@@ -123,7 +123,7 @@ impl Names {
                 IDLE
             };
             tokio::select! {
-                () = self.around.stop.cancelled() => return,
+                () = self.deps.stop.cancelled() => return,
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
                 Some(look) = looks.join_next() => {
@@ -171,7 +171,7 @@ impl Names {
     /// Takes an answer over, and touches those for whom it is news.
     fn take(&self, name: &str, answer: &Answer, now: Timestamp) {
         let result = answer.trouble().map_or("ok", NoAddress::as_str);
-        self.around.metrics.name_looked_up(result);
+        self.deps.metrics.name_looked_up(result);
         let mut all = self.lock();
         let Some(watched) = all.get_mut(name) else {
             return;
@@ -179,7 +179,7 @@ impl Names {
         let before = watched.host.trouble.map(|trouble| trouble.why);
         let news = watched.host.take(answer, now);
         watched.under_way = false;
-        watched.due = Instant::now() + watched.host.look_again(self.around.interval);
+        watched.due = Instant::now() + watched.host.look_again(self.deps.interval);
         match (before, watched.host.trouble.map(|trouble| trouble.why)) {
             (None, Some(why)) => {
                 tracing::warn!(name, why = why.as_str(), "a load balancer's name has no address");
@@ -190,7 +190,7 @@ impl Names {
         if news {
             tracing::debug!(name, host = ?watched.host, "another answer");
             for key in &watched.interested {
-                self.around.queue.touch(key.clone());
+                self.deps.queue.touch(key.clone());
             }
         }
     }

@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client;
 use crate::context::Context;
-use crate::directory::{Directories, Surroundings};
+use crate::directory::{Deps, Directories};
 use crate::dispatch;
 use crate::events::Recorder;
+use crate::grants;
 use crate::health::Health;
 use crate::leader::{Candidate, Leadership};
 use crate::memory::Memories;
@@ -80,8 +81,11 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
     let context = shared.context(leadership)?;
     tokio::spawn(Arc::clone(&context.names).run());
+    let context = Arc::new(context);
+    let (of_grants, stop) = (Arc::clone(&context), shared.stop.clone());
+    tokio::spawn(async move { grants::run(&of_grants, stop).await });
     let work = tokio::spawn(dispatch::run(
-        Arc::new(context),
+        context,
         shared.queue.clone(),
         usize::try_from(shared.settings.concurrency).unwrap_or(1),
         shared.health.clone(),
@@ -153,21 +157,21 @@ impl Shared {
             self.identity.clone(),
             duration,
         );
-        let beat = self.health.expect_beat("the leader election", duration * 4);
-        let task = tokio::spawn(async move { candidate.run(beat, ended.cancelled()).await });
+        let heartbeat = self.health.expect_heartbeat("the leader election", duration * 4);
+        let task = tokio::spawn(async move { candidate.run(heartbeat, ended.cancelled()).await });
         (task, leadership)
     }
 
     fn context(&self, leadership: Leadership) -> anyhow::Result<Context> {
         let settings = &self.settings;
-        let around = Surroundings {
+        let deps = Deps {
             queue: self.queue.clone(),
             leadership: leadership.clone(),
             metrics: self.metrics.clone(),
             stop: self.ended.clone(),
             detail_interval: Duration::from_secs(settings.detail_interval.into()),
         };
-        let names = resolve::Surroundings {
+        let names = resolve::Deps {
             queue: self.queue.clone(),
             leadership: leadership.clone(),
             metrics: self.metrics.clone(),
@@ -177,7 +181,7 @@ impl Shared {
         Ok(Context {
             client: self.client.clone(),
             cluster: Arc::clone(&self.cluster),
-            directories: Arc::new(Directories::new(settings.aws_calls_per_second, around)),
+            directories: Arc::new(Directories::new(settings.aws_calls_per_second, deps)),
             names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
             memories: Arc::new(Memories::default()),
@@ -196,6 +200,8 @@ fn plan_settings(settings: &Settings) -> anyhow::Result<PlanSettings> {
         image_pull_policy: settings.proxy_image_pull_policy.clone(),
         provider_host_suffixes: settings.host_suffixes(),
         pod_dns_policy: settings.pod_dns_policy.clone(),
+        node_selector: settings.pod_node_selector.iter().cloned().collect(),
+        fixed_ids: settings.pod_fixed_ids,
         settle: settings.settle(),
         ..PlanSettings::new(cluster, settings.proxy_image.clone())
     })

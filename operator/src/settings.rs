@@ -1,10 +1,12 @@
-//! Flags; each is an environment variable too.
+//! Flags. Each can be set by an environment variable, too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 use operator_core::names::ClusterName;
+
+use crate::leader::MIN_LEASE_SECONDS;
 
 /// Runs RADIUS MFA proxies in Kubernetes and registers them with AWS Directory Service.
 #[derive(Debug, Clone, Parser)]
@@ -21,11 +23,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "CLUSTER_NAME", value_parser = cluster_name)]
     pub(crate) cluster_name: String,
 
-    /// The proxies' image, where a RadiusProxy names none.
+    /// The default image of the proxies.
     #[arg(long, env = "PROXY_IMAGE", value_parser = not_empty)]
     pub(crate) proxy_image: String,
 
-    /// imagePullPolicy of the proxies: Always, IfNotPresent or Never. Left out, Kubernetes decides by the tag.
+    /// imagePullPolicy of the proxies: Always, IfNotPresent or Never. By default, Kubernetes decides by the tag.
     #[arg(long, env = "PROXY_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub(crate) proxy_image_pull_policy: Option<String>,
 
@@ -34,38 +36,48 @@ pub(crate) struct Settings {
           value_parser = ["ClusterFirst", "ClusterFirstWithHostNet", "Default"])]
     pub(crate) pod_dns_policy: String,
 
-    /// Hosts, with their sub-domains, that Duo and Okta may be called at, separated by commas. They replace the default:
+    /// Labels that a node must have for the proxies, as KEY=VALUE, separated by commas. spec.scheduling.nodeSelector of a
+    /// RadiusProxy replaces single values.
+    #[arg(long, env = "POD_NODE_SELECTOR", value_delimiter = ',', value_parser = label)]
+    pub(crate) pod_node_selector: Vec<(String, String)>,
+
+    /// Whether the proxies run as the user and group of their image. Without, the platform assigns them, as OpenShift does.
+    #[arg(long, env = "POD_FIXED_IDS", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
+          default_missing_value = "true")]
+    pub(crate) pod_fixed_ids: bool,
+
+    /// Hosts at which Duo and Okta may be called, with their subdomains, separated by commas. They replace the default:
     /// duosecurity.com, duofederal.com, okta.com, oktapreview.com, okta-emea.com, okta-gov.com.
     #[arg(long, env = "PROVIDER_HOST_SUFFIXES", value_delimiter = ',')]
     pub(crate) provider_host_suffixes: Vec<String>,
 
-    /// Namespaces to look at, separated by commas or given several times. Left out, all.
+    /// Namespaces to watch, separated by commas or given several times. All by default.
     #[arg(long = "namespace", env = "NAMESPACES", value_delimiter = ',')]
     pub(crate) namespaces: Vec<String>,
 
-    /// How long churn of servers settles before AWS is written to, in seconds.
+    /// How long to wait for further changes of servers before writing to AWS, in seconds.
     #[arg(long, env = "SETTLE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=600))]
     pub(crate) settle_seconds: u32,
 
-    /// How often AWS is asked about directories that are at rest, in seconds. While one is changing it is every 3.
+    /// How often directories are described, in seconds. While one is changing, it is described every 3 seconds.
     #[arg(long, env = "DESCRIBE_INTERVAL", default_value_t = 45, value_parser = clap::value_parser!(u32).range(5..=3600))]
     pub(crate) describe_interval: u32,
 
-    /// How often domain controllers are asked for when nothing points to a change, in seconds; tags a tenth as often. It is
-    /// done together with describing the directories, and more seldom where many of them share a region and role.
+    /// How often domain controllers are read when nothing points to a change, in seconds. Tags are read a tenth as often. Both
+    /// are read less often if many directories share a region and role.
     #[arg(long, env = "DETAIL_INTERVAL", default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=86400))]
     pub(crate) detail_interval: u32,
 
-    /// How often the host names of load balancers are looked up, in seconds; every 15 while an answer is not confirmed by
-    /// another, or there is none.
+    /// How often the host names of load balancers are resolved, in seconds. Without an answer that a second one confirms, they
+    /// are resolved every 15 seconds.
     #[arg(long, env = "RESOLVE_INTERVAL", default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600))]
     pub(crate) resolve_interval: u32,
 
-    /// Calls to AWS in a second for one region and role; short bursts may be five times that.
+    /// Calls to AWS a second for one region and role, for reads and for writes each. Short bursts may be five times that.
     #[arg(long, env = "AWS_CALLS_PER_SECOND", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) aws_calls_per_second: u32,
 
-    /// RadiusProxy resources that are worked on at once.
+    /// How many RadiusProxy resources are reconciled at once.
     #[arg(long, env = "CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) concurrency: u32,
 
@@ -78,47 +90,49 @@ pub(crate) struct Settings {
           default_missing_value = "true")]
     pub(crate) leader_election: bool,
 
-    /// How long a leader that is silent stays the leader, in seconds.
-    #[arg(long, env = "LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(6..=120))]
+    /// How long a leader stays the leader without renewing its lease, in seconds. The operator sends no write to AWS that
+    /// could outlast the lease, so a short lease leaves little time for one.
+    #[arg(long, env = "LEASE_SECONDS", default_value_t = 15,
+          value_parser = clap::value_parser!(u32).range(i64::from(MIN_LEASE_SECONDS)..=120))]
     pub(crate) lease_seconds: u32,
 
-    /// The leader's Lease.
+    /// The name of the leader's Lease.
     #[arg(long, env = "LEASE_NAME", default_value = "radius-mfa-operator", value_parser = not_empty)]
     pub(crate) lease_name: String,
 
-    /// The operator's own namespace; that of its service account, or of the kubeconfig's context, when left out.
+    /// The operator's own namespace. By default that of its service account, or of the kubeconfig's context.
     #[arg(long, env = "POD_NAMESPACE", value_parser = not_empty)]
     pub(crate) pod_namespace: Option<String>,
 
-    /// The operator's own name in the Lease and in Events; the host's name when left out.
+    /// The operator's own name in the Lease and in Events. By default the host's name.
     #[arg(long, env = "POD_NAME", value_parser = not_empty)]
     pub(crate) pod_name: Option<String>,
 
-    /// Where /healthz, /readyz and /metrics listen. [::] takes IPv4 too, and is 0.0.0.0 where there is no IPv6.
+    /// Address of /healthz, /readyz and /metrics. [::] accepts IPv4, too, and falls back to 0.0.0.0 without IPv6.
     #[arg(long, env = "METRICS_ADDRESS", default_value = "[::]:8080")]
     pub(crate) metrics_address: SocketAddr,
 
-    /// How logs are written. RUST_LOG chooses what is written, such as info or radius_mfa_operator=debug.
+    /// The format of logs. RUST_LOG selects what is logged, such as info or radius_mfa_operator=debug.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
 }
 
-/// How logs are written.
+/// The format of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people; coloured on a terminal unless NO_COLOR is set.
+    /// For people. Coloured on a terminal unless NO_COLOR is set.
     Text,
 }
 
 impl Settings {
-    /// How long churn settles.
+    /// How long to wait for further changes of servers.
     pub(crate) fn settle(&self) -> Duration {
         Duration::from_secs(self.settle_seconds.into())
     }
 
-    /// The allowed hosts, when some are given.
+    /// The allowed hosts, if some are given.
     pub(crate) fn host_suffixes(&self) -> Option<Vec<String>> {
         let given: Vec<String> = self
             .provider_host_suffixes
@@ -160,6 +174,14 @@ fn not_empty(text: &str) -> Result<String, &'static str> {
     }
 }
 
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+    if key.is_empty() {
+        return Err("it has no key");
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 fn cluster_name(text: &str) -> Result<String, String> {
     ClusterName::parse(text)
         .map(|name| name.as_str().to_owned())
@@ -199,6 +221,23 @@ mod tests {
     fn leader_election_is_on_unless_switched_off() {
         assert!(parse(&[]).unwrap().leader_election);
         assert!(!parse(&["--leader-election=false"]).unwrap().leader_election);
+    }
+
+    #[test]
+    fn a_node_selector_is_a_list_of_labels() {
+        let settings = parse(&["--pod-node-selector", "kubernetes.io/arch=amd64,disk=ssd"]).unwrap();
+        let labels = [("kubernetes.io/arch", "amd64"), ("disk", "ssd")];
+        assert_eq!(
+            settings.pod_node_selector,
+            labels.map(|(k, v)| (k.to_owned(), v.to_owned()))
+        );
+        assert!(parse(&["--pod-node-selector", "amd64"]).is_err());
+    }
+
+    #[test]
+    fn a_lease_that_is_too_short_for_a_write_is_refused() {
+        assert!(parse(&["--lease-seconds", "9"]).is_err());
+        assert!(parse(&["--lease-seconds", "10"]).is_ok());
     }
 
     #[test]

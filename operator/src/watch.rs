@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use operator_core::access::Labels;
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::input::{PodState, secrets_named_by, seeds_selector};
 use operator_core::plan::Object;
+use tokio::sync::Notify;
 
 use crate::key::ProxyKey;
 use crate::queue::WorkQueue;
@@ -23,6 +25,10 @@ pub(crate) use view::{Change, RowKey, View};
 pub(crate) struct Cluster {
     proxies: RwLock<View<Arc<RadiusProxy>>>,
     grants: RwLock<View<Arc<DirectoryGrant>>>,
+    /// The labels of namespaces; empty without the permission to list them.
+    namespaces: RwLock<View<Labels>>,
+    /// Wakes whoever writes the status of the grants.
+    grants_changed: Notify,
     pods: RwLock<View<PodState>>,
     nodes: RwLock<View<NodeRow>>,
     owned: BTreeMap<&'static str, RwLock<View<Owned>>>,
@@ -55,6 +61,8 @@ impl Cluster {
         Self {
             proxies: RwLock::default(),
             grants: RwLock::default(),
+            namespaces: RwLock::default(),
+            grants_changed: Notify::new(),
             pods: RwLock::default(),
             nodes: RwLock::default(),
             owned: OWNED_KINDS
@@ -100,6 +108,25 @@ impl Cluster {
             .all()
             .map(|(_, grant)| Arc::clone(grant))
             .collect()
+    }
+
+    /// The labels of a namespace; `None` when they are unknown.
+    pub(crate) fn namespace_labels(&self, name: &str) -> Option<Labels> {
+        read(&self.namespaces).find(&cluster_row(name)).cloned()
+    }
+
+    /// The labels of all namespaces by name; `None` when they are unknown.
+    pub(crate) fn namespaces(&self) -> Option<BTreeMap<String, Labels>> {
+        let namespaces = read(&self.namespaces);
+        let all = namespaces
+            .all()
+            .map(|(key, labels)| (key.name.clone(), labels.clone()));
+        (namespaces.len() > 0).then(|| all.collect())
+    }
+
+    /// Resolves when the status of a grant may have to change.
+    pub(crate) async fn grants_changed(&self) {
+        self.grants_changed.notified().await;
     }
 
     /// The pods of a RadiusProxy, with what their nodes add.
@@ -169,6 +196,7 @@ impl Cluster {
         {
             return;
         }
+        self.grants_changed.notify_one();
         let key = ProxyKey::new(&change.key.namespace, &change.key.name);
         if change.after.is_none() {
             self.remember_sources(&key, BTreeSet::new());
@@ -188,7 +216,30 @@ impl Cluster {
                 .map(|grant| (grant.spec.clone(), grant.metadata.deletion_timestamp.is_some()))
         };
         if spec(&change.before) != spec(&change.after) {
+            self.grants_changed.notify_one();
             self.touch_all();
+        }
+    }
+
+    fn touched_by_namespace(&self, change: &Change<Labels>) {
+        if change.before == change.after {
+            return;
+        }
+        self.grants_changed.notify_one();
+        let selects = |grant: &Arc<DirectoryGrant>| grant.spec.namespace_selector.is_some();
+        if !self.grants().iter().any(selects) {
+            return;
+        }
+        // Whether another RadiusProxy may have the directory matters to its rivals too.
+        let inside: Vec<_> = read(&self.proxies)
+            .inside(&change.key.name)
+            .map(|(_, proxy)| Arc::clone(proxy))
+            .collect();
+        for proxy in inside {
+            self.queue.touch(ProxyKey::of(&proxy));
+            for rival in self.rivals(&proxy) {
+                self.queue.touch(ProxyKey::of(&rival));
+            }
         }
     }
 
@@ -390,6 +441,39 @@ mod tests {
         cluster.remember_sources(&ProxyKey::new("mfa", "a"), ["jane".to_owned()].into());
         cluster.touched_by_source(&secret("mfa", "jane", &[]));
         assert_eq!(drain(&queue), ["a"]);
+    }
+
+    #[test]
+    fn another_label_of_a_namespace_touches_those_inside_when_a_grant_selects_by_labels() {
+        let (cluster, queue) = cluster();
+        put(&cluster, proxy("a", "d-0000000001", 1));
+        drain(&queue);
+        let label = |value: &str| {
+            let labels = Labels::from([("mfa".to_owned(), value.to_owned())]);
+            let changes = cluster
+                .namespaces
+                .write()
+                .unwrap()
+                .put(cluster_row("mfa"), labels);
+            for change in &changes {
+                cluster.touched_by_namespace(change);
+            }
+        };
+        label("no");
+        assert_eq!(drain(&queue), [""; 0], "no grant selects namespaces");
+        let grant = json!({
+            "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant", "metadata": {"name": "g"},
+            "spec": {"namespaceSelector": {"matchLabels": {"mfa": "yes"}},
+                     "directories": [{"region": "eu-central-1", "directoryIds": ["d-0000000001"]}]},
+        });
+        let grant = Arc::new(serde_json::from_value(grant).unwrap());
+        cluster.grants.write().unwrap().put(cluster_row("g"), grant);
+        label("yes");
+        assert_eq!(drain(&queue), ["a"]);
+        label("yes");
+        assert_eq!(drain(&queue), [""; 0]);
+        assert_eq!(cluster.namespace_labels("mfa").unwrap()["mfa"], "yes");
+        assert_eq!(cluster.namespace_labels("elsewhere"), None);
     }
 
     #[test]

@@ -29,7 +29,7 @@ three-node cluster. The tests that `make failures` runs wrote each row; nobody e
 - *Failed over*: logins for which the directory asked a second proxy, since the first did not answer. They are no failures: the user waits longer.
 - *Slowest*: the longest login, from the directory's first request to its end. With `timeoutSeconds: 5` one that failed over takes a little more than 5 s.
 - *While AWS was changing settings*: logins begun while AWS was changing RADIUS settings, which AWS would have refused. They are why writes are few.
-- While Duo is away logins are refused at once, in words that say so, since `failMode: secure` is written there; passcodes of TOTP and all other RadiusProxy resources are
+- While Duo is away logins are refused at once, in words that say so, since `failMode: Secure` is written there; passcodes of TOTP and all other RadiusProxy resources are
   not touched.
 - *Writes to AWS*: those that AWS carried out. *In vain* are those that it refused or did not answer, which change nothing and block no login.
 - *Full set again after*: from the failure's begin, its repair included where somebody has to make it, to every ready proxy registered and AWS

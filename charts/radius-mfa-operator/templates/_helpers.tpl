@@ -46,3 +46,14 @@ app.kubernetes.io/part-of: radius-mfa-operator
 {{- define "radius-mfa-operator.clusterName" -}}
 {{- required "clusterName must be set, such as --set clusterName=production: it marks directories as this cluster's, so it must not be another cluster's in the same AWS account" .Values.clusterName -}}
 {{- end -}}
+
+{{- /*
+Whether the pods have the user and group of their image. OpenShift assigns them.
+*/ -}}
+{{- define "radius-mfa-operator.fixedIds" -}}
+{{- if eq .Values.platform "Auto" -}}
+{{- not (.Capabilities.APIVersions.Has "security.openshift.io/v1") -}}
+{{- else -}}
+{{- ne .Values.platform "OpenShift" -}}
+{{- end -}}
+{{- end -}}

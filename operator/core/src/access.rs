@@ -1,7 +1,26 @@
-//! Whether a RadiusProxy may use its directory, and through which role.
+//! DirectoryGrants: whether a RadiusProxy may use its directory, and through which role.
 
-use crate::api::{DirectoryGrant, DirectorySpec, RadiusProxy};
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Selector, SelectorExt as _};
+
+use crate::api::{
+    ConditionType, DirectoryGrant, DirectoryGrantStatus, DirectorySpec, GrantUser, GrantedDirectories,
+    RadiusProxy,
+};
+use crate::conditions::{Draft, Reason, Truth, stamp};
 use crate::names::ClusterName;
+
+/// The labels of a namespace.
+pub type Labels = BTreeMap<String, String>;
+
+/// The most users that a grant's status lists.
+const MAX_USERS: usize = 256;
+/// The message of a grant without problems.
+const IN_EFFECT: &str = "the grant is in effect";
 
 /// How the directory of a RadiusProxy is reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,43 +47,157 @@ pub struct AssumedRole {
 pub enum NoAccess {
     /// The RadiusProxy has no directory.
     NoDirectory,
-    /// No DirectoryGrant names its namespace, directory and region.
+    /// No DirectoryGrant allows its namespace this directory and region.
     NoGrant,
 }
 
-/// Finds the grant that allows a RadiusProxy its directory. Of several, the first by name decides, so that the answer
-/// does not depend on the order of a cache.
+/// Finds the grant that allows a RadiusProxy its directory. When several do, the first by name is used, so that the answer
+/// doesn't depend on the order of a cache. `labels` are those of the RadiusProxy's namespace; a namespace whose labels are
+/// unknown is allowed by its name only.
 ///
 /// # Errors
-/// There is no directory to use, or nobody granted it.
+/// The RadiusProxy has no directory, or no grant allows it.
 pub fn access(
     proxy: &RadiusProxy,
-    grants: &[DirectoryGrant],
+    labels: Option<&Labels>,
+    grants: &[impl Borrow<DirectoryGrant>],
     cluster: &ClusterName,
 ) -> Result<DirectoryAccess, NoAccess> {
     let directory = proxy.spec.directory.as_ref().ok_or(NoAccess::NoDirectory)?;
+    let (_, granted) = granted(proxy, directory, labels, grants).ok_or(NoAccess::NoGrant)?;
     let namespace = proxy.metadata.namespace.as_deref().unwrap_or_default();
-    let grant = grants
-        .iter()
-        .filter(|grant| allows(grant, namespace, directory))
-        .min_by(|a, b| a.metadata.name.cmp(&b.metadata.name))
-        .ok_or(NoAccess::NoGrant)?;
     let name = proxy.metadata.name.as_deref().unwrap_or_default();
     Ok(DirectoryAccess {
         directory_id: directory.id.clone(),
         region: directory.region.clone(),
-        role: grant.spec.role_arn.as_ref().map(|arn| AssumedRole {
+        role: granted.role_arn.as_ref().map(|arn| AssumedRole {
             arn: arn.clone(),
             external_id: cluster.owner(namespace, name),
         }),
     })
 }
 
-fn allows(grant: &DirectoryGrant, namespace: &str, directory: &DirectorySpec) -> bool {
+/// Whether a grant applies to a namespace.
+#[must_use]
+pub fn applies_to(grant: &DirectoryGrant, namespace: &str, labels: Option<&Labels>) -> bool {
+    // A requirement such as NotIn is met by labels that aren't there, so unknown labels must not be taken for none.
+    let selects = |selector: &LabelSelector| {
+        labels.is_some_and(|labels| parse(selector).is_ok_and(|selector| selector.matches(labels)))
+    };
     grant.metadata.deletion_timestamp.is_none()
-        && grant.spec.region == directory.region
-        && grant.spec.namespaces.iter().any(|n| n == namespace)
-        && grant.spec.directory_ids.contains(&directory.id)
+        && (grant.spec.namespaces.iter().any(|name| name == namespace)
+            || grant.spec.namespace_selector.as_ref().is_some_and(selects))
+}
+
+/// The RadiusProxy resources that use each grant, sorted, by the grant's name. `labels` are those of the namespaces, by name.
+#[must_use]
+pub fn users(
+    grants: &[impl Borrow<DirectoryGrant>],
+    proxies: &[impl Borrow<RadiusProxy>],
+    labels: &BTreeMap<String, Labels>,
+) -> BTreeMap<String, Vec<GrantUser>> {
+    let mut users: BTreeMap<String, Vec<GrantUser>> = BTreeMap::new();
+    for proxy in proxies.iter().map(Borrow::borrow) {
+        let meta = &proxy.metadata;
+        let (Some(namespace), Some(name), Some(directory)) =
+            (&meta.namespace, &meta.name, &proxy.spec.directory)
+        else {
+            continue;
+        };
+        let grant = granted(proxy, directory, labels.get(namespace), grants);
+        if let Some(grant) = grant.and_then(|(grant, _)| grant.metadata.name.clone()) {
+            users.entry(grant).or_default().push(GrantUser {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                directory_id: directory.id.clone(),
+                region: directory.region.clone(),
+            });
+        }
+    }
+    for users in users.values_mut() {
+        users.sort();
+    }
+    users
+}
+
+/// The status of a grant. `namespaces` are the labels of all namespaces by name; `None` when the operator cannot list them.
+#[must_use]
+pub fn status(
+    grant: &DirectoryGrant,
+    users: &[GrantUser],
+    namespaces: Option<&BTreeMap<String, Labels>>,
+    now: Timestamp,
+) -> DirectoryGrantStatus {
+    let before = grant.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let generation = grant.metadata.generation;
+    DirectoryGrantStatus {
+        observed_generation: generation,
+        conditions: stamp(&[accepted(grant, namespaces)], before, generation, now),
+        user_count: u32::try_from(users.len()).unwrap_or(u32::MAX),
+        users: users.iter().take(MAX_USERS).cloned().collect(),
+    }
+}
+
+fn accepted(grant: &DirectoryGrant, namespaces: Option<&BTreeMap<String, Labels>>) -> Draft {
+    let draft = |truth, reason, message: String| Draft::new(ConditionType::Accepted, truth, reason, message);
+    let selector = grant.spec.namespace_selector.as_ref();
+    if let Some(Err(error)) = selector.map(parse) {
+        let message = format!(
+            "spec.namespaceSelector is invalid and selects no namespace: {error}. Namespaces in spec.namespaces are allowed \
+             all the same"
+        );
+        return draft(Truth::False, Reason::ConfigInvalid, message);
+    }
+    let Some(namespaces) = namespaces else {
+        return if selector.is_some() {
+            let message = "spec.namespaceSelector selects no namespace, since the operator may not list namespaces; allow it to \
+                           get, list and watch them";
+            draft(Truth::False, Reason::ConfigInvalid, message.to_owned())
+        } else {
+            draft(Truth::True, Reason::Accepted, IN_EFFECT.to_owned())
+        };
+    };
+    let missing = grant.spec.namespaces.iter();
+    let missing: Vec<&str> = missing
+        .filter(|name| !namespaces.contains_key(*name))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return draft(Truth::True, Reason::Accepted, IN_EFFECT.to_owned());
+    }
+    let message = format!(
+        "{IN_EFFECT}. These namespaces don't exist: {}",
+        missing.join(", ")
+    );
+    draft(Truth::True, Reason::AcceptedWithWarnings, message)
+}
+
+/// The grant that a RadiusProxy uses, and its entry for the directory.
+fn granted<'a>(
+    proxy: &RadiusProxy,
+    directory: &DirectorySpec,
+    labels: Option<&Labels>,
+    grants: &'a [impl Borrow<DirectoryGrant>],
+) -> Option<(&'a DirectoryGrant, &'a GrantedDirectories)> {
+    let namespace = proxy.metadata.namespace.as_deref().unwrap_or_default();
+    let allows = |entry: &&GrantedDirectories| {
+        entry.region == directory.region && entry.directory_ids.contains(&directory.id)
+    };
+    grants
+        .iter()
+        .map(Borrow::borrow)
+        .filter_map(|grant| Some((grant, grant.spec.directories.iter().find(allows)?)))
+        .filter(|(grant, _)| applies_to(grant, namespace, labels))
+        .min_by(|(a, _), (b, _)| a.metadata.name.cmp(&b.metadata.name))
+}
+
+/// An empty selector would select every namespace; here it selects none.
+fn parse(selector: &LabelSelector) -> Result<Selector, String> {
+    let parsed = Selector::try_from(selector.clone()).map_err(|error| error.to_string())?;
+    if parsed.selects_all() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(parsed)
 }
 
 #[cfg(test)]
@@ -86,17 +219,27 @@ mod tests {
     }
 
     fn grant(name: &str, changed: &Value) -> DirectoryGrant {
-        let mut spec = json!({"namespaces": ["auth", "other"], "directoryIds": ["d-1234567890"], "region": "eu-central-1"});
+        let mut spec = json!({"namespaces": ["auth", "other"]});
+        let mut directories = json!({"directoryIds": ["d-1234567890"], "region": "eu-central-1"});
         for (field, value) in changed.as_object().unwrap() {
-            spec[field] = value.clone();
+            let of_grant = ["namespaces", "namespaceSelector"].contains(&field.as_str());
+            let object = if of_grant { &mut spec } else { &mut directories };
+            object[field] = value.clone();
         }
+        spec["directories"] =
+            json!([{"directoryIds": ["d-0000000000"], "region": "eu-central-1"}, directories]);
         let grant = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant", "metadata": {"name": name},
             "spec": spec});
         serde_json::from_value(grant).unwrap()
     }
 
     fn of(namespace: &str, grants: &[DirectoryGrant]) -> Result<DirectoryAccess, NoAccess> {
-        access(&proxy(namespace), grants, &ClusterName::parse("prod").unwrap())
+        access(
+            &proxy(namespace),
+            None,
+            grants,
+            &ClusterName::parse("prod").unwrap(),
+        )
     }
 
     #[test]
@@ -134,8 +277,87 @@ mod tests {
         let arn = |grants: &[DirectoryGrant]| of("auth", grants).unwrap().role.unwrap().arn;
         assert!(arn(&grants).contains("123456789011"));
         grants[1].metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-            jiff::Timestamp::UNIX_EPOCH,
+            Timestamp::UNIX_EPOCH,
         ));
         assert!(arn(&grants).contains("123456789012"));
+    }
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        let pairs = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        pairs.collect()
+    }
+
+    #[test]
+    fn namespaces_are_also_selected_by_their_labels() {
+        let selector =
+            |selector: &Value| grant("g", &json!({"namespaces": [], "namespaceSelector": selector}));
+        let team = selector(&json!({"matchLabels": {"mfa": "yes"}}));
+        let not =
+            selector(&json!({"matchExpressions": [{"key": "mfa", "operator": "NotIn", "values": ["no"]}]}));
+        let applies = |grant: &DirectoryGrant, labels: Option<&Labels>| applies_to(grant, "auth", labels);
+        assert!(applies(&team, Some(&labels(&[("mfa", "yes")]))));
+        assert!(!applies(&team, Some(&labels(&[("mfa", "no")]))));
+        assert!(applies(&not, Some(&labels(&[]))));
+        assert!(!applies(&not, Some(&labels(&[("mfa", "no")]))));
+        assert!(
+            !applies(&not, None),
+            "labels that cannot be seen are not labels that aren't there"
+        );
+        assert!(!applies(&selector(&json!({})), Some(&labels(&[("mfa", "yes")]))));
+        let malformed = json!({"matchExpressions": [{"key": "mfa", "operator": "Near"}]});
+        assert!(!applies(&selector(&malformed), Some(&labels(&[]))));
+    }
+
+    #[test]
+    fn a_status_names_those_who_use_the_grant_and_no_other() {
+        let grants = [
+            grant("b", &json!({})),
+            grant("a", &json!({"namespaces": ["auth"]})),
+        ];
+        let mut without = proxy("other");
+        without.spec.directory = None;
+        without.metadata.name = Some("clients-only".to_owned());
+        let proxies = [proxy("other"), proxy("auth"), proxy("elsewhere"), without];
+        let users = users(&grants, &proxies, &BTreeMap::new());
+        let of =
+            |name: &str| -> Vec<&str> { users[name].iter().map(|user| user.namespace.as_str()).collect() };
+        assert_eq!((of("a"), of("b")), (vec!["auth"], vec!["other"]));
+        let many = vec![users["a"][0].clone(); 300];
+        let status = status(&grants[1], &many, None, Timestamp::UNIX_EPOCH);
+        assert_eq!((status.user_count, status.users.len()), (300, 256));
+    }
+
+    #[test]
+    fn a_status_tells_what_is_wrong_with_the_namespaces() {
+        let told = |grant: &DirectoryGrant, namespaces: Option<&[&str]>| {
+            let namespaces = namespaces.map(|names| {
+                let names = names.iter().map(|name| ((*name).to_owned(), Labels::new()));
+                names.collect::<BTreeMap<_, _>>()
+            });
+            let status = status(grant, &[], namespaces.as_ref(), Timestamp::UNIX_EPOCH);
+            let condition = status.conditions[0].clone();
+            (condition.status, condition.reason, condition.message)
+        };
+        let named = grant("g", &json!({}));
+        assert_eq!(told(&named, Some(&["auth", "other"])).1, "Accepted");
+        assert_eq!(told(&named, None).1, "Accepted");
+        let (truth, reason, message) = told(&named, Some(&["auth"]));
+        assert_eq!(
+            (truth.as_str(), reason.as_str()),
+            ("True", "AcceptedWithWarnings")
+        );
+        assert!(message.ends_with("don't exist: other"), "{message}");
+        let malformed =
+            json!({"namespaceSelector": {"matchExpressions": [{"key": "mfa", "operator": "In"}]}});
+        let (truth, reason, message) = told(&grant("g", &malformed), Some(&["auth", "other"]));
+        assert_eq!((truth.as_str(), reason.as_str()), ("False", "ConfigInvalid"));
+        assert!(message.contains("spec.namespaceSelector is invalid"), "{message}");
+        let selects = grant(
+            "g",
+            &json!({"namespaceSelector": {"matchLabels": {"mfa": "yes"}}}),
+        );
+        assert_eq!(told(&selects, None).0, "False");
     }
 }

@@ -14,6 +14,7 @@ mod grant;
 mod observed;
 mod provider;
 mod proxy;
+mod secret_refs;
 mod status;
 mod totp;
 mod workload;
@@ -24,22 +25,27 @@ mod tests;
 pub use directory::{
     AdoptionPolicy, AuthenticationProtocol, DeletionPolicy, DirectorySpec, DriftPolicy, directory_id_pattern,
 };
-pub use grant::{DirectoryGrant, DirectoryGrantSpec};
+pub use grant::{DirectoryGrant, DirectoryGrantSpec, DirectoryGrantStatus, GrantUser, GrantedDirectories};
 pub use observed::{ObservedClientAddress, ObservedDirectory, ObservedRetries, ObservedSigning};
 pub use provider::{
-    DuoFactor, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec, UpstreamServerSpec,
-    UpstreamSpec,
+    DuoFactor, DuoSignatureVersion, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec,
+    UpstreamServerSpec, UpstreamSpec,
 };
 pub use proxy::{
     AddressSource, AddressesSpec, ClientSpec, LimitsSpec, LoadBalancerSpec, MessageAuthenticatorPolicy,
-    PolicySpec, RadiusProxy, RadiusProxySpec, SecretKeyRef, SecretRef, TypedTextSpec, UserNamesSpec,
+    PolicySpec, RadiusProxy, RadiusProxySpec, TypedTextSpec, UserNamesSpec,
+};
+pub use secret_refs::{
+    BasicAuthKeys, BasicAuthSecretRef, DuoCredentialKeys, DuoCredentialsRef, OktaCredentialsRef,
+    PasswordKeyRef, SecretKeyRef, SeedsSecretRef,
 };
 pub use status::{
     AppliedSettings, ConditionType, DirectoryStatus, Drift, LastWrite, PendingWrite, RadiusProxyStatus,
     RegisteredServer, RegisteredSettings, Surge, SurgePhase, Trouble,
 };
 pub use totp::{RedisSpec, SeedsSelector, StoreOutage, TotpSpec, UsedCodesSpec};
-pub use workload::SchedulingSpec;
+pub(crate) use workload::quantities_as_text;
+pub use workload::{PodMetadataOverrides, PodTemplateOverrides, SchedulingSpec};
 
 /// The API group.
 pub const GROUP: &str = "radius-mfa.dev";

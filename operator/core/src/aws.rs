@@ -15,6 +15,14 @@ pub struct AwsFailure {
     pub request_id: Option<String>,
 }
 
+impl AwsFailure {
+    /// Whether the call certainly changed nothing: AWS refused it, or it wasn't sent, as for want of a role's credentials.
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        self.operation == AwsOperation::AssumeRole || self.class.is_definite()
+    }
+}
+
 impl fmt::Display for AwsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = self.message.trim_end_matches('.');
@@ -116,9 +124,8 @@ pub enum AwsErrorClass {
 }
 
 impl AwsErrorClass {
-    /// Whether AWS said that it did not do it. After anything else a write may have happened.
-    #[must_use]
-    pub const fn is_definite(self) -> bool {
+    /// Whether a call that was sent certainly changed nothing. After any other failure, a write may have happened.
+    const fn is_definite(self) -> bool {
         !matches!(self, Self::Service | Self::Unreachable)
     }
 
@@ -160,5 +167,25 @@ impl AwsErrorClass {
     /// The class of a label.
     pub(crate) fn from_label(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == label)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_whose_role_could_not_be_assumed_certainly_changed_nothing() {
+        let definite = |operation| {
+            let failure = AwsFailure {
+                operation,
+                class: AwsErrorClass::Unreachable,
+                message: String::new(),
+                request_id: None,
+            };
+            failure.is_definite()
+        };
+        assert!(definite(AwsOperation::AssumeRole));
+        assert!(!definite(AwsOperation::EnableRadius));
     }
 }

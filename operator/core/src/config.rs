@@ -7,15 +7,13 @@ use proxy_config::file::{self, ConfigFile};
 use proxy_config::{Config, ConfigDigest, Contents, DigestKey, Problem, Secret};
 
 use crate::api::{
-    ClientSpec, DuoFactor, DuoSpec, FailMode, MessageAuthenticatorPolicy, OktaFactor, OktaSpec,
-    OktaTokenKind, RadiusProxySpec, SecretRef, StoreOutage, TotpSpec,
+    BasicAuthSecretRef, ClientSpec, DuoFactor, DuoSignatureVersion, DuoSpec, FailMode,
+    MessageAuthenticatorPolicy, OktaFactor, OktaSpec, OktaTokenKind, RadiusProxySpec, StoreOutage, TotpSpec,
 };
 use crate::conditions::Reason;
 use crate::names::{ADMIN_PORT, HEALTH_PORT, ObjectNames, PEERS_KEY, USED_CODES_MAPS, peer_port};
 use crate::rotation::Pair;
-use crate::secrets::{
-    Files, PROXY_PASSWORD, PROXY_USERNAME, REDIS_PASSWORD_KEY, Sources, okta_key, upstream_file,
-};
+use crate::secrets::{Files, PROXY_PASSWORD, PROXY_USERNAME, REDIS_PASSWORD_FILE, Sources, upstream_file};
 
 /// Where the ConfigMap is mounted.
 pub(crate) const CONFIG_FOLDER: &str = "/etc/radius-proxy/config";
@@ -343,7 +341,7 @@ fn totp(raw: Option<&TotpSpec>, name: &str) -> file::Totp {
                 username: redis.username,
                 password_file: redis
                     .password_secret_ref
-                    .map(|_| format!("{PROVIDER_FOLDER}/{REDIS_PASSWORD_KEY}")),
+                    .map(|_| format!("{PROVIDER_FOLDER}/{REDIS_PASSWORD_FILE}")),
                 database: redis.database,
             }),
         },
@@ -357,8 +355,8 @@ const fn fail_mode(mode: FailMode) -> file::FailMode {
     }
 }
 
-/// A file of the HTTP proxy's credentials, where the spec has a Secret of them.
-fn proxy_file(secret: Option<&SecretRef>, name: &str) -> Option<String> {
+/// The path of a file with the HTTP proxy's credentials, if the spec names a Secret with them.
+fn proxy_file(secret: Option<&BasicAuthSecretRef>, name: &str) -> Option<String> {
     secret.map(|_| format!("{PROVIDER_FOLDER}/{name}"))
 }
 
@@ -376,10 +374,9 @@ fn duo(raw: &DuoSpec) -> file::Duo {
         secret_key_file: format!("{PROVIDER_FOLDER}/skey"),
         factors: raw.factors.iter().map(factor).collect(),
         fail_mode: fail_mode(raw.fail_mode),
-        signature_version: if raw.signature_version == 2 {
-            file::SignatureVersion::V2
-        } else {
-            file::SignatureVersion::V5
+        signature_version: match raw.signature_version {
+            DuoSignatureVersion::V2 => file::SignatureVersion::V2,
+            DuoSignatureVersion::V5 => file::SignatureVersion::V5,
         },
         http_proxy: raw.http_proxy.clone().map(Into::into),
         http_proxy_username_file: proxy_file(raw.http_proxy_secret_ref.as_ref(), PROXY_USERNAME),
@@ -396,7 +393,7 @@ fn okta(raw: &OktaSpec) -> file::Okta {
         OktaFactor::Sms => file::OktaFactor::Sms,
         OktaFactor::Call => file::OktaFactor::Call,
     };
-    let path = format!("{PROVIDER_FOLDER}/{}", okta_key(raw.credentials));
+    let path = format!("{PROVIDER_FOLDER}/{}", raw.credentials.default_key());
     file::Okta {
         org_url: raw.org_url.clone(),
         credentials: match raw.credentials {

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, Secret};
 
+use crate::access::Labels;
 use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxySpec, RegisteredSettings, SeedsSelector};
 use crate::aws::AwsFailure;
 use crate::dns::LoadBalancer;
@@ -27,8 +28,10 @@ pub struct Input {
     pub proxy: RadiusProxy,
     /// Other RadiusProxy resources of the cluster that name the same directory and region.
     pub rivals: Vec<Rival>,
-    /// Every DirectoryGrant.
+    /// The DirectoryGrants that apply to the RadiusProxy's namespace.
     pub grants: Vec<DirectoryGrant>,
+    /// The labels of the RadiusProxy's namespace; `None` when they are unknown.
+    pub namespace_labels: Option<Labels>,
     /// The Secrets of [`secrets_named_by`] that exist, by name.
     pub secrets: BTreeMap<String, SecretContent>,
     /// The Secrets that `spec.provider.totp.seedsSelector` means, by name; none of them one that the operator made.
@@ -42,6 +45,8 @@ pub struct Input {
     pub foreign: Vec<ForeignObject>,
     /// The StatefulSet.
     pub stateful_set: Option<StatefulSetState>,
+    /// The pods' ServiceAccount.
+    pub service_account: Option<ServiceAccountState>,
     /// Every pod of the selector, terminating ones too.
     pub pods: Vec<PodState>,
     /// What pods reported in their Leases, by pod uid.
@@ -141,6 +146,8 @@ pub struct ObjectRefusal {
 /// The StatefulSet as far as decisions need it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatefulSetState {
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
     /// `metadata.generation`.
     pub generation: i64,
     /// `status.observedGeneration`.
@@ -159,6 +166,15 @@ pub struct StatefulSetState {
     pub upgrading: bool,
     /// The annotation [`crate::names::RESTARTED_AT_ANNOTATION`] of its pod template.
     pub restarted_at: Option<String>,
+}
+
+/// A ServiceAccount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccountState {
+    /// Its uid.
+    pub uid: String,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
 }
 
 /// A pod.
@@ -417,6 +433,10 @@ pub struct Settings {
     pub provider_host_suffixes: Option<Vec<String>>,
     /// `dnsPolicy` of the pods: ClusterFirst, or Default for a cluster without DNS.
     pub pod_dns_policy: String,
+    /// Labels that a node must have, unless the spec replaces them.
+    pub node_selector: BTreeMap<String, String>,
+    /// Whether the pods get the user and group of the image; otherwise the platform assigns them.
+    pub fixed_ids: bool,
     /// Resources of the container where the spec has none.
     pub default_resources: ResourceRequirements,
     /// How long churn may settle before it is written to AWS, from the first difference.
@@ -439,6 +459,8 @@ impl Settings {
             image_pull_policy: None,
             provider_host_suffixes: None,
             pod_dns_policy: "ClusterFirst".to_owned(),
+            node_selector: BTreeMap::new(),
+            fixed_ids: true,
             default_resources: crate::objects::default_resources(),
             settle: Duration::from_secs(30),
             removal_after: Duration::from_secs(600),

@@ -8,13 +8,15 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
-use crate::api::{GROUP, RadiusProxy, VERSION};
+use crate::api::{AddressSource, GROUP, RadiusProxy, VERSION};
+use crate::input::Input;
 use crate::names::{APP_NAME, MANAGED_BY, ObjectNames, PROXY_LABEL};
 
 mod budget;
 mod data;
 mod identity;
 mod network;
+mod overrides;
 mod pod;
 mod workload;
 
@@ -32,18 +34,38 @@ pub(crate) use workload::{Layout, Template, stateful_set};
 pub(crate) struct Owner<'a> {
     pub(crate) proxy: &'a RadiusProxy,
     pub(crate) names: ObjectNames,
+    /// The uid of the pods' ServiceAccount, if it was created again since there is a StatefulSet.
+    recreated_account: Option<&'a str>,
 }
 
 impl<'a> Owner<'a> {
     pub(crate) fn new(proxy: &'a RadiusProxy) -> Self {
         let names = ObjectNames::new(proxy.metadata.name.as_deref().unwrap_or_default());
-        Self { proxy, names }
+        Self {
+            proxy,
+            names,
+            recreated_account: None,
+        }
+    }
+
+    /// The owner of the objects that were observed.
+    pub(crate) fn of(input: &'a Input) -> Self {
+        Self {
+            recreated_account: identity::recreated_account(input),
+            ..Self::new(&input.proxy)
+        }
     }
 
     /// Whether the proxies remember used codes in objects of the Kubernetes API.
     pub(crate) fn remembers_codes(&self) -> bool {
         let totp = self.proxy.spec.provider.totp.as_ref();
         totp.is_some_and(|totp| totp.used_codes.redis.is_none())
+    }
+
+    /// Whether the pods' own addresses are registered with a directory.
+    pub(crate) fn registers_pods(&self) -> bool {
+        let spec = &self.proxy.spec;
+        spec.directory.is_some() && spec.addresses.source == AddressSource::PodIp
     }
 
     /// The labels that select the pods; they never change.

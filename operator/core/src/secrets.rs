@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use proxy_config::file::UserNames;
 use proxy_config::{CaseRule, Secret, SharedSecret, UserNameRule};
 
-use crate::api::{OktaTokenKind, RadiusProxySpec, SecretKeyRef, SecretRef, TotpSpec};
+use crate::api::{
+    BasicAuthSecretRef, PasswordKeyRef, RadiusProxySpec, SecretKeyRef, SeedsSecretRef, TotpSpec,
+};
 use crate::conditions::Reason;
 use crate::input::Input;
 use crate::names::ObjectNames;
@@ -159,17 +161,18 @@ impl Reader<'_> {
         let provider = &spec.provider;
         let mut files: Vec<(String, Option<Secret>)> = Vec::new();
         if let Some(duo) = &provider.duo {
-            let name = &duo.credentials_secret_ref.name;
-            for key in ["ikey", "skey"] {
-                let secret = self.filled("spec.provider.duo.credentialsSecretRef", name, key);
-                files.push((key.to_owned(), secret));
+            let reference = &duo.credentials_secret_ref;
+            for (file, key) in [("ikey", &reference.keys.ikey), ("skey", &reference.keys.skey)] {
+                let secret = self.filled("spec.provider.duo.credentialsSecretRef", &reference.name, key);
+                files.push((file.to_owned(), secret));
             }
         }
         if let Some(okta) = &provider.okta {
-            let key = okta_key(okta.credentials);
-            let name = &okta.credentials_secret_ref.name;
-            let secret = self.filled("spec.provider.okta.credentialsSecretRef", name, key);
-            files.push((key.to_owned(), secret));
+            let file = okta.credentials.default_key();
+            let reference = &okta.credentials_secret_ref;
+            let key = reference.key.as_deref().unwrap_or(file);
+            let secret = self.filled("spec.provider.okta.credentialsSecretRef", &reference.name, key);
+            files.push((file.to_owned(), secret));
         }
         files.extend(self.proxy_login(spec));
         if let Some(radius) = &provider.radius {
@@ -183,10 +186,10 @@ impl Reader<'_> {
         if let Some(totp) = &provider.totp {
             self.seeds(totp, sources);
             let redis = totp.used_codes.redis.as_ref();
-            if let Some(SecretKeyRef { name, key }) = redis.and_then(|r| r.password_secret_ref.as_ref()) {
+            if let Some(PasswordKeyRef { name, key }) = redis.and_then(|r| r.password_secret_ref.as_ref()) {
                 let field = "spec.provider.totp.usedCodes.redis.passwordSecretRef";
                 let secret = self.filled(field, name, key);
-                files.push((REDIS_PASSWORD_KEY.to_owned(), secret));
+                files.push((REDIS_PASSWORD_FILE.to_owned(), secret));
             }
         }
         sources.provider = files
@@ -201,16 +204,27 @@ impl Reader<'_> {
             return Vec::new();
         };
         let field = format!("spec.provider.{provider}.httpProxySecretRef");
-        [("username", PROXY_USERNAME), ("password", PROXY_PASSWORD)]
-            .map(|(key, file)| (file.to_owned(), self.filled(&field, &reference.name, key)))
+        let keys = &reference.keys;
+        [(PROXY_USERNAME, &keys.username), (PROXY_PASSWORD, &keys.password)]
+            .map(|(file, key)| (file.to_owned(), self.filled(&field, &reference.name, key)))
             .to_vec()
+    }
+
+    /// The keys of `seedsSecretRef`.
+    fn seed_files(&mut self, reference: &SeedsSecretRef) -> Files {
+        let field = "spec.provider.totp.seedsSecretRef";
+        if reference.keys.is_empty() {
+            return self.whole(field, &reference.name).unwrap_or_default();
+        }
+        let keys = reference.keys.iter();
+        keys.filter_map(|key| Some((key.clone(), self.key(field, &reference.name, key)?)))
+            .collect()
     }
 
     fn seeds(&mut self, totp: &TotpSpec, sources: &mut Sources) {
         let mut found = Vec::new();
         if let Some(reference) = &totp.seeds_secret_ref {
-            let files = self.whole("spec.provider.totp.seedsSecretRef", &reference.name);
-            sources.seeds = files.unwrap_or_default();
+            sources.seeds = self.seed_files(reference);
             found.push(SeedSource {
                 secret: &reference.name,
                 files: &sources.seeds,
@@ -270,22 +284,14 @@ pub(crate) const PROXY_USERNAME: &str = "http-proxy-username";
 pub(crate) const PROXY_PASSWORD: &str = "http-proxy-password";
 
 /// The Secret for the HTTP proxy, and the provider whose it is.
-pub(crate) fn proxy_secret(spec: &RadiusProxySpec) -> Option<(&'static str, &SecretRef)> {
+pub(crate) fn proxy_secret(spec: &RadiusProxySpec) -> Option<(&'static str, &BasicAuthSecretRef)> {
     let (duo, okta) = (spec.provider.duo.as_ref(), spec.provider.okta.as_ref());
     let duo = duo.and_then(|duo| Some(("duo", duo.http_proxy_secret_ref.as_ref()?)));
     duo.or_else(|| Some(("okta", okta?.http_proxy_secret_ref.as_ref()?)))
 }
 
 /// The file with the password of the store of used codes.
-pub(crate) const REDIS_PASSWORD_KEY: &str = "redis-password";
-
-/// The key of Okta's Secret.
-pub(crate) const fn okta_key(kind: OktaTokenKind) -> &'static str {
-    match kind {
-        OktaTokenKind::Oauth => "privateKey",
-        OktaTokenKind::Token => "token",
-    }
-}
+pub(crate) const REDIS_PASSWORD_FILE: &str = "redis-password";
 
 /// The file with the secret of an upstream server: named after the address, so that another order moves no secret.
 pub(crate) fn upstream_file(address: &str) -> String {

@@ -1,4 +1,4 @@
-//! The calls themselves: each is paced, bounded in time, counted and classified.
+//! The calls themselves. Each is rate-limited, bounded in time, counted and classified.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -6,27 +6,23 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aws_sdk_directory::config::Config;
-use aws_sdk_directory::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_directory::config::retry::RetryConfig;
-use aws_sdk_directory::config::timeout::TimeoutConfig;
+use aws_sdk_directory::config::http::HttpResponse;
 use aws_sdk_directory::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_directory::operation::RequestId;
 use aws_sdk_directory::types::{DirectoryDescription, DomainController, Tag};
 use futures::future::{Either, select};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::plan::{DirectoryCall, LONGEST_ANSWER, RadiusSettings};
-use serde_json::Value;
+use operator_core::plan::LONGEST_ANSWER;
 
+use super::failure;
 use super::session::Session;
-use super::{convert, failure};
 use crate::metrics::Metrics;
 
-/// Pages of one answer that are read: a directory has few of anything.
-const MOST_PAGES: usize = 50;
+/// The most pages of one answer. A directory has few of anything.
+const MAX_PAGES: usize = 50;
 
-/// What is only asked is asked once more after so long.
-const SILENCE: Duration = Duration::from_secs(10);
+/// A read that isn't answered within this time is sent a second time.
+const HEDGE_AFTER: Duration = Duration::from_secs(10);
 
 /// The items of one page, and where the next one begins.
 type Page<T> = (Option<Vec<T>>, Option<String>);
@@ -39,7 +35,7 @@ pub(super) struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    /// DescribeDirectories for these ids. What takes longer than a write may be decided by is not waited for.
+    /// DescribeDirectories for these ids. An answer that takes longer than [`LONGEST_ANSWER`] is too old to decide a write.
     pub(super) async fn describe(&self, ids: &[String]) -> Result<Vec<DirectoryDescription>, AwsFailure> {
         let client = &self.session.client;
         let operation = AwsOperation::DescribeDirectories;
@@ -55,7 +51,7 @@ impl Calls<'_> {
         in_time(operation, LONGEST_ANSWER, described).await
     }
 
-    /// DescribeDomainControllers, with an end.
+    /// DescribeDomainControllers, within a deadline.
     pub(super) async fn controllers(
         &self,
         id: &str,
@@ -71,7 +67,7 @@ impl Calls<'_> {
         in_time(operation, deadline, found).await
     }
 
-    /// ListTagsForResource, with an end.
+    /// ListTagsForResource, within a deadline.
     pub(super) async fn tags(
         &self,
         id: &str,
@@ -88,7 +84,7 @@ impl Calls<'_> {
         Ok(tags.into_iter().map(|tag| (tag.key, tag.value)).collect())
     }
 
-    /// All of a list that AWS gives out by the page.
+    /// Reads all pages of a list.
     async fn pages<T, E, F>(
         &self,
         operation: AwsOperation,
@@ -100,8 +96,8 @@ impl Calls<'_> {
     {
         let mut found = Vec::new();
         let mut token = None;
-        for _ in 0..MOST_PAGES {
-            let (items, next) = self.question(operation, SILENCE, || page(token.clone())).await?;
+        for _ in 0..MAX_PAGES {
+            let (items, next) = self.read(operation, HEDGE_AFTER, || page(token.clone())).await?;
             found.extend(items.unwrap_or_default());
             token = next.filter(|token| !token.is_empty());
             if token.is_none() {
@@ -115,8 +111,13 @@ impl Calls<'_> {
         ))
     }
 
-    /// AddTagsToResource.
-    pub(super) async fn add_tags(&self, id: &str, tags: &[(String, String)]) -> Result<(), AwsFailure> {
+    /// AddTagsToResource. `limit` bounds the wait for the call's turn, and then the call.
+    pub(super) async fn add_tags(
+        &self,
+        id: &str,
+        tags: &[(String, String)],
+        limit: Duration,
+    ) -> Result<(), AwsFailure> {
         let operation = AwsOperation::AddTagsToResource;
         let mut list = Vec::with_capacity(tags.len());
         for (key, value) in tags {
@@ -131,81 +132,25 @@ impl Calls<'_> {
             .add_tags_to_resource()
             .resource_id(id)
             .set_tags(Some(list));
-        self.call(operation, async {
-            request
-                .send()
-                .await
-                .map_err(|error| failure::from_sdk(operation, &error))
-        })
-        .await
-        .map(drop)
-    }
-
-    /// EnableRadius, UpdateRadius or DisableRadius, once, with an end. Answers with AWS's request id.
-    pub(super) async fn write(
-        &self,
-        id: &str,
-        call: &DirectoryCall,
-        deadline: Duration,
-    ) -> Result<Option<String>, AwsFailure> {
-        let operation = call.operation();
-        let client = &self.session.client;
-        let once = once(deadline);
-        let secret = match call {
-            DirectoryCall::Enable(settings) | DirectoryCall::Update(settings) => {
-                Some(settings.secret.expose_str())
-            }
-            DirectoryCall::Disable => None,
-        };
+        self.session.ready(operation).await?;
+        let turn = tokio::time::timeout(limit, self.session.limits.writes.wait());
+        turn.await.map_err(|_| {
+            let message = format!("the rate limit left no room for it within {} s", limit.as_secs());
+            failure::own(operation, AwsErrorClass::NotSent, message)
+        })?;
         let sent = async {
-            match call {
-                DirectoryCall::Enable(settings) => {
-                    let request = client
-                        .enable_radius()
-                        .directory_id(id)
-                        .radius_settings(convert::settings(settings));
-                    let all = every_member(settings);
-                    let done = request
-                        .customize()
-                        .config_override(once)
-                        .mutate_request(all)
-                        .send()
-                        .await;
-                    done.map(|done| done.request_id().map(str::to_owned))
-                        .map_err(|error| failure::from_sdk_without(secret, operation, &error))
-                }
-                DirectoryCall::Update(settings) => {
-                    let request = client
-                        .update_radius()
-                        .directory_id(id)
-                        .radius_settings(convert::settings(settings));
-                    let all = every_member(settings);
-                    let done = request
-                        .customize()
-                        .config_override(once)
-                        .mutate_request(all)
-                        .send()
-                        .await;
-                    done.map(|done| done.request_id().map(str::to_owned))
-                        .map_err(|error| failure::from_sdk_without(secret, operation, &error))
-                }
-                DirectoryCall::Disable => {
-                    let request = client.disable_radius().directory_id(id);
-                    let done = request.customize().config_override(once).send().await;
-                    done.map(|done| done.request_id().map(str::to_owned))
-                        .map_err(|error| failure::from_sdk_without(secret, operation, &error))
-                }
-            }
+            let done = request.send().await;
+            done.map(drop)
+                .map_err(|error| failure::from_sdk(operation, &error))
         };
-        // The SDK's own deadline is one for its attempt; this one holds for everything, pacing and credentials too.
-        in_time(operation, deadline, self.call(operation, sent)).await
+        in_time(operation, limit, self.counted(operation, None, sent)).await
     }
 
-    /// One question, sent once more when it has met with so much silence.
-    pub(super) async fn question<T, E, F>(
+    /// One read, hedged after `hedge_after` without an answer.
+    pub(super) async fn read<T, E, F>(
         &self,
         operation: AwsOperation,
-        silence: Duration,
+        hedge_after: Duration,
         send: impl Fn() -> F,
     ) -> Result<T, AwsFailure>
     where
@@ -218,7 +163,7 @@ impl Calls<'_> {
             async move { sent.await.map_err(|error| failure::from_sdk(operation, &error)) }
         };
         let answered = AtomicBool::new(false);
-        // The silence begins when the question is sent: not while it waits for credentials or for its turn.
+        // The time counts from when the read is sent, not while it waits for credentials or for its turn.
         self.allowed(operation).await?;
         let first = async {
             let answer = self.counted(operation, None, ask()).await;
@@ -229,26 +174,17 @@ impl Calls<'_> {
             self.allowed(operation).await?;
             self.counted(operation, Some(&answered), ask()).await
         };
-        once_more(silence, first, again).await
+        hedged(hedge_after, first, again).await
     }
 
-    async fn call<T>(
-        &self,
-        operation: AwsOperation,
-        sent: impl Future<Output = Result<T, AwsFailure>>,
-    ) -> Result<T, AwsFailure> {
-        self.allowed(operation).await?;
-        self.counted(operation, None, sent).await
-    }
-
-    /// Waits for credentials, and for a call's turn.
+    /// Waits for credentials, and for a read's turn.
     async fn allowed(&self, operation: AwsOperation) -> Result<(), AwsFailure> {
         self.session.ready(operation).await?;
-        self.session.pace.wait().await;
+        self.session.limits.reads.wait().await;
         Ok(())
     }
 
-    async fn counted<T>(
+    pub(super) async fn counted<T>(
         &self,
         operation: AwsOperation,
         needless: Option<&AtomicBool>,
@@ -271,14 +207,13 @@ impl Calls<'_> {
     }
 }
 
-/// Counts a call that was sent, when it ends or when somebody gives it up: a deadline drops it without a word, and AWS has
-/// not answered it then.
+/// Counts a call that was sent, when it ends or when it is dropped: a deadline drops it before AWS has answered.
 struct Count<'a> {
     metrics: &'a Metrics,
     operation: AwsOperation,
     sent: Instant,
     outcome: &'static str,
-    /// Set once another call has the answer that this one was for: given up then, it says nothing about AWS.
+    /// Set once the other one of two hedged calls is answered: if this one is dropped then, it says nothing about AWS.
     needless: Option<&'a AtomicBool>,
 }
 
@@ -294,15 +229,15 @@ impl Drop for Count<'_> {
     }
 }
 
-/// Asks, and after a while of silence once more: the first question may be on a connection that is dead, or AWS may take
-/// long. Whichever has an answer first counts. The other is dropped, and its connection (HTTP/1.1) is closed with it.
-async fn once_more<T>(
-    silence: Duration,
+/// Sends a read, and after `hedge_after` without an answer a second one: the first may be on a dead connection, or AWS may
+/// be slow. The first good answer counts. The other read is dropped, and its connection (HTTP/1.1) is closed with it.
+async fn hedged<T>(
+    hedge_after: Duration,
     first: impl Future<Output = Result<T, AwsFailure>>,
     again: impl Future<Output = Result<T, AwsFailure>>,
 ) -> Result<T, AwsFailure> {
     let mut first = pin!(first);
-    if let Ok(answer) = tokio::time::timeout(silence, &mut first).await {
+    if let Ok(answer) = tokio::time::timeout(hedge_after, &mut first).await {
         return answer;
     }
     match select(first, pin!(again)).await {
@@ -312,7 +247,7 @@ async fn once_more<T>(
     }
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     operation: AwsOperation,
     deadline: Duration,
     call: impl Future<Output = Result<T, AwsFailure>>,
@@ -327,44 +262,6 @@ async fn in_time<T>(
     }
 }
 
-/// A write is not repeated inside the SDK: a second EnableRadius can be refused for the first one's success, and each
-/// that is taken blocks logins anew.
-fn once(deadline: Duration) -> aws_sdk_directory::config::Builder {
-    Config::builder()
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(
-            TimeoutConfig::builder()
-                .operation_attempt_timeout(deadline)
-                .operation_timeout(deadline)
-                .build(),
-        )
-}
-
-/// The SDK leaves RadiusRetries 0 and UseSameUsername false out, as if absent meant the same. Whether it does when
-/// settings are replaced is documented nowhere, so both are always written.
-fn every_member(settings: &RadiusSettings) -> impl Fn(&mut HttpRequest) + Send + Sync + 'static {
-    let (retries, same) = (settings.shown.retries, settings.shown.use_same_username);
-    move |request| {
-        let Some(mut body) = request
-            .body()
-            .bytes()
-            .and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok())
-        else {
-            return;
-        };
-        let Some(members) = body.get_mut("RadiusSettings").and_then(Value::as_object_mut) else {
-            return;
-        };
-        members.insert("RadiusRetries".to_owned(), retries.into());
-        members.insert("UseSameUsername".to_owned(), same.into());
-        let bytes = body.to_string().into_bytes();
-        request
-            .headers_mut()
-            .insert("content-length", bytes.len().to_string());
-        *request.body_mut() = bytes.into();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
@@ -375,7 +272,7 @@ mod tests {
     type Answer = futures::future::BoxFuture<'static, Result<u8, AwsFailure>>;
 
     async fn ask(first: Answer, second: Answer) -> Result<u8, AwsFailure> {
-        once_more(Duration::ZERO, first, second).await
+        hedged(Duration::ZERO, first, second).await
     }
 
     fn refused() -> Answer {
@@ -388,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_question_that_is_met_with_silence_is_asked_once_more_and_either_answer_counts() {
+    async fn a_read_without_an_answer_is_sent_again_and_either_answer_counts() {
         let late = || {
             async { tokio::task::yield_now().await }
                 .then(|()| ready(Ok(1)))
@@ -418,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_in_time_is_not_asked_for_again() {
+    async fn a_read_that_is_answered_in_time_is_not_sent_again() {
         assert_eq!(ask(ready(Ok(1)).boxed(), pending().boxed()).await.unwrap(), 1);
         assert!(ask(refused(), pending().boxed()).await.is_err());
     }

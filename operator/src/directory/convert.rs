@@ -14,7 +14,7 @@ use operator_core::api::RegisteredSettings;
 use operator_core::input::{Directory, DirectoryKind, NetworkType, RadiusStatus};
 use operator_core::plan::RadiusSettings;
 
-/// What is asked for beside the description, and more rarely.
+/// What is read in addition to the description, and less often.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Details {
     /// Addresses of domain controllers.
@@ -29,13 +29,14 @@ pub(super) struct Details {
 #[derive(Debug)]
 pub(super) struct Described {
     pub(super) description: DirectoryDescription,
-    /// When it was asked, and when it had answered.
-    pub(super) asked: Timestamp,
+    /// When the call was sent and when it was answered, by this machine's clock: comparable with this process's own times
+    /// only, and never with a time that another replica wrote.
+    pub(super) sent_at: Timestamp,
     pub(super) answered: Timestamp,
     pub(super) ended: Instant,
 }
 
-/// Whether domain controllers and tags can be asked for: of the account's own directories that can have RADIUS.
+/// Whether domain controllers and tags can be read: only those of the account's own directories that can have RADIUS.
 pub(super) fn has_details(description: &DirectoryDescription) -> bool {
     matches!(
         description.r#type(),
@@ -43,7 +44,7 @@ pub(super) fn has_details(description: &DirectoryDescription) -> bool {
     )
 }
 
-/// Whether domain controllers can be asked for. The addresses of a connector are part of its description.
+/// Whether domain controllers can be read. The addresses of a connector are part of its description.
 pub(super) fn has_controllers(description: &DirectoryDescription) -> bool {
     description.r#type() == Some(&DirectoryType::MicrosoftAd)
 }
@@ -95,7 +96,7 @@ pub(super) fn directory(described: &Described, details: &Details) -> Directory {
             .and_then(|owner| owner.account_id())
             .map(str::to_owned),
         tags: details.tags.clone(),
-        as_of: described.asked,
+        as_of: described.sent_at,
         answered: described.answered,
     }
 }
@@ -226,7 +227,7 @@ mod tests {
             .build();
         let described = Described {
             description,
-            asked: Timestamp::UNIX_EPOCH,
+            sent_at: Timestamp::UNIX_EPOCH,
             answered: Timestamp::UNIX_EPOCH,
             ended: Instant::now(),
         };

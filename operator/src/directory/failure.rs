@@ -11,8 +11,8 @@ use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 
 use crate::error::words as chain;
 
-/// Longest message that is passed on.
-const LONGEST: usize = 400;
+/// Longer messages are cut.
+const MAX_MESSAGE: usize = 400;
 
 /// A failed call that sent no secret.
 pub(super) fn from_sdk<E>(operation: AwsOperation, error: &SdkError<E, HttpResponse>) -> AwsFailure
@@ -161,8 +161,8 @@ fn without(secret: Option<&str>, text: String) -> String {
 
 fn clip(mut text: String) -> String {
     text.retain(|c| !c.is_control());
-    if text.len() > LONGEST {
-        let end = text.floor_char_boundary(LONGEST);
+    if text.len() > MAX_MESSAGE {
+        let end = text.floor_char_boundary(MAX_MESSAGE);
         text.truncate(end);
         text.push('…');
     }
@@ -209,7 +209,11 @@ mod tests {
         use aws_sdk_directory::types::error::InvalidParameterException;
 
         let long = "sEcReT9-".repeat(64);
-        for (secret, before) in [(long.as_str(), 20), (&long[..40], LONGEST - 60), (&long[..8], 0)] {
+        for (secret, before) in [
+            (long.as_str(), 20),
+            (&long[..40], MAX_MESSAGE - 60),
+            (&long[..8], 0),
+        ] {
             let words = format!("{} SharedSecret {secret} is not valid", "x".repeat(before));
             let meta = ErrorMetadata::builder().message(words).build();
             let refused = InvalidParameterException::builder().meta(meta).build();
@@ -224,6 +228,6 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_between_characters() {
         let cut = clip("ä".repeat(1000));
-        assert!(cut.len() <= LONGEST + '…'.len_utf8() && cut.ends_with('…'));
+        assert!(cut.len() <= MAX_MESSAGE + '…'.len_utf8() && cut.ends_with('…'));
     }
 }

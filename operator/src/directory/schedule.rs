@@ -1,16 +1,16 @@
-//! When a directory is asked about next, as a function of what is known and the time.
+//! When a directory is described next: a function of earlier answers and the time.
 
 use std::time::{Duration, Instant};
 
-/// A failed call is tried again after this, doubling up to the other.
-const FIRST_DELAY: Duration = Duration::from_secs(5);
-const LAST_DELAY: Duration = Duration::from_secs(120);
-/// What is asked for often anyway is tried again at least this often.
-const LAST_DELAY_WHEN_HOT: Duration = Duration::from_secs(30);
-/// Something urgent still waits so long after the last call for the same directory.
+/// The delay after the first failure. It doubles with each further one, up to [`MAX_BACK_OFF`].
+const MIN_BACK_OFF: Duration = Duration::from_secs(5);
+const MAX_BACK_OFF: Duration = Duration::from_secs(120);
+/// The longest delay while a recent answer is needed.
+const MAX_BACK_OFF_WHEN_HOT: Duration = Duration::from_secs(30);
+/// The least time between two calls for the same directory.
 const SPACING: Duration = Duration::from_millis(500);
 
-/// The state of one directory's questions.
+/// When one directory was described, and when it has to be described again.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
     /// How old an answer may be.
@@ -26,7 +26,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Never asked.
+    /// Never described.
     pub(super) const fn new(allowed: Duration) -> Self {
         Self {
             allowed,
@@ -59,7 +59,7 @@ impl Schedule {
         self.failures = if well { 0 } else { self.failures.saturating_add(1) };
     }
 
-    /// When to ask.
+    /// When to describe the directory next.
     pub(super) fn due(&self, now: Instant) -> Instant {
         let Some(sent) = self.sent else {
             return now;
@@ -77,13 +77,13 @@ impl Schedule {
         }
     }
 
-    /// Whether it is worth asking now, when a call for another directory is made anyway.
+    /// Whether to include the directory in a call that is sent for another one.
     pub(super) fn nearly_due(&self, now: Instant) -> bool {
         self.due(now) <= now + self.allowed / 4
     }
 
-    /// Whether what is known may be used: it is neither too old nor overtaken, or it was tried and could not be had.
-    pub(super) fn usable(&self, now: Instant) -> bool {
+    /// Whether the last answer can be used: it is neither too old nor outdated, or it is a failure.
+    pub(super) fn is_usable(&self, now: Instant) -> bool {
         let (Some(sent), Some(ended)) = (self.sent, self.ended) else {
             return false;
         };
@@ -96,10 +96,10 @@ impl Schedule {
     }
 
     fn back_off(&self) -> Duration {
-        FIRST_DELAY
+        MIN_BACK_OFF
             .saturating_mul(1 << self.failures.saturating_sub(1).min(8))
-            .min(LAST_DELAY)
-            .min(self.allowed.max(LAST_DELAY_WHEN_HOT))
+            .min(MAX_BACK_OFF)
+            .min(self.allowed.max(MAX_BACK_OFF_WHEN_HOT))
     }
 }
 
@@ -110,14 +110,14 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_directory_is_asked_about_at_once_and_then_as_often_as_allowed() {
+    fn a_directory_is_described_at_once_and_then_as_often_as_allowed() {
         let now = Instant::now();
         let mut schedule = Schedule::new(45 * S);
-        assert_eq!((schedule.due(now), schedule.usable(now)), (now, false));
+        assert_eq!((schedule.due(now), schedule.is_usable(now)), (now, false));
         schedule.answered(now, now, true);
         assert_eq!(schedule.due(now), now + 45 * S);
-        assert!(schedule.usable(now + 45 * S));
-        assert!(!schedule.usable(now + 100 * S));
+        assert!(schedule.is_usable(now + 45 * S));
+        assert!(!schedule.is_usable(now + 100 * S));
         schedule.allow(2 * S);
         assert_eq!((schedule.due(now), schedule.is_hot()), (now + 2 * S, true));
     }
@@ -128,18 +128,18 @@ mod tests {
         let mut schedule = Schedule::new(45 * S);
         schedule.answered(now, now, true);
         schedule.refresh(now + S);
-        assert!(!schedule.usable(now + S));
+        assert!(!schedule.is_usable(now + S));
         assert_eq!(schedule.due(now + S), now + SPACING);
-        // A call that was under way when it was asked for does not do.
+        // A call that was already under way doesn't count.
         schedule.answered(now + S / 2, now + S / 2, true);
-        assert!(!schedule.usable(now + S));
+        assert!(!schedule.is_usable(now + S));
         schedule.answered(now + S, now + S, true);
-        assert!(schedule.usable(now + S));
+        assert!(schedule.is_usable(now + S));
         assert_eq!(schedule.due(now + S), now + 46 * S);
     }
 
     #[test]
-    fn failures_are_tried_again_more_and_more_seldom_and_known_as_failures_meanwhile() {
+    fn failures_are_retried_less_and_less_often_and_stay_usable_meanwhile() {
         let now = Instant::now();
         let mut schedule = Schedule::new(600 * S);
         let mut delays = Vec::new();
@@ -148,21 +148,21 @@ mod tests {
             delays.push(schedule.due(now) - now);
         }
         assert_eq!(delays[..3], [5 * S, 10 * S, 20 * S]);
-        assert_eq!(delays[7], LAST_DELAY);
-        assert!(schedule.usable(now + 3600 * S));
+        assert_eq!(delays[7], MAX_BACK_OFF);
+        assert!(schedule.is_usable(now + 3600 * S));
     }
 
     #[test]
-    fn an_answer_that_took_long_is_usable_when_it_comes_and_the_next_one_asked_for_at_once() {
+    fn a_slow_answer_is_usable_when_it_arrives_and_the_next_call_is_due_at_once() {
         let now = Instant::now();
         let mut schedule = Schedule::new(5 * S);
         schedule.answered(now, now + 20 * S, true);
-        assert!(schedule.usable(now + 25 * S) && !schedule.usable(now + 26 * S));
+        assert!(schedule.is_usable(now + 25 * S) && !schedule.is_usable(now + 26 * S));
         assert_eq!(schedule.due(now + 20 * S), now + 5 * S);
     }
 
     #[test]
-    fn those_that_are_nearly_due_join_a_call() {
+    fn a_directory_that_is_nearly_due_joins_a_call() {
         let now = Instant::now();
         let mut schedule = Schedule::new(40 * S);
         schedule.answered(now, now, true);

@@ -1,7 +1,6 @@
 //! Clients of AWS, one for each region and role, with credentials of their own.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -22,27 +21,29 @@ use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use operator_core::plan::LONGEST_ANSWER;
 
 use super::failure;
-use super::pace::Pace;
+use super::lru_cache::LruCache;
+use super::rate_limiter::RateLimiter;
 
-/// Credentials are taken anew so long before they expire, and those without an end after so long.
-const BEFORE_EXPIRY: Duration = Duration::from_secs(300);
-const WITHOUT_EXPIRY: Duration = Duration::from_secs(60);
-/// How long credentials may take: the instance metadata service is asked last, and may be unreachable from a pod.
-const CREDENTIALS_DEADLINE: Duration = Duration::from_secs(8);
-/// Sessions that are kept. Each RadiusProxy with a role has one; what was not used for longest goes first.
-const MOST_SESSIONS: usize = 4096;
-/// Regions whose configuration is kept; there are fewer.
-const MOST_REGIONS: usize = 256;
+/// Credentials are renewed this long before they expire.
+const RENEW_BEFORE_EXPIRY: Duration = Duration::from_secs(300);
+/// How long credentials without an expiry are used.
+const LIFETIME_WITHOUT_EXPIRY: Duration = Duration::from_secs(60);
+/// How long obtaining credentials may take: the instance metadata service is tried last, and may be unreachable from a pod.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(8);
+/// Each RadiusProxy with a role has a session.
+const MAX_SESSIONS: usize = 4096;
+/// Regions whose configuration is kept. AWS has fewer.
+const MAX_REGIONS: usize = 256;
 
 /// A region, and the ARN of a role.
 type RegionAndRole = (String, Option<String>);
 
-/// Makes sessions and keeps them.
+/// Opens sessions and keeps them.
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub(super) calls_per_second: u32,
-    kept: Mutex<Recent<Account, Arc<Session>>>,
-    paces: Mutex<HashMap<RegionAndRole, Arc<Pace>>>,
+    kept: Mutex<LruCache<Account, Arc<Session>>>,
+    limits: Mutex<HashMap<RegionAndRole, Arc<RateLimits>>>,
     /// One configuration for each region, with the operator's own credentials.
     bases: tokio::sync::Mutex<HashMap<String, SdkConfig>>,
     http: SharedHttpClient,
@@ -67,46 +68,53 @@ impl Account {
     }
 }
 
-/// A client with its credentials and its share of calls.
+/// The limits on calls of one region and role. Writes have their own, so that they never queue behind descriptions.
+#[derive(Debug)]
+pub(super) struct RateLimits {
+    pub(super) reads: RateLimiter,
+    pub(super) writes: RateLimiter,
+}
+
+/// A client with its credentials and rate limits.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client: Client,
-    pub(super) pace: Arc<Pace>,
-    credentials: Arc<Held>,
+    pub(super) limits: Arc<RateLimits>,
+    credentials: Arc<CachedCredentials>,
 }
 
 impl Session {
-    /// Makes sure that there are credentials, so that a call fails for its own reasons only.
+    /// Obtains credentials, so that a call fails for its own reasons only.
     pub(super) async fn ready(&self, operation: AwsOperation) -> Result<(), AwsFailure> {
-        match tokio::time::timeout(CREDENTIALS_DEADLINE, self.credentials.current()).await {
+        match tokio::time::timeout(CREDENTIALS_TIMEOUT, self.credentials.current()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(failure::from_credentials(operation, &error)),
             Err(_) => Err(failure::own(
                 operation,
                 AwsErrorClass::NoCredentials,
-                format!("no credentials within {} s", CREDENTIALS_DEADLINE.as_secs()),
+                format!("no credentials within {} s", CREDENTIALS_TIMEOUT.as_secs()),
             )),
         }
     }
 
-    /// Notes how a call ended: credentials that AWS refused are not used again.
+    /// Drops credentials that AWS has refused.
     pub(super) async fn ended<T>(&self, result: Result<T, AwsFailure>) -> Result<T, AwsFailure> {
         if let Err(failed) = &result
             && failed.class == AwsErrorClass::InvalidCredentials
         {
-            *self.credentials.held.lock().await = None;
+            *self.credentials.cached.lock().await = None;
         }
         result
     }
 }
 
 impl Sessions {
-    /// No session yet.
+    /// Without any session.
     pub(super) fn new(calls_per_second: u32) -> Self {
         Self {
             calls_per_second,
-            kept: Mutex::new(Recent::new(MOST_SESSIONS)),
-            paces: Mutex::default(),
+            kept: Mutex::new(LruCache::new(MAX_SESSIONS)),
+            limits: Mutex::default(),
             bases: tokio::sync::Mutex::default(),
             http: http_client(),
             #[cfg(test)]
@@ -116,17 +124,17 @@ impl Sessions {
 
     /// The session for an account.
     pub(super) async fn of(&self, account: &Account) -> Arc<Session> {
-        if let Some(session) = lock(&self.kept).used(account) {
+        if let Some(session) = lock(&self.kept).get(account) {
             return Arc::clone(session);
         }
-        // Two that open the same at once share what the first one keeps. Dropping one costs a new AssumeRole and nothing
-        // else: whoever uses it has a clone of the Arc for the time of a call.
+        // Two callers that open the same session at once share the first one. Evicting a session only costs a new AssumeRole:
+        // its users have clones of the Arc.
         let session = Arc::new(self.open(account).await);
         let mut kept = lock(&self.kept);
-        if let Some(first) = kept.used(account) {
+        if let Some(first) = kept.get(account) {
             return Arc::clone(first);
         }
-        kept.keep(account.clone(), Arc::clone(&session));
+        kept.insert(account.clone(), Arc::clone(&session));
         session
     }
 
@@ -143,41 +151,45 @@ impl Sessions {
                     .await,
             )),
         };
-        let credentials = Arc::new(Held {
+        let credentials = Arc::new(CachedCredentials {
             provider,
-            held: tokio::sync::Mutex::new(None),
+            cached: tokio::sync::Mutex::new(None),
         });
         let config = aws_sdk_directory::config::Builder::from(&base)
             .identity_cache(IdentityCache::no_cache())
-            .credentials_provider(SharedCredentialsProvider::new(Lent(Arc::clone(&credentials))))
+            .credentials_provider(SharedCredentialsProvider::new(CredentialsProvider(Arc::clone(
+                &credentials,
+            ))))
             .build();
         Session {
             client: Client::from_conf(config),
-            pace: self.pace(account),
+            limits: self.limits(account),
             credentials,
         }
     }
 
-    /// The limit on calls is an account's own: roles of one region share nothing at AWS.
-    fn pace(&self, account: &Account) -> Arc<Pace> {
+    /// One pair for each region and role: roles of one region share no limit at AWS.
+    fn limits(&self, account: &Account) -> Arc<RateLimits> {
         let key = (
             account.region.clone(),
             account.role.as_ref().map(|role| role.arn.clone()),
         );
-        let mut paces = lock(&self.paces);
-        if paces.len() >= MOST_SESSIONS && !paces.contains_key(&key) {
-            // Those of sessions that were dropped.
-            paces.retain(|_, pace| Arc::strong_count(pace) > 1);
+        let mut limits = lock(&self.limits);
+        if limits.len() >= MAX_SESSIONS && !limits.contains_key(&key) {
+            // Those of evicted sessions.
+            limits.retain(|_, limit| Arc::strong_count(limit) > 1);
         }
-        Arc::clone(
-            paces
-                .entry(key)
-                .or_insert_with(|| Arc::new(Pace::new(self.calls_per_second))),
-        )
+        let new = || {
+            Arc::new(RateLimits {
+                reads: RateLimiter::new(self.calls_per_second),
+                writes: RateLimiter::new(self.calls_per_second),
+            })
+        };
+        Arc::clone(limits.entry(key).or_insert_with(new))
     }
 
-    /// The region is always given: else it would be looked for at the instance metadata service, and STS would be asked
-    /// in another partition than the directory's.
+    /// The region is always given. Otherwise the SDK would ask the instance metadata service for it, and would call STS in
+    /// another partition than the directory's.
     async fn base(&self, region: &str) -> SdkConfig {
         let mut bases = self.bases.lock().await;
         if let Some(base) = bases.get(region) {
@@ -196,7 +208,7 @@ impl Sessions {
             loader = loader.endpoint_url(url).credentials_provider(credentials.clone());
         }
         let base = loader.load().await;
-        if bases.len() >= MOST_REGIONS {
+        if bases.len() >= MAX_REGIONS {
             bases.clear();
         }
         bases.insert(region.to_owned(), base.clone());
@@ -204,47 +216,10 @@ impl Sessions {
     }
 }
 
-/// A map of bounded size that forgets what was not used for longest.
-#[derive(Debug)]
-struct Recent<K, V> {
-    most: usize,
-    /// Counts uses.
-    clock: u64,
-    entries: HashMap<K, (u64, V)>,
-}
-
-impl<K: Clone + Eq + Hash, V> Recent<K, V> {
-    fn new(most: usize) -> Self {
-        Self {
-            most,
-            clock: 0,
-            entries: HashMap::new(),
-        }
-    }
-
-    fn used(&mut self, key: &K) -> Option<&V> {
-        let (used, value) = self.entries.get_mut(key)?;
-        self.clock += 1;
-        *used = self.clock;
-        Some(value)
-    }
-
-    fn keep(&mut self, key: K, value: V) {
-        if self.entries.len() >= self.most {
-            let oldest = self.entries.iter().min_by_key(|(_, (used, _))| *used);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.entries.remove(&oldest);
-            }
-        }
-        self.clock += 1;
-        self.entries.insert(key, (self.clock, value));
-    }
-}
-
-/// The HTTP client that the SDK makes by itself, made once: else each of its clients, and so every role, would have a pool
-/// of connections and a copy of the trusted certificates (150 KB) of its own.
+/// The same HTTP client that the SDK creates by default, but shared. Otherwise every client, and so every role, would have
+/// its own connection pool and its own copy of the trusted certificates (150 KB).
 fn http_client() -> SharedHttpClient {
-    // The only way to one that takes proxies from the environment, as the SDK's own does.
+    // Like the SDK's own client, it uses the proxies of the environment.
     Builder::new().build_with_connector_fn(|settings, components| {
         let mut connector = ConnectorBuilder::default()
             .tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc))
@@ -257,7 +232,7 @@ fn http_client() -> SharedHttpClient {
     })
 }
 
-/// Operation time-outs are unset in the SDK: without them a silent connection would hold a call for ever.
+/// The SDK sets no operation timeout: without one, a silent connection would block a call forever.
 fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
@@ -265,7 +240,7 @@ fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// `[\w+=,.@-]{2,64}`: what CloudTrail shows, so the RadiusProxy's name is in it as far as it fits.
+/// `[\w+=,.@-]{2,64}`. CloudTrail shows it, so it has as much of the RadiusProxy's name as fits.
 fn session_name(external_id: &str) -> String {
     let fits = |c: char| {
         if c.is_ascii_alphanumeric() || "_.-".contains(c) {
@@ -277,18 +252,18 @@ fn session_name(external_id: &str) -> String {
     format!("rmfa.{external_id}").chars().map(fits).take(64).collect()
 }
 
-/// Credentials, kept until shortly before they expire.
+/// Credentials, cached until shortly before they expire.
 #[derive(Debug)]
-struct Held {
+struct CachedCredentials {
     provider: Option<SharedCredentialsProvider>,
-    held: tokio::sync::Mutex<Option<(Credentials, SystemTime)>>,
+    cached: tokio::sync::Mutex<Option<(Credentials, SystemTime)>>,
 }
 
-impl Held {
+impl CachedCredentials {
     async fn current(&self) -> Result<Credentials, CredentialsError> {
-        let mut held = self.held.lock().await;
+        let mut cached = self.cached.lock().await;
         let now = SystemTime::now();
-        if let Some((credentials, until)) = held.as_ref()
+        if let Some((credentials, until)) = cached.as_ref()
             && *until > now
         {
             return Ok(credentials.clone());
@@ -299,14 +274,14 @@ impl Held {
         match provider.provide_credentials().await {
             Ok(credentials) => {
                 let until = match credentials.expiry() {
-                    Some(expiry) => expiry.checked_sub(BEFORE_EXPIRY).unwrap_or(now),
-                    None => now + WITHOUT_EXPIRY,
+                    Some(expiry) => expiry.checked_sub(RENEW_BEFORE_EXPIRY).unwrap_or(now),
+                    None => now + LIFETIME_WITHOUT_EXPIRY,
                 };
-                *held = Some((credentials.clone(), until));
+                *cached = Some((credentials.clone(), until));
                 Ok(credentials)
             }
-            // What cannot be renewed is used to its end.
-            Err(error) => match held.as_ref().and_then(|(old, _)| Some((old, old.expiry()?))) {
+            // Credentials that can't be renewed are used until they expire.
+            Err(error) => match cached.as_ref().and_then(|(old, _)| Some((old, old.expiry()?))) {
                 Some((old, expiry)) if expiry > now => Ok(old.clone()),
                 _ => Err(error),
             },
@@ -314,11 +289,11 @@ impl Held {
     }
 }
 
-/// Gives the SDK what is [`Held`].
+/// Gives the SDK the [`CachedCredentials`].
 #[derive(Debug)]
-struct Lent(Arc<Held>);
+struct CredentialsProvider(Arc<CachedCredentials>);
 
-impl ProvideCredentials for Lent {
+impl ProvideCredentials for CredentialsProvider {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -347,20 +322,5 @@ mod tests {
     fn a_session_name_is_what_sts_takes() {
         assert_eq!(session_name("prod/mfa/workspaces"), "rmfa.prod.mfa.workspaces");
         assert_eq!(session_name(&"x/".repeat(60)).len(), 64);
-    }
-
-    #[test]
-    fn what_was_not_used_for_longest_makes_room() {
-        let mut recent = Recent::new(2);
-        recent.keep("a", 1);
-        recent.keep("b", 2);
-        assert_eq!(recent.used(&"a"), Some(&1));
-        recent.keep("c", 3);
-        assert_eq!(recent.used(&"b"), None);
-        assert_eq!(
-            (recent.used(&"a").copied(), recent.used(&"c").copied()),
-            (Some(1), Some(3))
-        );
-        assert_eq!(recent.entries.len(), 2);
     }
 }

@@ -9,13 +9,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::post;
 use operator_core::api::RegisteredSettings;
+use operator_core::aws::AwsErrorClass;
 use operator_core::input::{Directory, RadiusStatus};
-use operator_core::plan::RadiusSettings;
+use operator_core::plan::{DirectoryCall, RadiusSettings};
 use proxy_config::SharedSecret;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::leader::Keeper;
+use crate::leader::LeaseGuard;
 use crate::queue::Next;
 
 mod silence;
@@ -55,7 +56,40 @@ struct Scene {
     aws: Arc<Aws>,
     directories: Directories,
     queue: WorkQueue,
-    _lead: Keeper,
+    _lead: LeaseGuard,
+}
+
+/// Observes a directory until the answer is there.
+async fn observe(
+    directories: &Directories,
+    key: &ProxyKey,
+    access: &DirectoryAccess,
+    allowed: Duration,
+) -> DirectoryObservation {
+    loop {
+        let observed = directories.observe(key, access, allowed);
+        if observed.awaited.is_none() {
+            return observed.observation;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Sends a write that doesn't have to wait for its turn.
+async fn write(
+    directories: &Directories,
+    call: &DirectoryCall,
+    deadline: Duration,
+) -> Result<Option<String>, AwsFailure> {
+    let (key, access) = (key("a"), access("d-0000000001"));
+    match directories
+        .prepare_write(&key, &access, call.operation())
+        .await
+        .unwrap()
+    {
+        WriteTurn::Now(permit) => permit.send(call, deadline).await,
+        WriteTurn::Later(wait) => panic!("waits {wait:?}"),
+    }
 }
 
 async fn scene(answers: impl Fn(&str, &Value) -> Answer + Send + Sync + 'static) -> Scene {
@@ -80,7 +114,7 @@ async fn paced_scene(
     sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
     let (leadership, lead) = Leadership::without_election();
     let queue = WorkQueue::new();
-    let around = Surroundings {
+    let deps = Deps {
         queue: queue.clone(),
         leadership,
         metrics: Metrics::new(),
@@ -89,13 +123,13 @@ async fn paced_scene(
     };
     Scene {
         aws,
-        directories: Directories::with(sessions, around),
+        directories: Directories::with(sessions, deps),
         queue,
         _lead: lead,
     }
 }
 
-fn way(id: &str) -> DirectoryAccess {
+fn access(id: &str) -> DirectoryAccess {
     DirectoryAccess {
         directory_id: id.to_owned(),
         region: "eu-central-1".to_owned(),
@@ -163,12 +197,7 @@ const LONG: Duration = Duration::from_secs(600);
 #[tokio::test]
 async fn a_directory_is_described_with_all_its_domain_controllers_and_tags() {
     let scene = scene(well).await;
-    let found = described(
-        scene
-            .directories
-            .observe(&key("a"), &way("d-0000000001"), LONG)
-            .await,
-    );
+    let found = described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(found.radius_status, Some(RadiusStatus::Completed));
     assert_eq!(found.radius_settings.unwrap().servers, ["10.1.0.1"]);
     let clients: Vec<String> = found.client_addresses.iter().map(ToString::to_string).collect();
@@ -182,30 +211,25 @@ async fn many_directories_are_asked_about_in_one_call_and_kept() {
     let ids: Vec<String> = (0..40).map(|n| format!("d-00000000{n:02}")).collect();
     let looks = ids.iter().map(|id| {
         let directories = &scene.directories;
-        async move { directories.observe(&key(id), &way(id), LONG).await }
+        async move { observe(directories, &key(id), &access(id), LONG).await }
     });
     for observation in futures::future::join_all(looks).await {
         described(observation);
     }
     let asked = scene.aws.count("DescribeDirectories");
     assert!(asked <= 3, "{asked} calls");
-    described(
-        scene
-            .directories
-            .observe(&key("again"), &way(&ids[0]), LONG)
-            .await,
-    );
+    described(observe(&scene.directories, &key("again"), &access(&ids[0]), LONG).await);
     assert_eq!(scene.aws.count("DescribeDirectories"), asked);
 }
 
 #[tokio::test]
 async fn an_unknown_directory_spoils_the_answer_for_nobody_else() {
     let scene = scene(well).await;
-    let (good, bad) = (way("d-0000000001"), way("d-00000000ff"));
+    let (good, bad) = (access("d-0000000001"), access("d-00000000ff"));
     let (a, b) = (key("a"), key("b"));
     let (good, bad) = tokio::join!(
-        scene.directories.observe(&a, &good, LONG),
-        scene.directories.observe(&b, &bad, LONG),
+        observe(&scene.directories, &a, &good, LONG),
+        observe(&scene.directories, &b, &bad, LONG),
     );
     described(good);
     let failure = failed(bad);
@@ -218,19 +242,9 @@ async fn an_unknown_directory_spoils_the_answer_for_nobody_else() {
 #[tokio::test]
 async fn a_refresh_is_answered_by_a_later_call_only() {
     let scene = scene(well).await;
-    let before = described(
-        scene
-            .directories
-            .observe(&key("a"), &way("d-0000000001"), LONG)
-            .await,
-    );
+    let before = described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
     scene.directories.refresh(&key("a"));
-    let after = described(
-        scene
-            .directories
-            .observe(&key("a"), &way("d-0000000001"), LONG)
-            .await,
-    );
+    let after = described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert!(after.as_of > before.as_of);
     assert_eq!(scene.aws.count("DescribeDirectories"), 2);
     // Nothing points to a change, so the rest is not asked for again.
@@ -241,18 +255,18 @@ async fn a_refresh_is_answered_by_a_later_call_only() {
 async fn who_waits_for_one_directory_does_not_wait_for_the_details_of_all_the_others() {
     let scene = paced_scene(4, well).await;
     let first = "d-00000000aa";
-    described(scene.directories.observe(&key("a"), &way(first), LONG).await);
+    described(observe(&scene.directories, &key("a"), &access(first), LONG).await);
     let others: Vec<String> = (0..20).map(|n| format!("d-00000000{n:02}")).collect();
     let looks = futures::future::join_all(others.iter().map(|id| {
         let directories = &scene.directories;
-        async move { directories.observe(&key(id), &way(id), LONG).await }
+        async move { observe(directories, &key(id), &access(id), LONG).await }
     }));
     let wait = async {
         while scene.aws.count("DescribeDirectories") < 2 {
             tokio::task::yield_now().await;
         }
         scene.directories.refresh(&key("a"));
-        described(scene.directories.observe(&key("a"), &way(first), LONG).await);
+        described(observe(&scene.directories, &key("a"), &access(first), LONG).await);
         scene.aws.count("DescribeDomainControllers")
     };
     let (asked, answered) = tokio::join!(wait, looks);
@@ -266,14 +280,28 @@ async fn who_waits_for_one_directory_does_not_wait_for_the_details_of_all_the_ot
 #[tokio::test]
 async fn news_touches_those_who_asked() {
     let scene = scene(well).await;
-    described(
-        scene
-            .directories
-            .observe(&key("a"), &way("d-0000000001"), LONG)
-            .await,
-    );
+    described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
     let later = Instant::now() + Duration::from_secs(1);
     assert_eq!(scene.queue.lock().next(later), Next::Start(key("a")));
+}
+
+#[tokio::test]
+async fn an_awaited_answer_enqueues_those_who_wait_though_nothing_changed() {
+    let scene = scene(well).await;
+    let (key, access) = (key("a"), access("d-0000000001"));
+    described(observe(&scene.directories, &key, &access, LONG).await);
+    let later = Instant::now() + Duration::from_secs(1);
+    assert_eq!(scene.queue.lock().next(later), Next::Start(key.clone()));
+    scene.queue.lock().done(&key, None);
+    scene.directories.refresh(&key);
+    assert!(scene.directories.observe(&key, &access, LONG).awaited.is_some());
+    let enqueued = async {
+        while scene.queue.lock().next(later) != Next::Start(key.clone()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, enqueued).await.unwrap();
+    assert!(scene.directories.observe(&key, &access, LONG).awaited.is_none());
 }
 
 #[tokio::test]
@@ -285,20 +313,10 @@ async fn what_is_denied_is_said_to_be_and_not_asked_on_and_on() {
         )
     })
     .await;
-    let first = failed(
-        scene
-            .directories
-            .observe(&key("a"), &way("d-0000000001"), LONG)
-            .await,
-    );
+    let first = failed(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(first.class, AwsErrorClass::AccessDenied);
     assert_eq!(first.message, "AccessDeniedException: not you");
-    failed(
-        scene
-            .directories
-            .observe(&key("a"), &way("d-0000000001"), LONG)
-            .await,
-    );
+    failed(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(scene.aws.count("DescribeDirectories"), 1);
 }
 
@@ -309,12 +327,7 @@ async fn domain_controllers_that_were_never_known_are_a_failure() {
         _ => well(operation, body),
     })
     .await;
-    let failure = failed(
-        scene
-            .directories
-            .observe(&key("a"), &way("d-0000000001"), LONG)
-            .await,
-    );
+    let failure = failed(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(failure.operation, AwsOperation::DescribeDomainControllers);
 }
 
@@ -325,12 +338,7 @@ async fn tags_that_cannot_be_read_are_no_failure() {
         _ => well(operation, body),
     })
     .await;
-    let found = described(
-        scene
-            .directories
-            .observe(&key("a"), &way("d-0000000001"), LONG)
-            .await,
-    );
+    let found = described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(found.tags, None);
 }
 
@@ -353,14 +361,81 @@ fn settings() -> Box<RadiusSettings> {
 const DEADLINE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
+async fn a_write_that_waits_for_its_turn_is_not_sent_and_keeps_its_turn() {
+    let scene = paced_scene(1, well).await;
+    let (key, access) = (key("a"), access("d-0000000001"));
+    scene.directories.observe(&key, &access, LONG);
+    let prepare = || {
+        scene
+            .directories
+            .prepare_write(&key, &access, AwsOperation::DisableRadius)
+    };
+    for _ in 0..5 {
+        assert!(matches!(prepare().await, Ok(WriteTurn::Now(_))));
+    }
+    let waits = async || match prepare().await {
+        Ok(WriteTurn::Later(wait)) => wait,
+        other => panic!("{other:?}"),
+    };
+    let first = waits().await;
+    assert!(first <= Duration::from_secs(1), "{first:?}");
+    // The same turn, and not one behind it.
+    assert!(waits().await <= first);
+    assert_eq!(scene.aws.count("DisableRadius"), 0);
+}
+
+#[tokio::test]
+async fn writes_do_not_queue_behind_reads() {
+    let scene = paced_scene(1, well).await;
+    let session = scene
+        .directories
+        .sessions
+        .of(&Account::of(&access("d-0000000001")))
+        .await;
+    for _ in 0..100 {
+        session.limits.reads.reserve(Instant::now());
+    }
+    write(&scene.directories, &DirectoryCall::Disable, DEADLINE)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn tags_that_wait_for_their_turn_were_not_sent() {
+    let scene = paced_scene(1, well).await;
+    let access = access("d-0000000001");
+    let session = scene.directories.sessions.of(&Account::of(&access)).await;
+    for _ in 0..10 {
+        session.limits.writes.reserve(Instant::now());
+    }
+    let (tags, limit) = (
+        [("key".to_owned(), "value".to_owned())],
+        Duration::from_millis(10),
+    );
+    let added = scene.directories.add_tags(&key("a"), &access, &tags, limit).await;
+    assert_eq!(added.unwrap_err().class, AwsErrorClass::NotSent);
+    assert_eq!(scene.aws.count("AddTagsToResource"), 0);
+}
+
+#[tokio::test]
+async fn subscriptions_of_deleted_resources_end_when_a_term_begins() {
+    let scene = scene(well).await;
+    let (kept, gone) = (key("a"), key("b"));
+    scene.directories.observe(&kept, &access("d-0000000001"), LONG);
+    scene.directories.observe(&gone, &access("d-0000000002"), LONG);
+    scene.directories.begin_term(|key| *key == kept);
+    let state = lock(&scene.directories.state);
+    assert!(state.subscription(&gone).is_none());
+    let (group, directory) = state.subscription(&kept).unwrap();
+    assert!(!group.unsubscribe(&directory, &gone), "the other one stays");
+    assert!(group.unsubscribe(&directory, &kept), "and is the only one");
+}
+
+#[tokio::test]
 async fn a_write_sends_every_member_and_brings_the_request_id() {
     let scene = scene(well).await;
     let call = DirectoryCall::Enable(settings());
-    let id = scene
-        .directories
-        .write(&way("d-0000000001"), &call, DEADLINE)
-        .await
-        .unwrap();
+    let id = write(&scene.directories, &call, DEADLINE).await.unwrap();
     assert_eq!(id.as_deref(), Some("r-1"));
     let calls = scene.aws.calls.lock().unwrap();
     let sent = &calls[0].1;
@@ -384,11 +459,7 @@ async fn a_write_is_not_repeated_and_does_not_repeat_the_secret() {
     })
     .await;
     let call = DirectoryCall::Update(settings());
-    let failure = scene
-        .directories
-        .write(&way("d-0000000001"), &call, DEADLINE)
-        .await
-        .unwrap_err();
+    let failure = write(&scene.directories, &call, DEADLINE).await.unwrap_err();
     assert_eq!(failure.class, AwsErrorClass::Service);
     assert_eq!(failure.message, "ServiceException: cannot store '[redacted]'");
     assert_eq!(scene.aws.count("UpdateRadius"), 1);
@@ -422,11 +493,34 @@ async fn every_error_of_a_write_is_told_by_its_class_and_no_write_is_repeated() 
             DirectoryCall::Update(settings()),
             DirectoryCall::Disable,
         ] {
-            let way = way("d-0000000001");
-            let failure = scene.directories.write(&way, &call, DEADLINE).await.unwrap_err();
+            let failure = write(&scene.directories, &call, DEADLINE).await.unwrap_err();
             assert_eq!(failure.class, class, "{name}");
             assert_eq!(failure.message, format!("{name}: no"));
             assert_eq!(scene.aws.count(call.operation().as_str()), 1, "{name}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_another_one_leaves_is_not_closed_under_a_new_subscription() {
+    let scene = Arc::new(scene(well).await);
+    let other = Arc::clone(&scene);
+    let leaves = tokio::spawn(async move {
+        for _ in 0..2000 {
+            other
+                .directories
+                .observe(&key("b"), &access("d-0000000002"), LONG);
+            other.directories.forget(&key("b"));
+        }
+    });
+    for _ in 0..2000 {
+        scene
+            .directories
+            .observe(&key("a"), &access("d-0000000001"), LONG);
+        let (group, directory) = lock(&scene.directories.state).subscription(&key("a")).unwrap();
+        let observed = group.observe(&directory, Instant::now());
+        assert!(observed.awaited.is_some() || observed.observation != DirectoryObservation::Unasked);
+        scene.directories.forget(&key("a"));
+    }
+    leaves.await.unwrap();
 }

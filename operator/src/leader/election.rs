@@ -1,5 +1,5 @@
-//! Who leads, as a function of the Lease and the time. No clock is compared with another machine's: a Lease has run
-//! out when it has not changed for its duration as seen from here.
+//! Who leads, as a function of the Lease and the time. No clock is compared with another machine's: a Lease has expired
+//! when this process hasn't seen it change for its duration.
 
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,8 @@ pub(crate) enum Step {
 }
 
 impl Election {
-    /// A candidate of this name. Two candidates never share a name: a pod's name is enough, since its container is
-    /// only restarted after the process before has ended.
+    /// Two candidates never share an identity. The pod's name is enough: a container is restarted only after its previous
+    /// process has ended.
     pub(crate) fn new(identity: String, duration: Duration) -> Self {
         Self {
             identity,
@@ -47,12 +47,12 @@ impl Election {
         }
     }
 
-    /// How long a leader that is silent stays the leader.
+    /// How long a leader stays the leader without renewing its lease.
     pub(crate) const fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// Decides by the Lease as it was just read.
+    /// Decides by the Lease that was just read.
     pub(crate) fn step(&mut self, lease: Option<&Lease>, now: Instant, wall: Timestamp) -> Step {
         let Some(lease) = lease else {
             self.seen = None;
@@ -90,7 +90,7 @@ impl Election {
         holder == Some(self.identity.as_str())
     }
 
-    /// The spec that gives the lead up: nobody holds it, so that another candidate does not wait.
+    /// The spec that gives the lead up: nobody holds the Lease, so another candidate doesn't wait.
     pub(crate) fn released(&self, before: &LeaseSpec, wall: Timestamp) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(String::new()),
@@ -124,7 +124,7 @@ impl Election {
     }
 }
 
-/// How long a Lease runs by its own word. A word that nobody of us wrote (none, or not positive) counts as our own.
+/// The duration that the Lease states. A missing or non-positive one wasn't written by the operator: its own is used instead.
 fn stated_duration(spec: &LeaseSpec, own: Duration) -> Duration {
     match spec.lease_duration_seconds.map(u64::try_from) {
         Some(Ok(seconds)) if seconds > 0 => Duration::from_secs(seconds),

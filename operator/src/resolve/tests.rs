@@ -36,21 +36,21 @@ struct Scene {
     names: Arc<Names>,
     queue: WorkQueue,
     stop: CancellationToken,
-    _lead: crate::leader::Keeper,
+    _lead: crate::leader::LeaseGuard,
 }
 
 impl Scene {
     fn new(interval: Duration) -> Self {
         let (leadership, lead) = Leadership::without_election();
         let (queue, stop, zone) = (WorkQueue::new(), CancellationToken::new(), Zone::default());
-        let around = Surroundings {
+        let deps = Deps {
             queue: queue.clone(),
             leadership,
             metrics: Metrics::new(),
             stop: stop.clone(),
             interval,
         };
-        let names = Arc::new(Names::new(zone.clone(), around));
+        let names = Arc::new(Names::new(zone.clone(), deps));
         tokio::spawn(Arc::clone(&names).run());
         Self {
             zone,
@@ -133,7 +133,7 @@ async fn names_that_nobody_answers_hold_up_no_other() {
 async fn every_name_has_its_turn_when_more_are_due_than_are_looked_up_at_once() {
     let scene = Scene::new(Duration::from_secs(60));
     scene.stop.cancel();
-    let names = Names::new(scene.zone.clone(), scene.names.around.clone());
+    let names = Names::new(scene.zone.clone(), scene.names.deps.clone());
     let silent = (0..LOOKS_AT_ONCE).map(|n| format!("silent-{n}"));
     for (n, name) in silent.chain(["the-last-one".to_owned()]).enumerate() {
         names.observe(&ProxyKey::new("mfa", &format!("rp-{n}")), &[name]);

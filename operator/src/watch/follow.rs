@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -24,7 +24,7 @@ use super::rows::{self, Detail, Owned, proxy_label};
 use super::view::Scope;
 use super::{Change, Cluster, RowKey, View, cluster_row};
 use crate::error::words;
-use crate::health::{Beat, Health, Seen};
+use crate::health::{Health, Heartbeat, Seen};
 use crate::memory::lean;
 use crate::metrics::{KindLabel, Metrics};
 
@@ -60,6 +60,7 @@ pub(crate) fn start(
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(grants(&common));
+    tasks.spawn(namespaces(&common));
     tasks.spawn(nodes(&common));
     for scope in scopes {
         tasks.spawn(proxies(&common, scope));
@@ -68,7 +69,12 @@ pub(crate) fn start(
         tasks.spawn(leases(&common, scope));
         tasks.spawn(services(&common, scope));
         tasks.spawn(stateful_sets(&common, scope));
-        tasks.spawn(plain::<ServiceAccount>(&common, scope, "ServiceAccount"));
+        tasks.spawn(with_detail::<PartialObjectMeta<ServiceAccount>>(
+            &common,
+            scope,
+            "ServiceAccount",
+            |account| rows::service_account(&account.metadata),
+        ));
         tasks.spawn(plain::<Role>(&common, scope, "Role"));
         tasks.spawn(plain::<RoleBinding>(&common, scope, "RoleBinding"));
         tasks.spawn(plain::<ConfigMap>(&common, scope, "ConfigMap"));
@@ -129,7 +135,7 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    async fn run(self, common: Common, beat: Beat, seen: Option<Seen>) {
+    async fn run(self, common: Common, heartbeat: Heartbeat, seen: Option<Seen>) {
         let mut events = watcher(self.api.clone(), self.config.clone())
             .default_backoff()
             .boxed();
@@ -138,7 +144,7 @@ where
             first: true,
         };
         loop {
-            beat.now();
+            heartbeat.beat();
             let event = tokio::select! {
                 () = common.stop.cancelled() => return,
                 () = tokio::time::sleep(TICK) => continue,
@@ -232,14 +238,14 @@ where
     }
 
     fn task(self, common: &Common) -> impl Future<Output = ()> + Send + 'static {
-        let beat = common.health.expect_beat(self.kind, SILENCE);
+        let heartbeat = common.health.expect_heartbeat(self.kind, SILENCE);
         let seen = self.required.then(|| {
             let place = self.scope.as_ref().map(|namespace| format!(" in {namespace}"));
             common
                 .health
                 .expect_list(format!("{} objects{}", self.kind, place.unwrap_or_default()))
         });
-        self.run(common.clone(), beat, seen)
+        self.run(common.clone(), heartbeat, seen)
     }
 }
 
@@ -276,6 +282,26 @@ fn grants(common: &Common) -> impl Future<Output = ()> + Send + 'static {
         }),
         view: Box::new(|cluster| Some(&cluster.grants)),
         touched: Box::new(|cluster, change| cluster.touched_by_grant(change)),
+        other: |_, _| {},
+        relisted: |_| {},
+        required: true,
+    }
+    .task(common)
+}
+
+/// Labels of namespaces, for grants that select by them.
+fn namespaces(common: &Common) -> impl Future<Output = ()> + Send + 'static {
+    Follow {
+        kind: "Namespace",
+        api: Api::<PartialObjectMeta<Namespace>>::all(common.client.clone()),
+        config: watcher::Config::default(),
+        scope: None,
+        row: Box::new(|namespace| {
+            let labels = namespace.metadata.labels.clone().unwrap_or_default();
+            Some((cluster_row(namespace.metadata.name.as_deref()?), labels))
+        }),
+        view: Box::new(|cluster| Some(&cluster.namespaces)),
+        touched: Box::new(|cluster, change| cluster.touched_by_namespace(change)),
         other: |_, _| {},
         relisted: |_| {},
         required: true,

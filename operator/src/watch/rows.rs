@@ -4,12 +4,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::directory_client;
-use operator_core::input::{PodState, Report, ReportedProblem, StatefulSetState};
+use operator_core::input::{PodState, Report, ReportedProblem, ServiceAccountState, StatefulSetState};
 use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, PEERS_DIGEST_ANNOTATION,
     POD_TEMPLATE_ANNOTATION, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
@@ -56,6 +57,8 @@ pub(crate) enum Detail {
     Plain,
     /// A StatefulSet.
     StatefulSet(StatefulSetState),
+    /// A ServiceAccount.
+    ServiceAccount(ServiceAccountState),
     /// A Lease: the pod's uid and its report, once it has made one.
     Report(Option<(String, Report)>),
     /// A Service: `status.loadBalancer.ingress`.
@@ -124,6 +127,7 @@ pub(crate) fn stateful_set(set: &StatefulSet) -> Detail {
     let annotation =
         |metadata: Option<&ObjectMeta>, name: &str| metadata?.annotations.as_ref()?.get(name).cloned();
     Detail::StatefulSet(StatefulSetState {
+        created: created(&set.metadata),
         generation: set.metadata.generation.unwrap_or_default(),
         observed_generation: status.observed_generation.unwrap_or_default(),
         replicas: u32::try_from(replicas).unwrap_or_default(),
@@ -141,6 +145,21 @@ pub(crate) fn stateful_set(set: &StatefulSet) -> Detail {
             .and_then(|spec| spec.update_strategy.as_ref()?.type_.as_deref())
             == Some("OnDelete"),
     })
+}
+
+/// A ServiceAccount as far as decisions need it.
+pub(crate) fn service_account(metadata: &ObjectMeta) -> Detail {
+    Detail::ServiceAccount(ServiceAccountState {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        created: created(metadata),
+    })
+}
+
+fn created(metadata: &ObjectMeta) -> Timestamp {
+    metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
 /// What a pod reported in its Lease.
@@ -212,7 +231,7 @@ pub(crate) fn node(node: &Node) -> NodeRow {
 }
 
 /// When the deletion was asked for. A deletionTimestamp is when the grace ends.
-fn deleted(metadata: &ObjectMeta) -> Option<jiff::Timestamp> {
+fn deleted(metadata: &ObjectMeta) -> Option<Timestamp> {
     let grace = u64::try_from(metadata.deletion_grace_period_seconds.unwrap_or_default()).unwrap_or_default();
     let ends = metadata.deletion_timestamp.as_ref()?.0;
     Some(

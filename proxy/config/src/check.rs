@@ -14,6 +14,8 @@ mod clients;
 mod peers;
 mod provider;
 
+pub use clients::parse_network;
+
 /// Hosts a provider may be at when the file says nothing: Duo's and Okta's own.
 pub const DEFAULT_PROVIDER_HOST_SUFFIXES: [&str; 6] = [
     "duosecurity.com",

@@ -14,7 +14,7 @@ pub mod observed;
 mod secret;
 pub mod seeds;
 
-pub use check::{Contents, DEFAULT_PROVIDER_HOST_SUFFIXES, Unread, Unreadable};
+pub use check::{Contents, DEFAULT_PROVIDER_HOST_SUFFIXES, Unread, Unreadable, parse_network};
 pub use digest::{ConfigDigest, DigestKey};
 pub use error::{ParseError, Problem, Problems};
 pub use model::{

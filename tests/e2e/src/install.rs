@@ -65,8 +65,8 @@ impl Install<'_> {
             "aws.existingSecret=aws-credentials".to_owned(),
             format!("aws.endpointUrl={}", simulators.aws_endpoint()),
             format!("grants[0].name=demo,grants[0].namespaces={{{NAMESPACE}}}"),
-            format!("grants[0].directoryIds={{{MICROSOFT_DIRECTORY},{CONNECTOR_DIRECTORY}}}"),
-            "grants[0].region=eu-central-1".to_owned(),
+            format!("grants[0].directories[0].directoryIds={{{MICROSOFT_DIRECTORY},{CONNECTOR_DIRECTORY}}}"),
+            "grants[0].directories[0].region=eu-central-1".to_owned(),
         ];
         if let Some(seconds) = self.describe_every {
             values.push(format!(
@@ -83,9 +83,7 @@ impl Install<'_> {
     pub fn prepare(&self) -> Result<()> {
         self.kubectl.ensure_namespace(OPERATOR_NAMESPACE)?;
         self.kubectl.ensure_namespace(NAMESPACE)?;
-        self.kubectl
-            .apply(&credentials("AKIDSIMULATOR0000001", "simulated-secret-key"))
-            .map(drop)
+        self.kubectl.apply(&credentials(OPERATOR_NAMESPACE)).map(drop)
     }
 
     /// What [`Self::run`] does, as a person would type it in the repository's folder.
@@ -104,30 +102,56 @@ impl Install<'_> {
 
     /// `helm upgrade --install`, waiting until the operator runs.
     pub fn run(&self, simulators: &Simulators, more: &[&str]) -> Result<String> {
-        let mut command = self.kubectl.command(self.helm);
-        command.args(["upgrade", "--install", RELEASE]).arg(&self.chart);
-        command.args(["--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "3m"]);
-        for value in self
-            .values(simulators)
-            .iter()
-            .map(String::as_str)
-            .chain(more.iter().copied())
-        {
-            command.args(["--set", value]);
+        let values = self.values(simulators);
+        self.upgrade(RELEASE, OPERATOR_NAMESPACE, &values, more)
+    }
+
+    /// Installs the chart a second time, as a release with a namespace of the same name and one replica. The CRDs and the
+    /// grants stay the first release's.
+    pub fn run_second(&self, release: &str, simulators: &Simulators, more: &[&str]) -> Result<()> {
+        self.kubectl.ensure_namespace(release)?;
+        self.kubectl.apply(&credentials(release))?;
+        let mut values = self.values(simulators);
+        values.retain(|value| !value.starts_with("grants["));
+        values.push("crds.enabled=false,replicas=1".to_owned());
+        self.upgrade(release, release, &values, more).map(drop)
+    }
+
+    /// Uninstalls a release of [`Self::run_second`] and deletes its namespace.
+    pub fn remove_second(&self, release: &str) -> Result<()> {
+        let uninstall = ["uninstall", release, "--namespace", release, "--ignore-not-found"];
+        self.helm(&[&uninstall[..], &["--wait", "--timeout", "2m"]].concat())?;
+        let delete = ["delete", "namespace", release, "--ignore-not-found"];
+        self.kubectl.run(&delete).map(drop)
+    }
+
+    fn upgrade(&self, release: &str, namespace: &str, values: &[String], more: &[&str]) -> Result<String> {
+        let chart = self.chart.to_string_lossy();
+        let mut args = vec!["upgrade", "--install", release, &chart];
+        args.extend(["--namespace", namespace, "--wait", "--timeout", "3m"]);
+        for value in values.iter().map(String::as_str).chain(more.iter().copied()) {
+            args.extend(["--set", value]);
         }
+        self.helm(&args)
+    }
+
+    fn helm(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.kubectl.command(self.helm);
+        command.args(args);
         let output = run(command, None)?;
         if output.code != 0 {
-            bail!("helm upgrade --install failed: {}", output.stderr.trim());
+            let verb = args.first().unwrap_or(&"");
+            bail!("helm {verb} failed: {}", output.stderr.trim());
         }
         Ok(output.stdout)
     }
 }
 
-/// The Secret with static AWS credentials.
-pub(crate) fn credentials(access_key_id: &str, secret_access_key: &str) -> String {
+/// The Secret with static AWS credentials for an operator in that namespace.
+fn credentials(namespace: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: aws-credentials, namespace: {OPERATOR_NAMESPACE}}}\nstringData:\n  \
-         AWS_ACCESS_KEY_ID: {access_key_id}\n  AWS_SECRET_ACCESS_KEY: {secret_access_key}\n"
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: aws-credentials, namespace: {namespace}}}\nstringData:\n  \
+         AWS_ACCESS_KEY_ID: AKIDSIMULATOR0000001\n  AWS_SECRET_ACCESS_KEY: simulated-secret-key\n"
     )
 }
 

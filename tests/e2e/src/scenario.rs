@@ -92,8 +92,8 @@ spec:
       apiHost: {api_host}
       credentialsSecretRef:
         name: duo
-      factors: [push]
-      failMode: secure
+      factors: [Push]
+      failMode: Secure
       caBundle: |
 {ca_bundle}",
             replicas = self.replicas,

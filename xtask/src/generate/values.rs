@@ -92,8 +92,9 @@ fn undocumented<'a>(
     {
         path.push(name);
         let full = path.join(".");
-        // `global` is Helm's own: it is there when the chart is part of another one.
-        if !known.contains(&full) && full != "global" {
+        // Both are there when the chart is a dependency of another one: `global` is Helm's own, and `enabled` is what the
+        // dependency's condition usually names.
+        if !known.contains(&full) && !["global", "enabled"].contains(&full.as_str()) {
             if field.get("properties").is_some() {
                 undocumented(field, path, known, missing);
             } else {

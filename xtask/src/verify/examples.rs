@@ -34,7 +34,8 @@ fn is_unmarked(line: &str) -> bool {
         "roleArn:",
         "apiHost:",
         "orgUrl:",
-        "- address:",
+        "address:",
     ];
-    own.iter().any(|field| line.trim_start().starts_with(field)) && !line.contains("REPLACE-ME")
+    let field = line.trim_start().trim_start_matches("- ");
+    own.iter().any(|own| field.starts_with(own)) && !line.contains("REPLACE-ME")
 }

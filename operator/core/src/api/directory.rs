@@ -10,64 +10,68 @@ pub const fn directory_id_pattern() -> &'static str {
     "^d-[0-9a-f]{10}$"
 }
 
-/// The directory that asks these proxies, and the RADIUS settings that the operator keeps there.
+/// A directory and the RADIUS settings that the operator maintains there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DirectorySpec {
-    /// The directory's id, such as d-1234567890. It cannot be changed: make another RadiusProxy instead.
+    /// Id of the directory, such as d-1234567890. It cannot be changed: create another RadiusProxy instead.
     #[schemars(regex(pattern = "^d-[0-9a-f]{10}$"), length(max = 12))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.directory.id is ' + oldSelf + ' and cannot be changed to ' + self + '; make another RadiusProxy for another directory'".to_owned())))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.directory.id is ' + oldSelf + ' and cannot be changed to ' + self + '; create another RadiusProxy for another directory'".to_owned())))]
     pub id: String,
 
-    /// The AWS region that the settings are made in. RADIUS is configured region by region.
+    /// AWS region of the RADIUS settings, such as eu-central-1. RADIUS is configured per region. It cannot be changed: create
+    /// another RadiusProxy instead.
     #[schemars(regex(pattern = "^[a-z]{2,}(-[a-z]+)+-[0-9]+$"), length(max = 32))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.directory.region is ' + oldSelf + ' and cannot be changed to ' + self + '; make another RadiusProxy for another region'".to_owned())))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(Message::Expression("'spec.directory.region is ' + oldSelf + ' and cannot be changed to ' + self + '; create another RadiusProxy for another region'".to_owned())))]
     pub region: String,
 
-    /// How AWS sends the password: PAP, CHAP, MS-CHAPv1 or MS-CHAPv2.
+    /// Authentication protocol, PAP, CHAP, MS-CHAPv1 or MS-CHAPv2.
     #[serde(default)]
     pub protocol: AuthenticationProtocol,
 
-    /// How long AWS waits for one try, in seconds, 1 to 50. Above 20 AWS does not get to another server in time: there
-    /// is then no fail-over inside one login.
+    /// Time that AWS waits for the answer to one packet, in seconds, 1 to 50. Above 20, AWS doesn't try another
+    /// server within one login, so there is no fail-over.
     #[serde(default = "default_timeout")]
     #[schemars(range(min = 1, max = 50))]
     pub timeout_seconds: u32,
 
-    /// How often AWS tries again after the first try, 0 to 10.
+    /// Number of AWS's retries after the first packet, 0 to 10.
     #[serde(default = "default_retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
 
-    /// A label, 1 to 64 characters. It is sent to AWS, whose API reference says that it is not currently used. A push shows
-    /// it where spec.application is left out.
+    /// Label of 1 to 64 characters. Push notifications show it unless spec.application is set. AWS documents it as
+    /// not currently used.
     #[serde(default = "default_label")]
     #[schemars(length(min = 1, max = 64))]
     pub display_label: String,
 
-    /// UseSameUsername of the AWS API. It is sent to AWS, whose API reference says that it is not currently used.
+    /// UseSameUsername of the AWS API. AWS documents it as not currently used.
     #[serde(default = "yes")]
     pub use_same_username: bool,
 
-    /// Whether a CHAP, MS-CHAPv1 or MS-CHAPv2 request of the directory without Message-Authenticator may start a push.
-    /// Such a request doesn't prove the shared secret: anyone who can send packets with the directory's source address
-    /// could then start pushes for any user. Not needed for PAP, or where the directory sends Message-Authenticator.
+    /// Whether CHAP, MS-CHAPv1 and MS-CHAPv2 requests of the directory without Message-Authenticator may start a
+    /// push. Such a request doesn't prove the shared secret: anyone who can send packets with the directory's source
+    /// address could then start pushes for any user. It isn't needed with PAP, or if the directory sends
+    /// Message-Authenticator.
     #[serde(default)]
     pub unauthenticated_push: bool,
 
-    /// What happens in AWS when this RadiusProxy is deleted: Retain leaves the settings, Disable switches RADIUS off
-    /// (only if what is registered is this RadiusProxy's).
+    /// What happens at AWS when this RadiusProxy is deleted. Retain: the settings stay, and no one can log in until
+    /// other servers are registered. Disable: the operator switches RADIUS off, if the registered servers are those
+    /// of this RadiusProxy; users then log in without a second factor.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// What happens to RADIUS settings that somebody else made: Refuse leaves them and says so, Adopt replaces them
-    /// with one write.
+    /// What happens to RADIUS settings that were not created by this RadiusProxy. Refuse: they stay, and the
+    /// condition Registered says so. Adopt: the operator replaces them with one write.
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
 
-    /// What happens when somebody changes the settings later: Repair writes them back (but leaves RADIUS off when it
-    /// was switched off), Enforce switches it on again too, Report only tells. Repair and Enforce also write back a shared
-    /// secret that was changed at AWS, which shows in the directory's requests only, at most once an hour.
+    /// What happens when someone else changes the RADIUS settings. Repair: the operator writes them back, but leaves
+    /// RADIUS off if it was switched off. Enforce: the operator also switches RADIUS on again. Report: the operator
+    /// only reports the change. With Repair and Enforce the operator also writes back a shared secret that was
+    /// changed at AWS, at most once an hour; such a change is visible only in the directory's requests.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
 }
@@ -107,7 +111,7 @@ pub enum AuthenticationProtocol {
 }
 
 impl AuthenticationProtocol {
-    /// As AWS writes it.
+    /// The name in the AWS API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -119,27 +123,27 @@ impl AuthenticationProtocol {
     }
 }
 
-/// What happens in AWS on deletion.
+/// What happens at AWS on deletion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
     /// The settings stay.
     #[default]
     Retain,
-    /// DisableRadius, if what is registered is ours.
+    /// RADIUS is switched off, if the registered servers are those of the RadiusProxy.
     Disable,
 }
 
-/// What happens to settings that somebody else made before.
+/// What happens to settings of someone else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AdoptionPolicy {
-    /// They stay, and the condition says so.
+    /// They stay, and the condition Registered says so.
     #[default]
     Refuse,
     /// They are replaced.
     Adopt,
 }
 
-/// What happens to changes from outside.
+/// What happens to changes by someone else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DriftPolicy {
     /// Settings are written back; RADIUS switched off stays off.
@@ -147,6 +151,6 @@ pub enum DriftPolicy {
     Repair,
     /// Settings are written back and RADIUS is switched on again.
     Enforce,
-    /// Nothing is written, the condition tells.
+    /// Nothing is written. The condition Registered reports the change.
     Report,
 }

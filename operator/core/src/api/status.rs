@@ -1,13 +1,14 @@
 //! `status` of a RadiusProxy.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::observed::ObservedDirectory;
 
 /// What the operator sees and did.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RadiusProxyStatus {
     /// The generation that the conditions are about.
@@ -15,6 +16,7 @@ pub struct RadiusProxyStatus {
     pub observed_generation: Option<i64>,
     /// Accepted, SecretsReady, Available, Registered, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
     /// Pods there are.
     #[serde(default)]
@@ -31,6 +33,15 @@ pub struct RadiusProxyStatus {
     /// The label selector of the pods, for the scale subresource.
     #[serde(default)]
     pub selector: String,
+    /// Image that the proxies run. During a rollout that of most proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Version that the proxies report. During a rollout that of most proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Provider of the spec: duo, okta, totp or radius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// Registered servers / wanted servers, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<String>,

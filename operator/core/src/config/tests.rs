@@ -14,7 +14,7 @@ fn spec(provider: &serde_json::Value, more: &serde_json::Value) -> RadiusProxySp
 }
 
 fn duo() -> serde_json::Value {
-    json!({"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}, "factors": ["push"]}})
+    json!({"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}, "factors": ["Push"]}})
 }
 
 fn files(pairs: &[(&str, &str)]) -> Files {

@@ -1,11 +1,26 @@
 //! Who the pods are: allowed to report in their Leases, to remember used codes in their ConfigMaps, and nothing else.
 
+use std::time::Duration;
+
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 
 use super::Owner;
+use crate::input::Input;
 use crate::names::USED_CODES_MAPS;
+use crate::time;
+
+/// The clocks of two API servers may differ by this much.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// The uid of the pods' ServiceAccount, if it was deleted and created again since there is a StatefulSet. The API server
+/// refuses the tokens that pods have of a deleted one until the kubelet renews them, which takes up to 48 minutes. So it's
+/// another template, and the pods are replaced.
+pub(super) fn recreated_account(input: &Input) -> Option<&str> {
+    let (account, set) = (input.service_account.as_ref()?, input.stateful_set.as_ref()?);
+    (time::until(set.created, account.created) > CLOCK_SKEW).then_some(account.uid.as_str())
+}
 
 pub(crate) fn service_account(owner: &Owner<'_>) -> ServiceAccount {
     ServiceAccount {

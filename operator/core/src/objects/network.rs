@@ -9,6 +9,8 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use proxy_config::parse_network;
+
 use super::Owner;
 use crate::names::{ADMIN_PORT, HEALTH_PORT, peer_port};
 
@@ -104,9 +106,9 @@ pub(crate) fn load_balancer(owner: &Owner<'_>) -> Service {
 pub(crate) fn network_policy(owner: &Owner<'_>, directory_clients: &BTreeSet<IpAddr>) -> NetworkPolicy {
     let own = directory_clients
         .iter()
-        .map(|address| host_network(&address.to_string()));
+        .map(|address| network(&address.to_string()));
     let others = owner.proxy.spec.clients.iter().flat_map(|c| &c.networks);
-    let networks: BTreeSet<String> = own.chain(others.map(|n| host_network(n))).collect();
+    let networks: BTreeSet<String> = own.chain(others.map(|n| network(n))).collect();
     let radius = NetworkPolicyIngressRule {
         from: Some(networks.into_iter().map(block).collect()),
         ports: Some(vec![policy_port("UDP", port_number(owner.proxy.spec.port))]),
@@ -142,13 +144,9 @@ pub(crate) fn network_policy(owner: &Owner<'_>, directory_clients: &BTreeSet<IpA
     }
 }
 
-/// An address as the network of one address; a CIDR as it is.
-fn host_network(text: &str) -> String {
-    match text.parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(IpAddr::V4(address)) => format!("{address}/32"),
-        Ok(IpAddr::V6(address)) => format!("{address}/128"),
-        Err(_) => text.to_owned(),
-    }
+/// A network without host bits, as the proxy reads it; an address is a network of one address.
+fn network(text: &str) -> String {
+    parse_network(text).map_or_else(|| text.to_owned(), |network| network.to_string())
 }
 
 fn block(cidr: String) -> NetworkPolicyPeer {

@@ -14,7 +14,7 @@ use crate::config::{CONFIG_FOLDER, PROVIDER_FOLDER, RADIUS_FOLDER, SEEDS_BY_LABE
 use crate::input::Settings;
 use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, HEALTH_PORT, READINESS_GATE, SEED_SHARDS, peer_port};
 
-/// The user that the image is made for.
+/// User and group of the image.
 const USER: i64 = 65_532;
 /// How long a pod stays bound to a node that is gone: longer than a kubelet's restart, shorter than Kubernetes' own five
 /// minutes.
@@ -29,20 +29,25 @@ pub(super) fn spec(owner: &Owner<'_>, settings: &Settings) -> PodSpec {
     let spec = &owner.proxy.spec;
     let scheduling = &spec.scheduling;
     let pull_secrets = &spec.image_pull_secrets;
+    let id = settings.fixed_ids.then_some(USER);
+    let mut node_selector = settings.node_selector.clone();
+    node_selector.extend(scheduling.node_selector.clone());
     PodSpec {
         service_account_name: Some(owner.names.workload().to_owned()),
         automount_service_account_token: Some(true),
         enable_service_links: Some(false),
         dns_policy: Some(settings.pod_dns_policy.clone()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
-        readiness_gates: Some(vec![PodReadinessGate {
-            condition_type: READINESS_GATE.to_owned(),
-        }]),
+        readiness_gates: owner.registers_pods().then(|| {
+            vec![PodReadinessGate {
+                condition_type: READINESS_GATE.to_owned(),
+            }]
+        }),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
+            run_as_user: id,
+            run_as_group: id,
+            fs_group: id,
             seccomp_profile: Some(runtime_default()),
             ..PodSecurityContext::default()
         }),
@@ -54,8 +59,7 @@ pub(super) fn spec(owner: &Owner<'_>, settings: &Settings) -> PodSpec {
                 .map(|key| spread(owner, key))
                 .to_vec(),
         ),
-        node_selector: (!scheduling.node_selector.is_empty()).then(|| scheduling.node_selector.clone()),
-        affinity: scheduling.affinity.clone(),
+        node_selector: (!node_selector.is_empty()).then_some(node_selector),
         priority_class_name: scheduling.priority_class_name.clone(),
         tolerations: Some(tolerations(&scheduling.tolerations)),
         ..PodSpec::default()

@@ -13,7 +13,7 @@ fn proxy() -> RadiusProxy {
         "metadata": {"name": "mfa", "namespace": "auth", "uid": "uid-1"},
         "spec": {
             "directory": {"id": "d-1234567890", "region": "eu-central-1"},
-            "clients": [{"name": "vpn", "networks": ["10.1.0.0/24", "10.2.0.1"], "secretRef": {"name": "vpn"}}],
+            "clients": [{"name": "vpn", "networks": ["10.1.0.7/24", "10.2.0.1", "fd01::5/64"], "secretRef": {"name": "vpn"}}],
             "labels": {"team": "a", "app.kubernetes.io/name": "mine"},
             "annotations": {"radius-mfa.dev/config-digest": "mine"},
             "scheduling": {"tolerations": [{"key": "dedicated", "operator": "Exists"}]},
@@ -30,7 +30,7 @@ fn settings() -> Settings {
 fn set_of(proxy: &RadiusProxy, layout: Layout) -> serde_json::Value {
     let owner = Owner::new(proxy);
     let template = Template::new(&owner, &settings(), None);
-    serde_json::to_value(stateful_set(&owner, &template, layout)).unwrap()
+    serde_json::to_value(stateful_set(&owner, &template, layout).unwrap()).unwrap()
 }
 
 fn set() -> serde_json::Value {
@@ -38,7 +38,11 @@ fn set() -> serde_json::Value {
 }
 
 fn template() -> serde_json::Value {
-    set()["spec"]["template"].clone()
+    template_of(&proxy())
+}
+
+fn template_of(proxy: &RadiusProxy) -> serde_json::Value {
+    set_of(proxy, Layout::at_rest(2))["spec"]["template"].clone()
 }
 
 #[test]
@@ -87,10 +91,6 @@ fn the_pods_pass_restricted_pod_security() {
             "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}})
     );
     assert!(container["ports"][0].get("hostPort").is_none());
-    assert_eq!(
-        pod["readinessGates"],
-        json!([{"conditionType": "radius-mfa.dev/registered"}])
-    );
     assert_eq!(pod["terminationGracePeriodSeconds"], 630);
 }
 
@@ -134,7 +134,14 @@ fn radius_comes_from_the_directory_and_the_clients_only() {
         .collect();
     assert_eq!(
         from,
-        ["10.0.0.10/32", "10.1.0.0/24", "10.2.0.1/32", "fd00::1/128"]
+        [
+            "10.0.0.10/32",
+            "10.1.0.0/24",
+            "10.2.0.1/32",
+            "fd00::1/128",
+            "fd01::/64"
+        ],
+        "host bits are cleared, as in the proxy"
     );
     assert_eq!(
         policy["spec"]["ingress"][0]["ports"],
@@ -192,7 +199,7 @@ fn a_pod_may_report_in_the_leases_of_its_like_and_nothing_else() {
 #[test]
 fn a_host_port_is_taken_only_where_the_nodes_addresses_are_registered() {
     let mut proxy = proxy();
-    proxy.spec.addresses.source = crate::api::AddressSource::HostIp;
+    proxy.spec.addresses.source = AddressSource::HostIp;
     let set = set_of(&proxy, Layout::at_rest(2));
     let ports = &set["spec"]["template"]["spec"]["containers"][0]["ports"];
     assert_eq!(ports[0]["hostPort"], 1812);
@@ -277,4 +284,81 @@ fn the_pods_are_told_where_all_of_them_are_that_may_speak() {
         json!([{"configMap": {"name": "mfa-radius-config"}},
             {"configMap": {"name": "mfa-radius-peers", "optional": true}}])
     );
+}
+
+#[test]
+fn only_pods_whose_own_addresses_are_registered_have_a_readiness_gate() {
+    let gates = |change: fn(&mut RadiusProxy)| {
+        let mut proxy = proxy();
+        change(&mut proxy);
+        set_of(&proxy, Layout::at_rest(2))["spec"]["template"]["spec"]["readinessGates"].clone()
+    };
+    assert_eq!(
+        gates(|_| {}),
+        json!([{"conditionType": "radius-mfa.dev/registered"}])
+    );
+    assert!(gates(|proxy| proxy.spec.directory = None).is_null());
+    assert!(gates(|proxy| proxy.spec.addresses.source = AddressSource::LoadBalancer).is_null());
+}
+
+#[test]
+fn ids_are_left_to_a_platform_that_assigns_them() {
+    let proxy = proxy();
+    let settings = Settings {
+        fixed_ids: false,
+        ..settings()
+    };
+    let owner = Owner::new(&proxy);
+    let template = Template::new(&owner, &settings, None);
+    let set = serde_json::to_value(stateful_set(&owner, &template, Layout::at_rest(2)).unwrap()).unwrap();
+    assert_eq!(
+        set["spec"]["template"]["spec"]["securityContext"],
+        json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}})
+    );
+    let context = &template_of(&self::proxy())["spec"]["securityContext"];
+    assert_eq!(
+        (context["runAsUser"].as_i64(), context["fsGroup"].as_i64()),
+        (Some(65_532), Some(65_532))
+    );
+}
+
+#[test]
+fn pods_run_on_nodes_that_the_image_is_built_for_unless_the_spec_says_otherwise() {
+    let mut proxy = proxy();
+    proxy.spec.scheduling.node_selector = [("kubernetes.io/arch", "arm64"), ("disk", "ssd")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let mut settings = settings();
+    settings.node_selector = [("kubernetes.io/arch", "amd64"), ("kubernetes.io/os", "linux")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let owner = Owner::new(&proxy);
+    let template = Template::new(&owner, &settings, None);
+    let set = serde_json::to_value(stateful_set(&owner, &template, Layout::at_rest(2)).unwrap()).unwrap();
+    assert_eq!(
+        set["spec"]["template"]["spec"]["nodeSelector"],
+        json!({"kubernetes.io/arch": "arm64", "kubernetes.io/os": "linux", "disk": "ssd"})
+    );
+}
+
+#[test]
+fn the_template_takes_overrides_and_only_the_proxy_gets_the_proxys_image() {
+    let mut proxy = proxy();
+    proxy.spec.pod_template = serde_json::from_value(json!({
+        "metadata": {"labels": {"team": "b", "radius-mfa.dev/proxy": "mine"}, "annotations": {"a": "b"}},
+        "spec": {"runtimeClassName": "kata", "containers": [{"name": "sidecar", "image": "sidecar:1"}]},
+    }))
+    .unwrap();
+    let template = template_of(&proxy);
+    assert_eq!(template["metadata"]["labels"]["team"], "b");
+    assert_eq!(template["metadata"]["labels"]["radius-mfa.dev/proxy"], "mfa");
+    assert_eq!(template["metadata"]["annotations"]["a"], "b");
+    assert_eq!(template["spec"]["runtimeClassName"], "kata");
+    let images: Vec<_> = template["spec"]["containers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["image"].clone())
+        .collect();
+    assert_eq!(images, ["proxy:1", "sidecar:1"]);
 }

@@ -10,10 +10,10 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_config::{ConfigDigest, DigestKey};
 
-use super::{Owner, pod};
-use crate::input::Settings;
+use super::{Owner, overrides, pod};
+use crate::input::{Settings, StatefulSetState};
 use crate::names::{
-    POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION,
+    CONTAINER, POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION,
     UPGRADING_ANNOTATION,
 };
 
@@ -50,17 +50,35 @@ pub(crate) struct Template {
     pub(crate) pod_digest: String,
     /// Of the whole template.
     pub(crate) digest: String,
-    spec: PodTemplateSpec,
+    spec: Result<PodTemplateSpec, String>,
 }
 
 impl Template {
-    /// `restarted_at` is the time that `kubectl rollout restart` left in the StatefulSet: another one is another template.
-    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings, restarted_at: Option<&str>) -> Self {
+    /// The template of the spec. With overrides that are refused it is the one that the StatefulSet `set` has. A time that
+    /// `kubectl rollout restart` left in `set` makes another template.
+    pub(crate) fn new(owner: &Owner<'_>, settings: &Settings, set: Option<&StatefulSetState>) -> Self {
         let spec = &owner.proxy.spec;
+        let overrides = spec.pod_template.clone().unwrap_or_default();
+        let pod = match overrides::merged(&pod::spec(owner, settings), &overrides.spec) {
+            Ok(pod) => pod,
+            Err(problem) => {
+                return Self {
+                    image: String::new(),
+                    pod_digest: String::new(),
+                    digest: set.and_then(|set| set.template.clone()).unwrap_or_default(),
+                    spec: Err(problem),
+                };
+            }
+        };
         let mut labels = not_reserved(&spec.labels);
+        let metadata = overrides.metadata.unwrap_or_default();
+        labels.extend(not_reserved(&metadata.labels));
         labels.extend(owner.labels());
         let mut annotations = not_reserved(&spec.annotations);
-        let restarted_at = restarted_at.filter(|at| is_later(at, annotations.get(RESTARTED_AT_ANNOTATION)));
+        annotations.extend(not_reserved(&metadata.annotations));
+        let restarted_at = set
+            .and_then(|set| set.restarted_at.as_deref())
+            .filter(|at| is_later(at, annotations.get(RESTARTED_AT_ANNOTATION)));
         if let Some(at) = restarted_at {
             annotations.insert(RESTARTED_AT_ANNOTATION.to_owned(), at.to_owned());
         }
@@ -68,7 +86,6 @@ impl Template {
             .image
             .clone()
             .unwrap_or_else(|| settings.default_image.clone());
-        let pod = pod::spec(owner, settings);
         let parts = (&labels, &annotations, &pod);
         // Nothing in it is secret, and the digest of the same template must be the same for ever.
         let digest = |parts: &[(&str, &[u8])]| {
@@ -78,32 +95,39 @@ impl Template {
                 .take(32)
                 .collect::<String>()
         };
-        let bytes = serde_json::to_vec(&parts).unwrap_or_default();
+        let mut bytes = serde_json::to_vec(&parts).unwrap_or_default();
+        bytes.extend(owner.recreated_account.unwrap_or_default().bytes());
         let pod_digest = digest(&[("template", &bytes)]);
         let whole = digest(&[("template", &bytes), ("image", image.as_bytes())]);
         annotations.insert(POD_TEMPLATE_ANNOTATION.to_owned(), pod_digest.clone());
         let mut pod = pod;
-        for container in &mut pod.containers {
+        for container in pod.containers.iter_mut().filter(|c| c.name == CONTAINER) {
             container.image = Some(image.clone());
         }
         Self {
             image,
             pod_digest,
             digest: whole,
-            spec: PodTemplateSpec {
+            spec: Ok(PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels),
                     annotations: Some(annotations),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod),
-            },
+            }),
         }
+    }
+
+    /// Why the overrides are refused.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.spec.as_ref().err().map(String::as_str)
     }
 }
 
-/// Pods of stable names, started all at once.
-pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, layout: Layout) -> StatefulSet {
+/// Pods with stable names, started in parallel; `None` when the overrides of the template are refused.
+pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, layout: Layout) -> Option<StatefulSet> {
+    let pods = template.spec.as_ref().ok()?.clone();
     let number = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
     let mut metadata = owner.metadata(owner.names.workload());
     let mut annotations = BTreeMap::from([(TEMPLATE_ANNOTATION.to_owned(), template.digest.clone())]);
@@ -125,7 +149,7 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, layout: Layou
             }),
         }
     };
-    StatefulSet {
+    Some(StatefulSet {
         metadata,
         spec: Some(StatefulSetSpec {
             replicas: number(layout.replicas),
@@ -134,11 +158,11 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, layout: Layou
             pod_management_policy: Some("Parallel".to_owned()),
             revision_history_limit: Some(3),
             update_strategy: Some(strategy),
-            template: template.spec.clone(),
+            template: pods,
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()
-    }
+    })
 }
 
 /// Whether a restart was asked for after the one of the spec. What is no time isn't from kubectl.

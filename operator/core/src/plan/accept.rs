@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::access::{NoAccess, access};
 use crate::api::{
@@ -18,6 +19,11 @@ use crate::time;
 
 /// Above this AWS "cannot retry with another RADIUS server" within one login.
 const FAIL_OVER_TIMEOUT: u32 = 20;
+/// Memory of a login that waits for the provider, in bytes.
+const LOGIN_BYTES: f64 = 16_000.0;
+/// Memory of a proxy without logins, in bytes.
+const BASE_BYTES: f64 = 24.0 * MIB;
+const MIB: f64 = 1_048_576.0;
 /// How long a description may stand in for AWS when AWS does not answer.
 const STALE: Duration = Duration::from_secs(600);
 
@@ -87,7 +93,13 @@ fn names_taken(input: &Input) -> Option<String> {
 fn directory(input: &Input, spec: &DirectorySpec, now: Timestamp) -> Result<(), Judgement> {
     let namespace = input.proxy.metadata.namespace.as_deref().unwrap_or_default();
     let (id, region) = (&spec.id, &spec.region);
-    if access(&input.proxy, &input.grants, &input.settings.cluster) == Err(NoAccess::NoGrant) {
+    if access(
+        &input.proxy,
+        input.namespace_labels.as_ref(),
+        &input.grants,
+        &input.settings.cluster,
+    ) == Err(NoAccess::NoGrant)
+    {
         let message = format!(
             "no DirectoryGrant allows namespace {namespace} to use directory {id} in region {region}; ask whoever owns the AWS \
              side to add namespace and directory to one (kubectl get directorygrants)"
@@ -173,6 +185,7 @@ fn warnings(input: &Input) -> Vec<String> {
                 .to_owned(),
         );
     }
+    warnings.extend(little_memory(spec, &input.settings.default_resources));
     let Some(directory) = &spec.directory else {
         return warnings;
     };
@@ -188,6 +201,41 @@ fn warnings(input: &Input) -> Vec<String> {
         warnings.extend(unreadable_text(spec, directory.protocol));
     }
     warnings
+}
+
+/// More waiting logins than the container's memory limit allows.
+fn little_memory(spec: &RadiusProxySpec, default: &ResourceRequirements) -> Option<String> {
+    let limits = spec.resources.as_ref().unwrap_or(default).limits.as_ref();
+    let limit = limits?.get("memory")?;
+    let pending = spec.policy.limits.pending;
+    let needed = f64::from(pending) * LOGIN_BYTES + BASE_BYTES;
+    (needed > bytes(&limit.0)?).then(|| {
+        format!(
+            "spec.policy.limits.pending is {pending}: so many waiting logins take {:.0} MiB of memory, above the limit of {}, and a \
+             proxy that reaches the limit is killed. Raise spec.resources.limits.memory or lower pending.",
+            (needed / MIB).ceil(),
+            limit.0
+        )
+    })
+}
+
+/// A quantity of memory in bytes.
+fn bytes(quantity: &str) -> Option<f64> {
+    let end = quantity.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = quantity.split_at(end.unwrap_or(quantity.len()));
+    let factor = match unit {
+        "" => 1.0,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "Ki" => 1024.0,
+        "Mi" => MIB,
+        "Gi" => MIB * 1024.0,
+        "Ti" => MIB * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
 }
 
 /// Listed addresses of a family that the directory does not have.
@@ -258,12 +306,12 @@ mod tests {
         let okta = |factors| json!({"okta": {"orgUrl": "https://x.okta.com", "credentials": "Token", "credentialsSecretRef": {"name": "okta"}, "factors": factors}});
         let totp = json!({"totp": {"seedsSecretRef": {"name": "seeds"}}});
         let none = json!({});
-        let text = told(Chap, &duo(vec!["auto"]), &none);
+        let text = told(Chap, &duo(vec!["Auto"]), &none);
         assert!(
             text.contains("is CHAP") && text.contains("Passcodes cannot") && !text.contains("nobody"),
             "{text}"
         );
-        for provider in [duo(vec!["passcode", "sms"]), okta(vec!["totp", "call"])] {
+        for provider in [duo(vec!["Passcode", "Sms"]), okta(vec!["Totp", "Call"])] {
             let text = told(MsChapV2, &provider, &none);
             assert!(
                 text.contains("which MS-CHAPv2 cannot carry: nobody can log in. Use PAP"),
@@ -277,5 +325,28 @@ mod tests {
             text.contains("typedText works with PAP alone: with MS-CHAPv1"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn more_waiting_logins_than_fit_into_the_memory_are_told() {
+        let told = |pending: u32, memory: Option<&str>| {
+            let mut spec = json!({"provider": {}, "policy": {"limits": {"pending": pending}}});
+            if let Some(memory) = memory {
+                spec["resources"] = json!({"limits": {"memory": memory}});
+            }
+            little_memory(
+                &serde_json::from_value(spec).unwrap(),
+                &crate::objects::default_resources(),
+            )
+        };
+        assert_eq!(told(10_000, None), None);
+        assert_eq!(told(20_000, Some("512Mi")), None);
+        assert_eq!(told(1_000_000, Some("20G")), None);
+        let text = told(1_000_000, Some("300Mi")).unwrap();
+        assert!(
+            text.contains("take 15283 MiB of memory, above the limit of 300Mi"),
+            "{text}"
+        );
+        assert!(told(20_000, None).is_some());
     }
 }

@@ -84,17 +84,18 @@ impl Round<'_> {
             objects.push(Object::Service(Box::new(objects::load_balancer(owner))));
         }
         let budget = objects::disruption_budget(owner, upgrade.surplus);
+        let budget = Object::PodDisruptionBudget(Box::new(budget));
         let set = objects::stateful_set(owner, template, upgrade.layout);
-        let mut pair = [
-            Object::PodDisruptionBudget(Box::new(budget)),
-            Object::StatefulSet(Box::new(set)),
-        ];
+        let set = set.map(|set| Object::StatefulSet(Box::new(set)));
         // Pods that are added come before the budget that leaves them out, and the other way round.
         let before = self.input.stateful_set.as_ref().map(|set| set.replicas);
         if before.is_some_and(|before| before < upgrade.layout.replicas) {
-            pair.reverse();
+            objects.extend(set);
+            objects.push(budget);
+        } else {
+            objects.push(budget);
+            objects.extend(set);
         }
-        objects.extend(pair);
         objects
     }
 
@@ -127,11 +128,14 @@ impl Round<'_> {
         upgrade: &Upgrade,
     ) -> Vec<PodPatch> {
         let ours = self.ledger.applied.is_some();
+        let registers = self.owner.registers_pods();
         proxies
             .iter()
             .filter(|proxy| proxy.pod.deleted.is_none())
             .filter_map(|proxy| {
-                let gate: Option<GateChange> = gate::change(proxy, self.input, self.directory, ours);
+                let gate: Option<GateChange> = registers
+                    .then(|| gate::change(proxy, self.directory, ours))
+                    .flatten();
                 let news =
                     |told: &Option<String>, knows: &Option<String>| told.clone().filter(|_| told != knows);
                 let config_digest = news(&told.config, &proxy.pod.config_digest);

@@ -85,7 +85,7 @@ impl<'a> Round<'a> {
         let mut round = Self {
             input,
             now,
-            owner: Owner::new(&input.proxy),
+            owner: Owner::of(input),
             before,
             directory,
             key_file,
@@ -103,8 +103,14 @@ impl<'a> Round<'a> {
     }
 
     fn plan(mut self) -> Plan {
-        let judgement = judge(self.input, self.problem.as_ref(), self.now);
-        let running = self.input.stateful_set.is_some();
+        let set = self.input.stateful_set.as_ref();
+        let running = set.is_some();
+        let template = Template::new(&self.owner, &self.input.settings, set);
+        let refused = template.problem().map(|message| ConfigProblem {
+            reason: Reason::ConfigInvalid,
+            message: message.to_owned(),
+        });
+        let judgement = judge(self.input, self.problem.as_ref().or(refused.as_ref()), self.now);
         // A spec that is not accepted starts nothing, and stops nothing that runs.
         // Who waits for another to let go of the directory is there when it does.
         let waits = judgement.condition.reason == Reason::DirectoryTaken && self.directory.is_some();
@@ -114,7 +120,6 @@ impl<'a> Round<'a> {
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
         let digest = self.digest(fresh.as_ref(), running);
         let mut proxies = proxies(self.input, digest.as_ref());
-        let template = Template::new(&self.owner, &self.input.settings, self.restarted_at());
         let upgrade = upgrade(&self, &template, &proxies, &judgement);
         for proxy in &mut proxies {
             proxy.joins = upgrade.eligible.contains(&proxy.ordinal);
@@ -190,11 +195,6 @@ impl<'a> Round<'a> {
             requeue_after,
             describe_after,
         }
-    }
-
-    /// When `kubectl rollout restart` was called for the StatefulSet.
-    fn restarted_at(&self) -> Option<&str> {
-        self.input.stateful_set.as_ref()?.restarted_at.as_deref()
     }
 
     /// How the directory asks, as far as the pods have seen.
@@ -354,9 +354,12 @@ impl<'a> Round<'a> {
 
     fn provider_secret(&self) -> Option<&str> {
         let provider = &self.input.proxy.spec.provider;
-        let duo = provider.duo.as_ref().map(|duo| &duo.credentials_secret_ref);
-        let okta = provider.okta.as_ref().map(|okta| &okta.credentials_secret_ref);
-        duo.or(okta).map(|secret| secret.name.as_str())
+        let duo = provider.duo.as_ref().map(|duo| &duo.credentials_secret_ref.name);
+        let okta = provider
+            .okta
+            .as_ref()
+            .map(|okta| &okta.credentials_secret_ref.name);
+        duo.or(okta).map(String::as_str)
     }
 
     fn stamped(&self, drafts: &[Draft]) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {

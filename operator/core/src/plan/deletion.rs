@@ -150,7 +150,14 @@ fn aws_step(
     ledger: &Ledger,
     now: Timestamp,
 ) -> Step {
-    if access(&input.proxy, &input.grants, &input.settings.cluster).is_err() {
+    if access(
+        &input.proxy,
+        input.namespace_labels.as_ref(),
+        &input.grants,
+        &input.settings.cluster,
+    )
+    .is_err()
+    {
         let message = stuck(
             input,
             "RADIUS cannot be switched off: no DirectoryGrant allows it any more.",

@@ -1,10 +1,11 @@
 //! The status, apart from the memory in it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::api::{ConditionType, DirectoryStatus, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth};
-use crate::input::{Directory, Input};
+use crate::input::{Directory, Input, PodState};
 use crate::objects::Owner;
 use crate::registration::servers::{Proxy, Servers};
 use crate::registration::words;
@@ -38,6 +39,9 @@ pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> Rad
         ready_replicas: count(|p| p.alive),
         configured_replicas: count(|p| p.configured),
         selector: seen.owner.selector_text(),
+        image: running(seen, |pod| Some(&pod.image)).or(old.image),
+        version: running(seen, |pod| seen.input.reports.get(&pod.uid)?.version.as_ref()).or(old.version),
+        provider: Some(seen.input.proxy.spec.provider.name().to_owned()),
         servers: if described {
             Some(format!("{}/{}", seen.servers.registered, seen.servers.wanted))
         } else {
@@ -51,6 +55,20 @@ pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> Rad
         directory: seen.directory.map(directory_status).or(old.directory),
         ..RadiusProxyStatus::default()
     }
+}
+
+/// What most proxies run; of equally many the greater one, so that the order of the pods doesn't matter.
+fn running<'a>(seen: &Seen<'a>, of: impl Fn(&'a PodState) -> Option<&'a String>) -> Option<String> {
+    let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+    let alive = seen.proxies.iter().filter(|proxy| proxy.alive);
+    for value in alive
+        .filter_map(|proxy| of(proxy.pod))
+        .filter(|value| !value.is_empty())
+    {
+        *counts.entry(value).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(value, count)| (*count, *value));
+    most.map(|(value, _)| value.clone())
 }
 
 fn directory_status(directory: &Directory) -> DirectoryStatus {

@@ -330,7 +330,7 @@ impl<'a> RolloutContext<'a> {
     /// Whether the pod's readiness gate is open, or opens in this round.
     fn is_ready(&self, proxy: &Proxy<'_>) -> bool {
         let ours = self.round.ledger.applied.is_some();
-        let change = gate::change(proxy, self.round.input, self.round.directory, ours);
+        let change = gate::change(proxy, self.round.directory, ours);
         let open = change.map_or(proxy.pod.gate == Some(true), |change| change.open);
         proxy.pod.containers_ready && open
     }

@@ -1,23 +1,16 @@
-//! The pods' readiness gate: ready means registered.
+//! The readiness gate of pods whose own addresses are registered: such a pod is Ready once AWS has its address. The templates
+//! of other pods have no gate, so that they are Ready without an operator.
 
 use super::servers::Proxy;
-use crate::api::AddressSource;
-use crate::input::{Directory, Input, RadiusStatus};
+use crate::input::{Directory, RadiusStatus};
 use crate::plan::GateChange;
 
-/// What the gate of a pod should be, when that is not what it is.
-pub(crate) fn change(
-    proxy: &Proxy<'_>,
-    input: &Input,
-    directory: Option<&Directory>,
-    ours: bool,
-) -> Option<GateChange> {
+/// The change of a pod's gate, if it isn't as it should be.
+pub(crate) fn change(proxy: &Proxy<'_>, directory: Option<&Directory>, ours: bool) -> Option<GateChange> {
     let pod = proxy.pod;
     if pod.deleted.is_some() {
         return None;
     }
-    let spec = &input.proxy.spec;
-    let own_address = spec.directory.is_some() && spec.addresses.source == AddressSource::PodIp;
     let change = |open, reason, message: &str| {
         (pod.gate != Some(open)).then(|| GateChange {
             open,
@@ -25,18 +18,7 @@ pub(crate) fn change(
             message: message.to_owned(),
         })
     };
-    if !own_address {
-        return if pod.containers_ready {
-            change(
-                true,
-                "ContainersReady",
-                "the pod's own address is not what is registered",
-            )
-        } else {
-            change(false, "ContainersNotReady", "the containers are not ready")
-        };
-    }
-    // Sticky: whatever AWS does later must not make a pod unready that answers.
+    // Whatever AWS does later must not make a pod unready that answers.
     if pod.gate == Some(true) {
         return None;
     }

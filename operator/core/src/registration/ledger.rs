@@ -101,7 +101,7 @@ impl Ledger {
             }
             Some(Err(failure)) => {
                 self.refused(failure, &pending, key, now);
-                if failure.class.is_definite() {
+                if failure.is_definite() {
                     // Nothing was repaired, so that it may be tried again.
                     self.drift
                         .secret_repair_time

@@ -11,7 +11,7 @@ async fn silence() -> (Directories, tokio::net::TcpListener, Scene) {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let mut sessions = Sessions::new(50);
     sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
-    let directories = Directories::with(sessions, scene.directories.around.clone());
+    let directories = Directories::with(sessions, scene.directories.deps.clone());
     (directories, listener, scene)
 }
 
@@ -20,27 +20,27 @@ async fn a_write_without_an_answer_ends_at_its_deadline_and_counts_as_failed() {
     let (directories, _listener, scene) = silence().await;
     let call = DirectoryCall::Disable;
     let deadline = Duration::from_millis(200);
-    let failure = directories
-        .write(&way("d-0000000001"), &call, deadline)
-        .await
-        .unwrap_err();
+    let failure = write(&directories, &call, deadline).await.unwrap_err();
     assert_eq!(failure.class, AwsErrorClass::Unreachable);
-    let shown = scene.directories.around.metrics.encode();
+    let shown = scene.directories.deps.metrics.encode();
     let line = "aws_calls_total{operation=\"DisableRadius\",result=\"unreachable\"} 1\n";
     assert!(shown.contains(line), "{shown}");
 }
 
 #[tokio::test]
-async fn two_questions_that_meet_with_silence_count_as_failed_and_give_their_connections_up() {
+async fn two_reads_without_an_answer_count_as_failed_and_close_their_connections() {
     let (directories, listener, scene) = silence().await;
-    let session = directories.sessions.of(&Account::of(&way("d-0000000001"))).await;
-    let metrics = &scene.directories.around.metrics;
+    let session = directories
+        .sessions
+        .of(&Account::of(&access("d-0000000001")))
+        .await;
+    let metrics = &scene.directories.deps.metrics;
     let calls = Calls {
         session: &session,
         metrics,
     };
     let operation = AwsOperation::DescribeDirectories;
-    let asked = calls.question(operation, Duration::ZERO, || {
+    let asked = calls.read(operation, Duration::ZERO, || {
         session.client.describe_directories().send()
     });
     // Given up when both have been sent.
@@ -68,4 +68,16 @@ async fn two_questions_that_meet_with_silence_count_as_failed_and_give_their_con
         // To its end.
         connection.read_to_end(&mut Vec::new()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_region_that_is_silent() {
+    let (directories, _listener, _scene) = silence().await;
+    let access = access("d-0000000001");
+    let first = directories.observe(&key("a"), &access, LONG);
+    assert!(first.awaited.is_some(), "{first:?}");
+    assert_eq!(first.observation, DirectoryObservation::Unasked);
+    // Its answer is due when the others' is, as it's the same one.
+    let second = directories.observe(&key("b"), &access, LONG);
+    assert!(second.awaited < first.awaited, "{second:?}");
 }

@@ -115,7 +115,8 @@ fn is_label(text: &str) -> bool {
 }
 
 /// An address or a CIDR; host bits are cleared and IPv4-mapped IPv6 becomes IPv4, as sources of packets do.
-pub(super) fn parse_network(text: &str) -> Option<IpNet> {
+#[must_use]
+pub fn parse_network(text: &str) -> Option<IpNet> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address.to_canonical()),
         Err(_) => match text.parse::<IpNet>().ok()? {

@@ -50,15 +50,19 @@ async fn api_server() -> (ApiServer, UnboundedReceiver<Call>, tempfile::TempDir)
     (api, arrived, folder)
 }
 
+/// Passes patches on. A Lease that is read is one that was patched by the pod uid-1, which runs the configuration abc.
 async fn answer(
     calls: UnboundedSender<Call>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (parts, body) = request.into_parts();
-    assert_eq!(parts.headers["content-type"], "application/merge-patch+json");
-    let body = serde_json::from_slice(&body.collect().await?.to_bytes()).unwrap();
-    let _ = calls.send((parts.method.to_string(), parts.uri.path().to_owned(), body));
-    Ok(Response::new(Full::new(Bytes::from_static(b"{\"metadata\":{}}"))))
+    if parts.method == "PATCH" {
+        assert_eq!(parts.headers["content-type"], "application/merge-patch+json");
+        let body = serde_json::from_slice(&body.collect().await?.to_bytes()).unwrap();
+        let _ = calls.send((parts.method.to_string(), parts.uri.path().to_owned(), body));
+    }
+    let lease = json!({"metadata": {"annotations": {DIGEST: "abc", POD_UID: "uid-1"}}});
+    Ok(Response::new(Full::new(Bytes::from(lease.to_string()))))
 }
 
 #[tokio::test]
@@ -107,6 +111,46 @@ async fn the_pods_lease_is_patched_with_what_runs_and_what_was_observed() {
     assert_eq!(patched().await[PROBLEM], PROVIDER_CREDENTIALS);
     drop((see, digest, refused));
     task.await.unwrap();
+}
+
+/// Whether the report of a pod and its configuration is sent again while the Lease has that of pod uid-1 and abc.
+async fn is_sent_again(digest: &str, holder: &str) -> bool {
+    let (api, mut arrived, _folder) = api_server().await;
+    let (_digest, digests) = watch::channel(ConfigDigest::from_reported(digest));
+    let (_refused, refused) = watch::channel(false);
+    let (see, observed) = watch::channel(Observation::default());
+    let report = Report {
+        api,
+        lease: "mfa-0".to_owned(),
+        pod: "mfa-0".to_owned(),
+        holder: Some(holder.to_owned()),
+    };
+    let intervals = Intervals {
+        check: Duration::from_millis(5),
+        ..INTERVALS
+    };
+    let sources = Sources {
+        digests,
+        refused,
+        observed,
+    };
+    let task = tokio::spawn(report.run_with(intervals, sources));
+    arrived.recv().await.unwrap();
+    let again = tokio::time::timeout(Duration::from_secs(1), arrived.recv()).await;
+    drop(see);
+    task.await.unwrap();
+    again.is_ok()
+}
+
+#[tokio::test]
+async fn a_lease_that_has_lost_the_report_gets_it_again_within_a_minute() {
+    assert!(INTERVALS.check <= Duration::from_secs(60));
+    let (other_digest, other_pod, kept) = tokio::join!(
+        is_sent_again("def", "uid-1"),
+        is_sent_again("abc", "uid-2"),
+        is_sent_again("abc", "uid-1"),
+    );
+    assert_eq!((other_digest, other_pod, kept), (true, true, false));
 }
 
 #[test]
@@ -232,7 +276,8 @@ async fn a_notable_observation_is_sent_at_once_and_a_failure_is_retried() {
                 Ok(())
             })
         };
-        report(sources, send).await;
+        let is_kept = |_| std::future::ready(Ok(true));
+        report(INTERVALS, sources, send, is_kept).await;
     });
     assert_eq!(arrived.recv().await, Some(Observed::default()));
     fails.store(true, Ordering::Relaxed);

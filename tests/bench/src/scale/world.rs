@@ -53,8 +53,8 @@ impl World {
                 json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CREDENTIALS, "namespace": namespace},
                        "stringData": {"ikey": "DISIMULATOR000000001", "skey": "simulatorsimulatorsimulatorsimulator0000"}}),
                 json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant", "metadata": {"name": namespace},
-                       "spec": {"namespaces": [namespace], "directoryIds": directories, "region": REGION,
-                                "roleArn": role(account)}}),
+                       "spec": {"namespaces": [namespace],
+                                "directories": [{"directoryIds": directories, "region": REGION, "roleArn": role(account)}]}}),
             ]
         });
         json!({"apiVersion": "v1", "kind": "List", "items": teams.collect::<Vec<_>>()})
@@ -72,7 +72,7 @@ impl World {
                 "provider": {"duo": {
                     "apiHost": "api-00000000.duosecurity.com",
                     "credentialsSecretRef": {"name": CREDENTIALS},
-                    "factors": ["push"],
+                    "factors": ["Push"],
                 }},
             },
         })
@@ -142,7 +142,9 @@ mod tests {
             let directory = proxy.spec.directory.unwrap();
             let namespace = proxy.metadata.namespace.unwrap();
             assert!(grants.iter().any(|grant| {
-                grant.spec.namespaces.contains(&namespace) && grant.spec.directory_ids.contains(&directory.id)
+                let mut directories = grant.spec.directories.iter();
+                grant.spec.namespaces.contains(&namespace)
+                    && directories.any(|granted| granted.directory_ids.contains(&directory.id))
             }));
         }
     }

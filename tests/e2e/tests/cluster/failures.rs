@@ -98,7 +98,7 @@ fn let_fail(name: &str, writes: usize, fail: impl FnOnce(&World)) -> Reports {
 }
 
 /// Waits until what AWS has registered, and says is Completed, is the addresses of two pods that are ready.
-fn full_set(world: &World) {
+pub fn full_set(world: &World) {
     let directory = world.simulators.directory();
     until("the full set to be registered", Duration::from_secs(420), || {
         let have = ready_addresses(world)?;
@@ -195,7 +195,7 @@ fn expendable(world: &World) -> (String, String) {
         .expect("both pods are on the node of the simulators")
 }
 
-fn delete_pod(world: &World, pod: &str) {
+pub fn delete_pod(world: &World, pod: &str) {
     world
         .kubectl
         .run(&["-n", NAMESPACE, "delete", "pod", pod])
@@ -293,7 +293,7 @@ fn duo_is_away() {
         drop(faults);
         outcome("accept");
     });
-    // Refused, since nobody can be asked (failMode: secure), but answered: a directory's probe never fails.
+    // Refused, since nobody can be asked (failMode: Secure), but answered: a directory's probe never fails.
     for report in reports.values() {
         assert_eq!(report.failures.len(), 0, "{:?}", report.failures);
         assert!(!report.rejections.is_empty() && report.accepted > 0);

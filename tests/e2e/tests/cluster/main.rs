@@ -13,25 +13,37 @@
 )]
 
 mod addresses;
+mod admission;
 mod bad_input;
 mod chart;
+mod claims;
 mod definitions;
 mod failures;
 mod figures;
 mod freeradius;
 mod handover;
 mod logins;
+mod lost_objects;
+mod namespaces;
 mod observed;
 mod ownership;
+mod policies;
 mod reality;
+mod refusals;
 mod refused;
 mod registration;
+mod releases;
+mod restart;
+mod restore;
 mod rotation;
 mod secrecy;
 mod settling;
 mod shown;
 mod site;
 mod store;
+mod told;
 mod traffic;
+mod undecodable;
 mod upgrades;
+mod without_operator;
 mod world;

@@ -1,4 +1,4 @@
-//! Whose a directory is: settings that others made, two resources for one directory, foreign hands, and a move.
+//! Whose a directory is: settings that others made, foreign hands, and a grant that goes.
 
 use e2e::{CONNECTOR_DIRECTORY, NAMESPACE, until};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::world::PATIENCE;
 
 const REGION: &str = "eu-central-1";
 
-/// A directory of the test's own, with one RadiusProxy or two, and how many of AWS's settings the operator wrote.
+/// A directory of the test's own, with one RadiusProxy, and how many of AWS's settings the operator wrote.
 struct Scene {
     site: Site,
     since: u64,
@@ -86,7 +86,7 @@ fn settings_made_by_hand_are_left_until_adoption_is_written_and_then_cost_one_wr
     let told = scene
         .site
         .world
-        .reason(NAMESPACE, "adopting", "Registered", "False", "SettingsOfOthers");
+        .reason(NAMESPACE, "adopting", "Registered", "False", "UnmanagedSettings");
     assert!(told.contains("adoptionPolicy"), "{told}");
     assert_eq!((scene.label().as_str(), scene.written().len()), ("HAND", 0));
     scene.patch(
@@ -132,37 +132,11 @@ fn radius_that_somebody_switches_off_stays_off_unless_the_policy_enforces_it() {
     scene.ready(NAMESPACE, name);
     let simulator = world.simulators.directory();
     simulator.delete_radius(scene.site.directory).unwrap();
-    world.reason(NAMESPACE, name, "Ready", "False", "SwitchedOff");
+    world.reason(NAMESPACE, name, "Ready", "False", "RadiusDisabled");
     assert_eq!(scene.written(), ["MFA"]);
     scene.patch(NAMESPACE, name, &json!({"directory": {"driftPolicy": "Enforce"}}));
     scene.ready(NAMESPACE, name);
     assert_eq!(scene.written(), ["MFA", "MFA"]);
-}
-
-#[test]
-fn of_two_resources_for_one_directory_the_older_keeps_it_and_the_other_takes_over_when_it_goes() {
-    let moved = "moved";
-    let scene = Scene::new("d-90670000f3", "move", &format!("{NAMESPACE}, {moved}"));
-    let world = scene.site.world;
-    scene.site.namespace(moved);
-    scene.apply(NAMESPACE, "first");
-    scene.ready(NAMESPACE, "first");
-    scene.apply(moved, "second");
-    let told = world.reason(moved, "second", "Accepted", "False", "DirectoryTaken");
-    assert!(told.contains(&format!("{NAMESPACE}/first")), "{told}");
-    assert_eq!(scene.written().len(), 1);
-    let simulator = world.simulators.directory();
-    let before = simulator.registered(scene.site.directory).unwrap();
-    scene.patch(
-        moved,
-        "second",
-        &json!({"directory": {"adoptionPolicy": "Adopt"}}),
-    );
-    // Its settings are retained, so the directory has servers until the other's are written.
-    scene.site.delete(NAMESPACE, "first");
-    scene.ready(moved, "second");
-    assert_eq!(scene.written().len(), 2);
-    assert_ne!(simulator.registered(scene.site.directory).unwrap(), before);
 }
 
 #[test]

@@ -154,19 +154,28 @@ fn an_impaired_directory_is_written_to_and_a_refusal_ends_with_the_stage() {
 
 #[test]
 fn a_description_that_is_one_write_old_is_no_foreign_change() {
-    let id = "d-90670000e2";
+    described_late("lagging", "d-90670000e2", false);
+}
+
+#[test]
+fn descriptions_that_are_old_and_new_in_turn_are_no_foreign_change() {
+    described_late("alternating", "d-90670000e9", true);
+}
+
+fn described_late(name: &str, id: &'static str, alternates: bool) {
     let site = Site::new(id);
     let world = site.world;
     let directory = world.simulators.directory();
-    let usual = json!({"description_lag_ms": 0});
-    let _settings = Settings::set(world, &json!({"description_lag_ms": 15_000}), usual);
+    let usual = json!({"description_lag_ms": 0, "description_alternates": false});
+    let late = json!({"description_lag_ms": 15_000, "description_alternates": alternates});
+    let _settings = Settings::set(world, &late, usual);
     site.directory_of_type("MicrosoftAD");
-    site.grant("lagging", NAMESPACE);
+    site.grant(name, NAMESPACE);
     let before = directory.last_write().unwrap();
-    site.apply(NAMESPACE, &totp_proxy("lagging", NAMESPACE, id));
-    world.ready(NAMESPACE, "lagging").unwrap();
+    site.apply(NAMESPACE, &totp_proxy(name, NAMESPACE, id));
+    world.ready(NAMESPACE, name).unwrap();
     world
-        .patch("lagging", r#"{"spec":{"directory":{"timeoutSeconds":7}}}"#)
+        .patch(name, r#"{"spec":{"directory":{"timeoutSeconds":7}}}"#)
         .unwrap();
     until("the change to be described", PATIENCE, || {
         let timeout = site.settings("eu-central-1")["radius_timeout"].clone();
@@ -177,7 +186,7 @@ fn a_description_that_is_one_write_old_is_no_foreign_change() {
         })
     })
     .unwrap();
-    world.ready(NAMESPACE, "lagging").unwrap();
+    world.ready(NAMESPACE, name).unwrap();
     // The operator has looked often enough for what it takes for drift to be repaired.
     let looked = directory.calls("DescribeDirectories").unwrap();
     until("the operator to look again and again", PATIENCE, || {
@@ -191,7 +200,7 @@ fn a_description_that_is_one_write_old_is_no_foreign_change() {
     .unwrap();
     let writes = directory.settings_writes(before, id).unwrap();
     assert_eq!(writes.len(), 2, "{writes:?}");
-    let condition = world.condition(NAMESPACE, "lagging", "Registered");
+    let condition = world.condition(NAMESPACE, name, "Registered");
     assert_eq!(condition["status"], "True", "{condition}");
 }
 

@@ -27,7 +27,7 @@ fn good(kind: &str) -> Value {
     let (namespace, spec) = match kind {
         "DirectoryGrant" => (
             Value::Null,
-            json!({"namespaces": [NAMESPACE], "directoryIds": ["d-1234567890"], "region": "eu-central-1"}),
+            json!({"namespaces": [NAMESPACE], "directories": [{"directoryIds": ["d-1234567890"], "region": "eu-central-1"}]}),
         ),
         _ => (
             NAMESPACE.into(),

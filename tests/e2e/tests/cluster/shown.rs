@@ -88,6 +88,8 @@ fn kubectl_get_and_describe_tell_the_whole_story() {
     let wide = columns(world, name, &["-o", "wide"]);
     let message = world.condition(NAMESPACE, name, "Ready")["message"].clone();
     for (head, value) in [
+        ("PROVIDER", "totp"),
+        ("VERSION", env!("CARGO_PKG_VERSION")),
         ("REASON", "Ready"),
         ("SERVING", "2"),
         ("WHY", last["reason"].as_str().unwrap()),
@@ -129,6 +131,19 @@ fn kubectl_get_and_describe_tell_the_whole_story() {
     for words in words {
         assert!(text.contains(words.as_str()), "{words:?} is not in\n{text}");
     }
+
+    let grant = until("the grant to have its user", PATIENCE, || {
+        let grant = world.kubectl.get(&["directorygrant", name])?;
+        let is_used = grant["status"]["userCount"] == 1;
+        Ok(is_used
+            .then(|| grant.clone())
+            .ok_or_else(|| grant["status"].to_string()))
+    })
+    .unwrap();
+    assert_eq!(
+        grant["status"]["users"],
+        json!([{"namespace": NAMESPACE, "name": name, "directoryId": id, "region": "eu-central-1"}])
+    );
 
     // What is the matter and what to do about it is in both.
     world.kubectl.run(&["delete", "directorygrant", name]).unwrap();

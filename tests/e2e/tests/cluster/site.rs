@@ -7,13 +7,13 @@ use anyhow::Result;
 use e2e::SIMULATED;
 use serde_json::{Value, json};
 
-use crate::world::{World, world};
+use crate::world::{BOB, World, world};
 
 /// A grant for a directory.
 pub fn grant(name: &str, namespaces: &str, directory: &str) -> String {
     format!(
         "apiVersion: radius-mfa.dev/v1alpha1\nkind: DirectoryGrant\nmetadata: {{name: {name}}}\nspec:\n  \
-         namespaces: [{namespaces}]\n  directoryIds: [{directory}]\n  region: eu-central-1\n"
+         namespaces: [{namespaces}]\n  directories: [{{region: eu-central-1, directoryIds: [{directory}]}}]\n"
     )
 }
 
@@ -30,6 +30,28 @@ pub fn radius_proxy(name: &str, namespace: &str, directory: &str, provider: &Val
         },
     })
     .to_string()
+}
+
+/// A RadiusProxy with one replica that no directory uses, only a client of its own, with its Secrets.
+pub fn proxy_without_directory(name: &str, namespace: &str) -> String {
+    let seeds = secret(name, namespace, &json!({ "bob": BOB }));
+    let client = format!("{name}-client");
+    let shared = secret(
+        &client,
+        namespace,
+        &json!({"secret": "shared-with-a-client-of-the-tests"}),
+    );
+    let proxy = json!({
+        "apiVersion": "radius-mfa.dev/v1alpha1",
+        "kind": "RadiusProxy",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": 1,
+            "clients": [{"name": "gateway", "networks": ["10.9.9.0/24"], "secretRef": {"name": client, "key": "secret"}}],
+            "provider": {"totp": {"seedsSecretRef": {"name": name}}},
+        },
+    });
+    format!("{seeds}\n---\n{shared}\n---\n{proxy}\n")
 }
 
 /// A Secret.
@@ -54,6 +76,15 @@ impl Site {
             directory,
             made: RefCell::default(),
         }
+    }
+
+    /// A directory that a namespace of the test's own may use; the grant is named like the namespace.
+    pub fn in_namespace(directory: &'static str, namespace: &str) -> Self {
+        let site = Self::new(directory);
+        site.directory_of_type("MicrosoftAD");
+        site.namespace(namespace);
+        site.grant(namespace, namespace);
+        site
     }
 
     /// Makes the directory, or changes it.

@@ -150,9 +150,14 @@ impl World {
 
     /// Deletes a pod without a farewell.
     pub fn kill_pod(&self, pod: &str) {
+        self.kill_pod_in(NAMESPACE, pod);
+    }
+
+    /// The same in another namespace.
+    pub fn kill_pod_in(&self, namespace: &str, pod: &str) {
         let args = [
             "-n",
-            NAMESPACE,
+            namespace,
             "delete",
             "pod",
             pod,

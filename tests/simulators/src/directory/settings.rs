@@ -62,6 +62,8 @@ pub struct Settings {
     pub radius_when_impaired: String,
     /// For so long after a write DescribeDirectories shows RADIUS as it was before that write.
     pub description_lag_ms: u64,
+    /// In every other second of that time only, as if two replicas answered in turn.
+    pub description_alternates: bool,
     /// DescribeDomainControllers of an ADConnector.
     pub domain_controllers_of_connector: String,
     /// DescribeDomainControllers by the account that a directory is shared with.
@@ -106,6 +108,7 @@ impl Default for Settings {
             radius_when_not_active: client(),
             radius_when_impaired: client(),
             description_lag_ms: 0,
+            description_alternates: false,
             domain_controllers_of_connector: "UnsupportedOperationException".to_owned(),
             domain_controllers_of_shared: "UnsupportedOperationException".to_owned(),
             page_size: 100,

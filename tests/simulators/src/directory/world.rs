@@ -288,11 +288,16 @@ impl Directory {
         self.before.insert(region.to_owned(), before);
     }
 
-    /// RADIUS as a description shows it that is one write old for `lag_ms`.
-    pub(crate) fn shown(&self, region: &str, now: Timestamp, lag_ms: u64) -> Option<&Radius> {
-        match self.before.get(region) {
-            Some(before) if clock::ms_between(before.written, now) < lag_ms => before.radius.as_ref(),
-            _ => self.radius.get(region),
+    /// RADIUS as a description shows it, which may be one write old for a while.
+    pub(crate) fn shown(&self, region: &str, now: Timestamp, settings: &Settings) -> Option<&Radius> {
+        let is_old = |before: &&Before| {
+            let since = clock::ms_between(before.written, now);
+            let in_turn = !settings.description_alternates || since / 1000 % 2 == 1;
+            since < settings.description_lag_ms && in_turn
+        };
+        match self.before.get(region).filter(is_old) {
+            Some(before) => before.radius.as_ref(),
+            None => self.radius.get(region),
         }
     }
 

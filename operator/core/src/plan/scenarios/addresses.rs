@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::world::World;
+use super::world::{Pod, World};
 use crate::api::AddressSource;
 use crate::input::NetworkType;
 
@@ -29,14 +29,14 @@ fn a_node_stays_registered_while_its_pod_comes_back_and_another_node_is_one_writ
     let mut world = with(AddressSource::HostIp);
     world.run_until(World::is_ready);
     assert_eq!(servers(&world), [["10.10.0.0", "10.10.0.1"]]);
-    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    assert!(world.pods.iter().all(Pod::is_ready));
     world.kill_pod(0);
     world.run_for(HOUR);
     assert!(world.is_ready());
     assert_eq!(world.aws.writes.len(), 1);
 
     let first = |world: &World| {
-        let is = |pod: &super::world::Pod| pod.state.name == "mfa-0" && pod.state.deleted.is_none();
+        let is = |pod: &Pod| pod.state.name == "mfa-0" && pod.state.deleted.is_none();
         world.pods.iter().position(is)
     };
     world.kill_pod(first(&world).unwrap());
@@ -92,4 +92,50 @@ fn a_directory_of_ipv6_alone_gets_the_addresses_of_that_family_alone() {
     world.run_until(World::is_ready);
     world.run_for(HOUR);
     assert_eq!(world.aws.writes.len(), 2);
+}
+
+#[test]
+fn only_pods_whose_addresses_are_registered_need_an_operator_to_be_ready() {
+    let balanced = {
+        let mut world = with(AddressSource::LoadBalancer);
+        world.load_balancer = vec!["10.0.9.1".to_owned()];
+        world
+    };
+    let listed = {
+        let mut world = with(AddressSource::Static);
+        world.proxy.spec.addresses.fixed = vec!["10.1.1.1".to_owned()];
+        world
+    };
+    let clients_only = {
+        let mut world = World::new();
+        world.proxy.spec.directory = None;
+        world.proxy.spec.clients = serde_json::from_value(serde_json::json!(
+            [{"name": "vpn", "networks": ["10.1.0.0/24"], "secretRef": {"name": "shared"}}]
+        ))
+        .unwrap();
+        world
+    };
+    for (mut world, needs) in [
+        (World::new(), true),
+        (with(AddressSource::HostIp), false),
+        (balanced, false),
+        (listed, false),
+        (clients_only, false),
+    ] {
+        world.run_until(World::is_ready);
+        world.lose_the_operator(HOUR);
+        for index in 0..world.pods.len() {
+            world.kill_pod(index);
+        }
+        world.run_for(HOUR / 2);
+        let ready = world.pods.iter().filter(|pod| pod.is_ready()).count();
+        assert_eq!(
+            ready,
+            if needs { 0 } else { 2 },
+            "{:?}",
+            world.proxy.spec.addresses.source
+        );
+        world.run_for(HOUR);
+        assert!(world.pods.iter().all(Pod::is_ready));
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::upgrade::is_over;
-use super::world::{Answer, World, data};
+use super::world::{Answer, Pod, World, data};
 use crate::aws::AwsErrorClass;
 
 #[derive(Debug, Clone)]
@@ -184,7 +184,7 @@ proptest! {
         let mut addresses: Vec<String> = world.pods.iter().map(|pod| pod.state.ips[0].to_string()).collect();
         addresses.sort();
         prop_assert_eq!(&servers, &addresses);
-        prop_assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+        prop_assert!(world.pods.iter().all(Pod::is_ready));
 
         // At rest nothing is written, once the last wrong secret is an hour old.
         world.run_for(Duration::from_secs(4200));

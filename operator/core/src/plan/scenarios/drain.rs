@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Answer, World, data};
+use super::world::{Answer, Pod, World, data};
 use crate::input::RadiusStatus;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -15,7 +15,7 @@ fn ready() -> World {
 
 /// The one pod that was there before, and the one that came after it.
 fn old_and_new(world: &World) -> (usize, usize) {
-    let is_new = |pod: &super::world::Pod| pod.state.uid == "pod-3";
+    let is_new = |pod: &Pod| pod.state.uid == "pod-3";
     let new = world.pods.iter().position(is_new).unwrap();
     (1 - new, new)
 }
@@ -78,7 +78,7 @@ fn a_pod_that_aws_has_completed_stays_ready_whatever_aws_does_later() {
     world.edit(|proxy| "VPN".clone_into(&mut proxy.spec.directory.as_mut().unwrap().display_label));
     world.run_for(HOUR);
     assert_eq!(world.condition("Registered").1, "RadiusFailed");
-    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    assert!(world.pods.iter().all(Pod::is_ready));
     assert!(world.may_be_evicted(0) && world.may_be_evicted(1));
 }
 
@@ -152,7 +152,7 @@ fn all_pods_lost_at_once_are_one_write_when_they_start_one_after_the_other() {
     world.kill_pod(0);
     world.kill_pod(1);
     world.run_until(|w| w.aws.writes.len() == 2);
-    let ready = |pod: &&super::world::Pod| pod.state.containers_ready;
+    let ready = |pod: &&Pod| pod.state.containers_ready;
     assert_eq!(world.pods.iter().filter(ready).count(), 2);
     world.run_for(HOUR);
     assert_eq!(world.aws.writes.len(), 2);

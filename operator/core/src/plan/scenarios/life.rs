@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::World;
+use super::world::{Pod, World};
 use crate::input::RadiusStatus;
 
 fn ready() -> World {
@@ -21,7 +21,7 @@ fn two_pods_are_registered_with_one_write_and_become_ready() {
     assert_eq!(writes(&world), 1);
     assert_eq!(world.aws.writes[0].servers, ["10.88.0.1", "10.88.0.2"]);
     assert_eq!(world.status().servers.as_deref(), Some("2/2"));
-    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    assert!(world.pods.iter().all(Pod::is_ready));
     assert_eq!(
         world.aws.tags["radius-mfa.dev/owner/eu-central-1"],
         "test/auth/mfa"
@@ -291,7 +291,7 @@ fn without_a_directory_the_proxies_serve_their_clients() {
         .insert("seeds".to_owned(), super::world::data(&[("bob", seed)]));
     world.run_until(World::is_ready);
     assert_eq!(world.condition("Registered").1, "NoDirectory");
-    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    assert!(world.pods.iter().all(Pod::is_ready));
     assert!(world.proxy.metadata.finalizers.is_none());
 }
 
@@ -301,7 +301,7 @@ fn a_load_balancer_is_registered_once_it_has_an_address_and_somebody_answers() {
     world.proxy.spec.addresses.source = crate::api::AddressSource::LoadBalancer;
     world.run_for(Duration::from_secs(60));
     assert_eq!(world.condition("Registered").1, "WaitingForAddresses");
-    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    assert!(world.pods.iter().all(Pod::is_ready));
     world.balance(&["10.1.1.1"]);
     world.run_until(World::is_ready);
     assert_eq!(world.aws.writes[0].servers, ["10.1.1.1"]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ownership::policy;
-use super::world::{Answer, World, data};
+use super::world::{Answer, Pod, World, data};
 use crate::api::{AdoptionPolicy, DriftPolicy};
 use crate::aws::AwsErrorClass;
 use crate::input::{DirectoryKind, ReportedProblem};
@@ -99,7 +99,7 @@ fn the_pods_go_on_while_aws_is_away_and_its_return_costs_no_write() {
     assert!(world.is_ready(), "a moment of AWS's is nobody's trouble");
     world.run_for(Duration::from_secs(900));
     assert_eq!(world.condition("Ready").1, "AwsUnreachable");
-    assert!(world.pods.iter().all(|pod| pod.state.gate == Some(true)));
+    assert!(world.pods.iter().all(Pod::is_ready));
     world.aws.blind = None;
     world.run_until(World::is_ready);
     assert_eq!(world.aws.writes.len(), 1);

@@ -42,6 +42,8 @@ pub(super) struct Pod {
     /// The digest of what is mounted, which is what the Lease says.
     digest: ConfigDigest,
     ready_at: Option<Timestamp>,
+    /// Whether its template has the readiness gate.
+    gated: bool,
     /// The image of the container that runs now.
     pub(super) running: String,
     /// The containers that the kubelet starts next, each after the one before it has drained.
@@ -58,6 +60,13 @@ pub(super) struct Pod {
 }
 
 impl Pod {
+    /// The pod's condition Ready, as the kubelet sets it.
+    pub(super) fn is_ready(&self) -> bool {
+        self.state.containers_ready
+            && (!self.gated || self.state.gate == Some(true))
+            && self.state.deleted.is_none()
+    }
+
     /// Kubelets take their time, and each another: one takes longer than churn may settle.
     fn syncs_in(&self) -> Duration {
         Duration::from_secs(if self.state.name.ends_with("-0") { 1 } else { 45 })
@@ -100,6 +109,7 @@ pub(super) struct World {
     pub(super) refusal: Option<crate::input::ObjectRefusal>,
     pub(super) settings: Settings,
     pub(super) revisions: Revisions,
+    pub(super) service_account: Option<crate::input::ServiceAccountState>,
     /// Images that never become ready.
     pub(super) bad_images: Vec<String>,
     /// Pods that never become ready, by name.
@@ -176,7 +186,7 @@ impl World {
     pub(super) fn with(spec: &serde_json::Value) -> Self {
         let grant = serde_json::json!({
             "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant", "metadata": {"name": "g"},
-            "spec": {"namespaces": ["auth"], "directoryIds": ["d-1234567890"], "region": "eu-central-1"},
+            "spec": {"namespaces": ["auth"], "directories": [{"directoryIds": ["d-1234567890"], "region": "eu-central-1"}]},
         });
         let now: Timestamp = "2026-01-02T03:04:05.3Z".parse().unwrap();
         let cluster = ClusterName::parse("test").unwrap();
@@ -213,6 +223,7 @@ impl World {
             may_begin: true,
             restarted_at: None,
             most_down: None,
+            service_account: None,
             in_place_refused: None,
             set_changed: false,
             traffic: None,

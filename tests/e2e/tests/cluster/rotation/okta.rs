@@ -68,7 +68,7 @@ impl Proxy {
         okta.generate_users("user", DOMAIN, 200, 300).unwrap();
         let mut provider = json!({
             "orgUrl": format!("https://{}:8445", world.simulators.okta_host()),
-            "factors": ["push"],
+            "factors": ["Push"],
             "loginSuffix": format!("@{DOMAIN}"),
             "caBundle": okta.ca().unwrap(),
         });

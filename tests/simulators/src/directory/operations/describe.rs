@@ -205,7 +205,7 @@ fn shared(world: &World, directory: &Directory, asked: &Asked<'_>, members: &mut
 }
 
 fn radius(world: &World, directory: &Directory, asked: &Asked<'_>, members: &mut Map<String, Value>) {
-    if let Some(radius) = directory.shown(asked.region, asked.now, world.settings.description_lag_ms) {
+    if let Some(radius) = directory.shown(asked.region, asked.now, &world.settings) {
         let settings = radius.settings.described(world.settings.describe_shared_secret);
         members.insert("RadiusSettings".to_owned(), settings);
         members.insert("RadiusStatus".to_owned(), json!(radius.status));

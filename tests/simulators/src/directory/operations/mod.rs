@@ -247,16 +247,28 @@ mod tests {
         assert_eq!(refused, Err("ClientException".to_owned()));
     }
 
+    fn shown(world: &mut World, at_ms: i64) -> (Option<u64>, Option<String>) {
+        let all = run(world, Operation::DescribeDirectories, at_ms, None).unwrap();
+        let directory = &all["DirectoryDescriptions"][0];
+        let timeout = directory["RadiusSettings"]["RadiusTimeout"].as_u64();
+        (timeout, directory["RadiusStatus"].as_str().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_description_can_be_old_and_new_in_turn_for_a_while() {
+        let settings = json!({
+            "description_lag_ms": 4000, "description_alternates": true, "probe": {"mode": "complete"}});
+        let world = &mut world("Active", &settings);
+        run(world, Operation::EnableRadius, 0, Some(20)).unwrap();
+        run(world, Operation::UpdateRadius, 10_000, Some(10)).unwrap();
+        let timeouts = [10_999, 11_000, 12_000, 13_999, 14_000].map(|at| shown(world, at).0);
+        assert_eq!(timeouts, [10, 20, 10, 20, 10].map(Some));
+    }
+
     #[test]
     fn a_description_can_be_one_write_old_for_a_while() {
         let settings = json!({"description_lag_ms": 1000, "probe": {"mode": "complete"}});
         let world = &mut world("Active", &settings);
-        let shown = |world: &mut World, at_ms| {
-            let all = run(world, Operation::DescribeDirectories, at_ms, None).unwrap();
-            let directory = &all["DirectoryDescriptions"][0];
-            let timeout = directory["RadiusSettings"]["RadiusTimeout"].as_u64();
-            (timeout, directory["RadiusStatus"].as_str().map(str::to_owned))
-        };
         run(world, Operation::EnableRadius, 0, Some(20)).unwrap();
         assert_eq!(shown(world, 999), (None, None));
         assert_eq!(shown(world, 1000), (Some(20), Some("Completed".to_owned())));

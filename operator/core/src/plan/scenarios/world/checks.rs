@@ -52,19 +52,18 @@ impl World {
     /// Whether the API server evicts a pod: by its PodDisruptionBudget.
     pub(in crate::plan::scenarios) fn may_be_evicted(&self, index: usize) -> bool {
         let budget = &self.objects[&("PodDisruptionBudget".to_owned(), "mfa".to_owned())]["spec"];
-        let healthy = |pod: &&Pod| {
-            pod.state.containers_ready && pod.state.gate == Some(true) && pod.state.deleted.is_none()
-        };
-        if !healthy(&&self.pods[index]) {
+        if !self.pods[index].is_ready() {
             return budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
         }
         let most = usize::try_from(budget["maxUnavailable"].as_u64().unwrap()).unwrap();
-        self.pods.iter().filter(healthy).count() + most > self.replicas().unwrap()
+        self.pods.iter().filter(|pod| pod.is_ready()).count() + most > self.replicas().unwrap()
     }
 
-    /// The PodDisruptionBudget never lets more than one of the pods go that log people in.
+    /// Where the scene counts servers that are down, the PodDisruptionBudget lets one of the pods go that log people in: its
+    /// number follows what the operator does. It can't follow a container that restarts by itself.
     pub(super) fn check_that_one_may_be_evicted(&self) {
-        let (Some(replicas), Some(budget)) = (
+        let (Some(_), Some(replicas), Some(budget)) = (
+            self.most_down,
             self.replicas(),
             self.objects
                 .get(&("PodDisruptionBudget".to_owned(), "mfa".to_owned())),

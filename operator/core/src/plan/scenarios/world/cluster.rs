@@ -126,9 +126,6 @@ impl World {
         let Some(partition) = self.partition() else {
             return false;
         };
-        let ready = |pod: &Pod| {
-            pod.state.containers_ready && pod.state.gate == Some(true) && pod.state.deleted.is_none()
-        };
         let updated = |pod: &Pod| pod.state.revision.as_ref() == Some(&self.revisions.update);
         let mut victim = None;
         for at in (partition..replicas).rev() {
@@ -140,11 +137,11 @@ impl World {
                 victim = Some(index);
                 break;
             }
-            if !ready(pod) {
+            if !pod.is_ready() {
                 break;
             }
         }
-        let all = self.pods.len() == replicas && self.pods.iter().all(|pod| ready(pod) && updated(pod));
+        let all = self.pods.len() == replicas && self.pods.iter().all(|pod| pod.is_ready() && updated(pod));
         if all {
             self.revisions.current.clone_from(&self.revisions.update);
         }
@@ -209,6 +206,7 @@ impl World {
             digest: digest_of(&self.mountable()),
             mounted: self.mountable(),
             ready_at: Some(self.now.saturating_add(boot).unwrap()),
+            gated: template["spec"]["readinessGates"].is_array(),
             running: image.to_owned(),
             next_containers: VecDeque::new(),
             sync_at: None,

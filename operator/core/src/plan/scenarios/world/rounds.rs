@@ -28,6 +28,7 @@ impl World {
             proxy: self.proxy.clone(),
             rivals: self.rivals.clone(),
             grants: self.grants.clone(),
+            namespace_labels: None,
             secrets: self
                 .secrets
                 .iter()
@@ -63,6 +64,7 @@ impl World {
                 on_delete: self.strategy() == "OnDelete",
                 ..StatefulSetState::default()
             }),
+            service_account: self.service_account.clone(),
             in_place_refused: self.in_place_refused.clone(),
             may_begin: self.may_begin,
             pods: self.pods.iter().map(|pod| pod.state.clone()).collect(),
@@ -73,7 +75,7 @@ impl World {
                 .map(|pod| {
                     let report = Report {
                         digest: pod.digest.clone(),
-                        version: None,
+                        version: pod.state.image.split_once(':').map(|(_, tag)| tag.to_owned()),
                         problem: self.reported_problem,
                         observed: Some(pod.observed.clone()).filter(|observed| !observed.is_empty()),
                     };
@@ -129,15 +131,19 @@ impl World {
             self.due = self.now.saturating_add(wait).unwrap();
             self.describe_after = plan.describe_after;
         } else {
-            // Another leader takes over a little later, with nothing in memory.
-            self.described = None;
-            self.asking = None;
-            self.forget_names();
-            self.outcome = None;
-            self.in_place_refused = None;
-            self.away_until = self.now.saturating_add(self.takeover).unwrap();
-            self.due = self.away_until;
+            self.lose_the_operator(self.takeover);
         }
+    }
+
+    /// Another leader takes over later, with nothing in memory.
+    pub(in crate::plan::scenarios) fn lose_the_operator(&mut self, away: Duration) {
+        self.described = None;
+        self.asking = None;
+        self.forget_names();
+        self.outcome = None;
+        self.in_place_refused = None;
+        self.away_until = self.now.saturating_add(away).unwrap();
+        self.due = self.away_until;
     }
 
     /// Takes AWS's answer, if it is there.

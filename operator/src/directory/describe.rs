@@ -1,4 +1,4 @@
-//! One round of questions for many directories of one region and role: as few calls as it takes.
+//! Describes many directories of one region and role in as few calls as possible.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -12,45 +12,45 @@ use super::calls::Calls;
 use super::convert::{self, Described, Details};
 use super::failure;
 
-/// Ids in one call.
-const MOST_IDS: usize = 100;
-/// Domain controllers that come or go are looked at again after this.
-const CHANGING: Duration = Duration::from_secs(30);
-/// Tags are asked for every so many times as seldom as domain controllers: nobody waits for them.
-const TAGS: u32 = 10;
-/// How long AWS may take to tell the domain controllers of a directory anew: all others of its region and role wait.
-const RENEWAL: Duration = Duration::from_secs(15);
+/// The most ids in one call.
+const MAX_IDS: usize = 100;
+/// While domain controllers are added or removed, they are read again after this time.
+const CHANGING_INTERVAL: Duration = Duration::from_secs(30);
+/// Tags are read this many times less often than domain controllers: nothing waits for them.
+const TAGS_FACTOR: u32 = 10;
+/// How long reading known domain controllers again may take: all other directories of the region and role wait meanwhile.
+const REREAD_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How often the domain controllers of each directory are asked for, when so many directories share the calls of a
-/// region and role. Each costs a call, so that they take at most half of the calls, and come more seldom instead.
+/// How often the domain controllers of each directory are read, if this many directories share the calls of a region and
+/// role. Each costs a call, so they use at most half of the calls and are read less often instead.
 pub(super) fn detail_interval(wanted: Duration, directories: usize, calls_per_second: u32) -> Duration {
     let directories = u32::try_from(directories).unwrap_or(u32::MAX);
     let fair = Duration::from_secs(1).saturating_mul(directories) * 2 / calls_per_second.max(1);
     wanted.max(fair)
 }
 
-/// What was asked for beside the description, and when.
+/// What was read in addition to the description, and when.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Known {
-    pub(super) details: Details,
+pub(super) struct CachedDetails {
+    pub(super) current: Details,
     controllers_at: Option<Instant>,
     tags_at: Option<Instant>,
     print: Option<convert::Print>,
 }
 
-/// Whether details have to be asked for.
+/// Whether details have to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// What is known will do.
+    /// The cached ones are recent enough.
     Nothing,
-    /// What is known will do until they are there.
+    /// The cached ones can be used until new ones arrive.
     Later,
-    /// Before anything is told: they are not known, or not those of what was described now.
+    /// Before the directory is published: there are none, or they don't belong to the current description.
     First,
 }
 
-impl Known {
-    /// Whether details are due, now that the directory is described so.
+impl CachedDetails {
+    /// Whether details are due with this description.
     pub(super) fn due(&self, description: &DirectoryDescription, now: Instant, interval: Duration) -> Due {
         if !convert::has_details(description) || self.points_to_a_change(description) {
             return Due::First;
@@ -64,7 +64,7 @@ impl Known {
         }
     }
 
-    /// When the domain controllers were last asked for.
+    /// When the domain controllers were last read.
     pub(super) const fn controllers_at(&self) -> Option<Instant> {
         self.controllers_at
     }
@@ -79,8 +79,8 @@ impl Known {
     }
 
     fn controllers_due(&self, description: &DirectoryDescription, now: Instant, interval: Duration) -> bool {
-        let wait = if self.details.changing {
-            interval.min(CHANGING)
+        let wait = if self.current.changing {
+            interval.min(CHANGING_INTERVAL)
         } else {
             interval
         };
@@ -88,31 +88,32 @@ impl Known {
     }
 
     fn tags_due(&self, description: &DirectoryDescription, now: Instant, interval: Duration) -> bool {
-        self.points_to_a_change(description) || self.tags_at.is_none_or(|at| now >= at + interval * TAGS)
+        self.points_to_a_change(description)
+            || self.tags_at.is_none_or(|at| now >= at + interval * TAGS_FACTOR)
     }
 }
 
-/// Describes every id, each with its own result. `alone` names those that get a call of their own because they failed
-/// before: one unknown id fails a whole call.
+/// Describes every id, each with its own result. The ids that `alone` selects failed before and get a call of their own: one
+/// unknown id fails a whole call.
 pub(super) async fn describe(
     calls: Calls<'_>,
     ids: &[String],
     alone: &(dyn Fn(&str) -> bool + Sync),
 ) -> HashMap<String, Result<Described, AwsFailure>> {
     let (single, many): (Vec<String>, Vec<String>) = ids.iter().cloned().partition(|id| alone(id));
-    let mut open: Vec<Vec<String>> = many.chunks(MOST_IDS).map(<[String]>::to_vec).collect();
+    let mut open: Vec<Vec<String>> = many.chunks(MAX_IDS).map(<[String]>::to_vec).collect();
     open.extend(single.into_iter().map(|id| vec![id]));
     let mut results = HashMap::new();
     while let Some(chunk) = open.pop() {
-        let asked = Timestamp::now();
+        let sent_at = Timestamp::now();
         match calls.describe(&chunk).await {
-            Ok(found) => sort_in(&mut results, chunk, found, asked),
+            Ok(found) => sort_in(&mut results, chunk, found, sent_at),
             Err(failed) if chunk.len() > 1 && may_be_one_id(failed.class) => {
                 let (left, right) = chunk.split_at(chunk.len() / 2);
                 open.extend([right.to_vec(), left.to_vec()]);
             }
             Err(failed) => {
-                // What is true of the account is true of every id: nothing more is asked in this round.
+                // What fails for the account fails for every id: this round sends no more calls.
                 let all = !may_be_one_id(failed.class);
                 results.extend(chunk.into_iter().map(|id| (id, Err(failed.clone()))));
                 if all {
@@ -140,7 +141,7 @@ fn sort_in(
     results: &mut HashMap<String, Result<Described, AwsFailure>>,
     ids: Vec<String>,
     found: Vec<DirectoryDescription>,
-    asked: Timestamp,
+    sent_at: Timestamp,
 ) {
     let (answered, ended) = (Timestamp::now(), Instant::now());
     let mut by_id: BTreeMap<String, DirectoryDescription> = found
@@ -150,7 +151,7 @@ fn sort_in(
     for id in ids {
         let described = by_id.remove(&id).map(|description| Described {
             description,
-            asked,
+            sent_at,
             answered,
             ended,
         });
@@ -165,15 +166,15 @@ fn sort_in(
     }
 }
 
-/// Asks for domain controllers and tags when it is time.
+/// Reads domain controllers and tags that are due.
 ///
 /// # Errors
-/// The domain controllers could not be asked for and were never known: without them, logins from some of them would be
-/// dropped as coming from strangers.
+/// The domain controllers can't be read and were never known: without them, logins from some of them would be dropped as
+/// coming from unknown clients.
 pub(super) async fn details(
     calls: Calls<'_>,
     description: &DirectoryDescription,
-    known: &mut Known,
+    cached: &mut CachedDetails,
     now: Instant,
     interval: Duration,
 ) -> Result<(), AwsFailure> {
@@ -181,37 +182,37 @@ pub(super) async fn details(
         return Ok(());
     };
     if !convert::has_details(description) {
-        known.details = Details::default();
+        cached.current = Details::default();
         return Ok(());
     }
-    let tags_due = known.tags_due(description, now, interval);
-    if convert::has_controllers(description) && known.controllers_due(description, now, interval) {
-        // Without them nothing can be done, so that an AWS that takes long is waited for. Those that are known will do.
-        let deadline = known.controllers_at.map_or(LONGEST_ANSWER, |_| RENEWAL);
+    let tags_due = cached.tags_due(description, now, interval);
+    if convert::has_controllers(description) && cached.controllers_due(description, now, interval) {
+        // Nothing works without them, so a slow answer is waited for. If they are known already, it isn't.
+        let deadline = cached.controllers_at.map_or(LONGEST_ANSWER, |_| REREAD_TIMEOUT);
         match calls.controllers(id, deadline).await {
             Ok(found) => {
                 let desired = description.desired_number_of_domain_controllers();
-                (known.details.controllers, known.details.changing) = convert::controllers(&found, desired);
+                (cached.current.controllers, cached.current.changing) = convert::controllers(&found, desired);
             }
-            Err(failed) if failed.class == AwsErrorClass::Unsupported => known.details.controllers.clear(),
-            Err(failed) if known.controllers_at.is_none() => return Err(failed),
+            Err(failed) if failed.class == AwsErrorClass::Unsupported => cached.current.controllers.clear(),
+            Err(failed) if cached.controllers_at.is_none() => return Err(failed),
             Err(failed) => {
                 tracing::warn!(directory = id, %failed, "keeping the domain controllers that were known");
             }
         }
-        known.controllers_at = Some(now);
+        cached.controllers_at = Some(now);
     }
     if tags_due {
-        known.details.tags = match calls.tags(id, LONGEST_ANSWER).await {
+        cached.current.tags = match calls.tags(id, LONGEST_ANSWER).await {
             Ok(tags) => Some(tags),
             Err(failed) => {
                 tracing::warn!(directory = id, %failed, "could not read the directory's tags");
                 None
             }
         };
-        known.tags_at = Some(now);
+        cached.tags_at = Some(now);
     }
-    known.print = Some(convert::print(description));
+    cached.print = Some(convert::print(description));
     Ok(())
 }
 
@@ -227,17 +228,17 @@ mod tests {
             .desired_number_of_domain_controllers(2)
     }
 
-    fn known(at: Instant) -> Known {
-        Known {
+    fn known(at: Instant) -> CachedDetails {
+        CachedDetails {
             controllers_at: Some(at),
             tags_at: Some(at),
             print: Some(convert::print(&description().build())),
-            ..Known::default()
+            ..CachedDetails::default()
         }
     }
 
     #[test]
-    fn domain_controllers_are_asked_for_each_interval_and_tags_more_seldom() {
+    fn domain_controllers_are_read_each_interval_and_tags_less_often() {
         let (at, description) = (Instant::now(), description().build());
         let known = known(at);
         assert!(!known.controllers_due(&description, at + 29 * S, 30 * S));
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn both_are_asked_for_at_once_when_the_description_points_to_a_change() {
+    fn both_are_read_at_once_when_the_description_points_to_a_change() {
         let at = Instant::now();
         for changed in [
             description().dns_ip_addrs("10.0.0.2"),
@@ -261,10 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn domain_controllers_that_come_or_go_are_looked_at_again_soon() {
+    fn changing_domain_controllers_are_read_again_soon() {
         let (at, description) = (Instant::now(), description().build());
         let mut known = known(at);
-        known.details.changing = true;
+        known.current.changing = true;
         assert!(known.controllers_due(&description, at + 30 * S, 600 * S));
         assert!(!known.tags_due(&description, at + 30 * S, 600 * S));
     }
