@@ -8,7 +8,7 @@ use kube::{Api, Client, Resource};
 use operator_core::input::Settings;
 
 use crate::directory::Directories;
-use crate::events::Recorder;
+use crate::events::Events;
 use crate::key::ProxyKey;
 use crate::leader::Leadership;
 use crate::memory::Memories;
@@ -28,7 +28,7 @@ pub(crate) struct Context {
     pub(crate) memories: Arc<Memories>,
     pub(crate) rollouts: Arc<Rollouts>,
     pub(crate) metrics: Metrics,
-    pub(crate) events: Recorder,
+    pub(crate) events: Events,
     pub(crate) settings: Settings,
     /// The oldest description of a directory at rest.
     pub(crate) describe_interval: Duration,
@@ -42,5 +42,51 @@ impl Context {
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &key.namespace)
+    }
+}
+
+#[cfg(test)]
+mod for_test {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::queue::WorkQueue;
+    use crate::{directory, resolve};
+
+    impl Context {
+        /// For tests with an API server of their own. The lease is held for as long as the guard lives.
+        pub(crate) fn for_test(client: Client, cluster: Arc<Cluster>) -> (Self, crate::leader::LeaseGuard) {
+            let (leadership, guard) = Leadership::without_election();
+            let (metrics, queue, stop) = (Metrics::new(), WorkQueue::new(), CancellationToken::new());
+            let directories = directory::Deps {
+                queue: queue.clone(),
+                leadership: leadership.clone(),
+                metrics: metrics.clone(),
+                stop: stop.clone(),
+                detail_interval: Duration::from_secs(30),
+            };
+            let names = resolve::Deps {
+                queue,
+                leadership: leadership.clone(),
+                metrics: metrics.clone(),
+                stop,
+                interval: Duration::from_secs(60),
+            };
+            let cluster_name = operator_core::names::ClusterName::parse("test").unwrap();
+            let context = Self {
+                cluster,
+                directories: Arc::new(Directories::new(4, directories)),
+                names: Arc::new(Names::new(resolve::SystemNames::new(), names)),
+                leadership,
+                memories: Arc::default(),
+                rollouts: Arc::new(Rollouts::new(1)),
+                metrics,
+                events: Events::new(client.clone(), "test"),
+                settings: Settings::new(cluster_name, "proxy:1".to_owned()),
+                describe_interval: Duration::from_secs(45),
+                client,
+            };
+            (context, guard)
+        }
     }
 }

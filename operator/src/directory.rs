@@ -129,24 +129,6 @@ impl Directories {
         lock(&self.state).unsubscribe(key);
     }
 
-    /// This replica leads from now on. Subscriptions of RadiusProxy resources that were deleted while another replica led
-    /// end, and the time that an answer is waited for begins again.
-    pub(crate) fn begin_term(&self, exists: impl Fn(&ProxyKey) -> bool) {
-        let mut state = lock(&self.state);
-        let gone: Vec<ProxyKey> = state
-            .subscriptions
-            .keys()
-            .filter(|key| !exists(key))
-            .cloned()
-            .collect();
-        for key in gone {
-            state.unsubscribe(&key);
-        }
-        for group in state.groups.values() {
-            group.restart_waits();
-        }
-    }
-
     /// Takes what a write needs before it is noted as pending: credentials, and its turn within the rate limit. A turn that
     /// had to be waited for is kept until the RadiusProxy asks again.
     ///

@@ -1,68 +1,54 @@
-//! Kubernetes Events. The plan says each thing once, so each is an Event of its own and none is counted up.
+//! Kubernetes Events, written by kube-runtime's recorder.
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event as KubernetesEvent;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::PostParams;
-use kube::{Api, Client, Resource as _};
-use operator_core::api::RadiusProxy;
+use kube::runtime::events::{Event as KubernetesEvent, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
 use operator_core::names::FIELD_MANAGER;
 use operator_core::plan::Event;
 
 use crate::error::words;
 
-/// The API server's limits of `note`, in bytes, and of what goes before the suffix of an Event's name.
+/// The API server's limits of `note` and `reportingInstance`, in bytes.
 const LONGEST_NOTE: usize = 1024;
-const LONGEST_NAME: usize = 200;
+const LONGEST_INSTANCE: usize = 128;
 
 /// Writes Events.
 #[derive(Clone)]
-pub(crate) struct Recorder {
+pub(crate) struct Events {
     client: Client,
-    instance: String,
+    reporter: Reporter,
 }
 
-impl Recorder {
-    /// A recorder of this replica.
-    pub(crate) fn new(client: Client, instance: String) -> Self {
-        Self { client, instance }
+impl Events {
+    /// Writes Events of this replica.
+    pub(crate) fn new(client: Client, instance: &str) -> Self {
+        let reporter = Reporter {
+            controller: FIELD_MANAGER.to_owned(),
+            instance: Some(clip(instance, LONGEST_INSTANCE).to_owned()),
+        };
+        Self { client, reporter }
     }
 
-    /// Writes one. An Event that cannot be written is logged and not tried again: it is told in the status too.
-    pub(crate) async fn publish(&self, proxy: &RadiusProxy, event: &Event) {
-        let namespace = proxy.metadata.namespace.as_deref().unwrap_or_default();
-        let api: Api<KubernetesEvent> = Api::namespaced(self.client.clone(), namespace);
-        let wanted = self.event(proxy, event, Timestamp::now());
-        if let Err(error) = api.create(&PostParams::default(), &wanted).await {
-            tracing::warn!(
-                error = words(&error),
-                reason = event.reason,
-                "could not write an Event"
-            );
-        }
-    }
-
-    fn event(&self, proxy: &RadiusProxy, event: &Event, now: Timestamp) -> KubernetesEvent {
-        let name = proxy.metadata.name.as_deref().unwrap_or_default();
-        KubernetesEvent {
-            metadata: ObjectMeta {
-                namespace: proxy.metadata.namespace.clone(),
-                name: Some(format!("{}.{:x}", clip(name, LONGEST_NAME), now.as_nanosecond())),
-                ..ObjectMeta::default()
+    /// Writes one. An Event that can't be written is logged and not retried, since the status has its content too.
+    pub(crate) async fn publish<K: Resource<DynamicType = ()>>(&self, object: &K, event: &Event) {
+        let mut regarding = object.object_ref(&());
+        regarding.resource_version = None;
+        let wanted = KubernetesEvent {
+            type_: if event.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
             },
-            type_: Some(if event.warning { "Warning" } else { "Normal" }.to_owned()),
-            reason: Some(event.reason.to_owned()),
-            action: Some(event.action.to_owned()),
+            reason: event.reason.to_owned(),
+            action: event.action.to_owned(),
             note: Some(clip(&event.note, LONGEST_NOTE).to_owned()),
-            event_time: Some(MicroTime(now)),
-            regarding: Some(ObjectReference {
-                resource_version: None,
-                ..proxy.object_ref(&())
-            }),
-            reporting_controller: Some(FIELD_MANAGER.to_owned()),
-            reporting_instance: Some(clip(&self.instance, 128).to_owned()),
-            ..KubernetesEvent::default()
+            secondary: None,
+        };
+        // A recorder counts Events of one reason up and keeps the note of the first. The plan has each Event once, and its
+        // note is what matters, so each Event has a recorder of its own.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        if let Err(error) = recorder.publish(&wanted, &regarding).await {
+            let error = words(&error);
+            tracing::warn!(error, reason = event.reason, "could not write an Event");
         }
     }
 }
@@ -73,7 +59,41 @@ fn clip(text: &str, longest: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use operator_core::api::{RadiusProxy, RadiusProxySpec};
+    use serde_json::json;
+
     use super::*;
+    use crate::fake_api::FakeApi;
+
+    #[tokio::test]
+    async fn two_events_of_one_reason_are_both_written_with_their_notes() {
+        let api = FakeApi::new(|call| Some((201, call.body.clone())));
+        let spec: RadiusProxySpec = serde_json::from_value(json!({"provider": {}})).unwrap();
+        let mut proxy = RadiusProxy::new("a", spec);
+        proxy.metadata.namespace = Some("mfa".to_owned());
+        let events = Events::new(api.client.clone(), "replica-0");
+        for note in ["10.0.0.1 is registered", "10.0.0.2 is registered"] {
+            let event = Event {
+                warning: false,
+                reason: "Written",
+                action: "UpdateRadius",
+                note: note.to_owned(),
+            };
+            events.publish(&proxy, &event).await;
+        }
+        let written = api.calls(2, |call| call.method == "POST").await;
+        assert!(
+            written[0]
+                .uri
+                .starts_with("/apis/events.k8s.io/v1/namespaces/mfa/events")
+        );
+        assert_eq!(
+            (&written[0].body["note"], &written[1].body["note"]),
+            (&json!("10.0.0.1 is registered"), &json!("10.0.0.2 is registered"))
+        );
+        assert_eq!(written[0].body["regarding"]["kind"], "RadiusProxy");
+        assert_eq!(written[0].body["reportingInstance"], "replica-0");
+    }
 
     #[test]
     fn a_note_keeps_to_the_api_servers_limit() {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::ListParams;
 use operator_core::access::{Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::key::ProxyKey;
 use crate::memory::{Memory, lean};
 use crate::watch::rows::{Detail, proxy_label};
+use crate::watch::{SeedSecrets, Seeds};
 
 /// Secrets of one answer to a list.
 const SECRETS_A_PAGE: u32 = 500;
@@ -40,7 +41,7 @@ pub(crate) async fn proxy(
     let seen = ctx.cluster.proxy(key);
     if let Some(seen) = &seen {
         match memory.is_new(seen) {
-            Some(true) => return Ok(Some((**seen).clone())),
+            Some(true) => return Ok(Some(seen.clone())),
             Some(false) => return Ok(memory.newest.clone()),
             None => {}
         }
@@ -68,17 +69,15 @@ pub(crate) async fn input(
     let namespace_labels = ctx.cluster.namespace_labels(&key.namespace);
     let grants = for_namespace(&grants, &key.namespace, namespace_labels.as_ref());
     let names = ObjectNames::new(&key.name);
-    let secrets = secrets(ctx, key, &proxy).await?;
-    let seeds_by_label = seeds_by_label(ctx, key, &proxy).await?;
-    let radius_secret = secret(ctx, key, &names.radius_secret()).await?;
+    let secrets = Secrets::read(ctx, key, &proxy, &names).await?;
     Ok(Input {
         rivals,
         grants,
         namespace_labels,
-        secrets,
+        secrets: secrets.named,
         has_seed_shards: has_seed_shards(ctx, key, &names),
-        seeds_by_label,
-        radius_secret,
+        seeds_by_label: secrets.seeds_by_label,
+        radius_secret: secrets.own,
         foreign: Vec::<ForeignObject>::new(),
         stateful_set: stateful_set(ctx, key, &names, &proxy),
         service_account: service_account(ctx, key, &names, &proxy),
@@ -116,7 +115,7 @@ pub(crate) fn directory(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy, memo
     ctx.directories.observe(key, &access, allowed)
 }
 
-fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) -> Vec<Rival> {
+fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[DirectoryGrant]) -> Vec<Rival> {
     let rivals = ctx.cluster.rivals(proxy);
     rivals
         .iter()
@@ -142,16 +141,43 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[Arc<DirectoryGrant>]) ->
 }
 
 /// Grants of other namespaces allow nothing here, and there may be many.
-fn for_namespace(
-    grants: &[Arc<DirectoryGrant>],
-    namespace: &str,
-    labels: Option<&Labels>,
-) -> Vec<DirectoryGrant> {
+fn for_namespace(grants: &[DirectoryGrant], namespace: &str, labels: Option<&Labels>) -> Vec<DirectoryGrant> {
     grants
         .iter()
         .filter(|grant| applies_to(grant, namespace, labels))
-        .map(|grant| (**grant).clone())
+        .cloned()
         .collect()
+}
+
+/// The Secrets that a plan needs. They are read when they are needed.
+#[derive(Default)]
+struct Secrets {
+    named: BTreeMap<String, SecretContent>,
+    seeds_by_label: SeedSecrets,
+    own: Option<SecretContent>,
+}
+
+impl Secrets {
+    /// A deletion needs none but the operator's own, and that one may be gone or out of reach, as its namespace may be.
+    async fn read(
+        ctx: &Context,
+        key: &ProxyKey,
+        proxy: &RadiusProxy,
+        names: &ObjectNames,
+    ) -> Result<Self, Error> {
+        let own = secret(ctx, key, &names.radius_secret()).await;
+        if proxy.metadata.deletion_timestamp.is_some() {
+            return Ok(Self {
+                own: own.ok().flatten(),
+                ..Self::default()
+            });
+        }
+        Ok(Self {
+            own: own?,
+            named: secrets(ctx, key, proxy).await?,
+            seeds_by_label: seeds_by_label(&ctx.api(key), &ctx.cluster.seeds, key, proxy).await?,
+        })
+    }
 }
 
 async fn secrets(
@@ -170,7 +196,6 @@ async fn secrets(
         .await
 }
 
-/// Secrets are read when they are needed and kept nowhere.
 async fn secret(ctx: &Context, key: &ProxyKey, name: &str) -> Result<Option<SecretContent>, Error> {
     let read = ctx.api::<Secret>(key).get_opt(name).await;
     let found = read.map_err(|source| Error::Read {
@@ -191,38 +216,44 @@ fn content(secret: Secret) -> SecretContent {
     }
 }
 
-/// The Secrets that the seeds' selector means. What the operator made itself is none of them, whatever the selector says.
+/// The Secrets that the seeds' selector means, listed again only when one of them changed. What the operator made itself is
+/// none of them, whatever the selector says.
 async fn seeds_by_label(
-    ctx: &Context,
+    api: &Api<Secret>,
+    seeds: &Seeds,
     key: &ProxyKey,
     proxy: &RadiusProxy,
-) -> Result<BTreeMap<String, SecretContent>, Error> {
-    let mut found = BTreeMap::new();
-    if let Some(selector) = seeds_selector(&proxy.spec) {
-        let api = ctx.api::<Secret>(key);
-        let mut params = ListParams::default()
-            .labels(&selector.to_query())
-            .limit(SECRETS_A_PAGE);
-        loop {
-            let page = api.list(&params).await.map_err(|source| Error::Read {
-                what: format!("the Secrets with labels {}", selector.to_query()),
-                source,
-            })?;
-            let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
-            for secret in page {
-                if proxy_label(&secret.metadata).is_none()
-                    && let Some(name) = secret.metadata.name.clone()
-                {
-                    found.insert(name, content(secret));
-                }
-            }
-            match next {
-                Some(token) if found.len() < MOST_SECRETS => params = params.continue_token(&token),
-                _ => break,
+) -> Result<SeedSecrets, Error> {
+    let Some(selector) = seeds_selector(&proxy.spec) else {
+        seeds.forget(key);
+        return Ok(SeedSecrets::new());
+    };
+    let query = selector.to_query();
+    let version = match seeds.current(key, &query) {
+        Ok(current) => return Ok(current),
+        Err(version) => version,
+    };
+    let mut params = ListParams::default().labels(&query).limit(SECRETS_A_PAGE);
+    let mut found = SeedSecrets::new();
+    loop {
+        let page = api.list(&params).await.map_err(|source| Error::Read {
+            what: format!("the Secrets with labels {query}"),
+            source,
+        })?;
+        let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
+        for secret in page {
+            if proxy_label(&secret.metadata).is_none()
+                && let Some(name) = secret.metadata.name.clone()
+            {
+                found.insert(name, content(secret));
             }
         }
+        match next {
+            Some(token) if found.len() < MOST_SECRETS => params = params.continue_token(&token),
+            _ => break,
+        }
     }
-    ctx.cluster.remember_sources(key, found.keys().cloned().collect());
+    seeds.keep(key, version, &found);
     Ok(found)
 }
 
@@ -305,4 +336,31 @@ fn entropy() -> Result<Entropy, Error> {
     let mut bytes = [0; 96];
     getrandom::fill(&mut bytes).map_err(Error::Random)?;
     Ok(Entropy::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use operator_core::api::RadiusProxySpec;
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake_api::{Call, FakeApi, list};
+
+    #[tokio::test]
+    async fn secrets_of_a_selector_are_listed_once_and_not_at_every_reconciliation() {
+        let jane = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "jane", "namespace": "mfa"},
+            "data": {"seed": "c2VjcmV0"}});
+        let api = FakeApi::new(move |_| Some(list(std::slice::from_ref(&jane))));
+        let spec: RadiusProxySpec = serde_json::from_value(json!({"provider":
+            {"totp": {"seedsSelector": {"matchLabels": {"mfa": "totp"}}}}}))
+        .unwrap();
+        let (proxy, key) = (RadiusProxy::new("a", spec), ProxyKey::new("mfa", "a"));
+        let (secrets, seeds) = (Api::namespaced(api.client.clone(), "mfa"), Seeds::default());
+        for _ in 0..3 {
+            let found = seeds_by_label(&secrets, &seeds, &key, &proxy).await.unwrap();
+            assert_eq!(found.keys().collect::<Vec<_>>(), ["jane"]);
+        }
+        let lists = |call: &Call| call.uri.contains("labelSelector=mfa%3Dtotp");
+        assert_eq!(api.calls(1, lists).await.len(), 1);
+    }
 }

@@ -1,5 +1,6 @@
 //! The status of DirectoryGrants: who uses them. Only the leader writes it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,45 +12,50 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::health::Health;
 
 /// How long changes are collected before the statuses are written.
 const DEBOUNCE: Duration = Duration::from_secs(2);
-/// When the statuses are compared again after a failed write or a change of the leader.
+/// When the statuses are compared again after a failed write.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Keeps the statuses current until `stop`.
-pub(crate) async fn run(ctx: &Context, stop: CancellationToken) {
-    let mut leadership = ctx.leadership.clone();
+/// Keeps the statuses current while this replica leads, until `stop`. `watched` are the namespaces that are watched; `None`
+/// for all.
+pub(crate) async fn run(
+    ctx: &Context,
+    watched: Option<BTreeSet<String>>,
+    health: Health,
+    stop: CancellationToken,
+) {
     loop {
+        // An incomplete list of RadiusProxy resources would take users out of the status.
+        if health.readiness().missing.is_empty() {
+            write(ctx, watched.as_ref()).await;
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = ctx.cluster.grants_changed() => {}
-            () = leadership.changed() => {}
             () = tokio::time::sleep(RETRY_AFTER) => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(DEBOUNCE) => {}
         }
-        if leadership.leads() {
-            write(ctx).await;
-        }
     }
 }
 
 /// Writes the statuses that are not as they should be.
-async fn write(ctx: &Context) {
+async fn write(ctx: &Context, watched: Option<&BTreeSet<String>>) {
     let grants = ctx.cluster.grants();
     let namespaces = ctx.cluster.namespaces();
-    let labels = namespaces.clone().unwrap_or_default();
-    let users = users(&grants, &ctx.cluster.proxies(), &labels);
+    let users = users(&grants, &ctx.cluster.proxies(), &namespaces);
     let api: Api<DirectoryGrant> = Api::all(ctx.client.clone());
     for grant in &grants {
         let Some(name) = grant.metadata.name.as_deref() else {
             continue;
         };
         let of_grant = users.get(name).map_or(&[][..], Vec::as_slice);
-        let wanted = status(grant, of_grant, namespaces.as_ref(), Timestamp::now());
+        let wanted = status(grant, of_grant, watched, &namespaces, Timestamp::now());
         if grant.status.as_ref() == Some(&wanted) {
             continue;
         }

@@ -1,7 +1,8 @@
-//! Which RadiusProxy.
+//! Namespace and name of a RadiusProxy.
 
 use std::fmt;
 
+use kube::runtime::reflector::ObjectRef;
 use operator_core::api::RadiusProxy;
 
 /// Namespace and name of a RadiusProxy.
@@ -32,5 +33,23 @@ impl ProxyKey {
 impl fmt::Display for ProxyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl From<&ProxyKey> for ObjectRef<RadiusProxy> {
+    fn from(key: &ProxyKey) -> Self {
+        Self::new(&key.name).within(&key.namespace)
+    }
+}
+
+impl From<ProxyKey> for ObjectRef<RadiusProxy> {
+    fn from(key: ProxyKey) -> Self {
+        Self::from(&key)
+    }
+}
+
+impl From<&ObjectRef<RadiusProxy>> for ProxyKey {
+    fn from(object: &ObjectRef<RadiusProxy>) -> Self {
+        Self::new(object.namespace.as_deref().unwrap_or_default(), &object.name)
     }
 }

@@ -93,11 +93,41 @@ impl Leadership {
             std::future::pending::<()>().await;
         }
     }
+
+    /// Returns when this replica doesn't lead, at the latest when its lease ends.
+    pub(crate) async fn lost(&mut self) {
+        while let Some(left) = self.remaining(Instant::now()) {
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                () = self.changed() => {}
+            }
+        }
+    }
 }
 
 /// Keeps the channel of a [`Leadership`] open.
 #[derive(Debug)]
-pub(crate) struct LeaseGuard(#[expect(dead_code, reason = "held for its drop")] watch::Sender<Term>);
+pub(crate) struct LeaseGuard(
+    #[cfg_attr(not(test), expect(dead_code, reason = "held for its drop"))] watch::Sender<Term>,
+);
+
+#[cfg(test)]
+impl LeaseGuard {
+    /// The lease is lost.
+    pub(crate) fn depose(&self) {
+        self.0.send_replace(Term::None);
+    }
+
+    /// The lease is not renewed any more.
+    pub(crate) fn let_run_out(&self, left: Duration) {
+        self.0.send_replace(Term::Until(Instant::now() + left));
+    }
+
+    /// The lease is won.
+    pub(crate) fn elect(&self) {
+        self.0.send_replace(Term::Forever);
+    }
+}
 
 /// Takes part in the election.
 pub(crate) struct Candidate {

@@ -3,19 +3,23 @@
 mod apply;
 mod client;
 mod context;
+mod controller;
 mod directory;
-mod dispatch;
 mod error;
 mod events;
+#[cfg(test)]
+mod fake_api;
 mod gather;
 mod grants;
 mod health;
 mod key;
+mod lead;
 mod leader;
 mod memory;
 mod metrics;
 mod queue;
 mod reconcile;
+mod reconcilers;
 mod resolve;
 mod rollouts;
 mod run;

@@ -28,8 +28,6 @@ pub(crate) struct Memory {
     pub(crate) applied: HashMap<(&'static str, String), Applied>,
     /// How old the directory's description may be.
     pub(crate) describe_after: Option<Duration>,
-    /// The last failure that was logged: the same one again is logged as a detail.
-    pub(crate) logged: Option<String>,
 }
 
 /// An object as it was applied.
@@ -63,43 +61,22 @@ impl Memory {
     }
 }
 
-/// The memories of all RadiusProxy resources there are.
+/// The memories of all RadiusProxy resources there are, for one term of leadership: another replica may lead after it.
 #[derive(Debug, Default)]
-pub(crate) struct Memories(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    by_key: HashMap<ProxyKey, Memory>,
-    term: u64,
-}
-
-/// The time between two calls of [`Memories::clear`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Term(u64);
+pub(crate) struct Memories(Mutex<HashMap<ProxyKey, Memory>>);
 
 impl Memories {
     /// Takes a memory out for a piece of work; it is put back by [`Memories::put`].
-    pub(crate) fn take(&self, key: &ProxyKey) -> (Memory, Term) {
-        let mut kept = self.lock();
-        (kept.by_key.remove(key).unwrap_or_default(), Term(kept.term))
+    pub(crate) fn take(&self, key: &ProxyKey) -> Memory {
+        self.lock().remove(key).unwrap_or_default()
     }
 
-    /// Puts a memory back, unless all was forgotten since it was taken.
-    pub(crate) fn put(&self, key: ProxyKey, memory: Memory, term: Term) {
-        let mut kept = self.lock();
-        if kept.term == term.0 {
-            kept.by_key.insert(key, memory);
-        }
+    /// Puts a memory back.
+    pub(crate) fn put(&self, key: ProxyKey, memory: Memory) {
+        self.lock().insert(key, memory);
     }
 
-    /// Forgets all: another replica may have led meanwhile.
-    pub(crate) fn clear(&self) {
-        let mut kept = self.lock();
-        kept.by_key.clear();
-        kept.term += 1;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProxyKey, Memory>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,15 +103,5 @@ mod tests {
         assert_eq!(memory.is_new(&proxy("8")), Some(false));
         assert_eq!(memory.is_new(&proxy("10")), Some(true));
         assert_eq!(memory.is_new(&proxy("abc")), None);
-    }
-
-    #[test]
-    fn what_is_put_back_after_another_replica_led_is_dropped() {
-        let (memories, key) = (Memories::default(), ProxyKey::new("mfa", "a"));
-        let (mut memory, term) = memories.take(&key);
-        memory.newest = Some(proxy("9"));
-        memories.clear();
-        memories.put(key.clone(), memory, term);
-        assert!(memories.take(&key).0.newest.is_none());
     }
 }

@@ -2,6 +2,7 @@
 
 mod of_proxy;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(crate) struct Metrics {
     pub(crate) aws_seconds: Family<OperationLabel, Histogram>,
     pub(crate) kubernetes_calls: Family<KubernetesCallLabels, Counter>,
     pub(crate) watch_errors: Family<KindLabel, Counter>,
+    broken_watches: Family<NamespaceLabel, Gauge>,
+    undecodable: Family<KindLabel, Gauge>,
     pub(crate) name_lookups: Family<ResultLabel, Counter>,
     pub(crate) proxy: ProxyMetrics,
 }
@@ -58,6 +61,12 @@ pub(crate) struct KubernetesCallLabels {
     pub(crate) code: &'static str,
 }
 
+/// A watched namespace, empty for the whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct NamespaceLabel {
+    namespace: String,
+}
+
 /// A watched kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct KindLabel {
@@ -82,6 +91,8 @@ impl Metrics {
             aws_seconds: Family::new_with_constructor(seconds),
             kubernetes_calls: Family::default(),
             watch_errors: Family::default(),
+            broken_watches: Family::default(),
+            undecodable: Family::default(),
             name_lookups: Family::default(),
             proxy: ProxyMetrics::default(),
         };
@@ -132,6 +143,16 @@ impl Metrics {
             self.watch_errors.clone(),
         );
         registry.register(
+            "broken_watches",
+            "Kinds that can't be watched now, by namespace; without a name those of the whole cluster",
+            self.broken_watches.clone(),
+        );
+        registry.register(
+            "undecodable_objects",
+            "Objects that this version of the operator can't decode",
+            self.undecodable.clone(),
+        );
+        registry.register(
             "name_lookups",
             "Looks at host names of load balancers by result",
             self.name_lookups.clone(),
@@ -147,6 +168,20 @@ impl Metrics {
             tracing::error!(%error, "could not encode the metrics");
         }
         text
+    }
+
+    /// Shows how many kinds can't be watched in each namespace.
+    pub(crate) fn show_broken_watches(&self, broken: BTreeMap<String, i64>) {
+        for (namespace, count) in broken {
+            self.broken_watches
+                .get_or_create(&NamespaceLabel { namespace })
+                .set(count);
+        }
+    }
+
+    /// Shows how many objects of a kind can't be decoded.
+    pub(crate) fn show_undecodable(&self, kind: &'static str, count: i64) {
+        self.undecodable.get_or_create(&KindLabel { kind }).set(count);
     }
 
     /// Counts a look at a host name.

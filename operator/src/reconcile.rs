@@ -12,6 +12,7 @@ use operator_core::plan::{DirectoryWrite, Event, FinalizerChange, Plan, is_fresh
 
 use crate::apply::{self, within};
 use crate::context::Context;
+use crate::controller::Next;
 use crate::directory::{WritePermit, WriteTurn};
 use crate::error::Error;
 use crate::gather;
@@ -29,15 +30,6 @@ const AFTER_RENEWAL: Duration = Duration::from_secs(1);
 const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
 
-/// What comes after a piece of work.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// The RadiusProxy exists no more.
-    Gone,
-    /// Look again at the latest after this.
-    After(Duration),
-}
-
 /// Works on one RadiusProxy.
 ///
 /// # Errors
@@ -45,13 +37,7 @@ pub(crate) enum Next {
 pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Next, Error> {
     let prepared = within("gathering", PREPARING, prepare(ctx, key, memory)).await?;
     let (input, plan) = match prepared {
-        Prepared::Gone => {
-            ctx.directories.forget(key);
-            ctx.names.observe(key, &[]);
-            ctx.metrics.proxy.forget(key);
-            ctx.rollouts.planned(key, false);
-            return Ok(Next::Gone);
-        }
+        Prepared::Gone => return Ok(Next::Gone),
         Prepared::Later(wait) => return Ok(Next::After(wait.max(SOONEST))),
         Prepared::Planned(planned) => *planned,
     };

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use kube::Client;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
+use operator_core::api::DirectoryGrant;
 use operator_core::input::Settings as PlanSettings;
 use operator_core::names::ClusterName;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,15 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client;
 use crate::context::Context;
+use crate::controller::{Controller, Reconciler};
 use crate::directory::{Deps, Directories};
-use crate::dispatch;
-use crate::events::Recorder;
+use crate::events::Events;
 use crate::grants;
 use crate::health::Health;
+use crate::lead;
 use crate::leader::{Candidate, Leadership};
 use crate::memory::Memories;
 use crate::metrics::Metrics;
-use crate::queue::WorkQueue;
+use crate::queue::{Queue, WorkQueue};
+use crate::reconcilers::{DirectoryGrants, RadiusProxies};
 use crate::resolve::{self, Names, SystemNames};
 use crate::rollouts::Rollouts;
 use crate::server::{self, Pages};
@@ -32,6 +37,7 @@ use crate::watch::{self, Cluster};
 const LAST_WORK: Duration = Duration::from_secs(20);
 
 /// What everything shares.
+#[derive(Clone)]
 struct Shared {
     settings: Settings,
     client: Client,
@@ -41,6 +47,7 @@ struct Shared {
     identity: String,
     health: Health,
     queue: WorkQueue,
+    grant_queue: Queue<DirectoryGrant>,
     cluster: Arc<Cluster>,
     metrics: Metrics,
     /// No new work is begun.
@@ -56,12 +63,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         .with_context(|| format!("listening on {}", settings.metrics_address))?;
     let metrics = Metrics::new();
     let (client, namespace) = client::connect(&settings, &metrics).await?;
-    let queue = WorkQueue::new();
+    let (queue, grant_queue) = (WorkQueue::new(), Queue::new());
     let shared = Shared {
         identity: settings.identity(),
         health: Health::new(Instant::now()),
-        cluster: Arc::new(Cluster::new(queue.clone())),
+        cluster: Arc::new(Cluster::new(queue.clone(), grant_queue.clone())),
         queue,
+        grant_queue,
         stop: CancellationToken::new(),
         ended: CancellationToken::new(),
         settings,
@@ -69,6 +77,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         namespace,
         metrics,
     };
+    let plan_settings = plan_settings(&shared.settings)?;
     let (election, leadership) = shared.elect();
     let watches = watch::start(
         &shared.client,
@@ -79,18 +88,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         &shared.stop,
     );
     let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
-    let context = shared.context(leadership)?;
-    tokio::spawn(Arc::clone(&context.names).run());
-    let context = Arc::new(context);
-    let (of_grants, stop) = (Arc::clone(&context), shared.stop.clone());
-    tokio::spawn(async move { grants::run(&of_grants, stop).await });
-    let work = tokio::spawn(dispatch::run(
-        context,
-        shared.queue.clone(),
-        usize::try_from(shared.settings.concurrency).unwrap_or(1),
-        shared.health.clone(),
-        shared.stop.clone(),
-    ));
+    let work = tokio::spawn(shared.clone().lead(leadership, plan_settings));
     shared.greet();
     told_to_stop().await?;
     shared.end(work, watches, election).await?;
@@ -162,23 +160,85 @@ impl Shared {
         (task, leadership)
     }
 
-    fn context(&self, leadership: Leadership) -> anyhow::Result<Context> {
+    /// Runs the controllers whenever this replica leads.
+    async fn lead(self, leadership: Leadership, plan_settings: PlanSettings) {
+        let controllers = |over: CancellationToken| {
+            let context = self.context(leadership.clone(), plan_settings.clone(), over);
+            let names = Arc::clone(&context.names);
+            let context = Arc::new(context);
+            let proxies = RadiusProxies {
+                context: Arc::clone(&context),
+                health: self.health.clone(),
+            };
+            let proxies = self.controller(proxies, self.cluster.proxy_store().clone(), self.queue.clone());
+            let grants = self.controller(
+                DirectoryGrants,
+                self.cluster.grant_store().clone(),
+                self.grant_queue.clone(),
+            );
+            tokio::spawn(names.run());
+            let (stop, health) = (self.stop.clone(), self.health.clone());
+            let watched = self.settings.scopes().into_iter().collect();
+            async move {
+                tokio::join!(
+                    proxies.run(stop.clone()),
+                    grants.run(stop.clone()),
+                    grants::run(&context, watched, health, stop)
+                );
+            }
+        };
+        let deposed = || self.metrics.proxy.stand_down();
+        lead::run(
+            leadership.clone(),
+            self.health.clone(),
+            self.stop.clone(),
+            controllers,
+            deposed,
+        )
+        .await;
+    }
+
+    fn controller<R: Reconciler>(
+        &self,
+        reconciler: R,
+        store: Store<DeserializeGuard<R::Root>>,
+        queue: Queue<R::Root>,
+    ) -> Controller<R> {
+        Controller {
+            reconciler,
+            store,
+            queue,
+            concurrency: u16::try_from(self.settings.concurrency).unwrap_or(1),
+            client: self.client.clone(),
+            events: Events::new(self.client.clone(), &self.identity),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// What the work of one term needs: what this process remembers of an earlier one is outdated, as another replica may
+    /// have led since.
+    fn context(
+        &self,
+        leadership: Leadership,
+        plan_settings: PlanSettings,
+        over: CancellationToken,
+    ) -> Context {
         let settings = &self.settings;
         let deps = Deps {
             queue: self.queue.clone(),
             leadership: leadership.clone(),
             metrics: self.metrics.clone(),
-            stop: self.ended.clone(),
+            stop: over.clone(),
             detail_interval: Duration::from_secs(settings.detail_interval.into()),
         };
         let names = resolve::Deps {
             queue: self.queue.clone(),
             leadership: leadership.clone(),
             metrics: self.metrics.clone(),
-            stop: self.stop.clone(),
+            stop: over,
             interval: Duration::from_secs(settings.resolve_interval.into()),
         };
-        Ok(Context {
+        Context {
             client: self.client.clone(),
             cluster: Arc::clone(&self.cluster),
             directories: Arc::new(Directories::new(settings.aws_calls_per_second, deps)),
@@ -187,10 +247,10 @@ impl Shared {
             memories: Arc::new(Memories::default()),
             rollouts: Arc::new(Rollouts::new(usize::try_from(settings.max_rollouts).unwrap_or(1))),
             metrics: self.metrics.clone(),
-            events: Recorder::new(self.client.clone(), self.identity.clone()),
-            settings: plan_settings(settings)?,
+            events: Events::new(self.client.clone(), &self.identity),
+            settings: plan_settings,
             describe_interval: Duration::from_secs(settings.describe_interval.into()),
-        })
+        }
     }
 }
 

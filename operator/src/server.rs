@@ -57,33 +57,37 @@ fn router(pages: Pages) -> Router {
 }
 
 async fn healthz(State(pages): State<Pages>) -> impl IntoResponse {
-    told(&pages.health.stuck(Instant::now()))
+    let stuck = pages.health.stuck(Instant::now());
+    answer(stuck.is_empty(), &stuck)
 }
 
 async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
-    told(&pages.health.unseen())
+    let readiness = pages.health.readiness();
+    answer(readiness.ready, &readiness.missing)
 }
 
-fn told(wrong: &[String]) -> (StatusCode, String) {
-    if wrong.is_empty() {
-        (StatusCode::OK, "ok\n".to_owned())
+fn answer(ok: bool, lines: &[String]) -> (StatusCode, String) {
+    let mut text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    if ok {
+        text.insert_str(0, "ok\n");
+        (StatusCode::OK, text)
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, wrong.join("\n") + "\n")
+        (StatusCode::SERVICE_UNAVAILABLE, text)
     }
 }
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
-    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    pages.metrics.leader.set(i64::from(pages.leadership.leads()));
-    pages
-        .metrics
+    let metrics = &pages.metrics;
+    metrics.leader.set(i64::from(pages.leadership.leads()));
+    let waiting = pages.queue.attempts(|attempts| attempts.waiting(Instant::now()));
+    metrics
         .queue_length
-        .set(count(pages.queue.lock().waiting(Instant::now())));
-    pages.metrics.resources.set(count(pages.cluster.proxies_seen()));
-    let exists = |key: &_| pages.cluster.proxy(key).is_some();
-    pages.metrics.proxy.forget_unless(exists);
+        .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    pages.cluster.show(metrics);
+    metrics.show_broken_watches(pages.health.broken());
+    metrics.proxy.forget_unless(|key| pages.cluster.has_proxy(key));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], pages.metrics.encode())
+    ([(header::CONTENT_TYPE, kind)], metrics.encode())
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
-//! The cluster as it is watched, and what a change of it touches.
+//! The cluster as it is watched, and which RadiusProxy resources a change concerns.
 
+mod cache;
 mod follow;
+mod kinds;
 pub(crate) mod rows;
-mod view;
+mod seeds;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
 use operator_core::access::Labels;
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::input::{PodState, secrets_named_by, seeds_selector};
@@ -15,26 +19,28 @@ use operator_core::plan::Object;
 use tokio::sync::Notify;
 
 use crate::key::ProxyKey;
-use crate::queue::WorkQueue;
-pub(crate) use follow::start;
-use rows::{Detail, NodeRow, Owned};
-pub(crate) use view::{Change, RowKey, View};
+use crate::metrics::Metrics;
+use crate::queue::{Queue, WorkQueue};
+use cache::{Cache, Change, guarded, unguarded};
+pub(crate) use kinds::start;
+use rows::{Detail, NodeRow, Owned, Row};
+pub(crate) use seeds::{SeedSecrets, Seeds};
 
-/// Everything that is watched. It is read by `gather` and by nobody else.
+/// Everything that is watched. `gather` reads it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    proxies: RwLock<View<Arc<RadiusProxy>>>,
-    grants: RwLock<View<Arc<DirectoryGrant>>>,
-    /// The labels of namespaces; empty without the permission to list them.
-    namespaces: RwLock<View<Labels>>,
-    /// Wakes whoever writes the status of the grants.
+    proxies: Cache<DeserializeGuard<RadiusProxy>>,
+    grants: Cache<DeserializeGuard<DirectoryGrant>>,
+    /// The labels of namespaces.
+    namespaces: Cache<Row<Labels>>,
+    /// Wakes what writes the status of the grants.
     grants_changed: Notify,
-    pods: RwLock<View<PodState>>,
-    nodes: RwLock<View<NodeRow>>,
-    owned: BTreeMap<&'static str, RwLock<View<Owned>>>,
-    /// The Secrets that were last found by their labels: one that loses them is a change too.
-    sources: RwLock<BTreeMap<ProxyKey, BTreeSet<String>>>,
+    pods: Cache<Row<PodState>>,
+    nodes: Cache<Row<NodeRow>>,
+    owned: BTreeMap<&'static str, Cache<Row<Owned>>>,
+    pub(crate) seeds: Seeds,
     queue: WorkQueue,
+    grant_queue: Queue<DirectoryGrant>,
 }
 
 /// The kinds that a RadiusProxy owns, as [`Object::kind`] names them.
@@ -51,77 +57,76 @@ const OWNED_KINDS: [&str; 10] = [
     "StatefulSet",
 ];
 
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Cluster {
-    /// Nothing seen yet; what changes is put into `queue`.
-    pub(crate) fn new(queue: WorkQueue) -> Self {
+    /// Nothing seen yet; changes trigger these controllers.
+    pub(crate) fn new(queue: WorkQueue, grant_queue: Queue<DirectoryGrant>) -> Self {
         Self {
-            proxies: RwLock::default(),
-            grants: RwLock::default(),
-            namespaces: RwLock::default(),
+            proxies: Cache::new(),
+            grants: Cache::new(),
+            namespaces: Cache::new(),
             grants_changed: Notify::new(),
-            pods: RwLock::default(),
-            nodes: RwLock::default(),
-            owned: OWNED_KINDS
-                .into_iter()
-                .map(|kind| (kind, RwLock::default()))
-                .collect(),
-            sources: RwLock::default(),
+            pods: Cache::new(),
+            nodes: Cache::new(),
+            owned: OWNED_KINDS.into_iter().map(|kind| (kind, Cache::new())).collect(),
+            seeds: Seeds::default(),
             queue,
+            grant_queue,
         }
     }
 
-    /// A RadiusProxy as the watch has it.
-    pub(crate) fn proxy(&self, key: &ProxyKey) -> Option<Arc<RadiusProxy>> {
-        read(&self.proxies).find(&row_key(key)).cloned()
+    /// Every RadiusProxy, for its controller.
+    pub(crate) const fn proxy_store(&self) -> &Store<DeserializeGuard<RadiusProxy>> {
+        self.proxies.store()
     }
 
-    /// Every RadiusProxy.
-    pub(crate) fn proxies(&self) -> Vec<Arc<RadiusProxy>> {
-        read(&self.proxies)
-            .all()
-            .map(|(_, proxy)| Arc::clone(proxy))
-            .collect()
+    /// Every DirectoryGrant, for its controller.
+    pub(crate) const fn grant_store(&self) -> &Store<DeserializeGuard<DirectoryGrant>> {
+        self.grants.store()
     }
 
-    /// How many RadiusProxy resources there are.
-    pub(crate) fn proxies_seen(&self) -> usize {
-        read(&self.proxies).len()
+    /// A RadiusProxy as the watch has it, if it can be decoded.
+    pub(crate) fn proxy(&self, key: &ProxyKey) -> Option<RadiusProxy> {
+        self.proxies.find(key.into())
+    }
+
+    /// Whether there is such a RadiusProxy.
+    pub(crate) fn has_proxy(&self, key: &ProxyKey) -> bool {
+        self.proxies.store().get(&guarded(key.into())).is_some()
     }
 
     /// Other RadiusProxy resources that name the same directory and region.
-    pub(crate) fn rivals(&self, proxy: &RadiusProxy) -> Vec<Arc<RadiusProxy>> {
+    pub(crate) fn rivals(&self, proxy: &RadiusProxy) -> Vec<RadiusProxy> {
         let own = ProxyKey::of(proxy);
-        read(&self.proxies)
-            .all()
-            .filter(|(_, other)| same_directory(proxy, other) && ProxyKey::of(other) != own)
-            .map(|(_, other)| Arc::clone(other))
+        let all = self.proxies.store().state();
+        all.iter()
+            .filter_map(|other| other.0.as_ref().ok())
+            .filter(|other| same_directory(proxy, other) && ProxyKey::of(other) != own)
+            .cloned()
             .collect()
     }
 
-    /// Every DirectoryGrant.
-    pub(crate) fn grants(&self) -> Vec<Arc<DirectoryGrant>> {
-        read(&self.grants)
-            .all()
-            .map(|(_, grant)| Arc::clone(grant))
-            .collect()
+    /// Every RadiusProxy that can be decoded.
+    pub(crate) fn proxies(&self) -> Vec<RadiusProxy> {
+        self.proxies.decoded()
+    }
+
+    /// Every DirectoryGrant that can be decoded.
+    pub(crate) fn grants(&self) -> Vec<DirectoryGrant> {
+        self.grants.decoded()
     }
 
     /// The labels of a namespace; `None` when they are unknown.
     pub(crate) fn namespace_labels(&self, name: &str) -> Option<Labels> {
-        read(&self.namespaces).find(&cluster_row(name)).cloned()
+        let namespace = self.namespaces.store().get(&ObjectRef::new(name))?;
+        Some(namespace.value.clone())
     }
 
-    /// The labels of all namespaces by name; `None` when they are unknown.
-    pub(crate) fn namespaces(&self) -> Option<BTreeMap<String, Labels>> {
-        let namespaces = read(&self.namespaces);
-        let all = namespaces
-            .all()
-            .map(|(key, labels)| (key.name.clone(), labels.clone()));
-        (namespaces.len() > 0).then(|| all.collect())
+    /// The labels of all namespaces, by name.
+    pub(crate) fn namespaces(&self) -> BTreeMap<String, Labels> {
+        let all = self.namespaces.store().state();
+        all.iter()
+            .map(|row| (row.name.clone(), row.value.clone()))
+            .collect()
     }
 
     /// Resolves when the status of a grant may have to change.
@@ -129,21 +134,28 @@ impl Cluster {
         self.grants_changed.notified().await;
     }
 
+    /// Shows what is watched.
+    pub(crate) fn show(&self, metrics: &Metrics) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics.resources.set(count(self.proxies.store().len()));
+        metrics.show_undecodable("RadiusProxy", count(self.proxies.undecodable()));
+        metrics.show_undecodable("DirectoryGrant", count(self.grants.undecodable()));
+    }
+
     /// The pods of a RadiusProxy, with what their nodes add.
     pub(crate) fn pods(&self, key: &ProxyKey) -> Vec<PodState> {
-        let nodes = read(&self.nodes);
-        read(&self.pods)
-            .of(&key.namespace, &key.name)
-            .map(|(_, pod)| {
-                let node = pod
-                    .node
-                    .as_deref()
-                    .and_then(|name| nodes.find(&cluster_row(name)));
+        let (nodes, pods) = (self.nodes.store(), self.pods.store());
+        let of_proxy = pods.state_filter(|pod| pod.is_of(key));
+        of_proxy
+            .iter()
+            .map(|pod| {
+                let on = pod.value.node.as_deref();
+                let node = on.and_then(|name| nodes.get(&ObjectRef::new(name)));
                 PodState {
-                    zone: node.and_then(|node| node.zone.clone()),
+                    zone: node.as_ref().and_then(|node| node.value.zone.clone()),
                     // An unknown node counts as ready: nodes may not be readable, or be known later than their pods.
-                    node_ready: node.is_none_or(|node| node.ready),
-                    ..pod.clone()
+                    node_ready: node.is_none_or(|node| node.value.ready),
+                    ..pod.value.clone()
                 }
             })
             .collect()
@@ -151,171 +163,150 @@ impl Cluster {
 
     /// The RadiusProxy resources whose pods are being brought to another image or template.
     pub(crate) fn upgrading(&self) -> BTreeSet<ProxyKey> {
-        let Some(view) = self.owned.get("StatefulSet") else {
-            return BTreeSet::new();
-        };
-        let is_upgrading = |row: &Owned| matches!(&row.detail, Detail::StatefulSet(set) if set.upgrading);
-        read(view)
-            .all()
-            .filter(|(_, row)| is_upgrading(row))
-            .map(|(key, _)| ProxyKey::new(&key.namespace, &key.proxy))
-            .collect()
+        let is_upgrading =
+            |row: &Row<Owned>| matches!(&row.value.detail, Detail::StatefulSet(set) if set.upgrading);
+        let sets = self.owned.get("StatefulSet").map(|cache| cache.store());
+        let upgrading = sets.map(|sets| sets.state_filter(is_upgrading));
+        upgrading.iter().flatten().filter_map(|row| row.owner()).collect()
     }
 
     /// The owned objects of one kind and RadiusProxy, by name.
     pub(crate) fn owned_of(&self, kind: &str, key: &ProxyKey) -> Vec<(String, Owned)> {
-        let Some(view) = self.owned.get(kind) else {
-            return Vec::new();
-        };
-        read(view)
-            .of(&key.namespace, &key.name)
-            .map(|(name, row)| (name.to_owned(), row.clone()))
+        let of_proxy = |cache: &Cache<Row<Owned>>| cache.store().state_filter(|row| row.is_of(key));
+        let rows = self.owned.get(kind).map(of_proxy).unwrap_or_default();
+        rows.iter()
+            .map(|row| (row.name.clone(), row.value.clone()))
             .collect()
     }
 
     /// An owned object, when the watch has it.
     pub(crate) fn owned(&self, object: &Object, key: &ProxyKey) -> Option<Owned> {
-        let row = RowKey {
-            namespace: key.namespace.clone(),
-            proxy: key.name.clone(),
-            name: object.name().to_owned(),
-        };
-        read(self.owned.get(object.kind())?).find(&row).cloned()
+        let wanted = ObjectRef::new(object.name()).within(&key.namespace);
+        let row = self.owned.get(object.kind())?.store().get(&wanted)?;
+        row.is_of(key).then(|| row.value.clone())
     }
 
-    /// Has every RadiusProxy looked at.
-    pub(crate) fn touch_all(&self) {
-        for proxy in self.proxies() {
-            self.queue.touch(ProxyKey::of(&proxy));
+    /// Requests a reconciliation of every RadiusProxy.
+    fn enqueue_all(&self) {
+        for proxy in self.proxies.store().state() {
+            self.queue.touch(unguarded(&proxy));
         }
     }
 
-    fn touched_by_proxy(&self, change: &Change<Arc<RadiusProxy>>) {
-        if let (Some(before), Some(after)) = (&change.before, &change.after)
-            && same_for_work(before, after)
-        {
+    fn proxy_changed(&self, change: &Change<DeserializeGuard<RadiusProxy>>) {
+        if change.is_status_only() {
             return;
         }
         self.grants_changed.notify_one();
-        let key = ProxyKey::new(&change.key.namespace, &change.key.name);
-        if change.after.is_none() {
-            self.remember_sources(&key, BTreeSet::new());
+        if let Some(object) = change.object() {
+            self.queue.touch(object);
         }
-        self.queue.touch(key);
-        if let Some(proxy) = change.after.as_ref().or(change.before.as_ref()) {
+        let mut decoded = change.both().filter_map(|object| object.0.as_ref().ok());
+        if let Some(proxy) = decoded.next() {
             for rival in self.rivals(proxy) {
                 self.queue.touch(ProxyKey::of(&rival));
             }
         }
     }
 
-    fn touched_by_grant(&self, change: &Change<Arc<DirectoryGrant>>) {
-        let spec = |grant: &Option<Arc<DirectoryGrant>>| {
-            grant
-                .as_ref()
-                .map(|grant| (grant.spec.clone(), grant.metadata.deletion_timestamp.is_some()))
-        };
-        if spec(&change.before) != spec(&change.after) {
+    fn grant_changed(&self, change: &Change<DeserializeGuard<DirectoryGrant>>) {
+        if !change.is_status_only() {
+            if let Some(object) = change.object() {
+                self.grant_queue.touch(object);
+            }
             self.grants_changed.notify_one();
-            self.touch_all();
+            self.enqueue_all();
         }
     }
 
-    fn touched_by_namespace(&self, change: &Change<Labels>) {
-        if change.before == change.after {
+    fn namespace_changed(&self, change: &Change<Row<Labels>>) {
+        let labels = |row: &Option<Arc<Row<Labels>>>| row.as_ref().map(|row| row.value.clone());
+        let Some(namespace) = change.both().next() else {
+            return;
+        };
+        if labels(&change.before) == labels(&change.after) {
             return;
         }
         self.grants_changed.notify_one();
-        let selects = |grant: &Arc<DirectoryGrant>| grant.spec.namespace_selector.is_some();
+        let selects = |grant: &DirectoryGrant| grant.spec.namespace_selector.is_some();
         if !self.grants().iter().any(selects) {
             return;
         }
         // Whether another RadiusProxy may have the directory matters to its rivals too.
-        let inside: Vec<_> = read(&self.proxies)
-            .inside(&change.key.name)
-            .map(|(_, proxy)| Arc::clone(proxy))
-            .collect();
-        for proxy in inside {
-            self.queue.touch(ProxyKey::of(&proxy));
-            for rival in self.rivals(&proxy) {
-                self.queue.touch(ProxyKey::of(&rival));
+        for proxy in self.proxies() {
+            if proxy.metadata.namespace.as_ref() == Some(&namespace.name) {
+                self.queue.touch(ProxyKey::of(&proxy));
+                for rival in self.rivals(&proxy) {
+                    self.queue.touch(ProxyKey::of(&rival));
+                }
             }
         }
     }
 
-    fn touched_by_pod(&self, change: &Change<PodState>) {
-        if change.before != change.after && !change.key.proxy.is_empty() {
-            self.queue
-                .touch(ProxyKey::new(&change.key.namespace, &change.key.proxy));
-        }
+    fn pod_changed(&self, change: &Change<Row<PodState>>) {
+        self.enqueue_owners(change, PartialEq::eq);
     }
 
-    fn touched_by_owned(&self, change: &Change<Owned>) {
-        let news = match (&change.before, &change.after) {
-            (Some(before), Some(after)) => before.is_news(after),
-            _ => true,
-        };
-        if news && !change.key.proxy.is_empty() {
-            self.queue
-                .touch(ProxyKey::new(&change.key.namespace, &change.key.proxy));
-        }
+    fn owned_changed(&self, change: &Change<Row<Owned>>) {
+        self.enqueue_owners(change, |before, after| !before.is_news(after));
     }
 
-    fn touched_by_node(&self, change: &Change<NodeRow>) {
-        if change.before == change.after {
+    /// Enqueues the RadiusProxy that the object belongs to, and the one that it belonged to before.
+    fn enqueue_owners<V>(&self, change: &Change<Row<V>>, is_same: impl Fn(&V, &V) -> bool) {
+        if let (Some(before), Some(after)) = (&change.before, &change.after)
+            && before.proxy == after.proxy
+            && is_same(&before.value, &after.value)
+        {
             return;
         }
-        let on_it = |pod: &PodState| pod.node.as_deref() == Some(change.key.name.as_str());
-        for (key, _) in read(&self.pods).all().filter(|(_, pod)| on_it(pod)) {
-            self.queue.touch(ProxyKey::new(&key.namespace, &key.proxy));
+        for owner in change.both().filter_map(Row::owner) {
+            self.queue.touch(owner);
         }
     }
 
-    /// Remembers which Secrets were found by their labels.
-    pub(crate) fn remember_sources(&self, key: &ProxyKey, names: BTreeSet<String>) {
-        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
-        if names.is_empty() {
-            sources.remove(key);
-        } else {
-            sources.insert(key.clone(), names);
+    fn node_changed(&self, change: &Change<Row<NodeRow>>) {
+        let value = |row: &Option<Arc<Row<NodeRow>>>| row.as_ref().map(|row| row.value.clone());
+        let Some(node) = change.both().next() else { return };
+        if value(&change.before) == value(&change.after) {
+            return;
+        }
+        let on_it = |pod: &Row<PodState>| pod.value.node.as_deref() == Some(node.name.as_str());
+        let pods = self.pods.store().state_filter(on_it);
+        for owner in pods.iter().filter_map(|pod| pod.owner()) {
+            self.queue.touch(owner);
         }
     }
 
-    /// A Secret that may be somebody's source.
-    fn touched_by_source(&self, metadata: &ObjectMeta) {
+    /// A Secret changed that a RadiusProxy may use.
+    fn source_changed(&self, metadata: &ObjectMeta) {
         let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else {
             return;
         };
-        let (proxies, sources) = (read(&self.proxies), read(&self.sources));
-        for (_, proxy) in proxies.inside(namespace) {
+        for proxy in self.proxies.store().state() {
+            let Ok(proxy) = &proxy.0 else { continue };
+            if proxy.metadata.namespace.as_ref() != Some(namespace) {
+                continue;
+            }
             let key = ProxyKey::of(proxy);
-            let is_meant = secrets_named_by(&proxy.spec).contains(name)
-                || seeds_selector(&proxy.spec).is_some_and(|s| s.matches(metadata.labels.as_ref()))
-                || sources.get(&key).is_some_and(|names| names.contains(name));
-            if is_meant {
+            let selected = seeds_selector(&proxy.spec).is_some_and(|s| s.matches(metadata.labels.as_ref()));
+            let is_seed = selected || self.seeds.has(&key, name);
+            if is_seed {
+                self.seeds.changed(&key);
+            }
+            if is_seed || secrets_named_by(&proxy.spec).contains(name) {
                 self.queue.touch(key);
             }
         }
     }
-}
 
-fn row_key(key: &ProxyKey) -> RowKey {
-    RowKey {
-        namespace: key.namespace.clone(),
-        proxy: key.name.clone(),
-        name: key.name.clone(),
+    /// A list of Secrets followed a break, during which any of them may have changed.
+    fn sources_relisted(&self) {
+        self.seeds.all_changed();
+        self.enqueue_all();
     }
 }
 
-fn cluster_row(name: &str) -> RowKey {
-    RowKey {
-        namespace: String::new(),
-        proxy: String::new(),
-        name: name.to_owned(),
-    }
-}
-
-/// Compared with every other resource for each piece of work, so nothing is copied for it.
+/// Compared with every other resource at each reconciliation, so nothing is copied for it.
 fn same_directory(a: &RadiusProxy, b: &RadiusProxy) -> bool {
     match (&a.spec.directory, &b.spec.directory) {
         (Some(a), Some(b)) => a.id == b.id && a.region == b.region,
@@ -323,33 +314,15 @@ fn same_directory(a: &RadiusProxy, b: &RadiusProxy) -> bool {
     }
 }
 
-/// Whether nothing changed but the status, which is the operator's own.
-fn same_for_work(a: &RadiusProxy, b: &RadiusProxy) -> bool {
-    let of = |proxy: &RadiusProxy| {
-        let m = &proxy.metadata;
-        (
-            m.uid.clone(),
-            m.generation,
-            m.deletion_timestamp.clone(),
-            m.finalizers.clone(),
-            m.annotations.clone(),
-            m.labels.clone(),
-        )
-    };
-    of(a) == of(b)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
+    use kube::runtime::watcher::Event;
     use operator_core::api::RadiusProxySpec;
     use serde_json::json;
 
     use super::*;
-    use crate::queue::Next;
 
-    fn proxy(name: &str, directory: &str, generation: i64) -> Arc<RadiusProxy> {
+    fn proxy(name: &str, directory: &str, generation: i64) -> RadiusProxy {
         let spec: RadiusProxySpec = serde_json::from_value(json!({
             "directory": {"id": directory, "region": "eu-central-1"},
             "provider": {"totp": {"seedsSecretRef": {"name": "seeds"}}}
@@ -358,12 +331,14 @@ mod tests {
         let mut proxy = RadiusProxy::new(name, spec);
         proxy.metadata.namespace = Some("mfa".to_owned());
         proxy.metadata.generation = Some(generation);
-        Arc::new(proxy)
+        proxy
     }
 
-    fn cluster() -> (Cluster, WorkQueue) {
+    /// The cluster, its queue, and what keeps the queue open.
+    fn cluster() -> (Cluster, WorkQueue, impl Sized) {
         let queue = WorkQueue::new();
-        (Cluster::new(queue.clone()), queue)
+        let open = queue.requests();
+        (Cluster::new(queue.clone(), Queue::new()), queue, open)
     }
 
     fn secret(namespace: &str, name: &str, labels: &[(&str, &str)]) -> ObjectMeta {
@@ -376,87 +351,143 @@ mod tests {
         }
     }
 
-    fn put(cluster: &Cluster, proxy: Arc<RadiusProxy>) {
-        let key = row_key(&ProxyKey::of(&proxy));
-        let changes = cluster.proxies.write().unwrap().put(key, proxy);
-        for change in &changes {
-            cluster.touched_by_proxy(change);
+    fn put(cluster: &Cluster, proxy: RadiusProxy) {
+        let event = Event::Apply(DeserializeGuard(Ok(proxy)));
+        for change in cluster.proxies.apply(&None, event) {
+            cluster.proxy_changed(&change);
         }
     }
 
     fn drain(queue: &WorkQueue) -> Vec<String> {
-        let later = Instant::now() + Duration::from_secs(60);
-        let mut names = Vec::new();
-        while let Next::Start(key) = queue.lock().next(later) {
-            names.push(key.name.clone());
-        }
-        for name in &names {
-            queue.lock().gone(&ProxyKey::new("mfa", name));
-        }
-        names.sort();
-        names
+        let requested = queue.take_requested();
+        requested.into_iter().map(|object| object.name).collect()
     }
 
     #[test]
-    fn a_new_status_touches_nobody_and_a_new_spec_the_rivals_too() {
-        let (cluster, queue) = cluster();
+    fn a_new_status_triggers_nobody_and_a_new_spec_the_rivals_too() {
+        let (cluster, queue, _open) = cluster();
         put(&cluster, proxy("a", "d-0000000001", 1));
         put(&cluster, proxy("b", "d-0000000001", 1));
         put(&cluster, proxy("c", "d-0000000002", 1));
         assert_eq!(drain(&queue), ["a", "b", "c"]);
-        let mut told = (*proxy("a", "d-0000000001", 1)).clone();
+        let mut told = proxy("a", "d-0000000001", 1);
         told.status = Some(operator_core::api::RadiusProxyStatus::default());
-        put(&cluster, Arc::new(told));
+        put(&cluster, told);
         assert_eq!(drain(&queue), [""; 0]);
         put(&cluster, proxy("a", "d-0000000001", 2));
         assert_eq!(drain(&queue), ["a", "b"]);
     }
 
     #[test]
-    fn a_secret_touches_those_who_name_it() {
-        let (cluster, queue) = cluster();
+    fn a_secret_triggers_those_who_name_it() {
+        let (cluster, queue, _open) = cluster();
         put(&cluster, proxy("a", "d-0000000001", 1));
         drain(&queue);
-        cluster.touched_by_source(&secret("mfa", "another", &[]));
-        cluster.touched_by_source(&secret("elsewhere", "seeds", &[]));
+        cluster.source_changed(&secret("mfa", "another", &[]));
+        cluster.source_changed(&secret("elsewhere", "seeds", &[]));
         assert_eq!(drain(&queue), [""; 0]);
-        cluster.touched_by_source(&secret("mfa", "seeds", &[]));
+        cluster.source_changed(&secret("mfa", "seeds", &[]));
         assert_eq!(drain(&queue), ["a"]);
     }
 
     #[test]
-    fn a_secret_that_gains_or_loses_the_labels_touches_those_who_select_it() {
-        let (cluster, queue) = cluster();
-        let mut by_label = (*proxy("a", "d-0000000001", 1)).clone();
+    fn a_secret_that_gains_or_loses_the_labels_triggers_those_who_select_it() {
+        let (cluster, queue, _open) = cluster();
+        let mut by_label = proxy("a", "d-0000000001", 1);
         by_label.spec.provider = serde_json::from_value(json!(
             {"totp": {"seedsSelector": {"matchLabels": {"mfa": "totp"}}}}
         ))
         .unwrap();
-        put(&cluster, Arc::new(by_label));
+        put(&cluster, by_label);
         drain(&queue);
-        cluster.touched_by_source(&secret("mfa", "jane", &[("mfa", "other")]));
+        cluster.source_changed(&secret("mfa", "jane", &[("mfa", "other")]));
         assert_eq!(drain(&queue), [""; 0]);
-        cluster.touched_by_source(&secret("mfa", "jane", &[("mfa", "totp"), ("team", "x")]));
+        cluster.source_changed(&secret("mfa", "jane", &[("mfa", "totp"), ("team", "x")]));
         assert_eq!(drain(&queue), ["a"]);
-        cluster.remember_sources(&ProxyKey::new("mfa", "a"), ["jane".to_owned()].into());
-        cluster.touched_by_source(&secret("mfa", "jane", &[]));
+        let key = ProxyKey::new("mfa", "a");
+        let version = cluster.seeds.current(&key, "mfa=totp").unwrap_err();
+        let content = operator_core::input::SecretContent {
+            data: BTreeMap::new(),
+        };
+        cluster
+            .seeds
+            .keep(&key, version, &[("jane".to_owned(), content)].into());
+        cluster.source_changed(&secret("mfa", "jane", &[]));
         assert_eq!(drain(&queue), ["a"]);
     }
 
     #[test]
-    fn another_label_of_a_namespace_touches_those_inside_when_a_grant_selects_by_labels() {
-        let (cluster, queue) = cluster();
+    fn a_pod_knows_its_zone_and_whether_its_node_is_lost() {
+        let (cluster, _queue, _open) = cluster();
+        let pod = PodState {
+            name: "a-0".to_owned(),
+            node: Some("n1".to_owned()),
+            ..PodState::default()
+        };
+        let row = Row {
+            namespace: Some("mfa".to_owned()),
+            name: "a-0".to_owned(),
+            proxy: "a".to_owned(),
+            value: pod,
+        };
+        cluster.pods.apply(&None, Event::Apply(row));
+        let of_a = ProxyKey::new("mfa", "a");
+        assert!(cluster.pods(&of_a)[0].node_ready, "no node is known at all");
+        let node = |name: &str, ready| {
+            let row = Row {
+                namespace: None,
+                name: name.to_owned(),
+                proxy: String::new(),
+                value: NodeRow {
+                    zone: Some("z1".to_owned()),
+                    ready,
+                },
+            };
+            cluster.nodes.apply(&None, Event::Apply(row));
+        };
+        node("n2", true);
+        assert!(cluster.pods(&of_a)[0].node_ready, "its node is not known");
+        node("n1", true);
+        assert_eq!(cluster.pods(&of_a)[0].zone.as_deref(), Some("z1"));
+        assert!(cluster.pods(&of_a)[0].node_ready);
+        node("n1", false);
+        assert!(!cluster.pods(&of_a)[0].node_ready);
+    }
+
+    #[test]
+    fn an_object_whose_label_changes_triggers_both_owners() {
+        let (cluster, queue, _open) = cluster();
+        let label = |proxy: &str| {
+            let row = Row {
+                namespace: Some("mfa".to_owned()),
+                name: "x".to_owned(),
+                proxy: proxy.to_owned(),
+                value: PodState::default(),
+            };
+            for change in cluster.pods.apply(&None, Event::Apply(row)) {
+                cluster.pod_changed(&change);
+            }
+            drain(&queue)
+        };
+        assert_eq!(label("a"), ["a"]);
+        assert_eq!(label("a"), [""; 0]);
+        assert_eq!(label("b"), ["a", "b"]);
+    }
+
+    #[test]
+    fn another_label_of_a_namespace_triggers_those_inside_when_a_grant_selects_by_labels() {
+        let (cluster, queue, _open) = cluster();
         put(&cluster, proxy("a", "d-0000000001", 1));
         drain(&queue);
         let label = |value: &str| {
-            let labels = Labels::from([("mfa".to_owned(), value.to_owned())]);
-            let changes = cluster
-                .namespaces
-                .write()
-                .unwrap()
-                .put(cluster_row("mfa"), labels);
-            for change in &changes {
-                cluster.touched_by_namespace(change);
+            let row = Row {
+                namespace: None,
+                name: "mfa".to_owned(),
+                proxy: String::new(),
+                value: Labels::from([("mfa".to_owned(), value.to_owned())]),
+            };
+            for change in cluster.namespaces.apply(&None, Event::Apply(row)) {
+                cluster.namespace_changed(&change);
             }
         };
         label("no");
@@ -466,42 +497,13 @@ mod tests {
             "spec": {"namespaceSelector": {"matchLabels": {"mfa": "yes"}},
                      "directories": [{"region": "eu-central-1", "directoryIds": ["d-0000000001"]}]},
         });
-        let grant = Arc::new(serde_json::from_value(grant).unwrap());
-        cluster.grants.write().unwrap().put(cluster_row("g"), grant);
+        let grant = DeserializeGuard(Ok(serde_json::from_value(grant).unwrap()));
+        cluster.grants.apply(&None, Event::Apply(grant));
         label("yes");
         assert_eq!(drain(&queue), ["a"]);
         label("yes");
         assert_eq!(drain(&queue), [""; 0]);
         assert_eq!(cluster.namespace_labels("mfa").unwrap()["mfa"], "yes");
         assert_eq!(cluster.namespace_labels("elsewhere"), None);
-    }
-
-    #[test]
-    fn a_pod_knows_its_zone_and_whether_its_node_is_lost() {
-        let (cluster, _queue) = cluster();
-        let pod = PodState {
-            name: "a-0".to_owned(),
-            node: Some("n1".to_owned()),
-            ..PodState::default()
-        };
-        let key = RowKey {
-            namespace: "mfa".to_owned(),
-            proxy: "a".to_owned(),
-            name: "a-0".to_owned(),
-        };
-        cluster.pods.write().unwrap().put(key, pod);
-        let of_a = ProxyKey::new("mfa", "a");
-        assert!(cluster.pods(&of_a)[0].node_ready, "no node is known at all");
-        let node = |ready| NodeRow {
-            zone: Some("z1".to_owned()),
-            ready,
-        };
-        cluster.nodes.write().unwrap().put(cluster_row("n2"), node(true));
-        assert!(cluster.pods(&of_a)[0].node_ready, "its node is not known");
-        cluster.nodes.write().unwrap().put(cluster_row("n1"), node(true));
-        assert_eq!(cluster.pods(&of_a)[0].zone.as_deref(), Some("z1"));
-        assert!(cluster.pods(&of_a)[0].node_ready);
-        cluster.nodes.write().unwrap().put(cluster_row("n1"), node(false));
-        assert!(!cluster.pods(&of_a)[0].node_ready);
     }
 }

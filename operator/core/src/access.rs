@@ -1,7 +1,7 @@
 //! DirectoryGrants: whether a RadiusProxy may use its directory, and through which role.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -120,43 +120,46 @@ pub fn users(
     users
 }
 
-/// The status of a grant. `namespaces` are the labels of all namespaces by name; `None` when the operator cannot list them.
+/// The status of a grant. `users` are those in the namespaces that this operator watches: `watched`, or all when it is `None`.
+/// Users elsewhere are another operator's to report, and stay. `namespaces` are all namespaces of the cluster by name.
 #[must_use]
 pub fn status(
     grant: &DirectoryGrant,
     users: &[GrantUser],
-    namespaces: Option<&BTreeMap<String, Labels>>,
+    watched: Option<&BTreeSet<String>>,
+    namespaces: &BTreeMap<String, Labels>,
     now: Timestamp,
 ) -> DirectoryGrantStatus {
-    let before = grant.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let before = grant.status.clone().unwrap_or_default();
     let generation = grant.metadata.generation;
+    let is_elsewhere = |user: &GrantUser| watched.is_some_and(|watched| !watched.contains(&user.namespace));
+    let elsewhere = before.users.into_iter().filter(is_elsewhere);
+    let mut users: Vec<GrantUser> = users.iter().cloned().chain(elsewhere).collect();
+    users.sort();
+    let user_count = u32::try_from(users.len()).unwrap_or(u32::MAX);
+    users.truncate(MAX_USERS);
     DirectoryGrantStatus {
         observed_generation: generation,
-        conditions: stamp(&[accepted(grant, namespaces)], before, generation, now),
-        user_count: u32::try_from(users.len()).unwrap_or(u32::MAX),
-        users: users.iter().take(MAX_USERS).cloned().collect(),
+        conditions: stamp(
+            &[accepted(grant, namespaces)],
+            &before.conditions,
+            generation,
+            now,
+        ),
+        user_count,
+        users,
     }
 }
 
-fn accepted(grant: &DirectoryGrant, namespaces: Option<&BTreeMap<String, Labels>>) -> Draft {
+fn accepted(grant: &DirectoryGrant, namespaces: &BTreeMap<String, Labels>) -> Draft {
     let draft = |truth, reason, message: String| Draft::new(ConditionType::Accepted, truth, reason, message);
-    let selector = grant.spec.namespace_selector.as_ref();
-    if let Some(Err(error)) = selector.map(parse) {
+    if let Some(Err(error)) = grant.spec.namespace_selector.as_ref().map(parse) {
         let message = format!(
             "spec.namespaceSelector is invalid and selects no namespace: {error}. Namespaces in spec.namespaces are allowed \
              all the same"
         );
         return draft(Truth::False, Reason::ConfigInvalid, message);
     }
-    let Some(namespaces) = namespaces else {
-        return if selector.is_some() {
-            let message = "spec.namespaceSelector selects no namespace, since the operator may not list namespaces; allow it to \
-                           get, list and watch them";
-            draft(Truth::False, Reason::ConfigInvalid, message.to_owned())
-        } else {
-            draft(Truth::True, Reason::Accepted, IN_EFFECT.to_owned())
-        };
-    };
     let missing = grant.spec.namespaces.iter();
     let missing: Vec<&str> = missing
         .filter(|name| !namespaces.contains_key(*name))
@@ -325,25 +328,49 @@ mod tests {
             |name: &str| -> Vec<&str> { users[name].iter().map(|user| user.namespace.as_str()).collect() };
         assert_eq!((of("a"), of("b")), (vec!["auth"], vec!["other"]));
         let many = vec![users["a"][0].clone(); 300];
-        let status = status(&grants[1], &many, None, Timestamp::UNIX_EPOCH);
+        let status = status(&grants[1], &many, None, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
         assert_eq!((status.user_count, status.users.len()), (300, 256));
     }
 
     #[test]
+    fn two_operators_with_namespaces_of_their_own_leave_each_others_users_in_the_status() {
+        let user = |namespace: &str| GrantUser {
+            namespace: namespace.to_owned(),
+            name: "mfa".to_owned(),
+            directory_id: "d-1234567890".to_owned(),
+            region: "eu-central-1".to_owned(),
+        };
+        let mut grant = grant("g", &json!({}));
+        let mut write = |watched: &str, users: &[GrantUser]| {
+            let watched = [watched.to_owned()].into();
+            let status = status(
+                &grant,
+                users,
+                Some(&watched),
+                &BTreeMap::new(),
+                Timestamp::UNIX_EPOCH,
+            );
+            grant.status = Some(status.clone());
+            status.users
+        };
+        write("auth", &[user("auth")]);
+        let both = [user("auth"), user("other")];
+        assert_eq!(write("other", &[user("other")]), both);
+        assert_eq!(write("auth", &[user("auth")]), both);
+        assert_eq!(write("auth", &[]), [user("other")]);
+    }
+
+    #[test]
     fn a_status_tells_what_is_wrong_with_the_namespaces() {
-        let told = |grant: &DirectoryGrant, namespaces: Option<&[&str]>| {
-            let namespaces = namespaces.map(|names| {
-                let names = names.iter().map(|name| ((*name).to_owned(), Labels::new()));
-                names.collect::<BTreeMap<_, _>>()
-            });
-            let status = status(grant, &[], namespaces.as_ref(), Timestamp::UNIX_EPOCH);
+        let told = |grant: &DirectoryGrant, namespaces: &[&str]| {
+            let namespaces = namespaces.iter().map(|name| ((*name).to_owned(), Labels::new()));
+            let status = status(grant, &[], None, &namespaces.collect(), Timestamp::UNIX_EPOCH);
             let condition = status.conditions[0].clone();
             (condition.status, condition.reason, condition.message)
         };
         let named = grant("g", &json!({}));
-        assert_eq!(told(&named, Some(&["auth", "other"])).1, "Accepted");
-        assert_eq!(told(&named, None).1, "Accepted");
-        let (truth, reason, message) = told(&named, Some(&["auth"]));
+        assert_eq!(told(&named, &["auth", "other"]).1, "Accepted");
+        let (truth, reason, message) = told(&named, &["auth"]);
         assert_eq!(
             (truth.as_str(), reason.as_str()),
             ("True", "AcceptedWithWarnings")
@@ -351,13 +378,8 @@ mod tests {
         assert!(message.ends_with("don't exist: other"), "{message}");
         let malformed =
             json!({"namespaceSelector": {"matchExpressions": [{"key": "mfa", "operator": "In"}]}});
-        let (truth, reason, message) = told(&grant("g", &malformed), Some(&["auth", "other"]));
+        let (truth, reason, message) = told(&grant("g", &malformed), &["auth", "other"]);
         assert_eq!((truth.as_str(), reason.as_str()), ("False", "ConfigInvalid"));
         assert!(message.contains("spec.namespaceSelector is invalid"), "{message}");
-        let selects = grant(
-            "g",
-            &json!({"namespaceSelector": {"matchLabels": {"mfa": "yes"}}}),
-        );
-        assert_eq!(told(&selects, None).0, "False");
     }
 }

@@ -75,6 +75,8 @@ reasons! {
     Accepted => Passing,
     /// Accepted: it will work, but not as well as it could.
     AcceptedWithWarnings => Warning,
+    /// This version of the operator can't decode the object.
+    Undecodable => Warning,
     /// No DirectoryGrant names the namespace, the directory and the region.
     NoGrant => Warning,
     /// Another RadiusProxy, of this cluster or another, keeps the directory.

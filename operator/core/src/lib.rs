@@ -25,3 +25,4 @@ mod rotation;
 mod secrets;
 mod seeds;
 mod time;
+pub mod undecodable;

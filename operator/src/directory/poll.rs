@@ -126,13 +126,6 @@ impl Group {
             .map_or(nothing, |state| state.observe(now))
     }
 
-    /// Has every answer that is awaited waited for anew.
-    pub(super) fn restart_waits(&self) {
-        for state in self.lock().values_mut() {
-            state.restart_wait();
-        }
-    }
-
     pub(super) fn refresh(&self, key: &DirectoryKey, now: Instant) {
         if let Some(state) = self.lock().get_mut(key) {
             state.schedule.refresh(now);

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::post;
+use futures::StreamExt as _;
 use operator_core::api::RegisteredSettings;
 use operator_core::aws::AwsErrorClass;
 use operator_core::input::{Directory, RadiusStatus};
@@ -17,7 +18,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::leader::LeaseGuard;
-use crate::queue::Next;
 
 mod silence;
 
@@ -280,27 +280,22 @@ async fn who_waits_for_one_directory_does_not_wait_for_the_details_of_all_the_ot
 #[tokio::test]
 async fn news_touches_those_who_asked() {
     let scene = scene(well).await;
+    let mut requests = scene.queue.requests();
     described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
-    let later = Instant::now() + Duration::from_secs(1);
-    assert_eq!(scene.queue.lock().next(later), Next::Start(key("a")));
+    assert_eq!(requests.next().await, Some(key("a").into()));
 }
 
 #[tokio::test]
 async fn an_awaited_answer_enqueues_those_who_wait_though_nothing_changed() {
     let scene = scene(well).await;
     let (key, access) = (key("a"), access("d-0000000001"));
+    let mut requests = scene.queue.requests();
     described(observe(&scene.directories, &key, &access, LONG).await);
-    let later = Instant::now() + Duration::from_secs(1);
-    assert_eq!(scene.queue.lock().next(later), Next::Start(key.clone()));
-    scene.queue.lock().done(&key, None);
+    assert_eq!(requests.next().await, Some(key.clone().into()));
     scene.directories.refresh(&key);
     assert!(scene.directories.observe(&key, &access, LONG).awaited.is_some());
-    let enqueued = async {
-        while scene.queue.lock().next(later) != Next::Start(key.clone()) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, enqueued).await.unwrap();
+    let enqueued = tokio::time::timeout(DEADLINE, requests.next()).await;
+    assert_eq!(enqueued, Ok(Some(key.clone().into())));
     assert!(scene.directories.observe(&key, &access, LONG).awaited.is_none());
 }
 
@@ -415,20 +410,6 @@ async fn tags_that_wait_for_their_turn_were_not_sent() {
     let added = scene.directories.add_tags(&key("a"), &access, &tags, limit).await;
     assert_eq!(added.unwrap_err().class, AwsErrorClass::NotSent);
     assert_eq!(scene.aws.count("AddTagsToResource"), 0);
-}
-
-#[tokio::test]
-async fn subscriptions_of_deleted_resources_end_when_a_term_begins() {
-    let scene = scene(well).await;
-    let (kept, gone) = (key("a"), key("b"));
-    scene.directories.observe(&kept, &access("d-0000000001"), LONG);
-    scene.directories.observe(&gone, &access("d-0000000002"), LONG);
-    scene.directories.begin_term(|key| *key == kept);
-    let state = lock(&scene.directories.state);
-    assert!(state.subscription(&gone).is_none());
-    let (group, directory) = state.subscription(&kept).unwrap();
-    assert!(!group.unsubscribe(&directory, &gone), "the other one stays");
-    assert!(group.unsubscribe(&directory, &kept), "and is the only one");
 }
 
 #[tokio::test]

@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 
+use futures::stream::{BoxStream, StreamExt as _};
+use kube::runtime::reflector::ObjectRef;
+use operator_core::api::RadiusProxy;
+
 use super::*;
-use crate::queue::Next;
 
 /// What DNS answers, by name; a name without an answer is never answered.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +37,7 @@ impl Lookup for Zone {
 struct Scene {
     zone: Zone,
     names: Arc<Names>,
-    queue: WorkQueue,
+    requests: BoxStream<'static, ObjectRef<RadiusProxy>>,
     stop: CancellationToken,
     _lead: crate::leader::LeaseGuard,
 }
@@ -55,25 +58,15 @@ impl Scene {
         Self {
             zone,
             names,
-            queue,
+            requests: queue.requests(),
             stop,
             _lead: lead,
         }
     }
 
     /// Waits until a RadiusProxy is touched.
-    async fn touched(&self) -> ProxyKey {
-        loop {
-            let next = self.queue.lock().next(Instant::now());
-            match next {
-                Next::Start(key) => {
-                    self.queue.lock().gone(&key);
-                    return key;
-                }
-                Next::At(time) => tokio::time::sleep_until(time.into()).await,
-                Next::Empty => self.queue.added().await,
-            }
-        }
+    async fn touched(&mut self) -> ProxyKey {
+        ProxyKey::from(&self.requests.next().await.unwrap())
     }
 
     fn present(&self, key: &ProxyKey, name: &str) -> Vec<String> {
@@ -93,7 +86,7 @@ impl Drop for Scene {
 
 #[tokio::test]
 async fn a_name_is_known_soon_and_those_who_asked_are_touched_when_it_changes() {
-    let scene = Scene::new(Duration::from_millis(50));
+    let mut scene = Scene::new(Duration::from_millis(50));
     let (a, b) = (ProxyKey::new("mfa", "a"), ProxyKey::new("mfa", "b"));
     scene.zone.set("lb.example.com", &["10.0.0.1"]);
     assert!(scene.present(&a, "LB.example.com.").is_empty());
@@ -114,7 +107,7 @@ async fn a_name_is_known_soon_and_those_who_asked_are_touched_when_it_changes() 
 
 #[tokio::test]
 async fn names_that_nobody_answers_hold_up_no_other() {
-    let scene = Scene::new(Duration::from_secs(60));
+    let mut scene = Scene::new(Duration::from_secs(60));
     let (slow, quick) = (ProxyKey::new("mfa", "slow"), ProxyKey::new("mfa", "quick"));
     for proxy in 0..6 {
         let silent: Vec<String> = (0..MOST_NAMES).map(|n| format!("silent-{proxy}-{n}")).collect();

@@ -1,5 +1,6 @@
-//! From Kubernetes objects to the rows of views.
+//! Rows of the cache: what decisions need of a Kubernetes object.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::reflector::{Lookup, ObjectRef};
 use operator_core::directory_client;
 use operator_core::input::{PodState, Report, ReportedProblem, ServiceAccountState, StatefulSetState};
 use operator_core::names::{
@@ -20,6 +22,84 @@ use operator_core::names::{
 };
 use proxy_config::ConfigDigest;
 use proxy_config::observed::Observed;
+
+use crate::key::ProxyKey;
+
+/// A row of the cache, with the RadiusProxy that the object belongs to by its label; empty where it belongs to none.
+#[derive(Debug, Clone)]
+pub(crate) struct Row<V> {
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    pub(crate) proxy: String,
+    pub(crate) value: V,
+}
+
+impl<V> Row<V> {
+    /// The row of an object.
+    pub(crate) fn new(metadata: &ObjectMeta, value: V) -> Self {
+        Self {
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone().unwrap_or_default(),
+            proxy: proxy_label(metadata).unwrap_or_default().to_owned(),
+            value,
+        }
+    }
+
+    /// Whether the object belongs to this RadiusProxy.
+    pub(crate) fn is_of(&self, key: &ProxyKey) -> bool {
+        self.proxy == key.name && self.namespace.as_ref() == Some(&key.namespace)
+    }
+
+    /// The RadiusProxy that the object belongs to.
+    pub(crate) fn owner(&self) -> Option<ProxyKey> {
+        let namespace = self.namespace.as_deref()?;
+        (!self.proxy.is_empty()).then(|| ProxyKey::new(namespace, &self.proxy))
+    }
+}
+
+/// A row's key is the namespace and name of its object; each kind has a store of its own, so rows need no kind.
+impl<V> Lookup for Row<V> {
+    type DynamicType = ();
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Cow::Borrowed("Row")
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Cow::Borrowed("")
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Cow::Borrowed("")
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Cow::Borrowed("rows")
+    }
+
+    fn name(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(&self.name))
+    }
+
+    fn namespace(&self) -> Option<Cow<'_, str>> {
+        self.namespace.as_deref().map(Cow::Borrowed)
+    }
+
+    fn resource_version(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn uid(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+/// The key of an object's row.
+pub(crate) fn object_ref<V>(metadata: &ObjectMeta) -> ObjectRef<Row<V>> {
+    let mut object = ObjectRef::new(metadata.name.as_deref().unwrap_or_default());
+    object.namespace.clone_from(&metadata.namespace);
+    object
+}
 
 /// An object that the operator made, or that carries its label.
 #[derive(Debug, Clone, PartialEq)]

@@ -84,18 +84,16 @@ impl Round<'_> {
             objects.push(Object::Service(Box::new(objects::load_balancer(owner))));
         }
         let budget = objects::disruption_budget(owner, upgrade.surplus);
-        let budget = Object::PodDisruptionBudget(Box::new(budget));
         let set = objects::stateful_set(owner, template, upgrade.layout);
-        let set = set.map(|set| Object::StatefulSet(Box::new(set)));
+        let budget = Object::PodDisruptionBudget(Box::new(budget));
+        let mut pair = vec![budget];
+        pair.extend(set.map(|set| Object::StatefulSet(Box::new(set))));
         // Pods that are added come before the budget that leaves them out, and the other way round.
         let before = self.input.stateful_set.as_ref().map(|set| set.replicas);
         if before.is_some_and(|before| before < upgrade.layout.replicas) {
-            objects.extend(set);
-            objects.push(budget);
-        } else {
-            objects.push(budget);
-            objects.extend(set);
+            pair.reverse();
         }
+        objects.extend(pair);
         objects
     }
 

@@ -75,11 +75,6 @@ impl DirectoryState {
         }
     }
 
-    /// Has an answer that is awaited waited for anew.
-    pub(super) const fn restart_wait(&mut self) {
-        self.awaited_since = None;
-    }
-
     fn known(&self, awaited: Option<Duration>) -> Observed {
         let observation = match (&self.failure, &self.last) {
             (Some(failure), last) => DirectoryObservation::Failed {
@@ -163,9 +158,7 @@ mod tests {
             panic!("{late:?}");
         };
         assert_eq!(failure.class, AwsErrorClass::Unreachable);
-        // The next one doesn't wait again, unless another term begins.
+        // The next one doesn't wait again.
         assert_eq!(left(&mut state, ANSWER_TIMEOUT + second), None);
-        state.restart_wait();
-        assert_eq!(left(&mut state, ANSWER_TIMEOUT + second), Some(ANSWER_TIMEOUT));
     }
 }
