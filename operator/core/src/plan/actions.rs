@@ -83,12 +83,17 @@ impl Round<'_> {
         if self.wants_load_balancer() {
             objects.push(Object::Service(Box::new(objects::load_balancer(owner))));
         }
-        objects.push(Object::PodDisruptionBudget(Box::new(objects::disruption_budget(
-            owner,
-            upgrade.surplus,
-        ))));
-        let stateful_set = objects::stateful_set(owner, template, upgrade.layout);
-        objects.extend(stateful_set.map(|set| Object::StatefulSet(Box::new(set))));
+        let budget = objects::disruption_budget(owner, upgrade.surplus);
+        let set = objects::stateful_set(owner, template, upgrade.layout);
+        let budget = Object::PodDisruptionBudget(Box::new(budget));
+        let mut pair = vec![budget];
+        pair.extend(set.map(|set| Object::StatefulSet(Box::new(set))));
+        // Pods that are added come before the budget that leaves them out, and the other way round.
+        let before = self.input.stateful_set.as_ref().map(|set| set.replicas);
+        if before.is_some_and(|before| before < upgrade.layout.replicas) {
+            pair.reverse();
+        }
+        objects.extend(pair);
         objects
     }
 

@@ -404,23 +404,3 @@ fn a_rollout_waits_for_its_turn_and_one_that_is_under_way_goes_on() {
         assert!(world.pods.iter().all(|pod| pod.running == "proxy:2"));
     }
 }
-
-#[test]
-fn at_no_moment_of_a_surge_may_more_pods_be_evicted_than_one() {
-    let mut world = ready();
-    other_template(&mut world, "300Mi");
-    while !is_over(&world) {
-        world.run_for(Duration::from_millis(500));
-        let budget = &world.objects[&("PodDisruptionBudget".to_owned(), "mfa".to_owned())];
-        let most = budget["spec"]["maxUnavailable"].as_u64().unwrap();
-        let ready = |pod: &&Pod| {
-            pod.state.containers_ready && pod.state.gate == Some(true) && pod.state.deleted.is_none()
-        };
-        let ready = world.pods.iter().filter(ready).count() as u64;
-        let wanted = world.replicas().unwrap() as u64;
-        assert!(
-            ready + most <= wanted + 1,
-            "{most} of {wanted} may be away, {ready} are ready"
-        );
-    }
-}

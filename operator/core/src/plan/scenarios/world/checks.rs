@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{THEIR_SECRET, World};
+use super::{Pod, THEIR_SECRET, World};
 
 impl World {
     /// No more registered servers are down than the scene allows; those of the list before count until every domain
@@ -57,6 +57,26 @@ impl World {
         }
         let most = usize::try_from(budget["maxUnavailable"].as_u64().unwrap()).unwrap();
         self.pods.iter().filter(|pod| pod.is_ready()).count() + most > self.replicas().unwrap()
+    }
+
+    /// The PodDisruptionBudget never lets more than one of the pods go that log people in.
+    pub(super) fn check_that_one_may_be_evicted(&self) {
+        let (Some(replicas), Some(budget)) = (
+            self.replicas(),
+            self.objects
+                .get(&("PodDisruptionBudget".to_owned(), "mfa".to_owned())),
+        ) else {
+            return;
+        };
+        let most = usize::try_from(budget["spec"]["maxUnavailable"].as_u64().unwrap()).unwrap();
+        let healthy = |pod: &&Pod| {
+            pod.state.containers_ready && pod.state.gate == Some(true) && pod.state.deleted.is_none()
+        };
+        let healthy = self.pods.iter().filter(healthy).count();
+        assert!(
+            healthy + most <= replicas + 1,
+            "{most} of {replicas} may be away, {healthy} are ready"
+        );
     }
 
     /// Rule 9: whichever secret a domain controller may hold, each registered proxy that answers accepts it.

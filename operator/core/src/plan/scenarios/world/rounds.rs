@@ -276,6 +276,7 @@ impl World {
         if let Some(gate) = &patch.gate {
             pod.state.gate = Some(gate.open);
         }
+        self.check_that_one_may_be_evicted();
     }
 
     fn apply(&mut self, object: &Object) {
@@ -299,5 +300,6 @@ impl World {
             self.set_changed = true;
         }
         self.statefulset();
+        self.check_that_one_may_be_evicted();
     }
 }
