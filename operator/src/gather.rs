@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::key::ProxyKey;
 use crate::memory::{Memory, lean};
 use crate::watch::rows::{Detail, proxy_label};
-use crate::watch::{SeedSecrets, Seeds};
+use crate::watch::{SeedSecrets, Seeds, decoded};
 
 /// Secrets of one answer to a list.
 const SECRETS_A_PAGE: u32 = 500;
@@ -74,6 +74,7 @@ pub(crate) async fn input(
     memory: &mut Memory,
 ) -> Result<Gathered, Error> {
     let grants = ctx.cluster.grants();
+    let grants = decoded(&grants);
     let rivals = rivals(ctx, &proxy, &grants);
     let namespace_labels = ctx.cluster.namespace_labels(&key.namespace);
     let grants = for_namespace(&grants, &key.namespace, namespace_labels.as_ref());
@@ -118,7 +119,7 @@ pub(crate) async fn input(
 /// What is known of the directory. It is described from now on if a grant allows it.
 pub(crate) fn directory(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy, memory: &Memory) -> Observed {
     let labels = ctx.cluster.namespace_labels(&key.namespace);
-    let grants = for_namespace(&ctx.cluster.grants(), &key.namespace, labels.as_ref());
+    let grants = for_namespace(&decoded(&ctx.cluster.grants()), &key.namespace, labels.as_ref());
     let Ok(access) = access(proxy, labels.as_ref(), &grants, &ctx.settings.cluster) else {
         ctx.directories.forget(key);
         return Observed {
@@ -133,7 +134,7 @@ pub(crate) fn directory(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy, memo
     ctx.directories.observe(key, &access, allowed)
 }
 
-fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[DirectoryGrant]) -> Vec<Rival> {
+fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[&DirectoryGrant]) -> Vec<Rival> {
     let rivals = ctx.cluster.rivals(proxy);
     rivals
         .iter()
@@ -159,11 +160,15 @@ fn rivals(ctx: &Context, proxy: &RadiusProxy, grants: &[DirectoryGrant]) -> Vec<
 }
 
 /// Grants of other namespaces allow nothing here, and there may be many.
-fn for_namespace(grants: &[DirectoryGrant], namespace: &str, labels: Option<&Labels>) -> Vec<DirectoryGrant> {
+fn for_namespace(
+    grants: &[&DirectoryGrant],
+    namespace: &str,
+    labels: Option<&Labels>,
+) -> Vec<DirectoryGrant> {
     grants
         .iter()
         .filter(|grant| applies_to(grant, namespace, labels))
-        .cloned()
+        .map(|grant| (*grant).clone())
         .collect()
 }
 
