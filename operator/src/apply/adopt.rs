@@ -19,7 +19,7 @@ pub(crate) fn owner(ctx: &Context, proxy: &RadiusProxy, object: &ObjectMeta) -> 
     let namespace = &proxy.metadata.namespace;
     let proxies = ctx.cluster.proxies();
     ownership(object, proxy, |uid| {
-        let mut all = proxies.iter().map(|other| &other.metadata);
+        let mut all = proxies.iter().map(|other| other.meta());
         all.any(|other| other.namespace == *namespace && other.uid.as_deref() == Some(uid))
     })
 }
