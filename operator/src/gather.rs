@@ -1,6 +1,9 @@
 //! Gather: everything observed about one RadiusProxy, as the plan's input.
 
-use std::collections::BTreeMap;
+mod owners;
+mod refused_pods;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -11,8 +14,8 @@ use operator_core::access::{DirectoryAccess, Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::input::{
-    Entropy, ForeignObject, Input, Report, SecretContent, ServiceAccountState, StatefulSetState,
-    secrets_named_by, seeds_selector,
+    Entropy, Input, ObjectId, Report, SecretContent, ServiceAccountState, StatefulSetState, secrets_named_by,
+    seeds_selector,
 };
 use operator_core::names::ObjectNames;
 
@@ -22,7 +25,7 @@ use crate::key::{ProxyKey, RegistrationKey};
 use crate::memory::{Memory, lean};
 use crate::registration;
 use crate::watch::rows::{Detail, proxy_label};
-use crate::watch::{SeedSecrets, Seeds};
+use crate::watch::{SeedSecrets, Seeds, decoded};
 
 /// Secrets of one answer to a list.
 const SECRETS_A_PAGE: u32 = 500;
@@ -55,18 +58,34 @@ pub(crate) async fn proxy(
     Ok(found)
 }
 
-/// Everything else. `foreign` is known only once it is planned what is applied.
+/// What was observed, and the names among those that the plan needs which nobody has.
+pub(crate) struct Gathered {
+    pub(crate) input: Input,
+    pub(crate) vacant: BTreeSet<ObjectId>,
+}
+
+/// Everything else.
 pub(crate) async fn input(
     ctx: &Context,
     key: &ProxyKey,
     proxy: RadiusProxy,
     memory: &mut Memory,
-) -> Result<Input, Error> {
+) -> Result<Gathered, Error> {
     let namespace_labels = ctx.cluster.namespace_labels(&key.namespace);
-    let grants = for_namespace(&ctx.cluster.grants(), &key.namespace, namespace_labels.as_ref());
+    let grants = for_namespace(
+        &decoded(&ctx.cluster.grants()),
+        &key.namespace,
+        namespace_labels.as_ref(),
+    );
     let names = ObjectNames::new(&key.name);
     let secrets = Secrets::read(ctx, key, &proxy, &names).await?;
-    Ok(Input {
+    let owners = owners::owners(ctx, key, &proxy).await?;
+    let stateful_set = stateful_set(ctx, key, &names, &proxy);
+    let pods = ctx.cluster.pods(key);
+    let wanted = stateful_set.as_ref().map_or(0, |set| set.replicas);
+    let missing = pods.len() < usize::try_from(wanted).unwrap_or(usize::MAX);
+    let outcomes = refused_pods::outcomes(ctx, key, &names, missing, memory).await;
+    let input = Input {
         registration: registration_of(ctx, &proxy).await?,
         successor_waits: successor_waits(ctx, &proxy),
         grants,
@@ -76,19 +95,23 @@ pub(crate) async fn input(
         seeds_by_label: secrets.seeds_by_label,
         radius_secret_exists: secrets.own.is_some(),
         radius_secret: own_secret(secrets.own, &proxy, memory),
-        foreign: Vec::<ForeignObject>::new(),
-        stateful_set: stateful_set(ctx, key, &names, &proxy),
+        foreign: owners.foreign,
+        orphans: owners.orphans,
+        stateful_set,
         service_account: service_account(ctx, key, &names, &proxy),
-        pods: ctx.cluster.pods(key),
+        pods,
         reports: reports(ctx, key),
         load_balancer: load_balancer(ctx, key, &names),
-        in_place_refused: memory.in_place_refused.clone(),
+        outcomes,
         // Last, since a place is taken until it is planned.
         may_begin: ctx.rollouts.may_begin(key, &ctx.cluster.upgrading()),
-        refusal: None,
         settings: ctx.settings.clone(),
         entropy: entropy()?,
         proxy,
+    };
+    Ok(Gathered {
+        input,
+        vacant: owners.vacant,
     })
 }
 
@@ -126,16 +149,20 @@ fn own_secret(
 pub(crate) fn access_of(ctx: &Context, proxy: &RadiusProxy) -> Option<DirectoryAccess> {
     let namespace = proxy.metadata.namespace.as_deref().unwrap_or_default();
     let labels = ctx.cluster.namespace_labels(namespace);
-    let grants = for_namespace(&ctx.cluster.grants(), namespace, labels.as_ref());
+    let grants = for_namespace(&decoded(&ctx.cluster.grants()), namespace, labels.as_ref());
     access(proxy, labels.as_ref(), &grants, &ctx.settings.cluster).ok()
 }
 
 /// Grants of other namespaces allow nothing here, and there may be many.
-fn for_namespace(grants: &[DirectoryGrant], namespace: &str, labels: Option<&Labels>) -> Vec<DirectoryGrant> {
+fn for_namespace(
+    grants: &[&DirectoryGrant],
+    namespace: &str,
+    labels: Option<&Labels>,
+) -> Vec<DirectoryGrant> {
     grants
         .iter()
         .filter(|grant| applies_to(grant, namespace, labels))
-        .cloned()
+        .map(|grant| (*grant).clone())
         .collect()
 }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::health::Health;
+use crate::watch::decoded;
 
 /// How long changes are collected before the statuses are written.
 const DEBOUNCE: Duration = Duration::from_secs(2);
@@ -46,9 +47,10 @@ pub(crate) async fn run(
 
 /// Writes the statuses that are not as they should be.
 async fn write(ctx: &Context, watched: Option<&BTreeSet<String>>) {
-    let grants = ctx.cluster.grants();
+    let (grants, proxies) = (ctx.cluster.grants(), ctx.cluster.proxies());
+    let (grants, proxies) = (decoded(&grants), decoded(&proxies));
     let namespaces = ctx.cluster.namespaces();
-    let users = users(&grants, &ctx.cluster.proxies(), &namespaces);
+    let users = users(&grants, &proxies, &namespaces);
     let api: Api<DirectoryGrant> = Api::all(ctx.client.clone());
     for grant in &grants {
         let Some(name) = grant.metadata.name.as_deref() else {

@@ -62,7 +62,7 @@ impl Leadership {
     }
 
     /// How long this replica leads for certain if it can't renew the lease; `None` if it isn't the leader.
-    pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
+    fn remaining(&self, now: Instant) -> Option<Duration> {
         match *self.until.borrow() {
             Term::None => None,
             Term::Forever => Some(Duration::MAX),

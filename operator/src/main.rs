@@ -24,8 +24,10 @@ mod registration;
 mod resolve;
 mod rollouts;
 mod run;
+mod second_operator;
 mod server;
 mod settings;
+mod steps;
 mod telemetry;
 mod watch;
 

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use operator_core::api::RadiusProxy;
-use operator_core::input::SecretContent;
+use operator_core::input::{ObjectId, SecretContent};
+use operator_core::outcomes::Outcomes;
 
 use crate::key::ProxyKey;
 
@@ -18,10 +20,18 @@ pub(crate) struct Memory {
     pub(crate) newest: Option<RadiusProxy>,
     /// The uid of the RadiusProxy, and the content of the operator's own Secret.
     pub(crate) own_secret: Option<(String, SecretContent)>,
-    /// The revision to which a pod's change in place was refused.
-    pub(crate) in_place_refused: Option<String>,
-    /// What was applied, by kind and name.
-    pub(crate) applied: HashMap<(&'static str, String), Applied>,
+    /// How the steps of the last round failed.
+    pub(crate) outcomes: Outcomes,
+    /// Whether that round ended before the status, for the sake of a plan that knows of its failures.
+    pub(crate) stopped_short: bool,
+    /// Rounds in a row in which a step failed.
+    pub(crate) failed_rounds: u32,
+    /// Since when what a plan needs can't be read.
+    pub(crate) blind_since: Option<Instant>,
+    /// Since when pods are missing.
+    pub(crate) pods_missing_since: Option<Instant>,
+    /// What was applied.
+    pub(crate) applied: HashMap<ObjectId, Applied>,
 }
 
 /// An object as it was applied.

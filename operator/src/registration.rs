@@ -16,6 +16,7 @@ use operator_core::api::{
 use operator_core::aws::{AwsErrorClass, AwsFailure};
 use operator_core::input::{DirectoryObservation, SecretContent, WriteOutcome};
 use operator_core::names::{ABANDON_ANNOTATION, FIELD_MANAGER, FINALIZER};
+use operator_core::plan::operators;
 use operator_core::registration::{
     Candidate, DirectoryWrite, FinalizerChange, RegistrationInput, RegistrationPlan, plan,
 };
@@ -39,6 +40,9 @@ const AFTER_RENEWAL: Duration = Duration::from_secs(1);
 /// The soonest and the latest next look.
 const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
+/// How often is looked whether another operator still works.
+const HELD: Duration = Duration::from_secs(60);
+
 /// What this process remembers of one registration. All of it can be lost: the status holds what must not be.
 #[derive(Debug, Default)]
 struct Memory {
@@ -47,7 +51,7 @@ struct Memory {
     /// How the last write to AWS ended.
     outcome: Option<WriteOutcome>,
     /// How the last tag write failed.
-    tag_failure: Option<AwsFailure>,
+    tag_failure: Option<(AwsFailure, Timestamp)>,
     /// How old the directory's description may be.
     describe_after: Option<Duration>,
     /// Whether the tags were asked for.
@@ -278,6 +282,14 @@ async fn gather(
         })?;
         proxy = read.filter(|proxy| RegistrationKey::of(proxy).as_ref() == Some(key));
         proxies.extend(proxy.clone());
+    }
+    let own = &ctx.settings.operator;
+    let other = proxy
+        .as_ref()
+        .and_then(|proxy| operators::other(proxy, own, Timestamp::now()));
+    if other.is_some() {
+        // Another release works on it.
+        return Ok(Err(HELD));
     }
     let access = proxy.as_ref().and_then(|proxy| gather::access_of(ctx, proxy));
     let observation = match &access {
@@ -532,7 +544,7 @@ async fn add_tags(
     holder: &Holder,
     access: &DirectoryAccess,
     tags: &[(String, String)],
-) -> Option<AwsFailure> {
+) -> Option<(AwsFailure, Timestamp)> {
     match ctx.directories.add_tags(key, access, tags, TAGGING).await {
         Ok(()) => {
             tracing::info!(directory = access.directory_id, "tagged the directory");
@@ -542,7 +554,7 @@ async fn add_tags(
         Err(failure) => {
             tracing::warn!(directory = access.directory_id, %failure, "could not tag the directory");
             ctx.metrics.proxy.failed(&holder.key, failure.class.as_str());
-            Some(failure)
+            Some((failure, Timestamp::now()))
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::key::{ProxyKey, RegistrationKey};
 use crate::metrics::Metrics;
 use crate::queue::{Queue, WorkQueue};
+pub(crate) use cache::decoded;
 use cache::{Cache, Change, guarded, unguarded};
 pub(crate) use kinds::start;
 use rows::{Detail, NodeRow, Owned, Row};
@@ -133,14 +134,14 @@ impl Cluster {
             .collect()
     }
 
-    /// Every RadiusProxy that can be decoded.
-    pub(crate) fn proxies(&self) -> Vec<RadiusProxy> {
-        self.proxies.decoded()
+    /// Every RadiusProxy.
+    pub(crate) fn proxies(&self) -> Vec<Arc<DeserializeGuard<RadiusProxy>>> {
+        self.proxies.store().state()
     }
 
-    /// Every DirectoryGrant that can be decoded.
-    pub(crate) fn grants(&self) -> Vec<DirectoryGrant> {
-        self.grants.decoded()
+    /// Every DirectoryGrant.
+    pub(crate) fn grants(&self) -> Vec<Arc<DeserializeGuard<DirectoryGrant>>> {
+        self.grants.store().state()
     }
 
     /// The labels of a namespace; `None` when they are unknown.
@@ -288,14 +289,14 @@ impl Cluster {
         }
         self.grants_changed.notify_one();
         let selects = |grant: &DirectoryGrant| grant.spec.namespace_selector.is_some();
-        if !self.grants().iter().any(selects) {
+        if !decoded(&self.grants()).into_iter().any(selects) {
             return;
         }
         // Whether another RadiusProxy may have the directory matters to its rivals too.
-        for proxy in self.proxies() {
+        for proxy in decoded(&self.proxies()) {
             if proxy.metadata.namespace.as_ref() == Some(&namespace.name) {
-                self.queue.touch(ProxyKey::of(&proxy));
-                for rival in self.rivals(&proxy) {
+                self.queue.touch(ProxyKey::of(proxy));
+                for rival in self.rivals(proxy) {
                     self.queue.touch(ProxyKey::of(&rival));
                 }
             }

@@ -20,6 +20,7 @@ pub mod events;
 pub mod input;
 pub mod names;
 pub mod objects;
+pub mod outcomes;
 pub mod plan;
 pub mod registration;
 mod rotation;

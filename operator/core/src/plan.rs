@@ -1,11 +1,16 @@
 //! The rollout's plan: what has to be done for one RadiusProxy, as plain values.
 //!
 //! # Order of the steps
-//! 1. [`Plan::finalizer`] `Add`; 2. [`Plan::registration`]; 3. [`Plan::apply`], in order; 4. [`Plan::pods`]; 5. [`Plan::status`];
+//! 1. [`Plan::finalizer`] `Add`; 2. [`Plan::registration`]; 3. [`Plan::adopt`] and [`Plan::apply`], in order; 4. [`Plan::pods`]; 5. [`Plan::status`];
 //!    6. [`Plan::delete`]; 7. [`Plan::events`]; 8. [`Plan::finalizer`] `Remove`.
 //!
 //! 2 is written at the registration's resource version that was planned from, and before the Secret is applied: so AWS is never
 //! given a shared secret that the proxies no longer accept.
+//!
+//! All steps are tried, but those that depend on one that failed ([`crate::outcomes`]): the configuration needs its Secrets,
+//! the StatefulSet both, and 6 to 8 the
+//! status. A round in which 1 to 4 fail in another way than was planned with ends before the status, and the next one
+//! follows at once.
 
 mod accept;
 mod actions;
@@ -16,6 +21,8 @@ mod desired;
 mod events;
 mod gate;
 mod known;
+pub mod operators;
+pub mod ownership;
 mod pods;
 mod registering;
 mod status;
@@ -35,8 +42,13 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 
 use crate::api::{DirectoryRegistrationSpec, RadiusProxyStatus};
+use crate::input::ObjectId;
+use crate::names::WRITTEN_BY_LABEL;
+use crate::outcomes::Step;
 
 pub use build::plan;
+pub use events::of_outcomes;
+pub use status::without_observation;
 
 pub use crate::events::Event;
 pub use crate::registration::{
@@ -54,6 +66,8 @@ pub struct Plan {
     /// Objects to apply by server-side apply (force, field manager [`crate::names::FIELD_MANAGER`]), in this order. All
     /// there should be, each time; whoever executes may leave out what he knows to be applied already.
     pub apply: Vec<Object>,
+    /// Objects whose owner is gone, to be taken over before anything is applied ([`ownership`]).
+    pub adopt: Vec<ObjectId>,
     /// Patches of pods.
     pub pods: Vec<PodPatch>,
     /// The whole status, to be written when it differs from what is there.
@@ -126,6 +140,38 @@ impl Object {
         with_object!(self, object => object.metadata.name.as_deref().unwrap_or_default())
     }
 
+    /// Kind and name.
+    #[must_use]
+    pub fn id(&self) -> ObjectId {
+        ObjectId {
+            kind: self.kind(),
+            name: self.name().to_owned(),
+        }
+    }
+
+    /// The step that applies it.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        Step::Apply(self.kind(), self.name().to_owned())
+    }
+
+    /// Whether it may be deleted and created again where a field of it can't change: all of its content is in the plan,
+    /// and nobody outside has its address.
+    #[must_use]
+    pub fn may_be_created_again(&self) -> bool {
+        match self {
+            Self::ConfigMap(map) => {
+                let labels = map.metadata.labels.as_ref();
+                !labels.is_some_and(|labels| labels.contains_key(WRITTEN_BY_LABEL))
+            }
+            Self::Service(service) => {
+                let kind = service.spec.as_ref().and_then(|spec| spec.type_.as_deref());
+                kind != Some("LoadBalancer")
+            }
+            _ => false,
+        }
+    }
+
     /// The object as JSON with `apiVersion` and `kind`, equal for equal objects.
     ///
     /// # Errors
@@ -184,8 +230,7 @@ pub struct PodPatch {
     pub gate: Option<GateChange>,
 }
 
-/// An image that is changed in a running pod. Who executes it reports a refusal as
-/// [`crate::input::Input::in_place_refused`].
+/// An image that is changed in a running pod. A refusal is the outcome of [`Step::PodImage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageChange {
     /// `spec.containers[proxy].image`.

@@ -56,8 +56,8 @@ pub struct RegistrationInput {
     pub directory: DirectoryObservation,
     /// How the last [`DirectoryWrite`] of this process ended.
     pub outcome: Option<WriteOutcome>,
-    /// How the last tag write of this process failed, if it did.
-    pub tag_failure: Option<AwsFailure>,
+    /// How the last tag write of this process failed, if it did, and when.
+    pub tag_failure: Option<(AwsFailure, Timestamp)>,
     /// The operator's settings.
     pub settings: Settings,
     /// The replica that plans; times in the status are by the clock of the one that wrote them.

@@ -125,14 +125,6 @@ impl<K: Root> Cache<DeserializeGuard<K>> {
         found.0.as_ref().ok().cloned()
     }
 
-    /// Every object that can be decoded.
-    pub(crate) fn decoded(&self) -> Vec<K> {
-        let all = self.store.state();
-        all.iter()
-            .filter_map(|object| object.0.as_ref().ok().cloned())
-            .collect()
-    }
-
     /// How many objects can't be decoded.
     pub(crate) fn undecodable(&self) -> usize {
         self.store
@@ -175,6 +167,14 @@ impl<K: Root> Change<DeserializeGuard<K>> {
         };
         relevant(before) == relevant(after)
     }
+}
+
+/// Those of the objects that can be decoded.
+pub(crate) fn decoded<K>(objects: &[Arc<DeserializeGuard<K>>]) -> Vec<&K> {
+    objects
+        .iter()
+        .filter_map(|object| object.0.as_ref().ok())
+        .collect()
 }
 
 /// The same object in a store of guarded objects.

@@ -20,6 +20,9 @@ use crate::time;
 
 /// When nothing else asks for another look.
 const AT_REST: Duration = Duration::from_secs(600);
+/// While something is expected to pass.
+const SOON: Duration = Duration::from_secs(15);
+
 /// What the pods are told to read, by digests.
 pub(super) struct Told {
     /// The configuration.
@@ -111,6 +114,11 @@ impl Round<'_> {
             .max(self.input.proxy.spec.replicas)
     }
 
+    fn pods_are_missing(&self) -> bool {
+        let set = self.input.stateful_set.as_ref();
+        set.is_some_and(|set| self.input.pods.len() < set.replicas as usize)
+    }
+
     fn wants_load_balancer(&self) -> bool {
         let spec = &self.input.proxy.spec;
         spec.directory.is_some() && spec.addresses.source == AddressSource::LoadBalancer
@@ -167,6 +175,7 @@ impl Round<'_> {
         let before = self.before.map_or(&[][..], |s| &s.conditions);
         let mut list = events::of_conditions(before, drafts);
         list.extend(events::of_upgrade(self.input.stateful_set.as_ref(), upgrade));
+        list.extend(events::of_adoption(self.input));
         let rotates = |pair: &Option<Pair>| pair.as_ref().is_some_and(rotation::under_way);
         list.extend(events::of_rotation(
             rotates(&self.pair_before),
@@ -207,6 +216,10 @@ impl Round<'_> {
     /// When to plan again at the latest.
     pub(super) fn requeue_after(&self, others: [Option<Timestamp>; 2]) -> Duration {
         let mut requeue = AT_REST;
+        if self.pods_are_missing() {
+            // Nothing that is watched changes while pods are refused.
+            requeue = requeue.min(SOON);
+        }
         let mut at = |then: Option<Timestamp>| {
             if let Some(then) = then {
                 // Not at once: what is due now was decided now.

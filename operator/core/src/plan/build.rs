@@ -13,7 +13,7 @@ use super::known::{Known, mirrored};
 use super::pods::proxies;
 use super::registering::Registering;
 use super::upgrade::upgrade;
-use super::{FinalizerChange, Plan, deletion, status};
+use super::{FinalizerChange, Plan, deletion, operators, ownership, status};
 use crate::api::{
     ConditionType, DeletionPolicy, DirectoryRegistration, ObservedDirectory, RadiusProxyStatus,
 };
@@ -30,6 +30,7 @@ use crate::secrets::{self, SecretProblem, Sources};
 /// Plans everything for one RadiusProxy. Total: what is wrong becomes a condition.
 #[must_use]
 pub fn plan(input: &Input, now: Timestamp) -> Plan {
+    let input = &*ownership::without_planted_secret(input);
     if input.proxy.metadata.deletion_timestamp.is_some() {
         let mut plan = deletion::plan(input, now);
         if plan.finalizer == FinalizerChange::Keep && deletion::has_finalizer(input) {
@@ -41,7 +42,9 @@ pub fn plan(input: &Input, now: Timestamp) -> Plan {
         return plan;
     }
     let directory = input.registration.as_ref().and_then(Known::of);
-    Round::new(input, directory.as_ref(), now).plan()
+    let mut plan = Round::new(input, directory.as_ref(), now).plan();
+    operators::sign(&mut plan, input, now);
+    plan
 }
 
 /// One round of planning: what is known after reading the input.
@@ -106,15 +109,18 @@ impl<'a> Round<'a> {
             reason: Reason::ConfigInvalid,
             message: message.to_owned(),
         });
-        let judgement = judge(self.input, self.problem.as_ref().or(refused.as_ref()));
+        let judgement = judge(self.input, self.problem.as_ref().or(refused.as_ref()), self.now);
         // A spec that is not accepted starts nothing, and stops nothing that runs.
         // Who waits for another to let go of the directory is there when it does.
         let waits = judgement.condition.reason == Reason::DirectoryTaken && self.directory.is_some();
         let starts = (judgement.condition.is_true() || waits) && self.rendered.is_some();
         let apply = running || starts;
-        let taken = judgement.condition.reason == Reason::NameTaken;
+        let taken = judgement.condition.reason == Reason::NameConflict;
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
-        let digest = self.digest(fresh.as_ref(), running);
+        let mounted = fresh
+            .as_ref()
+            .filter(|_| !self.input.outcomes.configuration_failed());
+        let digest = self.digest(mounted, running);
         let mut proxies = proxies(self.input, digest.as_ref());
         let upgrade = upgrade(&self, &template, &proxies, &judgement);
         for proxy in &mut proxies {
@@ -128,7 +134,7 @@ impl<'a> Round<'a> {
         let registered = self.registered(&registering, &reports, observed.as_ref());
 
         let words = upgrade.message.as_deref().filter(|_| running);
-        let available = status::available(self.input, &proxies, apply && !taken, words, replicas);
+        let available = status::available(self.input, &proxies, apply && !taken, words, replicas, self.now);
         let drafts = self.conditions(&judgement, registered, available);
         let seen = status::Seen {
             input: self.input,
@@ -160,6 +166,7 @@ impl<'a> Round<'a> {
             } else {
                 Vec::new()
             },
+            adopt: self.input.orphans.iter().filter(|_| apply).cloned().collect(),
             pods: self.pod_patches(&proxies, &told, &template, &upgrade),
             events: self.events(&drafts, &upgrade),
             status,
@@ -308,7 +315,12 @@ impl<'a> Round<'a> {
             ),
         };
         let secrets = Draft::new(ConditionType::SecretsReady, secrets.0, secrets.1, secrets.2);
-        let mut drafts = vec![judgement.condition.clone(), secrets, available, registered];
+        let stalled = self.input.outcomes.shown(self.now);
+        let stalled =
+            stalled.map(|(reason, told)| Draft::new(ConditionType::Stalled, Truth::True, reason, told));
+        let mut drafts = vec![judgement.condition.clone(), secrets];
+        drafts.extend(stalled);
+        drafts.extend([available, registered]);
         let told = if self.has_directory() {
             "the proxies serve and are registered".to_owned()
         } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::known::{Known, mirrored};
-use super::{FinalizerChange, Object, Plan, PodPatch};
+use super::{FinalizerChange, Object, Plan, PodPatch, operators};
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth, stamp};
 use crate::input::{Input, RadiusStatus};
@@ -30,6 +30,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
         finalizer: FinalizerChange::Keep,
         registration: None,
         apply: Vec::new(),
+        adopt: Vec::new(),
         pods: Vec::new(),
         status: input.proxy.status.clone().unwrap_or_default(),
         upgrading: false,
@@ -46,6 +47,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
         return plan;
     };
     plan.events = tell(&mut plan.status, input, &waits, now);
+    operators::sign(&mut plan, input, now);
     plan
 }
 

@@ -54,7 +54,7 @@ impl Round<'_> {
             .registration
             .as_ref()
             .map(|registration| &registration.spec);
-        let may_claim = !matches!(judgement.condition.reason, Reason::NoGrant | Reason::NameTaken);
+        let may_claim = !matches!(judgement.condition.reason, Reason::NoGrant | Reason::NameConflict);
         if !(self.holds || (before.is_none() && may_claim)) {
             return Registering::default();
         }
@@ -121,12 +121,19 @@ impl Round<'_> {
         if !configured || self.pair.is_none() || !judgement.may_write {
             return Some("nothing is written to AWS until the spec is accepted and the Secrets are ready");
         }
-        if self.rendered.is_none() && !self.is_applied() {
+        let mounted = self.rendered.is_some() && !self.input.outcomes.configuration_failed();
+        if !mounted && !self.is_applied() {
             // The digest that pods report is of the configuration made last. After a crash the Secret may be newer, and only
             // the digest of the present configuration would tell which pods have it.
             return Some(
                 "AWS gets another shared secret once the Secrets are ready and the configuration can be made",
             );
+        }
+        let is_off = self
+            .directory
+            .is_some_and(|directory| directory.radius_status.is_none());
+        if is_off && self.input.outcomes.network_policy_failed() {
+            return Some("RADIUS is switched on once the NetworkPolicy is applied; see Stalled");
         }
         if self.ledger.applied.is_none() && self.nobody_could_log_in() {
             return Some(

@@ -161,6 +161,8 @@ pub(crate) fn decide(context: &Context<'_>) -> Decision {
     if takes_writes(&context.directory.stage) {
         decision.note(messages::stage_note(context.directory));
     }
+    let failed = context.input.tag_failure.as_ref();
+    decision.note(failed.map(|(failure, _)| super::tags::note(failure)));
     decision
 }
 

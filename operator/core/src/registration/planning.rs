@@ -230,7 +230,7 @@ impl<'a> Planning<'a> {
     ) -> RegistrationPlan {
         let mut plan = self.plan(self.record.clone());
         if let Some(directory) = self.directory {
-            plan.status.description = Some(description(directory));
+            plan.status.description = Some(description(directory, &self.input.registration.spec.region));
             plan.status.servers.clone_from(&servers.table);
             plan.status.registered_count = count(servers.registered);
             plan.status.desired_count = count(servers.wanted);
@@ -262,8 +262,9 @@ impl<'a> Planning<'a> {
                 .as_ref()
                 .is_some_and(|d| d.suspend);
             if !suspended {
-                plan.tags = tags::to_add(self.input, &self.record, directory, writes);
+                plan.tags = tags::to_add(self.input, &self.record, directory, writes, self.now);
             }
+            plan.events.extend(tags::refused(self.input));
             let changes = messages::changes(&self.record, directory);
             plan.events
                 .extend(of_drift(before.drift.as_ref(), &self.record.drift, &changes));
@@ -311,7 +312,7 @@ impl<'a> Planning<'a> {
         plan.requeue_after = WORKING;
         plan.describe_after = WORKING / 2;
         if let Some(directory) = self.directory {
-            plan.status.description = Some(description(directory));
+            plan.status.description = Some(description(directory, &self.input.registration.spec.region));
         }
         let (reason, message) = match step {
             release::Step::Done { why, loud } => {
@@ -413,7 +414,8 @@ fn own_secret(input: &RegistrationInput) -> Option<OwnSecret> {
     Some(OwnSecret { key, current, digest })
 }
 
-fn description(directory: &Directory) -> DirectoryDescription {
+fn description(directory: &Directory, region: &str) -> DirectoryDescription {
+    let key = DirectoryTags::of(region).owner;
     DirectoryDescription {
         kind: directory.kind.as_str().to_owned(),
         stage: directory.stage.clone(),
@@ -424,6 +426,7 @@ fn description(directory: &Directory) -> DirectoryDescription {
             .map_or("NotConfigured", RadiusStatus::as_str)
             .to_owned(),
         settings: directory.radius_settings.clone(),
+        owner: directory.tags.as_ref().and_then(|tags| tags.get(&key).cloned()),
         client_addresses: directory.client_addresses.iter().map(IpAddr::to_string).collect(),
     }
 }

@@ -1,11 +1,21 @@
 //! The ownership tags of a directory, for a cluster that comes to it without a record.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use super::RegistrationInput;
 use super::record::RegistrationRecord;
 use super::tag_digest;
 use crate::api::DirectoryRegistrationSpec;
+use crate::aws::{AwsErrorClass, AwsFailure};
+use crate::events::{Event, event};
 use crate::input::Directory;
 use crate::names::DirectoryTags;
+use crate::time;
+
+/// How long after a failure the directory is tagged again only to repair its tags.
+const RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The tags to add: with each write, and to repair tags that are missing.
 pub(super) fn to_add(
@@ -13,6 +23,7 @@ pub(super) fn to_add(
     record: &RegistrationRecord,
     directory: &Directory,
     writes: bool,
+    now: Timestamp,
 ) -> Vec<(String, String)> {
     let spec = &input.registration.spec;
     let keys = DirectoryTags::of(&spec.region);
@@ -31,7 +42,7 @@ pub(super) fn to_add(
         && directory.tags.is_some()
         && free_or_ours(&keys.owner, &owner)
         && free_or_ours(&keys.cluster_uid, &uid)
-        && input.tag_failure.is_none();
+        && may_retry(input, now);
     if is_complete || !(writes || repairs) {
         return Vec::new();
     }
@@ -43,6 +54,11 @@ pub(super) fn to_add(
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
     .collect()
+}
+
+fn may_retry(input: &RegistrationInput, now: Timestamp) -> bool {
+    let failed = input.tag_failure.as_ref();
+    failed.is_none_or(|(_, at)| time::until(*at, now) >= RETRY_AFTER)
 }
 
 /// The value of the owner's tag: `<cluster>/<namespace>/<name>`.
@@ -61,4 +77,27 @@ fn digests(record: &RegistrationRecord) -> Vec<String> {
     let mut digests: Vec<String> = pending.into_iter().chain(applied).map(tag_digest).collect();
     digests.dedup();
     digests
+}
+
+/// Why the directory has no tags of this cluster.
+pub(super) fn note(failure: &AwsFailure) -> String {
+    let next = if failure.class == AwsErrorClass::AccessDenied {
+        "Allow ds:AddTagsToResource on it in the policy of the operator's role"
+    } else if failure.message.contains("limit") || failure.message.contains("TagLimit") {
+        "A directory has at most 50 tags: remove some that nobody needs"
+    } else {
+        "See what AWS says"
+    };
+    format!(
+        "The directory isn't tagged, so nothing protects it from an operator of another cluster. {next}. AWS says: {failure}."
+    )
+}
+
+/// The Event of tags that AWS refuses. The note in the condition tells whether it was published.
+pub(super) fn refused(input: &RegistrationInput) -> Option<Event> {
+    let note = note(&input.tag_failure.as_ref()?.0);
+    let status = input.registration.status.as_ref();
+    let is_known =
+        status.is_some_and(|status| status.conditions.iter().any(|each| each.message.contains(&note)));
+    (!is_known).then(|| event(true, "TagsRefused", "Tag", &note))
 }

@@ -88,6 +88,9 @@ pub struct DirectoryDescription {
     /// RADIUS settings without the shared secret, which AWS doesn't show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<RegisteredSettings>,
+    /// Owner that the directory's tags name, as `<cluster>/<namespace>/<name>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Addresses that requests come from: those of the domain controllers or of the connector.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_addresses: Vec<String>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_config::Secret;
 
 use super::cluster::{decode, keep_annotation};
@@ -14,10 +15,15 @@ use crate::api::{
 };
 use crate::aws::AwsOperation;
 use crate::input::{
-    Directory, DirectoryObservation, Entropy, Input, Report, SecretContent, StatefulSetState, WriteOutcome,
+    Directory, DirectoryObservation, Entropy, ForeignObject, Input, ObjectId, Report, SecretContent,
+    StatefulSetState, WriteOutcome,
 };
-use crate::names::{ABANDON_ANNOTATION, FINALIZER, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION};
-use crate::plan::{Object, ObjectKind, Plan, PodPatch, plan};
+use crate::names::{
+    ABANDON_ANNOTATION, FINALIZER, RESTARTED_AT_ANNOTATION, SECOND_OPERATOR_ANNOTATION, TEMPLATE_ANNOTATION,
+};
+use crate::outcomes::{Failure, Outcomes, Step, retry_after};
+use crate::plan::ownership::{Ownership, object_ids, ownership};
+use crate::plan::{Object, ObjectKind, Plan, PodPatch, of_outcomes, operators, plan};
 use crate::registration::{self, Candidate, FinalizerChange, RegistrationInput, RegistrationPlan};
 
 /// How old a description may grow.
@@ -65,6 +71,18 @@ impl World {
         } else {
             &self.registration
         };
+        let (foreign, orphans) = self.owners();
+        let mut outcomes = self.outcomes.clone();
+        if let Some(message) = self.refused_pods
+            && self.replicas().is_some_and(|replicas| self.pods.len() < replicas)
+        {
+            let message = message.to_owned();
+            outcomes.record(
+                Step::CreatePods,
+                Failure::Refused { code: 403, message },
+                self.now,
+            );
+        }
         Input {
             proxy: self.proxy.clone(),
             registration: registration.clone(),
@@ -88,7 +106,8 @@ impl World {
                 .objects
                 .contains_key(&("Secret".to_owned(), "mfa-radius-secrets".to_owned())),
             radius_secret,
-            foreign: Vec::new(),
+            foreign,
+            orphans,
             stateful_set: self.replicas().map(|replicas| StatefulSetState {
                 replicas: u32::try_from(replicas).unwrap(),
                 current_revision: self.revisions.current.clone(),
@@ -100,8 +119,8 @@ impl World {
                 ..StatefulSetState::default()
             }),
             service_account: self.service_account.clone(),
-            in_place_refused: self.in_place_refused.clone(),
             may_begin: self.may_begin,
+            outcomes,
             pods: self.pods.iter().map(|pod| pod.state.clone()).collect(),
             reports: self
                 .pods
@@ -118,10 +137,42 @@ impl World {
                 })
                 .collect(),
             load_balancer,
-            refusal: self.refusal.clone(),
             settings: self.settings.clone(),
             entropy: Entropy::new([u8::try_from(self.next_uid % 251).unwrap(); 96]),
         }
+    }
+
+    /// Objects under the operator's names that are not this RadiusProxy's.
+    fn owners(&self) -> (Vec<ForeignObject>, Vec<ObjectId>) {
+        let (mut foreign, mut orphans) = (Vec::new(), Vec::new());
+        for object in object_ids(&self.proxy) {
+            let key = (object.kind.to_owned(), object.name.clone());
+            let Some(found) = self.objects.get(&key) else {
+                continue;
+            };
+            let metadata: ObjectMeta = serde_json::from_value(found["metadata"].clone()).unwrap();
+            let lives = |uid: &str| self.proxy.metadata.uid.as_deref() == Some(uid);
+            match ownership(&metadata, &self.proxy, lives) {
+                Ownership::Ours => {}
+                Ownership::Orphan => orphans.push(object),
+                Ownership::Foreign { controller } => foreign.push(ForeignObject { object, controller }),
+            }
+        }
+        (foreign, orphans)
+    }
+
+    /// Another operator's work is left alone.
+    fn holds(&mut self) -> bool {
+        let own = self.settings.operator.clone();
+        if operators::other(&self.proxy, &own, self.clock()).is_none() {
+            return false;
+        }
+        if let Some(notice) = operators::notice(&self.proxy, &own, self.clock()) {
+            let annotations = self.proxy.metadata.annotations.get_or_insert_default();
+            annotations.insert(SECOND_OPERATOR_ANNOTATION.to_owned(), notice);
+        }
+        self.due = self.now.saturating_add(Duration::from_secs(60)).unwrap();
+        true
     }
 
     fn gather_registration(&mut self, registration: DirectoryRegistration) -> RegistrationInput {
@@ -145,7 +196,7 @@ impl World {
             secret: self.own_secret(),
             directory,
             outcome: self.outcome.clone(),
-            tag_failure: None,
+            tag_failure: self.tag_failure.clone(),
             settings: self.settings.clone(),
             replica: format!("operator-{}", self.leader),
         }
@@ -183,6 +234,9 @@ impl World {
             self.due = Timestamp::MAX;
             return;
         }
+        if self.holds() {
+            return;
+        }
         let input = self.gather();
         let plan = plan(&input, self.clock());
         assert_eq!(format!("{plan:?}").find("first secret"), None);
@@ -191,7 +245,7 @@ impl World {
             .and_then(|registration| registration.metadata.resource_version);
         match self.execute(&plan, version.as_ref()) {
             End::Finished if std::mem::take(&mut self.set_changed) => self.due = self.later(STATUS_OF_SET),
-            End::Finished => self.due = self.later(plan.requeue_after.min(INTERVAL)),
+            End::Finished => self.due = self.later(plan.requeue_after.min(self.again).min(INTERVAL)),
             End::Conflict => self.due = self.later(Duration::from_secs(1)),
             End::Crashed => self.crash(),
         }
@@ -248,7 +302,9 @@ impl World {
         self.forget_names();
         self.outcome = None;
         self.own_secret = None;
-        self.in_place_refused = None;
+        self.tag_failure = None;
+        self.outcomes = Outcomes::default();
+        self.stopped_short = false;
         self.read_tags = false;
         self.leader += 1;
         self.due = self.away_until;
@@ -257,6 +313,8 @@ impl World {
 
     /// Another leader takes over later, with nothing in memory.
     pub(in crate::plan::scenarios) fn lose_the_operator(&mut self, away: Duration) {
+        self.outcomes = Outcomes::default();
+        self.stopped_short = false;
         self.away(away);
     }
 
@@ -293,13 +351,26 @@ impl World {
         self.wake_registration();
     }
 
+    /// Tries a step: whether it succeeds.
+    fn tries(&self, step: Step, outcomes: &mut Outcomes) -> bool {
+        let failure = self.failing.get(&step).cloned();
+        let succeeds = failure.is_none();
+        if let Some(failure) = failure {
+            outcomes.record(step, failure, self.now);
+        }
+        succeeds
+    }
+
     /// Executes a rollout's plan in the order of its documentation, up to the step of a crash.
     fn execute(&mut self, plan: &Plan, version: Option<&String>) -> End {
+        let mut outcomes = Outcomes::default();
         if plan.finalizer == FinalizerChange::Add {
             if !self.lives() {
                 return End::Crashed;
             }
-            self.proxy.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+            if self.tries(Step::Finalizer, &mut outcomes) {
+                self.proxy.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+            }
         }
         if let Some(spec) = &plan.registration {
             let end = self.execute_spec(spec, version);
@@ -307,20 +378,65 @@ impl World {
                 return end;
             }
         }
-        for object in &plan.apply {
+        for id in &plan.adopt {
             if !self.lives() {
                 return End::Crashed;
             }
-            self.apply(object);
+            if self.tries(Step::Adopt(id.kind, id.name.clone()), &mut outcomes) {
+                self.adopt(id);
+            }
+        }
+        for object in &plan.apply {
+            if !outcomes.allow(object.kind(), object.name()) {
+                continue;
+            }
+            if !self.lives() {
+                return End::Crashed;
+            }
+            if self.tries(object.step(), &mut outcomes) {
+                self.apply(object);
+            }
         }
         for patch in &plan.pods {
             if !self.lives() {
                 return End::Crashed;
             }
-            self.patch_pod(patch);
+            self.patch_pod(patch, &mut outcomes);
         }
+        let before = self.outcomes.clone();
+        let images = plan.pods.iter().any(|patch| patch.image.is_some());
+        let mut outcomes = outcomes.keeping(&before, images);
+        let news = outcomes.differ_from(&before) && !self.stopped_short;
+        self.stopped_short = news;
+        if !news {
+            match self.conclude(plan, &mut outcomes) {
+                Some(true) => {}
+                Some(false) => return End::Finished,
+                None => return End::Crashed,
+            }
+        }
+        let outcomes = outcomes.lasting(&before);
+        self.again = if outcomes.differ_from(&before) {
+            Duration::ZERO
+        } else if outcomes.is_good() {
+            Duration::MAX
+        } else {
+            retry_after(8)
+        };
+        let told = of_outcomes(&before, &outcomes);
+        self.events
+            .extend(told.iter().map(|event| event.reason.to_owned()));
+        self.outcomes = outcomes;
+        End::Finished
+    }
+
+    /// From the status on. `None` for a crash; false when the RadiusProxy is gone.
+    fn conclude(&mut self, plan: &Plan, outcomes: &mut Outcomes) -> Option<bool> {
         if !self.lives() {
-            return End::Crashed;
+            return None;
+        }
+        if !self.tries(Step::Status, outcomes) {
+            return Some(true);
         }
         let status = serde_json::to_string(&plan.status).unwrap();
         let status: RadiusProxyStatus = serde_json::from_str(&status).unwrap();
@@ -329,6 +445,7 @@ impl World {
             "a status that changes when it is stored is written for ever"
         );
         self.proxy.status = Some(status);
+        outcomes.status_written();
         for object in &plan.delete {
             let is = |pod: &Pod| Some(&pod.state.uid) == object.uid.as_ref();
             match object.kind {
@@ -344,15 +461,16 @@ impl World {
             .extend(plan.events.iter().map(|event| event.reason.to_owned()));
         if plan.finalizer == FinalizerChange::Remove {
             if !self.lives() {
-                return End::Crashed;
+                return None;
             }
             self.proxy.metadata.finalizers = None;
             if self.proxy.metadata.deletion_timestamp.is_some() {
                 self.vanish();
                 self.wake_registration();
+                return Some(false);
             }
         }
-        End::Finished
+        Some(true)
     }
 
     fn execute_spec(&mut self, spec: &DirectoryRegistrationSpec, version: Option<&String>) -> End {
@@ -419,8 +537,18 @@ impl World {
             if !self.lives() {
                 return End::Crashed;
             }
-            self.aws.tags.extend(plan.tags.iter().cloned());
-            self.aws.read_tags = None;
+            match self.refused_tags {
+                None => {
+                    self.aws.tags.extend(plan.tags.iter().cloned());
+                    self.aws.read_tags = None;
+                    self.tag_failure = None;
+                }
+                Some(class) => {
+                    self.asked_tags += 1;
+                    let failure = failure(AwsOperation::AddTagsToResource, class);
+                    self.tag_failure = Some((failure, self.clock()));
+                }
+            }
         }
         if let Some(write) = &plan.write {
             if !self.lives() {
@@ -454,24 +582,45 @@ impl World {
         self.events.extend(reasons);
     }
 
-    fn patch_pod(&mut self, patch: &PodPatch) {
+    /// Gives an object its owner.
+    fn adopt(&mut self, id: &ObjectId) {
+        let key = (id.kind.to_owned(), id.name.clone());
+        let uid = self.proxy.metadata.uid.clone();
+        let object = self.objects.get_mut(&key).unwrap();
+        object["metadata"]["ownerReferences"] = serde_json::json!([{
+            "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy", "name": "mfa", "uid": uid, "controller": true,
+        }]);
+    }
+
+    fn patch_pod(&mut self, patch: &PodPatch, outcomes: &mut Outcomes) {
+        let changes_metadata =
+            patch.config_digest.is_some() || patch.peers_digest.is_some() || patch.revision.is_some();
+        let metadata = changes_metadata && self.tries(Step::PodMetadata(patch.name.clone()), outcomes);
+        let gate = patch.gate.is_some() && self.tries(Step::PodGate(patch.name.clone()), outcomes);
+        if let Some(change) = patch.image.as_ref().filter(|_| self.refuses_patches) {
+            let message = "no".to_owned();
+            let step = Step::PodImage(change.revision.clone());
+            outcomes.record(step, Failure::Refused { code: 403, message }, self.now);
+        }
         let pod = self
             .pods
             .iter_mut()
             .find(|pod| pod.state.uid == patch.uid)
             .unwrap();
-        if let Some(change) = &patch.image {
-            if self.refuses_patches {
-                self.in_place_refused = Some(change.revision.clone());
-            } else {
-                pod.state.in_place = Some(change.marker.clone());
-                if !self.reverts_images {
-                    pod.state.image.clone_from(&change.image);
-                    let from = pod.next_containers.back().map_or(self.now, |(at, _)| *at);
-                    let at = from.saturating_add(self.drain).unwrap();
-                    pod.next_containers.push_back((at, change.image.clone()));
-                }
+        if let Some(change) = patch.image.as_ref().filter(|_| !self.refuses_patches) {
+            pod.state.in_place = Some(change.marker.clone());
+            if !self.reverts_images {
+                pod.state.image.clone_from(&change.image);
+                let from = pod.next_containers.back().map_or(self.now, |(at, _)| *at);
+                let at = from.saturating_add(self.drain).unwrap();
+                pod.next_containers.push_back((at, change.image.clone()));
             }
+        }
+        if let Some(gate) = patch.gate.as_ref().filter(|_| gate) {
+            pod.state.gate = Some(gate.open);
+        }
+        if !metadata {
+            return;
         }
         if let Some(revision) = &patch.revision {
             pod.state.revision = Some(revision.clone());
@@ -488,9 +637,6 @@ impl World {
         if patch.config_digest.is_some() || patch.peers_digest.is_some() {
             let at = self.now.saturating_add(pod.syncs_in()).unwrap();
             pod.sync_at = Some(pod.sync_at.map_or(at, |before| before.min(at)));
-        }
-        if let Some(gate) = &patch.gate {
-            pod.state.gate = Some(gate.open);
         }
         self.check_that_one_may_be_evicted();
     }
