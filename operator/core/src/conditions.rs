@@ -87,7 +87,7 @@ reasons! {
     /// No DirectoryGrant names the namespace, the directory and the region.
     NoGrant => Warning,
     /// Another RadiusProxy, of this cluster or another, keeps the directory.
-    DirectoryTaken => Warning,
+    DirectoryConflict => Warning,
     /// An object of a name that the operator needs has another owner.
     NameConflict => Warning,
     /// There is no such directory in this account and region.
@@ -133,7 +133,7 @@ reasons! {
     /// The provider refuses the credentials that it is given.
     ProviderCredentialsRefused => Warning,
     /// Users have two TOTP seeds.
-    TotpUserTwice => Warning,
+    DuplicateTotpSeed => Warning,
     /// All proxies serve.
     ProxiesServe => Passing,
     /// Enough proxies serve, not all.
@@ -177,7 +177,7 @@ reasons! {
     /// Nothing is written to AWS, since the spec says so.
     Suspended => Normal,
     /// Somebody else's settings are there, and the adoption policy leaves them.
-    SettingsOfOthers => Warning,
+    UnmanagedSettings => Warning,
     /// Somebody changed the settings, and the drift policy leaves them.
     Drifted => Warning,
     /// Somebody changes the settings again and again.
@@ -185,7 +185,7 @@ reasons! {
     /// Somebody changed the shared secret at AWS: every request of the directory fails.
     SecretMismatch => Warning,
     /// Somebody switched RADIUS off.
-    SwitchedOff => Warning,
+    RadiusDisabled => Warning,
     /// RADIUS is being switched off.
     Deregistering => Passing,
     /// All of the other conditions are true.

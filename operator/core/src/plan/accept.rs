@@ -121,7 +121,7 @@ fn directory(input: &Input, spec: &DirectorySpec) -> Result<(), Judgement> {
              true there, and spec.directory.adoptionPolicy: Adopt here",
             holder(&registration.spec)
         );
-        return Err(refused(Truth::False, (Reason::DirectoryTaken, message)));
+        return Err(refused(Truth::False, (Reason::DirectoryConflict, message)));
     }
     match mirrored(registration, ConditionType::Described) {
         Some(described) if described.is_true() => Ok(()),

@@ -112,7 +112,7 @@ impl<'a> Round<'a> {
         let judgement = judge(self.input, self.problem.as_ref().or(refused.as_ref()), self.now);
         // A spec that is not accepted starts nothing, and stops nothing that runs.
         // Who waits for another to let go of the directory is there when it does.
-        let waits = judgement.condition.reason == Reason::DirectoryTaken && self.directory.is_some();
+        let waits = judgement.condition.reason == Reason::DirectoryConflict && self.directory.is_some();
         let starts = (judgement.condition.is_true() || waits) && self.rendered.is_some();
         let apply = running || starts;
         let taken = judgement.condition.reason == Reason::NameConflict;
@@ -291,7 +291,7 @@ impl<'a> Round<'a> {
                     sources.complaints.join("; ")
                 );
                 let reason = if sources.twice {
-                    Reason::TotpUserTwice
+                    Reason::DuplicateTotpSeed
                 } else {
                     Reason::TotpSeedsMalformed
                 };

@@ -26,7 +26,7 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event
                     && old.status == draft.truth.as_str()
                     && old.reason == draft.reason.as_str()
                     // One more user with two seeds is another thing to do.
-                    && (draft.reason != Reason::TotpUserTwice || old.message == shown(&draft.message))
+                    && (draft.reason != Reason::DuplicateTotpSeed || old.message == shown(&draft.message))
             })
         })
         .filter(|draft| draft.reason.tone() != Tone::Passing)

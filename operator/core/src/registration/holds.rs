@@ -165,7 +165,7 @@ fn other_cluster(context: &Context<'_>) -> Option<Decision> {
                 "the directory's tag {key} says that {owner} holds its RADIUS settings. Suspend or delete that RadiusProxy, and \
                  set spec.directory.adoptionPolicy: Adopt to take over with one write"
             );
-            (Reason::DirectoryTaken, message)
+            (Reason::DirectoryConflict, message)
         }
         Tagged::SameName(uid) if context.record.applied.is_some() => {
             let message = format!(
@@ -212,7 +212,7 @@ fn unmanaged_settings(context: &Context<'_>) -> Option<Decision> {
             format!("the directory has RADIUS settings that the operator did not make{unread}; {adopt}")
         }
     };
-    Some(Decision::hold(Reason::SettingsOfOthers, message))
+    Some(Decision::hold(Reason::UnmanagedSettings, message))
 }
 
 fn aws_works(context: &Context<'_>) -> Option<Decision> {
@@ -258,7 +258,7 @@ fn stays_disabled(context: &Context<'_>) -> Option<Decision> {
     disabled.then(|| {
         let message = "RADIUS was switched off in AWS: users log in WITHOUT a second factor. Set \
                        spec.directory.driftPolicy: Enforce to have it switched on again";
-        Decision::hold(Reason::SwitchedOff, message)
+        Decision::hold(Reason::RadiusDisabled, message)
     })
 }
 

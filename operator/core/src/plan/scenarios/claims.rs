@@ -132,7 +132,7 @@ fn another_cluster_that_adopts_a_directory_is_left_alone_though_the_tags_were_re
     world.run_for(Duration::from_secs(400));
     written_by(&mut world, "prod/a/b", "cluster-2");
     world.run_for(Duration::from_secs(3600));
-    assert_eq!(world.condition("Registered").1, "DirectoryTaken");
+    assert_eq!(world.condition("Registered").1, "DirectoryConflict");
     assert_eq!(world.aws.writes.len(), 1);
 }
 
@@ -145,7 +145,7 @@ fn an_adoption_counts_for_one_takeover_though_the_policy_stays_in_git() {
     assert_eq!(world.aws.writes.len(), 1);
     written_by(&mut world, "prod/a/b", "cluster-2");
     world.run_for(Duration::from_secs(3600));
-    assert_eq!(world.condition("Registered").1, "DirectoryTaken");
+    assert_eq!(world.condition("Registered").1, "DirectoryConflict");
     assert_eq!(world.aws.writes.len(), 1);
     policy(&mut world, AdoptionPolicy::Refuse, DriftPolicy::Repair);
     world.run_for(Duration::from_secs(60));

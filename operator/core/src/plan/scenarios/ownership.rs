@@ -70,7 +70,7 @@ fn whoever_claims_a_directory_first_keeps_it_whoever_is_older() {
     world.rivals[0].created = "2026-06-01T00:00:00Z".parse().unwrap();
     world.run_for(Duration::from_secs(60));
     let (_, reason, message) = world.condition("Accepted");
-    assert_eq!(reason, "DirectoryTaken");
+    assert_eq!(reason, "DirectoryConflict");
     assert!(message.contains("other/old"));
 }
 
@@ -88,7 +88,7 @@ fn a_directory_moves_to_another_radius_proxy_without_a_hole() {
         directory.adoption_policy = AdoptionPolicy::Adopt;
     });
     world.run_for(Duration::from_secs(300));
-    assert_eq!(world.condition("Accepted").1, "DirectoryTaken");
+    assert_eq!(world.condition("Accepted").1, "DirectoryConflict");
     assert!(world.pods.len() == 2 && world.pods.iter().all(|pod| pod.state.containers_ready));
     assert!(world.aws.writes.is_empty());
     world.rivals[0].suspended = true;
@@ -113,7 +113,7 @@ fn settings_of_others_stay_until_the_policy_adopts_them() {
     let mut world = World::new();
     world.somebody_elses();
     world.run_for(Duration::from_secs(600));
-    assert_eq!(world.condition("Registered").1, "SettingsOfOthers");
+    assert_eq!(world.condition("Registered").1, "UnmanagedSettings");
     assert!(world.aws.writes.is_empty() && world.aws.tags.is_empty());
     policy(&mut world, AdoptionPolicy::Adopt, DriftPolicy::Repair);
     world.run_until(World::is_ready);
@@ -131,7 +131,7 @@ fn tags_give_a_rebuilt_cluster_its_directory_back_and_keep_others_out() {
     );
     world.run_for(Duration::from_secs(600));
     let (_, reason, message) = world.condition("Registered");
-    assert_eq!(reason, "DirectoryTaken");
+    assert_eq!(reason, "DirectoryConflict");
     assert!(message.contains("prod/a/b"));
     world.aws.tags.insert(
         "radius-mfa.dev/owner/eu-central-1".to_owned(),
@@ -155,7 +155,7 @@ fn a_rebuilt_cluster_takes_back_what_it_applied_and_not_what_somebody_made_of_it
     world.foreign_write("THEIRS");
     world.run_for(Duration::from_secs(600));
     let (_, reason, message) = world.condition("Registered");
-    assert_eq!(reason, "SettingsOfOthers");
+    assert_eq!(reason, "UnmanagedSettings");
     assert!(message.contains("not those that it applied"), "{message}");
     assert_eq!(world.aws.writes.len(), 3);
     policy(&mut world, AdoptionPolicy::Adopt, DriftPolicy::Repair);
@@ -231,7 +231,7 @@ fn radius_switched_off_from_outside_is_undone_only_by_enforce() {
     world.aws.status = None;
     world.aws.settings = None;
     world.run_for(Duration::from_secs(3600));
-    assert_eq!(world.condition("Ready").1, "SwitchedOff");
+    assert_eq!(world.condition("Ready").1, "RadiusDisabled");
     assert_eq!(world.aws.writes.len(), 1);
     policy(&mut world, AdoptionPolicy::Refuse, DriftPolicy::Enforce);
     world.run_until(World::is_ready);
@@ -248,7 +248,7 @@ fn radius_switched_off_stays_off_also_after_failed_and_while_aws_was_at_it() {
         world.run_for(Duration::from_secs(10));
         world.switch_off();
         world.run_for(Duration::from_secs(20_000));
-        assert_eq!(world.condition("Ready").1, "SwitchedOff", "{status:?}");
+        assert_eq!(world.condition("Ready").1, "RadiusDisabled", "{status:?}");
         assert_eq!(world.aws.writes.len(), 1, "{status:?}");
         policy(&mut world, AdoptionPolicy::Refuse, DriftPolicy::Enforce);
         world.run_until(World::is_ready);

@@ -66,7 +66,7 @@ fn a_user_in_two_secrets_is_told_once_with_their_names_and_without_a_seed() {
         .insert("extra".to_owned(), data(&[("seed", &other_uri("CORP%5CJane"))]));
     world.run_until(|world| world.condition("Registered").0 == "True");
     let (_, reason, message) = world.condition("SecretsReady");
-    assert_eq!(reason, "TotpUserTwice");
+    assert_eq!(reason, "DuplicateTotpSeed");
     assert!(
         message.contains("user \"jane\" has 2 seeds, in Secret extra and Secret jane")
             && !message.contains("JBSW")
@@ -77,7 +77,7 @@ fn a_user_in_two_secrets_is_told_once_with_their_names_and_without_a_seed() {
         world
             .events
             .iter()
-            .filter(|event| *event == "TotpUserTwice")
+            .filter(|event| *event == "DuplicateTotpSeed")
             .count()
     };
     assert_eq!(told(&world), 1);
