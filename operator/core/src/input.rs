@@ -440,7 +440,7 @@ impl RadiusStatus {
 /// How a write ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteOutcome {
-    /// The write ([`crate::plan::DirectoryWrite::id`]).
+    /// The write ([`crate::registration::DirectoryWrite::id`]).
     pub id: String,
     /// AWS's request id, or the failure.
     pub result: Result<Option<String>, AwsFailure>,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::ConditionType;
 use crate::conditions::{Draft, Reason, Truth, shown, stamp};
-use crate::plan::Event;
+use crate::events::Event;
 
 /// The status to write and the Event that announces it, unless the status says it already. `status` is the status as it is,
 /// `error` what the decoder said.

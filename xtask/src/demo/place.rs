@@ -286,6 +286,8 @@ fn demos(kubectl: &Kubectl) -> Result<Vec<String>> {
 /// they are its own, too.
 fn remove(kubectl: &Kubectl, helm: &Path) -> Result<()> {
     kubectl.try_run(&["-n", NAMESPACE, "delete", "rp", "--all", "--timeout=60s"], None)?;
+    // The operator ends them after their RadiusProxy. Without it nobody would remove their finalizers.
+    kubectl.try_run(&["wait", "--for=delete", "dreg", "--all", "--timeout=60s"], None)?;
     let mut uninstall = kubectl.command(helm);
     uninstall.args([
         "uninstall",

@@ -1,7 +1,7 @@
 //! The operator dies while there is work to do; the other replica takes over.
 
 use anyhow::Result;
-use e2e::{DuoProxy, MICROSOFT_DIRECTORY, NAMESPACE, OPERATOR_NAMESPACE, until};
+use e2e::{MICROSOFT_DIRECTORY, OPERATOR_NAMESPACE, until};
 use serde_json::json;
 
 use super::aws::Behaviour;
