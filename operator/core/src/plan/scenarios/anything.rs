@@ -237,7 +237,7 @@ proptest! {
             happen(&mut world, &mut secret, &Happening::Image(0));
         }
         // Whoever was away is back, and has looked: the status of before says nothing.
-        world.run_for(Duration::from_secs(600));
+        world.run_for(Duration::from_secs(1500));
         world.wake();
         let held = |world: &World| world.aws.secret == SECRETS[secret].as_bytes();
         // A secret that somebody changed at AWS shows in logins only.
