@@ -5,6 +5,7 @@ mod refused_pods;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -105,7 +106,9 @@ pub(crate) async fn input(
         outcome: memory.outcome.clone(),
         outcomes,
         // Last, since a place is taken until it is planned.
-        may_begin: ctx.rollouts.may_begin(key, &ctx.cluster.upgrading()),
+        may_begin: ctx
+            .rollouts
+            .may_begin(key, &ctx.cluster.upgrading(), Instant::now()),
         settings: ctx.settings.clone(),
         entropy: entropy()?,
         proxy,
