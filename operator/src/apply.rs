@@ -1,23 +1,26 @@
 //! Carrying out the Kubernetes part of a plan.
 
+mod adopt;
+mod pods;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use operator_core::api::{RadiusProxy, RadiusProxyStatus};
-use operator_core::input::ForeignObject;
-use operator_core::names::{
-    CONFIG_DIGEST_ANNOTATION, CONTAINER, FIELD_MANAGER, FINALIZER, IN_PLACE_ANNOTATION,
-    PEERS_DIGEST_ANNOTATION, READINESS_GATE, REVISION_LABEL,
-};
-use operator_core::plan::{ImageChange, Object, ObjectKind, ObjectRef, PodPatch};
+use operator_core::input::ObjectId;
+use operator_core::names::{FIELD_MANAGER, FINALIZER};
+use operator_core::outcomes::is_immutable;
+use operator_core::plan::ownership::Ownership;
+use operator_core::plan::{Object, ObjectKind, ObjectRef};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
@@ -25,6 +28,8 @@ use crate::error::{Error, has_code};
 use crate::key::ProxyKey;
 use crate::memory::{Applied, Memory, digest, lean};
 use crate::watch::rows;
+pub(crate) use adopt::{adopt, owner};
+pub(crate) use pods::{pod_gate, pod_image, pod_metadata};
 
 /// How long one call to the Kubernetes API may take. The client's own limit is that of a watch.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -41,203 +46,142 @@ pub(crate) async fn within<T>(
     }
 }
 
-fn dynamic(ctx: &Context, key: &ProxyKey, object: &Object) -> Api<DynamicObject> {
-    let resource = match object {
-        Object::ServiceAccount(_) => ApiResource::erase::<ServiceAccount>(&()),
-        Object::Role(_) => ApiResource::erase::<Role>(&()),
-        Object::RoleBinding(_) => ApiResource::erase::<RoleBinding>(&()),
-        Object::Lease(_) => ApiResource::erase::<Lease>(&()),
-        Object::Secret(_) => ApiResource::erase::<Secret>(&()),
-        Object::ConfigMap(_) => ApiResource::erase::<ConfigMap>(&()),
-        Object::NetworkPolicy(_) => ApiResource::erase::<NetworkPolicy>(&()),
-        Object::Service(_) => ApiResource::erase::<Service>(&()),
-        Object::PodDisruptionBudget(_) => ApiResource::erase::<PodDisruptionBudget>(&()),
-        Object::StatefulSet(_) => ApiResource::erase::<StatefulSet>(&()),
+/// The API of one of the kinds that a plan applies.
+fn dynamic(ctx: &Context, key: &ProxyKey, kind: &str) -> Option<Api<DynamicObject>> {
+    let resource = match kind {
+        "ServiceAccount" => ApiResource::erase::<ServiceAccount>(&()),
+        "Role" => ApiResource::erase::<Role>(&()),
+        "RoleBinding" => ApiResource::erase::<RoleBinding>(&()),
+        "Lease" => ApiResource::erase::<Lease>(&()),
+        "Secret" => ApiResource::erase::<Secret>(&()),
+        "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
+        "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
+        "Service" => ApiResource::erase::<Service>(&()),
+        "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
+        "StatefulSet" => ApiResource::erase::<StatefulSet>(&()),
+        _ => return None,
     };
-    Api::namespaced_with(ctx.client.clone(), &key.namespace, &resource)
+    Some(Api::namespaced_with(
+        ctx.client.clone(),
+        &key.namespace,
+        &resource,
+    ))
 }
 
-/// Objects under the wanted names that belong to somebody else. Applying by force would take them over.
-pub(crate) async fn foreign(
+/// Live metadata of the object of this kind and name.
+pub(crate) async fn metadata(
+    ctx: &Context,
+    key: &ProxyKey,
+    id: &ObjectId,
+) -> Result<Option<ObjectMeta>, Error> {
+    let Some(api) = dynamic(ctx, key, id.kind) else {
+        return Ok(None);
+    };
+    let read = within("reading an object", LIMIT, async {
+        let result = api.get_metadata_opt(&id.name).await;
+        result.map_err(|source| Error::Read {
+            what: id.to_string(),
+            source,
+        })
+    });
+    Ok(read.await?.map(|found| found.metadata))
+}
+
+/// Applies an object, unless it is known to be applied already: what is wanted now was not wanted before, or what is there
+/// is not what the API server made of it then. `vacant` are names that nobody had a moment ago.
+pub(crate) async fn object(
     ctx: &Context,
     key: &ProxyKey,
     proxy: &RadiusProxy,
-    wanted: &[Object],
-) -> Result<Vec<ForeignObject>, Error> {
-    let mut foreign = Vec::new();
-    for object in wanted {
-        let controller = match ctx.cluster.owned(object, key) {
-            Some(seen) => Some(seen.controller),
-            // An object of somebody else has no label of ours, and the watch does not show it.
-            None => {
-                let read = dynamic(ctx, key, object).get_metadata_opt(object.name()).await;
-                let found = read.map_err(|source| Error::Read {
-                    what: format!("{object:?}"),
-                    source,
-                })?;
-                found.map(|found| rows::controller(&found.metadata))
-            }
-        };
-        if let Some(controller) = controller
-            && controller != proxy.metadata.uid
-        {
-            foreign.push(ForeignObject {
-                kind: object.kind().to_owned(),
-                name: object.name().to_owned(),
-            });
-        }
-    }
-    Ok(foreign)
-}
-
-/// Applies what is not known to be applied already: what is wanted now was not wanted before, or what is there is not
-/// what the API server made of it then.
-pub(crate) async fn objects(
-    ctx: &Context,
-    key: &ProxyKey,
-    wanted: &[Object],
+    object: &Object,
+    vacant: &BTreeSet<ObjectId>,
     memory: &mut Memory,
 ) -> Result<(), Error> {
-    for object in wanted {
-        let json = object.to_json().map_err(|source| Error::Encode {
-            what: format!("{object:?}"),
-            source,
-        })?;
-        let digest = digest(&json);
-        let id = (object.kind(), object.name().to_owned());
-        let seen = ctx.cluster.owned(object, key).map(|seen| seen.print);
-        if let (Some(before), Some(print)) = (memory.applied.get(&id), seen)
-            && *before
-                == (Applied {
-                    wanted: digest,
-                    print,
-                })
-        {
-            continue;
-        }
-        let api = dynamic(ctx, key, object);
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let patch = Patch::Apply(json);
-        let applied = within("applying an object", LIMIT, async {
-            let result = api.patch_metadata(object.name(), &params, &patch).await;
-            result.map_err(|source| Error::Apply {
-                what: format!("{object:?}"),
-                source,
-            })
-        })
-        .await?;
-        tracing::debug!(?object, "applied");
-        memory.applied.insert(
-            id,
-            Applied {
+    let id = object.id();
+    let json = object.to_json().map_err(|source| Error::Encode {
+        what: id.to_string(),
+        source,
+    })?;
+    let digest = digest(&json);
+    let seen = ctx.cluster.owned(object, key).map(|seen| seen.print);
+    if let (Some(before), Some(print)) = (memory.applied.get(&id), seen)
+        && *before
+            == (Applied {
                 wanted: digest,
-                print: rows::print(object.kind(), &applied.metadata),
-            },
-        );
+                print,
+            })
+    {
+        return Ok(());
     }
-    let still = |id: &(&'static str, String)| {
-        wanted
-            .iter()
-            .any(|object| object.kind() == id.0 && object.name() == id.1)
+    // Applying by force would take an object over. One of another owner has no label of ours, and no watch shows it.
+    if seen.is_none()
+        && !vacant.contains(&id)
+        && let Some(found) = metadata(ctx, key, &id).await?
+        && owner(ctx, proxy, &found) != Ownership::Ours
+    {
+        return Err(Error::Foreign { what: id.to_string() });
+    }
+    let applied = match apply(ctx, key, &id, &json).await {
+        Err(Error::Apply {
+            source: kube::Error::Api(status),
+            ..
+        }) if is_immutable(status.code, &status.message) && object.may_be_created_again() => {
+            create_again(ctx, key, proxy, &id, &json).await?
+        }
+        result => result?,
     };
-    memory.applied.retain(|id, _| still(id));
+    tracing::debug!(object = %id, "applied");
+    let print = rows::print(object.kind(), &applied);
+    memory.applied.insert(
+        id,
+        Applied {
+            wanted: digest,
+            print,
+        },
+    );
     Ok(())
 }
 
-/// Patches a pod, if it is still the one that was meant. A change of its image that is refused is remembered and no error:
-/// there is another way.
-pub(crate) async fn pod(
+async fn apply(ctx: &Context, key: &ProxyKey, id: &ObjectId, json: &Value) -> Result<ObjectMeta, Error> {
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(json);
+    within("applying an object", LIMIT, async {
+        let Some(api) = dynamic(ctx, key, id.kind) else {
+            return Ok(ObjectMeta::default());
+        };
+        let result = api.patch_metadata(&id.name, &params, &patch).await;
+        let applied = result.map_err(|source| Error::Apply {
+            what: id.to_string(),
+            source,
+        })?;
+        Ok(applied.metadata)
+    })
+    .await
+}
+
+/// Deletes an object of which a field can't change, and creates it with the wanted one.
+async fn create_again(
     ctx: &Context,
     key: &ProxyKey,
-    patch: &PodPatch,
-    now: Timestamp,
-    memory: &mut Memory,
-) -> Result<(), Error> {
-    let api: Api<Pod> = ctx.api(key);
-    let params = by_us();
-    let mut result = Ok(());
-    if let Some(change) = metadata_change(patch) {
-        result = api
-            .patch(&patch.name, &params, &Patch::Merge(change))
-            .await
-            .map(drop);
-    }
-    if let (Ok(()), Some(image)) = (&result, &patch.image) {
-        let change = image_change(&patch.uid, image);
-        match api.patch(&patch.name, &params, &Patch::Strategic(change)).await {
-            Ok(_) => tracing::info!(
-                pod = patch.name,
-                image = image.image,
-                "changing the image in place"
-            ),
-            Err(error) if is_refusal(&error) => {
-                tracing::warn!(pod = patch.name, %error, "the image may not be changed in place; new pods are made");
-                memory.in_place_refused = Some(image.revision.clone());
-            }
-            Err(error) => result = Err(error),
-        }
-    }
-    if let (Ok(()), Some(gate)) = (&result, &patch.gate) {
-        let change = json!({
-            "metadata": {"uid": patch.uid},
-            "status": {"conditions": [{
-                "type": READINESS_GATE,
-                "status": if gate.open { "True" } else { "False" },
-                "reason": gate.reason,
-                "message": gate.message,
-                "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            }]}
+    proxy: &RadiusProxy,
+    id: &ObjectId,
+    json: &Value,
+) -> Result<ObjectMeta, Error> {
+    if let (Some(api), Some(found)) = (dynamic(ctx, key, id.kind), metadata(ctx, key, id).await?)
+        && owner(ctx, proxy, &found) == Ownership::Ours
+    {
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: found.uid,
+            ..Preconditions::default()
         });
-        result = api
-            .patch_status(&patch.name, &params, &Patch::Strategic(change))
-            .await
-            .map(drop);
-    }
-    match result {
-        Ok(()) => Ok(()),
-        // Gone, or another pod of the name: the watch brings the next look.
-        Err(error) if has_code(&error, 404) || has_code(&error, 409) => Ok(()),
-        Err(source) => Err(Error::PatchPod {
-            pod: patch.name.clone(),
+        let deleted = api.delete(&id.name, &params).await;
+        deleted.map_err(|source| Error::Delete {
+            what: id.to_string(),
             source,
-        }),
+        })?;
+        tracing::info!(object = %id, "deleted, to create it with a field that can't change");
     }
-}
-
-/// The merge patch of labels and annotations, if there is one to make.
-fn metadata_change(patch: &PodPatch) -> Option<Value> {
-    let mut annotations = Map::new();
-    if let Some(digest) = &patch.config_digest {
-        annotations.insert(CONFIG_DIGEST_ANNOTATION.to_owned(), digest.as_str().into());
-    }
-    if let Some(digest) = &patch.peers_digest {
-        annotations.insert(PEERS_DIGEST_ANNOTATION.to_owned(), digest.as_str().into());
-    }
-    let mut metadata = Map::new();
-    if let Some(revision) = &patch.revision {
-        annotations.insert(IN_PLACE_ANNOTATION.to_owned(), Value::Null);
-        metadata.insert("labels".to_owned(), json!({REVISION_LABEL: revision}));
-    }
-    if annotations.is_empty() {
-        return None;
-    }
-    metadata.insert("uid".to_owned(), patch.uid.as_str().into());
-    metadata.insert("annotations".to_owned(), annotations.into());
-    Some(json!({"metadata": metadata}))
-}
-
-/// The strategic patch of a pod's image, with the marker that tells that it has begun.
-fn image_change(uid: &str, change: &ImageChange) -> Value {
-    json!({
-        "metadata": {"uid": uid, "annotations": {IN_PLACE_ANNOTATION: change.marker}},
-        "spec": {"containers": [{"name": CONTAINER, "image": change.image}]},
-    })
-}
-
-/// Whether the API server, or an admission policy, will not have it, however often it is tried. An RBAC rule that is
-/// missing is one of these, too.
-const fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
+    apply(ctx, key, id, json).await
 }
 
 /// Writes the status when it differs, at the resource version that was planned from: whoever else wrote, this replica
@@ -365,32 +309,6 @@ pub(crate) async fn delete(ctx: &Context, key: &ProxyKey, object: &ObjectRef) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_and_annotations_of_a_pod_are_one_patch_or_none() {
-        let mut patch = PodPatch {
-            name: "mfa-0".to_owned(),
-            uid: "u".to_owned(),
-            config_digest: None,
-            peers_digest: None,
-            image: None,
-            revision: None,
-            gate: None,
-        };
-        assert_eq!(metadata_change(&patch), None);
-        patch.config_digest = Some("d".to_owned());
-        patch.peers_digest = Some("p".to_owned());
-        patch.revision = Some("r2".to_owned());
-        assert_eq!(
-            metadata_change(&patch),
-            Some(json!({"metadata": {
-                "uid": "u",
-                "labels": {"controller-revision-hash": "r2"},
-                "annotations": {"radius-mfa.dev/config-digest": "d", "radius-mfa.dev/peers-digest": "p",
-                    "radius-mfa.dev/in-place": null},
-            }}))
-        );
-    }
 
     #[test]
     fn a_status_is_replaced_as_a_whole_by_a_merge_patch() {

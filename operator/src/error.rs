@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use operator_core::input::ObjectRefusal;
+use operator_core::outcomes::{Failure, Step};
 
 /// A failed piece of work; it is tried again with growing delays.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,15 @@ pub(crate) enum Error {
         pod: String,
         /// Why.
         source: kube::Error,
+    },
+    /// An object was not tried, since the steps before it took too long.
+    #[error("not tried: the steps before took too long")]
+    OutOfTime,
+    /// An object of another owner has the name.
+    #[error("{what} exists and has another owner, which has to delete it")]
+    Foreign {
+        /// Kind and name.
+        what: String,
     },
     /// The finalizer could not be added or removed.
     #[error("changing the finalizer: {0}")]
@@ -99,47 +108,52 @@ impl Error {
             Self::Delete { .. } => "kubernetes_delete",
             Self::Encode { .. } => "encode",
             Self::Random(_) => "random",
-            Self::Slow { .. } => "kubernetes_slow",
+            Self::Slow { .. } | Self::OutOfTime => "kubernetes_slow",
+            Self::Foreign { .. } => "kubernetes_apply",
         }
     }
 
-    /// What the API server will not take however often it is asked, and what it says of it.
-    pub(crate) fn refusal(&self) -> Option<ObjectRefusal> {
-        let Self::Apply {
-            what,
-            source: kube::Error::Api(status),
-        } = self
-        else {
-            return None;
+    /// The failure of a step, for the next plan and for people.
+    pub(crate) fn failure(&self, step: &Step) -> Failure {
+        let Some(kube::Error::Api(status)) = self.kubernetes() else {
+            return Failure::Transient { message: words(self) };
         };
-        if !(400..500).contains(&status.code) || matches!(status.code, 409 | 429) {
-            return None;
-        }
-        // What is said of a Secret may quote what is in it.
-        let words = if what.starts_with("Secret/") {
-            &status.reason
+        // What is said of a Secret may quote its content.
+        let message = match step {
+            Step::Apply("Secret", _) => status.reason.clone(),
+            _ => status.message.clone(),
+        };
+        if (400..500).contains(&status.code) && !matches!(status.code, 409 | 429) {
+            Failure::Refused {
+                code: status.code,
+                message,
+            }
         } else {
-            &status.message
-        };
-        Some(ObjectRefusal {
-            object: what.clone(),
-            code: status.code,
-            message: words.clone(),
-        })
+            Failure::Transient { message }
+        }
     }
 
-    /// Whether somebody else wrote in between: looking again is all it takes, and nobody needs to hear of it.
-    pub(crate) fn is_conflict(&self) -> bool {
-        let source = match self {
+    /// The API client's error.
+    const fn kubernetes(&self) -> Option<&kube::Error> {
+        match self {
             Self::Read { source, .. }
             | Self::Apply { source, .. }
             | Self::PatchPod { source, .. }
             | Self::Delete { source, .. }
             | Self::Finalizer(source)
-            | Self::WriteStatus(source) => source,
-            Self::StatusNotKept | Self::Encode { .. } | Self::Random(_) | Self::Slow { .. } => return false,
-        };
-        has_code(source, 409)
+            | Self::WriteStatus(source) => Some(source),
+            Self::StatusNotKept
+            | Self::Encode { .. }
+            | Self::Random(_)
+            | Self::Slow { .. }
+            | Self::OutOfTime
+            | Self::Foreign { .. } => None,
+        }
+    }
+
+    /// Whether somebody else wrote in between: looking again is all it takes, and nobody needs to hear of it.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.kubernetes().is_some_and(|error| has_code(error, 409))
     }
 }
 
@@ -167,27 +181,32 @@ pub(crate) fn has_code(error: &kube::Error, code: u16) -> bool {
 mod tests {
     use super::*;
 
-    fn refused(what: &str, code: u16) -> Option<ObjectRefusal> {
+    fn failure(kind: &'static str, code: u16) -> Failure {
         let status = kube::core::Status::failure("Invalid value: hunter2", "Invalid").with_code(code);
         let error = Error::Apply {
-            what: what.to_owned(),
+            what: kind.to_owned(),
             source: kube::Error::Api(Box::new(status)),
         };
-        error.refusal()
+        error.failure(&Step::Apply(kind, "mfa".to_owned()))
+    }
+
+    fn refused(code: u16, message: &str) -> Failure {
+        let message = message.to_owned();
+        Failure::Refused { code, message }
     }
 
     #[test]
-    fn a_refusal_is_told_unless_it_passes_and_of_a_secret_without_the_words() {
+    fn a_refusal_has_the_words_of_the_api_server_but_for_a_secret() {
         assert_eq!(
-            refused("StatefulSet/mfa", 422).unwrap().message,
-            "Invalid value: hunter2"
+            failure("StatefulSet", 422),
+            refused(422, "Invalid value: hunter2")
         );
-        assert_eq!(
-            refused("Secret/mfa-radius-secrets", 422).unwrap().message,
-            "Invalid"
-        );
+        assert_eq!(failure("Secret", 422), refused(422, "Invalid"));
         for passing in [409, 429, 500, 503] {
-            assert_eq!(refused("StatefulSet/mfa", passing), None);
+            assert!(matches!(
+                failure("StatefulSet", passing),
+                Failure::Transient { .. }
+            ));
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Gather: everything observed about one RadiusProxy, as the plan's input.
 
-use std::collections::BTreeMap;
+mod owners;
+mod refused_pods;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -12,7 +15,7 @@ use operator_core::access::{Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::input::{
-    DirectoryObservation, Entropy, ForeignObject, Input, Report, Rival, SecretContent, ServiceAccountState,
+    DirectoryObservation, Entropy, Input, ObjectId, Report, Rival, SecretContent, ServiceAccountState,
     StatefulSetState, secrets_named_by, seeds_selector,
 };
 use operator_core::names::ObjectNames;
@@ -56,14 +59,20 @@ pub(crate) async fn proxy(
     Ok(found)
 }
 
-/// Everything else. `foreign` is known only once it is planned what is applied.
+/// What was observed, and the names among those that the plan needs which nobody has.
+pub(crate) struct Gathered {
+    pub(crate) input: Input,
+    pub(crate) vacant: BTreeSet<ObjectId>,
+}
+
+/// Everything else.
 pub(crate) async fn input(
     ctx: &Context,
     key: &ProxyKey,
     proxy: RadiusProxy,
     directory: DirectoryObservation,
-    memory: &Memory,
-) -> Result<Input, Error> {
+    memory: &mut Memory,
+) -> Result<Gathered, Error> {
     let grants = ctx.cluster.grants();
     let grants = decoded(&grants);
     let rivals = rivals(ctx, &proxy, &grants);
@@ -71,7 +80,13 @@ pub(crate) async fn input(
     let grants = for_namespace(&grants, &key.namespace, namespace_labels.as_ref());
     let names = ObjectNames::new(&key.name);
     let secrets = Secrets::read(ctx, key, &proxy, &names).await?;
-    Ok(Input {
+    let owners = owners::owners(ctx, key, &proxy).await?;
+    let stateful_set = stateful_set(ctx, key, &names, &proxy);
+    let pods = ctx.cluster.pods(key);
+    let wanted = stateful_set.as_ref().map_or(0, |set| set.replicas);
+    let missing = pods.len() < usize::try_from(wanted).unwrap_or(usize::MAX);
+    let outcomes = refused_pods::outcomes(ctx, key, &names, missing, memory).await;
+    let input = Input {
         rivals,
         grants,
         namespace_labels,
@@ -79,22 +94,25 @@ pub(crate) async fn input(
         has_seed_shards: has_seed_shards(ctx, key, &names),
         seeds_by_label: secrets.seeds_by_label,
         radius_secret: secrets.own,
-        foreign: Vec::<ForeignObject>::new(),
-        stateful_set: stateful_set(ctx, key, &names, &proxy),
+        foreign: owners.foreign,
+        orphans: owners.orphans,
+        stateful_set,
         service_account: service_account(ctx, key, &names, &proxy),
-        pods: ctx.cluster.pods(key),
+        pods,
         reports: reports(ctx, key),
         load_balancer: load_balancer(ctx, key, &names),
         directory,
         outcome: memory.outcome.clone(),
-        in_place_refused: memory.in_place_refused.clone(),
+        outcomes,
         // Last, since a place is taken until it is planned.
         may_begin: ctx.rollouts.may_begin(key, &ctx.cluster.upgrading()),
-        refusal: None,
-        tag_failure: memory.tag_failure.clone(),
         settings: ctx.settings.clone(),
         entropy: entropy()?,
         proxy,
+    };
+    Ok(Gathered {
+        input,
+        vacant: owners.vacant,
     })
 }
 

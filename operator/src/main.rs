@@ -23,8 +23,10 @@ mod reconcilers;
 mod resolve;
 mod rollouts;
 mod run;
+mod second_operator;
 mod server;
 mod settings;
+mod steps;
 mod telemetry;
 mod watch;
 

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use operator_core::api::RadiusProxy;
-use operator_core::aws::AwsFailure;
-use operator_core::input::WriteOutcome;
+use operator_core::input::{ObjectId, WriteOutcome};
+use operator_core::outcomes::Outcomes;
 
 use crate::key::ProxyKey;
 
@@ -20,12 +20,18 @@ pub(crate) struct Memory {
     pub(crate) newest: Option<RadiusProxy>,
     /// How the last write to AWS ended.
     pub(crate) outcome: Option<WriteOutcome>,
-    /// How the last tag write failed.
-    pub(crate) tag_failure: Option<AwsFailure>,
-    /// The revision to which a pod's change in place was refused.
-    pub(crate) in_place_refused: Option<String>,
-    /// What was applied, by kind and name.
-    pub(crate) applied: HashMap<(&'static str, String), Applied>,
+    /// How the steps of the last round failed.
+    pub(crate) outcomes: Outcomes,
+    /// Whether that round ended before the status, for the sake of a plan that knows of its failures.
+    pub(crate) stopped_short: bool,
+    /// Rounds in a row in which a step failed.
+    pub(crate) failed_rounds: u32,
+    /// Since when what a plan needs can't be read.
+    pub(crate) blind_since: Option<Instant>,
+    /// Since when pods are missing.
+    pub(crate) pods_missing_since: Option<Instant>,
+    /// What was applied.
+    pub(crate) applied: HashMap<ObjectId, Applied>,
     /// How old the directory's description may be.
     pub(crate) describe_after: Option<Duration>,
 }

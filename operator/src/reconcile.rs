@@ -6,107 +6,93 @@ use jiff::Timestamp;
 use operator_core::access::{DirectoryAccess, access};
 use operator_core::api::RadiusProxy;
 use operator_core::aws::{AwsErrorClass, AwsFailure};
-use operator_core::conditions::Reason;
 use operator_core::input::{Input, WriteOutcome};
-use operator_core::plan::{DirectoryWrite, Event, FinalizerChange, Plan, is_fresh, plan};
+use operator_core::plan::{DirectoryWrite, Plan, plan, without_observation};
 
 use crate::apply::{self, within};
 use crate::context::Context;
 use crate::controller::Next;
 use crate::directory::{WritePermit, WriteTurn};
-use crate::error::Error;
-use crate::gather;
+use crate::error::{Error, words};
+use crate::gather::{self, Gathered};
 use crate::key::ProxyKey;
 use crate::memory::Memory;
+use crate::second_operator;
+use crate::steps::Round;
 
 /// Bounds of the parts of a piece of work.
 const PREPARING: Duration = Duration::from_secs(90);
-const EXECUTING: Duration = Duration::from_secs(90);
+const EXECUTING: Duration = Duration::from_secs(150);
 /// A tag comes before a write, and must not keep it waiting: one that fails is made later.
 const TAGGING: Duration = Duration::from_secs(3);
 /// How soon to look again when the leader's lease ends too soon for a write.
 const AFTER_RENEWAL: Duration = Duration::from_secs(1);
 /// The soonest and the latest next look.
-const SOONEST: Duration = Duration::from_millis(200);
+pub(crate) const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
+/// How long what a plan needs can't be read before people are told.
+const BLIND_FOR: Duration = Duration::from_secs(30);
+/// How often is looked whether another operator still works.
+const HELD: Duration = Duration::from_secs(60);
 
 /// Works on one RadiusProxy.
 ///
 /// # Errors
-/// The Kubernetes API refused or did not answer; everything else is part of the plan.
+/// The Kubernetes API could not be read, or somebody else wrote the RadiusProxy meanwhile; everything else is part of the
+/// next plan.
 pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Next, Error> {
-    let prepared = within("gathering", PREPARING, prepare(ctx, key, memory)).await?;
-    let (input, plan) = match prepared {
-        Prepared::Gone => return Ok(Next::Gone),
+    let gathered = match within("gathering", PREPARING, prepare(ctx, key, memory)).await? {
+        Prepared::Ready(gathered) => gathered,
+        Prepared::Held => return Ok(Next::After(HELD)),
         Prepared::Later(wait) => return Ok(Next::After(wait.max(SOONEST))),
-        Prepared::Planned(planned) => *planned,
+        Prepared::Gone => return Ok(Next::Gone),
     };
+    let Gathered { input, vacant } = *gathered;
+    let plan = plan(&input, Timestamp::now());
+    ctx.rollouts.planned(key, plan.upgrading);
     if plan.write.is_some() && !ctx.leadership.may_begin_write(Instant::now()) {
         tracing::info!(
             "the leader's lease ends too soon for a write to AWS; looking again once it is renewed"
         );
         return Ok(Next::After(AFTER_RENEWAL));
     }
-    let permit = match write_turn(ctx, key, &input, &plan).await {
+    let access = directory_access(ctx, &input);
+    let permit = match write_turn(ctx, key, access.as_ref(), &plan).await {
         Some(Ok(WriteTurn::Later(wait))) => return Ok(Next::After(wait.max(SOONEST))),
         Some(Ok(WriteTurn::Now(permit))) => Some(Ok(permit)),
         // The write is noted, and then that it failed.
         Some(Err(failure)) => Some(Err(failure)),
         None => None,
     };
-    let executed = execute(ctx, key, &input, plan, permit, memory);
-    within("applying", EXECUTING, executed).await
+    let round = Round::new(ctx, key, access.as_ref(), input.proxy, memory);
+    within("applying", EXECUTING, round.execute(&plan, permit, &vacant)).await
 }
 
-/// What came of gathering and planning.
+/// What [`prepare`] found.
 enum Prepared {
-    /// The RadiusProxy doesn't exist any more.
-    Gone,
+    /// The input of a plan.
+    Ready(Box<Gathered>),
+    /// Another operator works on it.
+    Held,
     /// The description of the directory isn't there yet. The RadiusProxy is enqueued when it is, and at the latest after this.
     Later(Duration),
-    Planned(Box<(Input, Plan)>),
+    /// The RadiusProxy doesn't exist any more.
+    Gone,
 }
+
+/// The turn of the plan's write, or why there is none.
+pub(crate) type Permit = Option<Result<Box<WritePermit>, AwsFailure>>;
 
 /// The turn of the plan's write, if it has one.
 async fn write_turn(
     ctx: &Context,
     key: &ProxyKey,
-    input: &Input,
+    access: Option<&DirectoryAccess>,
     plan: &Plan,
 ) -> Option<Result<WriteTurn, AwsFailure>> {
-    let (write, access) = (plan.write.as_ref()?, directory_access(ctx, input)?);
+    let (write, access) = (plan.write.as_ref()?, access?);
     let operation = write.call.operation();
-    Some(ctx.directories.prepare_write(key, &access, operation).await)
-}
-
-/// Gathers and plans, again where the plan itself says that more has to be looked at.
-async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Prepared, Error> {
-    let Some(proxy) = gather::proxy(ctx, key, memory).await? else {
-        return Ok(Prepared::Gone);
-    };
-    let observed = gather::directory(ctx, key, &proxy, memory);
-    if let Some(wait) = observed.awaited {
-        return Ok(Prepared::Later(wait));
-    }
-    let mut input = gather::input(ctx, key, proxy, observed.observation, memory).await?;
-    let now = Timestamp::now();
-    let mut planned = plan(&input, now);
-    ctx.rollouts.planned(key, planned.upgrading);
-    input.foreign = apply::foreign(ctx, key, &input.proxy, &planned.apply).await?;
-    if !input.foreign.is_empty() {
-        planned = plan(&input, now);
-    }
-    let described = input.directory.described();
-    if planned.write.is_some() && !described.is_some_and(|directory| is_fresh(directory, now)) {
-        ctx.directories.refresh(key);
-        let observed = gather::directory(ctx, key, &input.proxy, memory);
-        if let Some(wait) = observed.awaited {
-            return Ok(Prepared::Later(wait));
-        }
-        input.directory = observed.observation;
-        planned = plan(&input, Timestamp::now());
-    }
-    Ok(Prepared::Planned(Box::new((input, planned))))
+    Some(ctx.directories.prepare_write(key, access, operation).await)
 }
 
 fn directory_access(ctx: &Context, input: &Input) -> Option<DirectoryAccess> {
@@ -119,113 +105,87 @@ fn directory_access(ctx: &Context, input: &Input) -> Option<DirectoryAccess> {
     .ok()
 }
 
-/// Carries the plan out, in its own order ([`operator_core::plan`]).
-async fn execute(
-    ctx: &Context,
-    key: &ProxyKey,
-    input: &Input,
-    plan: Plan,
-    permit: Option<Result<Box<WritePermit>, AwsFailure>>,
-    memory: &mut Memory,
-) -> Result<Next, Error> {
-    let now = Timestamp::now();
-    let mut proxy = input.proxy.clone();
-    if plan.finalizer == FinalizerChange::Add {
-        match apply::finalizer(ctx, key, &proxy, true).await? {
-            Some(changed) => proxy = changed,
-            None => return Ok(Next::After(SOONEST)),
+async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Prepared, Error> {
+    let Some(proxy) = gather::proxy(ctx, key, memory).await? else {
+        return Ok(Prepared::Gone);
+    };
+    if second_operator::holds(ctx, key, &proxy).await {
+        // What it remembers is overtaken when the other one is gone.
+        *memory = Memory::default();
+        forget(ctx, key);
+        return Ok(Prepared::Held);
+    }
+    ctx.metrics.proxy.status_time(key, proxy.status.as_ref());
+    let observed = gather::directory(ctx, key, &proxy, memory);
+    if let Some(wait) = observed.awaited {
+        return Ok(Prepared::Later(wait));
+    }
+    match gather::input(ctx, key, proxy.clone(), observed.observation, memory).await {
+        Ok(gathered) => {
+            memory.blind_since = None;
+            Ok(Prepared::Ready(Box::new(gathered)))
         }
-        memory.newest = Some(proxy.clone());
+        Err(error) => {
+            let since = *memory.blind_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= BLIND_FOR {
+                tell_blindness(ctx, key, proxy, &error).await;
+            }
+            Err(error)
+        }
     }
-    if let Err(error) = apply::objects(ctx, key, &plan.apply, memory).await {
-        tell_refusal(ctx, key, input, proxy, &error).await?;
-        return Err(error);
-    }
-    for pod in &plan.pods {
-        apply::pod(ctx, key, pod, now, memory).await?;
-    }
-    proxy = apply::status(ctx, key, proxy, &plan.status).await?;
-    memory.newest = Some(proxy.clone());
-    memory.describe_after = Some(plan.describe_after);
-    ctx.metrics.proxy.show(key, &plan.status, now);
-    ctx.metrics
-        .proxy
-        .radius_failed(key, input.proxy.status.as_ref(), &plan.status);
-    if let (false, Some(access)) = (plan.tags.is_empty(), directory_access(ctx, input)) {
-        memory.tag_failure = add_tags(ctx, key, &access, &plan.tags).await;
-    }
-    if let (Some(write), Some(permit)) = (&plan.write, permit) {
-        memory.outcome = Some(send(ctx, key, write, permit).await);
-    }
-    for object in &plan.delete {
-        apply::delete(ctx, key, object).await?;
-    }
-    for event in &plan.events {
-        ctx.events.publish(&proxy, event).await;
-    }
-    if plan.finalizer == FinalizerChange::Remove {
-        memory.newest = apply::finalizer(ctx, key, &proxy, false).await?;
-    }
-    Ok(next(&plan))
 }
 
-/// Puts into the conditions what the API server will not take. The rest of the status stays: it says what was done, and
-/// nothing of this round was.
-async fn tell_refusal(
-    ctx: &Context,
-    key: &ProxyKey,
-    input: &Input,
-    proxy: RadiusProxy,
-    error: &Error,
-) -> Result<(), Error> {
-    let Some(refusal) = error.refusal() else {
-        return Ok(());
-    };
-    let mut input = input.clone();
-    input.refusal = Some(refusal);
-    let plan = plan(&input, Timestamp::now());
-    let mut status = proxy.status.clone().unwrap_or_default();
-    status.conditions = plan.status.conditions;
-    status.observed_generation = plan.status.observed_generation;
-    let proxy = apply::status(ctx, key, proxy, &status).await?;
-    let refused = |event: &&Event| event.reason == Reason::ObjectRefused.as_str();
-    for event in plan.events.iter().filter(refused) {
-        ctx.events.publish(&proxy, event).await;
+/// Nothing can be planned for a while: what the status says of now isn't known.
+async fn tell_blindness(ctx: &Context, key: &ProxyKey, proxy: RadiusProxy, error: &Error) {
+    ctx.metrics.proxy.status_not_written(key);
+    let (status, events) = without_observation(&proxy, &words(error), Timestamp::now());
+    match apply::status(ctx, key, proxy, &status).await {
+        Ok(proxy) => {
+            for event in &events {
+                ctx.events.publish(&proxy, event).await;
+            }
+        }
+        Err(error) => tracing::debug!(error = words(&error), "could not tell so in the status either"),
     }
-    Ok(())
+}
+
+fn forget(ctx: &Context, key: &ProxyKey) {
+    ctx.directories.forget(key);
+    ctx.names.observe(key, &[]);
+    ctx.metrics.proxy.forget(key);
 }
 
 /// What a write made of the directory is looked at at once, for its outcome is not in the status yet.
-fn next(plan: &Plan) -> Next {
+pub(crate) fn next(plan: &Plan) -> Duration {
     if plan.write.is_some() {
-        Next::After(Duration::ZERO)
+        Duration::ZERO
     } else {
-        Next::After(plan.requeue_after.clamp(SOONEST, LATEST))
+        plan.requeue_after.clamp(SOONEST, LATEST)
     }
 }
 
-async fn add_tags(
+pub(crate) async fn add_tags(
     ctx: &Context,
     key: &ProxyKey,
     access: &DirectoryAccess,
     tags: &[(String, String)],
-) -> Option<AwsFailure> {
+) -> Result<(), AwsFailure> {
     match ctx.directories.add_tags(key, access, tags, TAGGING).await {
         Ok(()) => {
             tracing::info!(directory = access.directory_id, "tagged the directory");
             ctx.directories.refresh(key);
-            None
+            Ok(())
         }
         Err(failure) => {
             tracing::warn!(directory = access.directory_id, %failure, "could not tag the directory");
             ctx.metrics.proxy.failed(key, failure.class.as_str());
-            Some(failure)
+            Err(failure)
         }
     }
 }
 
 /// The one write. Its deadline is before the end of the leader's lease, so that no two leaders write at once.
-async fn send(
+pub(crate) async fn send(
     ctx: &Context,
     key: &ProxyKey,
     write: &DirectoryWrite,
@@ -264,5 +224,53 @@ async fn send(
     WriteOutcome {
         id: write.id.clone(),
         result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake_api::{FakeApi, refused};
+    use crate::queue::{Queue, WorkQueue};
+    use crate::watch::Cluster;
+
+    #[tokio::test]
+    async fn secrets_that_stay_out_of_reach_end_a_ready_status() {
+        let proxy = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "mfa", "namespace": "auth", "uid": "u", "resourceVersion": "1"},
+            "spec": {"provider": {"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}}}});
+        let api = FakeApi::new(move |call| {
+            let mut answer = proxy.clone();
+            if call.method == "PATCH" {
+                answer["status"] = call.body["status"].clone();
+            }
+            Some(match call.uri.contains("/secrets/") {
+                true => refused(403, "Forbidden"),
+                false => (200, answer),
+            })
+        });
+        let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new()));
+        let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
+        let (key, mut memory) = (ProxyKey::new("auth", "mfa"), Memory::default());
+        run(&ctx, &key, &mut memory).await.unwrap_err();
+        let written = |call: &crate::fake_api::Call| call.method == "PATCH";
+        assert_eq!(api.calls(0, written).await, []);
+        memory.blind_since = Instant::now().checked_sub(BLIND_FOR);
+        run(&ctx, &key, &mut memory).await.unwrap_err();
+        let calls = api.calls(1, written).await;
+        let conditions = calls[0].body["status"]["conditions"].as_array().unwrap().clone();
+        let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
+        assert_eq!(
+            (&ready["status"], &ready["reason"]),
+            (&json!("Unknown"), &json!("ApiServerErrors"))
+        );
+        assert!(
+            ready["message"].as_str().unwrap().contains("says Forbidden"),
+            "{ready}"
+        );
     }
 }

@@ -77,7 +77,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         namespace,
         metrics,
     };
-    let plan_settings = plan_settings(&shared.settings)?;
+    let plan_settings = plan_settings(&shared.settings, &shared.namespace)?;
     let (election, leadership) = shared.elect();
     let watches = watch::start(
         &shared.client,
@@ -252,9 +252,10 @@ impl Shared {
     }
 }
 
-fn plan_settings(settings: &Settings) -> anyhow::Result<PlanSettings> {
+fn plan_settings(settings: &Settings, namespace: &str) -> anyhow::Result<PlanSettings> {
     let cluster = ClusterName::parse(&settings.cluster_name)?;
     Ok(PlanSettings {
+        operator: format!("{namespace}/{}", settings.lease_name),
         image_pull_policy: settings.proxy_image_pull_policy.clone(),
         provider_host_suffixes: settings.host_suffixes(),
         pod_dns_policy: settings.pod_dns_policy.clone(),

@@ -77,12 +77,14 @@ reasons! {
     AcceptedWithWarnings => Warning,
     /// This version of the operator can't decode the object.
     Undecodable => Warning,
+    /// Accepted: a second operator would work on it, too, and holds.
+    OtherOperator => Warning,
     /// No DirectoryGrant names the namespace, the directory and the region.
     NoGrant => Warning,
     /// Another RadiusProxy, of this cluster or another, keeps the directory.
     DirectoryTaken => Warning,
-    /// An object of a name that the operator needs belongs to somebody else.
-    NameTaken => Warning,
+    /// An object of a name that the operator needs has another owner.
+    NameConflict => Warning,
     /// There is no such directory in this account and region.
     DirectoryNotFound => Warning,
     /// The directory is of a type without RADIUS settings of its own.
@@ -133,8 +135,12 @@ reasons! {
     TooFewProxies => Passing,
     /// Proxies are being changed to a new image or template.
     Upgrading => Passing,
-    /// The API server, or an admission policy, refuses an object.
+    /// The API server, a quota or an admission policy refuses an object, a patch or a pod.
     ObjectRefused => Warning,
+    /// The API server, a quota or an admission policy refuses new pods.
+    PodsRefused => Warning,
+    /// The API server has failed to take something for a minute or more.
+    ApiServerErrors => Warning,
     /// No proxy was started, since something else is wrong.
     NotStarted => Passing,
     /// AWS has Completed with the servers there should be.
@@ -207,16 +213,18 @@ impl Draft {
 /// that is not. So `kubectl wait` on it ends when a change has come to every pod.
 pub(crate) fn ready(others: &[Draft], message: String) -> Draft {
     let unfinished = |draft: &&Draft| {
-        !draft.is_true() || matches!(draft.reason, Reason::SomeProxiesServe | Reason::Upgrading)
+        !draft.is_true()
+            || draft.kind == ConditionType::Stalled
+            || matches!(draft.reason, Reason::SomeProxiesServe | Reason::Upgrading)
     };
     match others.iter().find(unfinished) {
         None => Draft::new(ConditionType::Ready, Truth::True, Reason::Ready, message),
         Some(first) => Draft {
             kind: ConditionType::Ready,
-            truth: if first.is_true() {
-                Truth::False
-            } else {
-                first.truth
+            truth: match first.truth {
+                Truth::True if first.reason == Reason::ApiServerErrors => Truth::Unknown,
+                Truth::True => Truth::False,
+                other => other,
             },
             ..first.clone()
         },

@@ -20,6 +20,7 @@ use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxySpec, RegisteredSetting
 use crate::aws::AwsFailure;
 use crate::dns::LoadBalancer;
 use crate::names::ClusterName;
+use crate::outcomes::Outcomes;
 
 /// Everything observed about one RadiusProxy.
 #[derive(Debug, Clone)]
@@ -41,8 +42,10 @@ pub struct Input {
     /// The Secret [`crate::names::ObjectNames::radius_secret`], when it exists. Read it live or from one's own writes, not from an
     /// old cache: it holds the digest key and the secret that AWS may be using.
     pub radius_secret: Option<SecretContent>,
-    /// Objects that exist under a name that the operator would use, but that no RadiusProxy of this uid controls.
+    /// Objects under a name that the operator needs which belong to another owner ([`crate::plan::ownership`]).
     pub foreign: Vec<ForeignObject>,
+    /// Objects of the operator under such a name whose owner is gone, as after a restore.
+    pub orphans: Vec<ObjectId>,
     /// The StatefulSet.
     pub stateful_set: Option<StatefulSetState>,
     /// The pods' ServiceAccount.
@@ -57,14 +60,10 @@ pub struct Input {
     pub directory: DirectoryObservation,
     /// How the last [`crate::plan::DirectoryWrite`] of this process ended, kept until a newer write or a restart.
     pub outcome: Option<WriteOutcome>,
-    /// The revision to which the API server, or an admission policy, refused to change a pod in place.
-    pub in_place_refused: Option<String>,
     /// Whether the operator's limit of concurrent rollouts leaves room for this one. One that is under way goes on without.
     pub may_begin: bool,
-    /// What the API server refused to take in this round.
-    pub refusal: Option<ObjectRefusal>,
-    /// How the last tag write of this process failed, if it did.
-    pub tag_failure: Option<AwsFailure>,
+    /// How the steps of the last round failed.
+    pub outcomes: Outcomes,
     /// The operator's settings.
     pub settings: Settings,
     /// Fresh random bytes, for the digest key and a generated shared secret. Used only when there is none yet.
@@ -123,24 +122,28 @@ pub struct SecretContent {
     pub data: BTreeMap<String, Secret>,
 }
 
-/// An object under a name of ours that is not ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForeignObject {
+/// An object by kind and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
     /// Its kind, such as Service.
-    pub kind: String,
+    pub kind: &'static str,
     /// Its name.
     pub name: String,
 }
 
-/// An object that the API server, or one of its admission policies, does not take.
+impl std::fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}
+
+/// An object under a name that the operator needs, which belongs to another owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectRefusal {
-    /// Kind and name, such as `StatefulSet/mfa`.
-    pub object: String,
-    /// The HTTP status, 400 to 499.
-    pub code: u16,
-    /// What the API server says of it; never of the content of a Secret.
-    pub message: String,
+pub struct ForeignObject {
+    /// The object.
+    pub object: ObjectId,
+    /// Whose it is, such as `Deployment/web`; `None` without a controller.
+    pub controller: Option<String>,
 }
 
 /// The StatefulSet as far as decisions need it.
@@ -425,6 +428,8 @@ pub struct WriteOutcome {
 pub struct Settings {
     /// The cluster's name.
     pub cluster: ClusterName,
+    /// This operator, as `<namespace>/<name of the leader's Lease>`: the same for all replicas of one release.
+    pub operator: String,
     /// The proxy's image where the spec names none.
     pub default_image: String,
     /// `imagePullPolicy`; Kubernetes' own default when `None`.
@@ -455,6 +460,7 @@ impl Settings {
     pub fn new(cluster: ClusterName, default_image: String) -> Self {
         Self {
             cluster,
+            operator: "radius-mfa-system/radius-mfa-operator".to_owned(),
             default_image,
             image_pull_policy: None,
             provider_host_suffixes: None,

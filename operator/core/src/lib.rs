@@ -19,6 +19,7 @@ pub mod dns;
 pub mod input;
 pub mod names;
 pub mod objects;
+pub mod outcomes;
 pub mod plan;
 mod registration;
 mod rotation;

@@ -41,6 +41,8 @@ pub const REPORT_OBSERVED_ANNOTATION: &str = "radius-mfa.dev/observed";
 pub const REPORT_POD_UID_ANNOTATION: &str = "radius-mfa.dev/pod-uid";
 /// Annotation of a RadiusProxy, written by a person, value `true`: let the RadiusProxy go without a word to AWS.
 pub const ABANDON_ANNOTATION: &str = "radius-mfa.dev/abandon-directory";
+/// Annotation of a RadiusProxy, written by an operator that holds because another one works on it: `<operator> <time>`.
+pub const SECOND_OPERATOR_ANNOTATION: &str = "radius-mfa.dev/second-operator";
 /// Label of everything that belongs to a RadiusProxy, with its name; part of the pods' selector.
 pub const PROXY_LABEL: &str = "radius-mfa.dev/proxy";
 /// The value of `app.kubernetes.io/name` of everything that is made for a RadiusProxy.
@@ -65,6 +67,11 @@ pub const PEERS_KEY: &str = "peers";
 pub const ADMIN_PORT: u16 = 8080;
 /// The port of the pods' health alone, for probes and load balancers.
 pub const HEALTH_PORT: u16 = 8081;
+
+/// How the name of the ConfigMap with the configuration file ends.
+pub(crate) const CONFIG_SUFFIX: &str = "-radius-config";
+/// How the name of the ConfigMap with the pods' addresses ends.
+pub(crate) const PEERS_SUFFIX: &str = "-radius-peers";
 
 /// UDP port on which the pods of one RadiusProxy tell each other about pending pushes, beside its RADIUS port.
 #[must_use]
@@ -96,14 +103,14 @@ impl ObjectNames {
     /// The ConfigMap with the configuration file.
     #[must_use]
     pub fn config_map(&self) -> String {
-        format!("{}-radius-config", self.name)
+        format!("{}{CONFIG_SUFFIX}", self.name)
     }
 
     /// The ConfigMap with the pods' addresses. Mounted beside the configuration file, and not the same object: it follows
     /// the pods also while no configuration can be made.
     #[must_use]
     pub fn peers(&self) -> String {
-        format!("{}-radius-peers", self.name)
+        format!("{}{PEERS_SUFFIX}", self.name)
     }
 
     /// The Secret with the RADIUS secrets and the digest key. Mounted at `/etc/radius-proxy/radius`.

@@ -1,12 +1,17 @@
 //! What has to be done, as plain values.
 //!
 //! # The order of doing it
-//! 1. [`Plan::finalizer`] `Add`; 2. [`Plan::apply`], in order; 3. [`Plan::pods`]; 4. [`Plan::status`]; 5. [`Plan::tags`]; 6. [`Plan::write`], one
+//! 1. [`Plan::finalizer`] `Add`; 2. [`Plan::adopt`] and [`Plan::apply`], in order; 3. [`Plan::pods`]; 4. [`Plan::status`]; 5. [`Plan::tags`]; 6. [`Plan::write`], one
 //!    AWS call; 7. [`Plan::delete`]; 8. [`Plan::events`]; 9. [`Plan::finalizer`] `Remove`.
 //!
-//! A failure ends the round, except that 5 and 8 may fail. The status is written *before* AWS is called: it holds the
-//! write as pending, with a keyed digest of its secret, so that a crash between the two is noticed by the next leader.
-//! How the write ended goes into [`crate::input::WriteOutcome`] of the next round, which has to follow at once.
+//! All steps are tried, but those that depend on one that failed ([`crate::outcomes`]): the configuration needs its Secrets,
+//! the StatefulSet both, the status the finalizer and the NetworkPolicy where it announces the first write, and 5 to 9 the
+//! status. A round in which 1 to 3 fail in another way than was planned with ends before the status, and the next one
+//! follows at once.
+//!
+//! The status is written *before* AWS is called: it holds the write as pending, with a keyed digest of its secret, so that
+//! a crash between the two is noticed by the next leader. How the write ended goes into [`crate::input::WriteOutcome`] of
+//! the next round, which has to follow at once.
 
 mod accept;
 mod actions;
@@ -14,6 +19,8 @@ mod build;
 mod deletion;
 mod desired;
 mod events;
+pub mod operators;
+pub mod ownership;
 mod status;
 mod upgrade;
 
@@ -33,8 +40,13 @@ use proxy_config::SharedSecret;
 
 use crate::api::{RadiusProxyStatus, RegisteredSettings};
 use crate::aws::AwsOperation;
+use crate::input::ObjectId;
+use crate::names::WRITTEN_BY_LABEL;
+use crate::outcomes::Step;
 
 pub use build::plan;
+pub use events::of_outcomes;
+pub use status::without_observation;
 
 pub use crate::registration::decide::{LONGEST_ANSWER, is_fresh};
 
@@ -46,6 +58,8 @@ pub struct Plan {
     /// Objects to apply by server-side apply (force, field manager [`crate::names::FIELD_MANAGER`]), in this order. All
     /// there should be, each time; whoever executes may leave out what he knows to be applied already.
     pub apply: Vec<Object>,
+    /// Objects whose owner is gone, to be taken over before anything is applied ([`ownership`]).
+    pub adopt: Vec<ObjectId>,
     /// Patches of pods.
     pub pods: Vec<PodPatch>,
     /// Ownership tags to add to the directory.
@@ -135,6 +149,38 @@ impl Object {
         with_object!(self, object => object.metadata.name.as_deref().unwrap_or_default())
     }
 
+    /// Kind and name.
+    #[must_use]
+    pub fn id(&self) -> ObjectId {
+        ObjectId {
+            kind: self.kind(),
+            name: self.name().to_owned(),
+        }
+    }
+
+    /// The step that applies it.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        Step::Apply(self.kind(), self.name().to_owned())
+    }
+
+    /// Whether it may be deleted and created again where a field of it can't change: all of its content is in the plan,
+    /// and nobody outside has its address.
+    #[must_use]
+    pub fn may_be_created_again(&self) -> bool {
+        match self {
+            Self::ConfigMap(map) => {
+                let labels = map.metadata.labels.as_ref();
+                !labels.is_some_and(|labels| labels.contains_key(WRITTEN_BY_LABEL))
+            }
+            Self::Service(service) => {
+                let kind = service.spec.as_ref().and_then(|spec| spec.type_.as_deref());
+                kind != Some("LoadBalancer")
+            }
+            _ => false,
+        }
+    }
+
     /// The object as JSON with `apiVersion` and `kind`, equal for equal objects.
     ///
     /// # Errors
@@ -193,8 +239,7 @@ pub struct PodPatch {
     pub gate: Option<GateChange>,
 }
 
-/// An image that is changed in a running pod. Who executes it reports a refusal as
-/// [`crate::input::Input::in_place_refused`].
+/// An image that is changed in a running pod. A refusal is the outcome of [`Step::PodImage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageChange {
     /// `spec.containers[proxy].image`.
@@ -243,6 +288,12 @@ pub enum DirectoryCall {
 }
 
 impl DirectoryCall {
+    /// Whether it switches RADIUS on.
+    #[must_use]
+    pub const fn enables(&self) -> bool {
+        matches!(self, Self::Enable(_))
+    }
+
     /// Which operation it is.
     #[must_use]
     pub const fn operation(&self) -> AwsOperation {

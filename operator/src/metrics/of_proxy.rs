@@ -34,6 +34,7 @@ pub(crate) struct ProxyMetrics {
     failures: Family<FailureLabels, Counter>,
     last_success: Family<ProxyLabels, Gauge<f64, AtomicU64>>,
     last_write: Family<ProxyLabels, Gauge<f64, AtomicU64>>,
+    status_time: Family<ProxyLabels, Gauge<f64, AtomicU64>>,
 }
 
 /// A RadiusProxy.
@@ -125,6 +126,11 @@ impl ProxyMetrics {
             "When AWS was written to last, by the status",
             self.last_write.clone(),
         );
+        registry.register(
+            "status_timestamp_seconds",
+            "When the status was last confirmed; it is confirmed at least every ten minutes",
+            self.status_time.clone(),
+        );
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeSet<ProxyKey>> {
@@ -155,6 +161,7 @@ impl ProxyMetrics {
     /// Shows a status, after a piece of work that ended well.
     pub(crate) fn show(&self, key: &ProxyKey, status: &RadiusProxyStatus, now: Timestamp) {
         self.know(key);
+        self.status_time(key, Some(status));
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         // A pod with an address of each family is one server.
         let alive: BTreeSet<&str> = status
@@ -217,6 +224,21 @@ impl ProxyMetrics {
         }
     }
 
+    /// Shows how old a status is.
+    pub(crate) fn status_time(&self, key: &ProxyKey, status: Option<&RadiusProxyStatus>) {
+        if let Some(time) = status.and_then(|status| status.last_refresh_time.as_ref()) {
+            self.know(key);
+            self.status_time.get_or_create(&of(key)).set(seconds_of(time.0));
+        }
+    }
+
+    /// The status says what was, and may say Ready: its metrics don't.
+    pub(crate) fn status_not_written(&self, key: &ProxyKey) {
+        self.know(key);
+        let ready = condition_of(key, ConditionType::Ready);
+        self.condition.get_or_create(&ready).set(0);
+    }
+
     /// Counts that AWS reports Failed, when that is news since the status `before`.
     pub(crate) fn radius_failed(
         &self,
@@ -244,6 +266,7 @@ impl ProxyMetrics {
         self.name_not_resolved.clear();
         self.last_success.clear();
         self.last_write.clear();
+        self.status_time.clear();
     }
 
     /// Removes the series of those that `exists` does not know: a replica that leads no more works on no deletion.
@@ -264,6 +287,7 @@ impl ProxyMetrics {
         self.name_not_resolved.remove(&labels);
         self.last_success.remove(&labels);
         self.last_write.remove(&labels);
+        self.status_time.remove(&labels);
         for condition in CONDITIONS {
             self.condition.remove(&condition_of(key, condition));
         }
@@ -284,11 +308,12 @@ impl ProxyMetrics {
 /// The states of RADIUS settings at AWS, as a status shows them.
 const STATES: [&str; 4] = ["NotConfigured", "Creating", "Completed", "Failed"];
 
-const CONDITIONS: [ConditionType; 5] = [
+const CONDITIONS: [ConditionType; 6] = [
     ConditionType::Accepted,
     ConditionType::SecretsReady,
     ConditionType::Available,
     ConditionType::Registered,
+    ConditionType::Stalled,
     ConditionType::Ready,
 ];
 

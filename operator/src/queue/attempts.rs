@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Delays after failures double from the first to the last of these.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LAST_DELAY: Duration = Duration::from_secs(300);
+const LAST_DELAY: Duration = Duration::from_secs(60);
 /// After a failure, an event starts the next attempt no sooner than the delay or this, whichever is shorter: a cause that
 /// somebody removed is noticed soon, and a reconciliation that fails after it changed something doesn't trigger itself.
 const MAX_ERROR_HOLDOFF: Duration = Duration::from_secs(10);

@@ -8,8 +8,7 @@ use serde_json::Value;
 use super::{NOTICE, crds::Definition};
 
 /// Fields whose schema is one of Kubernetes' own types, which its documentation explains better.
-const KUBERNETES_TYPES: [(&str, &str); 5] = [
-    ("affinity", "Affinity of Kubernetes"),
+const KUBERNETES_TYPES: [(&str, &str); 4] = [
     ("conditions", "list of Condition of Kubernetes"),
     ("imagePullSecrets", "list of LocalObjectReference of Kubernetes"),
     ("resources", "ResourceRequirements of Kubernetes"),

@@ -2,18 +2,23 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// How the directory asks the proxies, as they have observed it since they started. AWS documents little of this. Times and
 /// numbers are coarse, so that the status isn't written with every login.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObservedDirectory {
-    /// Whether its requests carry a Message-Authenticator.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Whether its requests carry a Message-Authenticator: Always, Sometimes or Never.
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub signs: Option<ObservedSigning>,
-    /// What a retry keeps of the packet before it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What a retry keeps of the packet before it. SamePacket: everything. NewAuthenticator: identifier and source port, with a
+    /// new Request Authenticator. NewIdentifier: neither identifier nor source port. Mixed: retries of several kinds were seen.
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub retries: Option<ObservedRetries>,
     /// The shortest time between two packets of one login, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,6 +36,15 @@ pub struct ObservedDirectory {
     /// may be closed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<ObservedClientAddress>,
+}
+
+/// A value of a newer version is none: a closed enum would make the RadiusProxy unreadable after a rollback.
+fn known<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 /// What was observed of one client address of the directory.
@@ -53,7 +67,7 @@ const fn is_zero(count: &u32) -> bool {
 }
 
 /// Whether requests carry a Message-Authenticator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ObservedSigning {
     /// Every Access-Request does.
     Always,
@@ -64,7 +78,7 @@ pub enum ObservedSigning {
 }
 
 /// What a retry keeps of the packet before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ObservedRetries {
     /// Everything: the same packet again.
     SamePacket,

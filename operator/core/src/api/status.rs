@@ -14,7 +14,7 @@ pub struct RadiusProxyStatus {
     /// The generation that the conditions are about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, SecretsReady, Available, Registered, Ready.
+    /// Accepted, SecretsReady, Available, Registered, Ready, and Stalled while something is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -76,6 +76,14 @@ pub struct RadiusProxyStatus {
     /// The last write to AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_write: Option<LastWrite>,
+    /// When the operator last confirmed this status. It does so at least every ten minutes; an older status says nothing
+    /// about now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refresh_time: Option<Time>,
+    /// The operator that works on this RadiusProxy: its namespace and the name of its leader's Lease, which is that of the
+    /// Helm release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
 }
 
 /// A registered server.
@@ -288,7 +296,9 @@ pub enum ConditionType {
     Available,
     /// AWS has Completed with the servers there should be.
     Registered,
-    /// All of the above, and every proxy runs the current configuration.
+    /// Something is refused or keeps failing, and a person has to act. It is there only while it is true.
+    Stalled,
+    /// All of the above, nothing is stalled, and every proxy runs the current configuration.
     Ready,
 }
 
@@ -301,6 +311,7 @@ impl ConditionType {
             Self::SecretsReady => "SecretsReady",
             Self::Available => "Available",
             Self::Registered => "Registered",
+            Self::Stalled => "Stalled",
             Self::Ready => "Ready",
         }
     }

@@ -1,6 +1,6 @@
 use kube::CustomResourceExt as _;
 
-use super::{DirectoryGrant, RadiusProxy};
+use super::{DirectoryGrant, ObservedDirectory, ObservedRetries, RadiusProxy};
 
 #[test]
 fn the_definitions_are_structural_enough_to_be_made() {
@@ -44,4 +44,28 @@ fn a_quantity_that_was_written_as_a_number_is_read() {
         ("1", "64Mi")
     );
     assert_eq!(requests["cpu"].0, "0.5");
+}
+
+#[test]
+fn a_status_of_a_newer_version_is_read_without_its_new_values() {
+    let observed: ObservedDirectory =
+        serde_json::from_value(serde_json::json!({"signs": "Seldom", "retries": "Mixed"})).unwrap();
+    assert_eq!(
+        (observed.signs, observed.retries),
+        (None, Some(ObservedRetries::Mixed))
+    );
+}
+
+#[test]
+fn conditions_are_maps_by_type_for_server_side_apply() {
+    for definition in [RadiusProxy::crd(), DirectoryGrant::crd()] {
+        let definition = serde_json::to_value(definition).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let conditions = &schema["properties"]["status"]["properties"]["conditions"];
+        assert_eq!(conditions["x-kubernetes-list-type"], "map");
+        assert_eq!(
+            conditions["x-kubernetes-list-map-keys"],
+            serde_json::json!(["type"])
+        );
+    }
 }

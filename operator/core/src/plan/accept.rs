@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
+use super::operators;
 use crate::access::{NoAccess, access};
 use crate::api::{
     AuthenticationProtocol, ConditionType, DirectorySpec, DuoFactor, OktaFactor, RadiusProxySpec,
@@ -44,8 +45,8 @@ fn refused(truth: Truth, (reason, message): (Reason, String)) -> Judgement {
 
 /// Judges. `problem` is what the proxies would refuse in the configuration.
 pub(super) fn judge(input: &Input, problem: Option<&ConfigProblem>, now: Timestamp) -> Judgement {
-    if let Some(message) = names_taken(input) {
-        return refused(Truth::False, (Reason::NameTaken, message));
+    if let Some(message) = name_conflicts(input) {
+        return refused(Truth::False, (Reason::NameConflict, message));
     }
     if let Some(spec) = &input.proxy.spec.directory
         && let Err(refusal) = directory(input, spec, now)
@@ -61,7 +62,10 @@ pub(super) fn judge(input: &Input, problem: Option<&ConfigProblem>, now: Timesta
         ),
         None => {
             let warnings = warnings(input);
-            let (reason, message) = if warnings.is_empty() {
+            let (reason, message) = if let Some(second) = operators::second(input, now) {
+                let message = format!("{second} {}", warnings.join(" "));
+                (Reason::OtherOperator, message.trim_end().to_owned())
+            } else if warnings.is_empty() {
                 (Reason::Accepted, "the spec can be acted on".to_owned())
             } else {
                 (Reason::AcceptedWithWarnings, warnings.join(" "))
@@ -76,16 +80,20 @@ pub(super) fn judge(input: &Input, problem: Option<&ConfigProblem>, now: Timesta
 }
 
 /// Objects of other owners under names that are needed.
-fn names_taken(input: &Input) -> Option<String> {
-    let taken: Vec<String> = input
+fn name_conflicts(input: &Input) -> Option<String> {
+    let conflicts: Vec<String> = input
         .foreign
         .iter()
-        .map(|object| format!("{} {}", object.kind, object.name))
+        .map(|foreign| match &foreign.controller {
+            Some(controller) => format!("{} (controlled by {controller})", foreign.object),
+            None => format!("{} (without the labels of this operator)", foreign.object),
+        })
         .collect();
-    (!taken.is_empty()).then(|| {
+    (!conflicts.is_empty()).then(|| {
         format!(
-            "{} exist and belong to somebody else; delete them or give the RadiusProxy another name",
-            taken.join(", ")
+            "the operator needs these names, and doesn't touch objects of other owners: {}. Delete them, or create the \
+             RadiusProxy under another name",
+            conflicts.join(", ")
         )
     })
 }

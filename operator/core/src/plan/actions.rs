@@ -113,6 +113,11 @@ impl Round<'_> {
             .max(self.input.proxy.spec.replicas)
     }
 
+    fn pods_are_missing(&self) -> bool {
+        let set = self.input.stateful_set.as_ref();
+        set.is_some_and(|set| self.input.pods.len() < set.replicas as usize)
+    }
+
     fn wants_load_balancer(&self) -> bool {
         let spec = &self.input.proxy.spec;
         spec.directory.is_some() && spec.addresses.source == AddressSource::LoadBalancer
@@ -191,7 +196,7 @@ impl Round<'_> {
         let repair = self.ledger.applied.is_some()
             && self.ledger.pending.is_none()
             && kept_by.is_some_and(|tag| tag.is_none_or(|tag| *tag == owner && !told))
-            && self.input.tag_failure.is_none()
+            && self.input.outcomes.allow_tags(self.now)
             && !self.input.proxy.spec.suspend;
         if missing && (writes || repair) {
             vec![
@@ -218,6 +223,7 @@ impl Round<'_> {
         let mut list = events::of_conditions(before, drafts);
         list.extend(events::of_upgrade(self.input.stateful_set.as_ref(), upgrade));
         list.extend(verdict.write.as_ref().map(events::of_write));
+        list.extend(events::of_adoption(self.input));
         if let Some(directory) = self.directory {
             let changes = words::changes(&self.ledger, directory);
             let drift = self.before.and_then(|s| s.drift.as_ref());
@@ -288,6 +294,10 @@ impl Round<'_> {
             return (Duration::from_millis(100), FRESH_AFTER_ANSWER);
         }
         let mut requeue = if working { WORKING } else { AT_REST };
+        if self.pods_are_missing() {
+            // Nothing that is watched changes while pods are refused.
+            requeue = requeue.min(SOON);
+        }
         let mut describe = if working { WORKING } else { Duration::MAX };
         if self.has_directory() && !judgement.may_write {
             requeue = requeue.min(SOON);

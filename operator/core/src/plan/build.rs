@@ -10,7 +10,7 @@ use super::accept::{Judgement, judge};
 use super::actions::Told;
 use super::desired::{client_addresses, digest_key, kept_pair};
 use super::upgrade::upgrade;
-use super::{FinalizerChange, Plan, deletion, status};
+use super::{FinalizerChange, Plan, deletion, operators, ownership, status};
 use crate::api::{ConditionType, ObservedDirectory, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
@@ -27,11 +27,14 @@ use crate::secrets::{self, SecretProblem, Sources};
 /// Plans everything for one RadiusProxy. Total: what is wrong becomes a condition.
 #[must_use]
 pub fn plan(input: &Input, now: Timestamp) -> Plan {
+    let input = &*ownership::without_planted_secret(input);
     if input.proxy.metadata.deletion_timestamp.is_some() {
         return deletion::plan(input, now);
     }
     let directory = input.directory.described().map(Directory::canonical);
-    Round::new(input, directory.as_ref(), now).plan()
+    let mut plan = Round::new(input, directory.as_ref(), now).plan();
+    operators::sign(&mut plan, input, now);
+    plan
 }
 
 /// The finalizer as it is.
@@ -116,9 +119,12 @@ impl<'a> Round<'a> {
         let waits = judgement.condition.reason == Reason::DirectoryTaken && self.directory.is_some();
         let starts = (judgement.condition.is_true() || waits) && self.rendered.is_some();
         let apply = running || starts;
-        let taken = judgement.condition.reason == Reason::NameTaken;
+        let taken = judgement.condition.reason == Reason::NameConflict;
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
-        let digest = self.digest(fresh.as_ref(), running);
+        let mounted = fresh
+            .as_ref()
+            .filter(|_| !self.input.outcomes.configuration_failed());
+        let digest = self.digest(mounted, running);
         let mut proxies = proxies(self.input, digest.as_ref());
         let upgrade = upgrade(&self, &template, &proxies, &judgement);
         for proxy in &mut proxies {
@@ -147,7 +153,7 @@ impl<'a> Round<'a> {
         self.ledger = ledger;
 
         let words = upgrade.message.as_deref().filter(|_| running);
-        let available = status::available(self.input, &proxies, apply && !taken, words, replicas);
+        let available = status::available(self.input, &proxies, apply && !taken, words, replicas, self.now);
         let drafts = self.conditions(&judgement, &verdict, available);
         let seen = status::Seen {
             input: self.input,
@@ -185,6 +191,7 @@ impl<'a> Round<'a> {
             } else {
                 Vec::new()
             },
+            adopt: self.input.orphans.iter().filter(|_| apply).cloned().collect(),
             pods: self.pod_patches(&proxies, &told, &template, &upgrade),
             tags: self.tags(&judgement, verdict.write.is_some()),
             events: self.events(&drafts, &verdict, &upgrade),
@@ -236,7 +243,8 @@ impl<'a> Round<'a> {
             let message = "nothing is written to AWS until the spec is accepted and the Secrets are ready";
             return Verdict::hold(Reason::Blocked, message);
         };
-        if self.rendered.is_none() && !self.is_applied(ledger, pair) {
+        let mounted = self.rendered.is_some() && !self.input.outcomes.configuration_failed();
+        if !mounted && !self.is_applied(ledger, pair) {
             // The digest that pods report is of the configuration made last. After a crash the Secret may be a newer one,
             // and only that of the configuration of now would tell who has it.
             ledger.differs_since = None;
@@ -320,12 +328,12 @@ impl<'a> Round<'a> {
             ),
         };
         let secrets = Draft::new(ConditionType::SecretsReady, secrets.0, secrets.1, secrets.2);
-        let mut drafts = vec![
-            judgement.condition.clone(),
-            secrets,
-            available,
-            verdict.condition.clone(),
-        ];
+        let stalled = self.input.outcomes.shown(self.now);
+        let stalled =
+            stalled.map(|(reason, told)| Draft::new(ConditionType::Stalled, Truth::True, reason, told));
+        let mut drafts = vec![judgement.condition.clone(), secrets];
+        drafts.extend(stalled);
+        drafts.extend([available, verdict.condition.clone()]);
         let told = if self.has_directory() {
             "the proxies serve and are registered".to_owned()
         } else {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::build::has_finalizer;
 use super::desired::digest_key;
-use super::{DirectoryCall, DirectoryWrite, FinalizerChange, Plan, WriteReason, events};
+use super::{DirectoryCall, DirectoryWrite, FinalizerChange, Plan, WriteReason, events, operators};
 use crate::access::access;
 use crate::api::{ConditionType, DeletionPolicy, DirectorySpec, LastWrite, PendingWrite, RadiusProxyStatus};
 use crate::aws::{AwsErrorClass, AwsOperation};
@@ -46,6 +46,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
     let mut plan = Plan {
         finalizer: FinalizerChange::Keep,
         apply: Vec::new(),
+        adopt: Vec::new(),
         pods: Vec::new(),
         tags: Vec::new(),
         write: None,
@@ -97,6 +98,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
         }
     }
     ledger.write_into(&mut plan.status);
+    operators::sign(&mut plan, input, now);
     plan
 }
 

@@ -6,7 +6,8 @@ use super::upgrade::Upgrade;
 use super::{DirectoryWrite, Event};
 use crate::api::{ConditionType, Drift};
 use crate::conditions::{Draft, Reason, Tone, cut, shown};
-use crate::input::StatefulSetState;
+use crate::input::{Input, ObjectId, StatefulSetState};
+use crate::outcomes::{Outcomes, Step};
 
 /// What `note` of an Event may hold.
 const MAX_NOTE: usize = 1024;
@@ -23,9 +24,15 @@ pub(super) fn event(warning: bool, reason: &'static str, action: &'static str, n
 
 /// Conditions whose status or reason changed since the last status.
 pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event> {
+    let repeats = |at: usize, draft: &Draft| {
+        let said = drafts.iter().take(at).any(|other| other.reason == draft.reason);
+        said || (draft.kind == ConditionType::Ready && draft.reason != Reason::Ready)
+    };
     drafts
         .iter()
-        .filter(|draft| draft.kind != ConditionType::Ready || draft.reason == Reason::Ready)
+        .enumerate()
+        .filter(|(at, draft)| !repeats(*at, draft))
+        .map(|(_, draft)| draft)
         .filter(|draft| {
             !before.iter().any(|old| {
                 old.type_ == draft.kind.as_str()
@@ -41,6 +48,17 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event
             event(warning, draft.reason.as_str(), "Reconcile", &draft.message)
         })
         .collect()
+}
+
+/// What failed since the round before and no condition can say.
+#[must_use]
+pub fn of_outcomes(before: &Outcomes, now: &Outcomes) -> Vec<Event> {
+    let news = |step, note: Option<String>| note.filter(|_| !before.failed(&step));
+    let status = news(Step::Status, now.status_note());
+    let tags = news(Step::Tags, now.tags_note());
+    let status = status.map(|note| event(true, "StatusNotWritten", "Reconcile", &note));
+    let tags = tags.map(|note| event(true, "TagsRefused", "Tag", &note));
+    status.into_iter().chain(tags).collect()
 }
 
 /// The beginning or the end of a change of the pods' image or template.
@@ -71,6 +89,24 @@ pub(super) fn of_write(write: &DirectoryWrite) -> Event {
         operation,
         &format!("{operation} is sent to AWS: {}", write.message),
     )
+}
+
+/// Objects that are taken over. A step that failed was announced before.
+pub(super) fn of_adoption(input: &Input) -> Option<Event> {
+    let new = |id: &&ObjectId| !input.outcomes.failed(&Step::Adopt(id.kind, id.name.clone()));
+    let names: Vec<String> = input
+        .orphans
+        .iter()
+        .filter(new)
+        .map(ToString::to_string)
+        .collect();
+    (!names.is_empty() && input.foreign.is_empty()).then(|| {
+        let note = format!(
+            "adopted objects of this RadiusProxy whose owner is gone, as after a restore: {}",
+            names.join(", ")
+        );
+        event(false, "ObjectsAdopted", "Adopt", &note)
+    })
 }
 
 /// A foreign change that was not there in the last status.

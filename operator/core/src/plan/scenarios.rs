@@ -9,6 +9,7 @@ mod life;
 mod observed;
 mod ownership;
 mod pod_template;
+mod refusals;
 mod refused;
 mod restart;
 mod rotation;

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::api::{ConditionType, DirectoryStatus, RadiusProxyStatus};
-use crate::conditions::{Draft, Reason, Truth};
+use jiff::Timestamp;
+
+use super::{Event, events};
+use crate::api::{ConditionType, DirectoryStatus, RadiusProxy, RadiusProxyStatus};
+use crate::conditions::{Draft, Reason, Truth, stamp};
 use crate::input::{Directory, Input, PodState};
 use crate::objects::Owner;
 use crate::registration::servers::{Proxy, Servers};
@@ -86,6 +89,34 @@ fn directory_status(directory: &Directory) -> DirectoryStatus {
     }
 }
 
+/// The status, and Events, while nothing can be planned since `why` stands in the way of reading what a plan needs.
+#[must_use]
+pub fn without_observation(
+    proxy: &RadiusProxy,
+    why: &str,
+    now: Timestamp,
+) -> (RadiusProxyStatus, Vec<Event>) {
+    let mut status = proxy.status.clone().unwrap_or_default();
+    let message = format!(
+        "the operator can't read what it needs, so the rest of this status may be old, and pods that come and go aren't \
+         registered: {why}. Check the operator's permissions and the API server"
+    );
+    let reason = Reason::ApiServerErrors;
+    let drafts = [
+        Draft::new(ConditionType::Stalled, Truth::True, reason, message.as_str()),
+        Draft::new(ConditionType::Ready, Truth::Unknown, reason, message.as_str()),
+    ];
+    let before = std::mem::take(&mut status.conditions);
+    let events = events::of_conditions(&before, &drafts);
+    let stamped = stamp(&drafts, &before, proxy.metadata.generation, now);
+    status.conditions = before;
+    status
+        .conditions
+        .retain(|old| !stamped.iter().any(|new| new.type_ == old.type_));
+    status.conditions.extend(stamped);
+    (status, events)
+}
+
 /// The condition Available. `upgrade` is what is under way, of `replicas` pods that there should be.
 pub(super) fn available(
     input: &Input,
@@ -93,6 +124,7 @@ pub(super) fn available(
     started: bool,
     upgrade: Option<&str>,
     replicas: u32,
+    now: Timestamp,
 ) -> Draft {
     let replicas = replicas as usize;
     let serving = proxies.iter().filter(|p| p.joins && p.serves()).count();
@@ -100,15 +132,6 @@ pub(super) fn available(
     if !started {
         let message = "no proxy is started until the spec is accepted and the Secrets are ready";
         return draft(Truth::False, Reason::NotStarted, message.to_owned());
-    }
-    if let Some(refusal) = &input.refusal {
-        let message = format!(
-            "the API server refuses {} with status {}: {}. Change spec, quota or policy so that it is taken; it is tried again",
-            refusal.object,
-            refusal.code,
-            refusal.message.trim_end_matches('.')
-        );
-        return draft(Truth::False, Reason::ObjectRefused, message);
     }
     if let Some(upgrade) = upgrade
         && serving >= replicas.saturating_sub(1).max(1)
@@ -127,6 +150,8 @@ pub(super) fn available(
     // What a PodDisruptionBudget of one leaves is enough.
     if serving >= replicas.saturating_sub(1).max(1) {
         draft(Truth::True, Reason::SomeProxiesServe, message)
+    } else if let Some((reason, refusals)) = input.outcomes.shown(now) {
+        draft(Truth::False, reason, format!("{message}. {refusals}"))
     } else {
         draft(Truth::False, Reason::TooFewProxies, message)
     }

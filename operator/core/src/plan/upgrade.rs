@@ -120,15 +120,15 @@ impl<'a> RolloutContext<'a> {
             })
             .map(|set| set.update_revision.as_str())
             .filter(|revision| !revision.is_empty());
-        let known = [
-            round.input.in_place_refused.as_deref(),
-            surge.and_then(|surge| surge.in_place_refused.as_deref()),
-        ];
         let reverted = |proxy: &Proxy<'_>| {
             Marker::of(proxy.pod)
                 .is_some_and(|marker| Some(marker.revision) == revision && marker.is_reverted(proxy.pod))
         };
-        let refused = revision.is_some() && (known.contains(&revision) || proxies.iter().any(reverted));
+        let refused = revision.is_some_and(|revision| {
+            round.input.outcomes.refuse_in_place(revision)
+                || surge.is_some_and(|surge| surge.in_place_refused.as_deref() == Some(revision))
+                || proxies.iter().any(reverted)
+        });
         let described = round.directory.filter(|d| d.radius_status.is_some());
         let lists = [
             described.and_then(|directory| directory.radius_settings.as_ref()),

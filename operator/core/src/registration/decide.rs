@@ -109,6 +109,7 @@ pub(crate) fn decide(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
         verdict.note(words::stage_note(case.directory));
     }
     verdict.note(case.warnings(ledger));
+    verdict.note(case.input.outcomes.tags_note());
     verdict
 }
 
@@ -183,6 +184,15 @@ fn decide_write(case: &Case<'_>, ledger: &mut Ledger) -> Verdict {
         let mut verdict = case.under_way(ledger, Reason::Settling, message);
         verdict.look = true;
         return verdict;
+    }
+    if !case
+        .input
+        .outcomes
+        .allow_write(case.operation(ledger) == AwsOperation::EnableRadius)
+    {
+        let message =
+            "AWS is written to once the finalizer is set and the NetworkPolicy is applied; see Stalled";
+        return Verdict::hold(Reason::Blocked, message);
     }
     case.write(ledger, wanted, &difference)
 }
@@ -312,11 +322,15 @@ impl Case<'_> {
         }
     }
 
-    fn write(&self, ledger: &mut Ledger, mut shown: RegisteredSettings, difference: &Difference) -> Verdict {
-        let operation = ledger.fallback().unwrap_or(match self.directory.radius_status {
+    fn operation(&self, ledger: &Ledger) -> AwsOperation {
+        ledger.fallback().unwrap_or(match self.directory.radius_status {
             None | Some(RadiusStatus::Failed) => AwsOperation::EnableRadius,
             Some(_) => AwsOperation::UpdateRadius,
-        });
+        })
+    }
+
+    fn write(&self, ledger: &mut Ledger, mut shown: RegisteredSettings, difference: &Difference) -> Verdict {
+        let operation = self.operation(ledger);
         let have = self.directory.radius_settings.as_ref();
         if have == Some(&shown) && self.directory.radius_status.is_some() {
             // Nothing that AWS shows would change. In another order the servers tell whether the write arrived.

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::upgrade::is_over;
 use super::world::{Answer, Pod, World, data};
+use crate::api::RadiusProxyStatus;
 use crate::aws::AwsErrorClass;
+use crate::outcomes::Step;
 
 #[derive(Debug, Clone)]
 enum Happening {
@@ -26,6 +28,8 @@ enum Happening {
     MayBegin(bool),
     Restart,
     Drain(u64),
+    Refuses(usize),
+    RefusesNothing,
     Answer(Answer),
     Crash(usize),
     CrashAfterWrite(u64),
@@ -43,6 +47,20 @@ const SECRETS: [&str; 4] = [
     "the third secret!",
     "the fourth secret",
 ];
+
+/// A step that the API server may refuse.
+fn step(index: usize) -> Step {
+    let (kind, name) = match index {
+        0 => ("Secret", "mfa-radius-secrets"),
+        1 => ("ConfigMap", "mfa-radius-config"),
+        2 => ("StatefulSet", "mfa"),
+        3 => ("NetworkPolicy", "mfa"),
+        4 => ("Service", "mfa"),
+        5 => return Step::PodMetadata("mfa-0".to_owned()),
+        _ => return Step::PodGate("mfa-1".to_owned()),
+    };
+    Step::Apply(kind, name.to_owned())
+}
 
 /// The last one never starts.
 const IMAGES: [&str; 3] = ["proxy:1", "proxy:2", "proxy:bad"];
@@ -67,6 +85,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<bool>().prop_map(H::MayBegin),
         1 => Just(H::Restart),
         1 => (1_u64..40).prop_map(H::Drain),
+        2 => (0_usize..7).prop_map(H::Refuses),
+        2 => Just(H::RefusesNothing),
         2 => prop_oneof![
             Just(Answer::Error(AwsErrorClass::Throttled)),
             Just(Answer::Error(AwsErrorClass::Service)),
@@ -120,6 +140,8 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
         Happening::MayBegin(may) => world.may_begin = may,
         Happening::Restart => world.rollout_restart(),
         Happening::Drain(seconds) => world.drain = Duration::from_secs(seconds),
+        Happening::Refuses(index) => world.refuse(step(index), 403, "no"),
+        Happening::RefusesNothing => world.refuse_nothing(),
         Happening::Answer(answer) => world.aws.answers.push_back(answer),
         Happening::Crash(steps) => {
             world.crash_after = Some(steps);
@@ -162,6 +184,7 @@ proptest! {
             happen(&mut world, &mut secret, &happening);
         }
         world.secrets.insert(super::world::SECRET.to_owned(), data(&[("secret", SECRETS[secret])]));
+        world.refuse_nothing();
         world.aws.blind = None;
         world.aws.answers.clear();
         world.crash_after = None;
@@ -188,10 +211,11 @@ proptest! {
 
         // At rest nothing is written, once the last wrong secret is an hour old.
         world.run_for(Duration::from_secs(4200));
-        let (writes, status) = (world.aws.writes.len(), world.status());
+        let status = |world: &World| RadiusProxyStatus { last_refresh_time: None, ..world.status() };
+        let (writes, before) = (world.aws.writes.len(), status(&world));
         world.run_for(Duration::from_secs(3600));
         prop_assert_eq!(world.aws.writes.len(), writes);
-        prop_assert_eq!(world.status(), status);
+        prop_assert_eq!(status(&world), before);
         for pod in &world.pods {
             let mut known: Vec<&str> = pod.peers().lines().map(|line| line.trim_end_matches(":1814")).collect();
             known.sort_unstable();

@@ -311,27 +311,6 @@ fn malformed_seeds_are_told_and_the_rest_goes_on() {
 }
 
 #[test]
-fn what_the_api_server_refuses_is_a_condition_and_one_event() {
-    let mut world = World::new();
-    world.refusal = Some(crate::input::ObjectRefusal {
-        object: "StatefulSet/mfa".to_owned(),
-        code: 403,
-        message: "exceeded quota".to_owned(),
-    });
-    world.run_for(Duration::from_secs(600));
-    let (truth, reason, message) = world.condition("Available");
-    assert_eq!((truth.as_str(), reason.as_str()), ("False", "ObjectRefused"));
-    assert!(
-        message.contains("refuses StatefulSet/mfa with status 403: exceeded quota"),
-        "{message}"
-    );
-    assert_eq!(world.events.iter().filter(|e| *e == "ObjectRefused").count(), 1);
-    world.refusal = None;
-    world.wake();
-    world.run_until(World::is_ready);
-}
-
-#[test]
 fn what_works_less_well_than_people_may_think_is_a_warning() {
     let mut world = World::new();
     world.proxy.spec.replicas = 1;

@@ -11,8 +11,10 @@ use proxy_config::observed::Observed;
 use proxy_config::{ConfigDigest, Secret};
 
 use crate::api::{DirectoryGrant, RadiusProxy, RadiusProxyStatus};
+use crate::aws::AwsErrorClass;
 use crate::input::{Directory, PodState, ReportedProblem, Settings, WriteOutcome};
 use crate::names::ClusterName;
+use crate::outcomes::{Failure, Outcomes, Step};
 
 mod aws;
 mod checks;
@@ -106,7 +108,12 @@ pub(super) struct World {
     pub(super) dns: BTreeMap<String, crate::dns::Answer>,
     /// What the operator remembers of names, and when it looks next.
     looks: BTreeMap<String, (crate::dns::HostName, Timestamp)>,
-    pub(super) refusal: Option<crate::input::ObjectRefusal>,
+    /// Steps that fail, and how.
+    pub(super) failing: BTreeMap<Step, Failure>,
+    /// The words of whoever refuses pods at their creation.
+    pub(super) refused_pods: Option<&'static str>,
+    /// How AWS fails to tag the directory.
+    pub(super) refused_tags: Option<AwsErrorClass>,
     pub(super) settings: Settings,
     pub(super) revisions: Revisions,
     pub(super) service_account: Option<crate::input::ServiceAccountState>,
@@ -128,9 +135,15 @@ pub(super) struct World {
     restarted_at: Option<String>,
     /// How many registered servers may be down at any time.
     pub(super) most_down: Option<usize>,
-    in_place_refused: Option<String>,
     /// Whether the StatefulSet was changed in this round.
     set_changed: bool,
+    /// How the steps of the last round failed, and whether that round ended before the status.
+    outcomes: Outcomes,
+    stopped_short: bool,
+    /// When the operator looks again for the sake of steps that failed.
+    again: Duration,
+    /// How often AWS was asked for tags and refused.
+    pub(super) asked_tags: usize,
     /// How often somebody logs in through each client address of the directory, and when next.
     pub(super) traffic: Option<Duration>,
     next_login: Timestamp,
@@ -212,7 +225,9 @@ impl World {
             load_balancer: Vec::new(),
             dns: BTreeMap::new(),
             looks: BTreeMap::new(),
-            refusal: None,
+            failing: BTreeMap::new(),
+            refused_pods: None,
+            refused_tags: None,
             revisions: Revisions::default(),
             bad_images: Vec::new(),
             lame: Vec::new(),
@@ -224,8 +239,11 @@ impl World {
             restarted_at: None,
             most_down: None,
             service_account: None,
-            in_place_refused: None,
             set_changed: false,
+            outcomes: Outcomes::default(),
+            stopped_short: false,
+            again: Duration::MAX,
+            asked_tags: 0,
             traffic: None,
             next_login: now,
             reported_problem: None,
@@ -255,6 +273,19 @@ impl World {
         found.map_or_else(Default::default, |c| {
             (c.status.clone(), c.reason.clone(), c.message.clone())
         })
+    }
+
+    /// The API server refuses a step in these words.
+    pub(super) fn refuse(&mut self, step: Step, code: u16, message: &str) {
+        let message = message.to_owned();
+        self.failing.insert(step, Failure::Refused { code, message });
+        self.wake();
+    }
+
+    /// The API server refuses nothing any more; nobody tells the operator.
+    pub(super) fn refuse_nothing(&mut self) {
+        self.failing.clear();
+        self.refused_pods = None;
     }
 
     pub(super) fn is_ready(&self) -> bool {

@@ -59,9 +59,11 @@ impl World {
         self.pods.iter().filter(|pod| pod.is_ready()).count() + most > self.replicas().unwrap()
     }
 
-    /// The PodDisruptionBudget never lets more than one of the pods go that log people in.
+    /// Where the scene counts servers that are down, the PodDisruptionBudget lets one of the pods go that log people in: its
+    /// number follows what the operator does. It can't follow a container that restarts by itself.
     pub(super) fn check_that_one_may_be_evicted(&self) {
-        let (Some(replicas), Some(budget)) = (
+        let (Some(_), Some(replicas), Some(budget)) = (
+            self.most_down,
             self.replicas(),
             self.objects
                 .get(&("PodDisruptionBudget".to_owned(), "mfa".to_owned())),

@@ -98,7 +98,7 @@ impl World {
                     continue;
                 }
                 let revision = self.revision_of_new(ordinal);
-                if self.is_refused(&revision) {
+                if self.refused_pods.is_some() || self.is_refused(&revision) {
                     refused = true;
                 } else {
                     self.create(ordinal, name, revision);

@@ -1,0 +1,322 @@
+//! How the steps of the last round failed, as an input of the next plan.
+//!
+//! All steps of a plan are tried. One that fails stops only the steps that depend on it ([`Outcomes::allows`]), and the
+//! next plan shows it to people in the words of whoever refused it.
+
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::aws::AwsFailure;
+use crate::conditions::Reason;
+use crate::names::{CONFIG_SUFFIX, PEERS_SUFFIX};
+use crate::time;
+
+/// The most failures that are kept; a plan has fewer steps.
+const MAX_FAILURES: usize = 256;
+/// The most failures that a condition names.
+const MAX_SHOWN: usize = 3;
+/// How long the API server may fail before people are told: restarts and elections of it take less.
+const TRANSIENT_FOR: Duration = Duration::from_secs(60);
+/// How long after a failure the directory is tagged again.
+const RETRY_TAGS_AFTER: Duration = Duration::from_secs(3600);
+/// The delays after rounds in which a step failed double from the first to the last of these. A policy that was lifted
+/// is noticed within the last.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(45);
+
+/// A step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// The finalizer of the RadiusProxy.
+    Finalizer,
+    /// Takes over an object that a restore left without its owner.
+    Adopt(&'static str, String),
+    /// Applies the object of this kind and name.
+    Apply(&'static str, String),
+    /// Labels and annotations of this pod.
+    PodMetadata(String),
+    /// The image of running pods, to the one of this revision.
+    PodImage(String),
+    /// The readiness gate of this pod.
+    PodGate(String),
+    /// The StatefulSet controller's own step: it creates the pods.
+    CreatePods,
+    /// The status of the RadiusProxy.
+    Status,
+    /// The tags of the directory.
+    Tags,
+    /// Deletes the object of this kind and name.
+    Delete(&'static str, String),
+}
+
+impl Step {
+    /// Whether a failure is kept until the step is tried again: the plan leaves the step out because of it.
+    const fn is_left_out_once_failed(&self) -> bool {
+        matches!(self, Self::PodImage(_) | Self::Tags)
+    }
+
+    /// Whether a failure is shown by [`Outcomes::shown`]. The others show elsewhere: a refused image makes a surge, tags
+    /// are a note in the condition Registered, and a status that can't be written can't say so.
+    const fn is_shown(&self) -> bool {
+        !matches!(self, Self::PodImage(_) | Self::Tags | Self::Status)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finalizer => f.write_str("the finalizer of the RadiusProxy"),
+            Self::Adopt(kind, name) => write!(f, "the new owner of {kind}/{name}"),
+            Self::Apply(kind, name) => write!(f, "{kind}/{name}"),
+            Self::PodMetadata(pod) => write!(f, "labels and annotations of Pod/{pod}"),
+            Self::PodImage(revision) => write!(f, "the image of revision {revision} in running pods"),
+            Self::PodGate(pod) => write!(f, "the readiness gate of Pod/{pod}"),
+            Self::CreatePods => f.write_str("new pods"),
+            Self::Status => f.write_str("the status of the RadiusProxy"),
+            Self::Tags => f.write_str("the directory's tags"),
+            Self::Delete(kind, name) => write!(f, "the deletion of {kind}/{name}"),
+        }
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The API server, or an admission policy, doesn't take it, however often it is tried.
+    Refused {
+        /// The HTTP status, 400 to 499; 0 where none is known.
+        code: u16,
+        /// The refuser's words; never the content of a Secret.
+        message: String,
+    },
+    /// The API server failed, or didn't answer in time.
+    Transient {
+        /// What it said.
+        message: String,
+    },
+    /// AWS failed.
+    Aws(AwsFailure),
+}
+
+/// A failure, and since when it lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    failure: Failure,
+    since: Timestamp,
+}
+
+/// The failures of a round by step. A step without an entry succeeded or wasn't tried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    failures: BTreeMap<Step, Entry>,
+}
+
+impl Outcomes {
+    /// Records a failure. Beyond the bound it is left out; nobody would read that far.
+    pub fn record(&mut self, step: Step, failure: Failure, now: Timestamp) {
+        if self.failures.len() < MAX_FAILURES || self.failures.contains_key(&step) {
+            self.failures.insert(step, Entry { failure, since: now });
+        }
+    }
+
+    /// Whether nothing failed that has to be tried again soon.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.failures.keys().all(Step::is_left_out_once_failed)
+    }
+
+    /// Whether this step failed.
+    #[must_use]
+    pub fn failed(&self, step: &Step) -> bool {
+        self.failures.contains_key(step)
+    }
+
+    /// The status is written: its failure is over, and deletions are tried now.
+    pub fn status_written(&mut self) {
+        let later = |step: &Step| matches!(step, Step::Status | Step::Delete(..));
+        self.failures.retain(|step, _| !later(step));
+    }
+
+    /// The directory is tagged.
+    pub fn tagged(&mut self) {
+        self.failures.remove(&Step::Tags);
+    }
+
+    /// The outcomes before the status is written, with what stays of those of the round before: the failures of later
+    /// steps, and of changes in place unless these were tried (`images`), since the plan leaves them out.
+    #[must_use]
+    pub fn keeping(mut self, before: &Self, images: bool) -> Self {
+        for (step, old) in &before.failures {
+            let stays = match step {
+                Step::PodImage(_) => !images,
+                Step::Status | Step::Tags | Step::Delete(..) => true,
+                _ => false,
+            };
+            if stays {
+                self.failures.entry(step.clone()).or_insert_with(|| old.clone());
+            }
+        }
+        self.lasting(before)
+    }
+
+    /// These outcomes, where a failure that lasts has the time of its beginning.
+    #[must_use]
+    pub fn lasting(mut self, before: &Self) -> Self {
+        for (step, entry) in &mut self.failures {
+            // The hour until the next try counts from the last one.
+            if let Some(old) = before.failures.get(step).filter(|_| *step != Step::Tags) {
+                entry.since = old.since;
+            }
+        }
+        self
+    }
+
+    /// Whether other steps failed than before, so that the next plan may be another one.
+    #[must_use]
+    pub fn differ_from(&self, before: &Self) -> bool {
+        !self.failures.keys().eq(before.failures.keys())
+    }
+
+    /// Whether an object may be applied after what failed before it in the round: the configuration names files in
+    /// Secrets, and the pods mount both.
+    #[must_use]
+    pub fn allow(&self, kind: &str, name: &str) -> bool {
+        let failed = |step: &Step| match (step, kind) {
+            (Step::Adopt(other, orphan), _) if *other == kind && orphan == name => true,
+            (Step::Apply("Secret", _), "ConfigMap") => is_configuration(name),
+            (Step::Apply("Secret", _), "StatefulSet") => true,
+            (Step::Apply("ConfigMap", map), "StatefulSet") => is_configuration(map) || is_peers(map),
+            _ => false,
+        };
+        !self.failures.keys().any(failed)
+    }
+
+    /// Whether a write to AWS, and the status that announces it, may follow. Without the finalizer the settings could
+    /// outlive the RadiusProxy; before the NetworkPolicy is applied, anyone in the cluster could ask the proxies.
+    #[must_use]
+    pub fn allow_write(&self, enables: bool) -> bool {
+        !(self.failed(&Step::Finalizer) || (enables && self.network_policy_failed()))
+    }
+
+    /// Whether the NetworkPolicy couldn't be applied.
+    pub(crate) fn network_policy_failed(&self) -> bool {
+        let is = |step: &Step| matches!(step, Step::Apply("NetworkPolicy", _));
+        self.failures.keys().any(is)
+    }
+
+    /// Whether the configuration of the last plan didn't reach the pods' volumes as a whole.
+    pub(crate) fn configuration_failed(&self) -> bool {
+        let is = |step: &Step| match step {
+            Step::Apply("Secret", _) => true,
+            Step::Apply("ConfigMap", name) => is_configuration(name),
+            _ => false,
+        };
+        self.failures.keys().any(is)
+    }
+
+    /// Whether an image change in place was refused for this revision.
+    pub(crate) fn refuse_in_place(&self, revision: &str) -> bool {
+        self.failed(&Step::PodImage(revision.to_owned()))
+    }
+
+    /// Whether the directory may be tagged now only to repair its tags.
+    pub(crate) fn allow_tags(&self, now: Timestamp) -> bool {
+        let entry = self.failures.get(&Step::Tags);
+        entry.is_none_or(|entry| time::until(entry.since, now) >= RETRY_TAGS_AFTER)
+    }
+
+    /// What people have to know now: the reason, and the refusers' words with the next step.
+    pub(crate) fn shown(&self, now: Timestamp) -> Option<(Reason, String)> {
+        let shown = self.failures.iter().filter(|(step, _)| step.is_shown());
+        let (refused, transient): (Vec<_>, Vec<_>) =
+            shown.partition(|(_, entry)| matches!(entry.failure, Failure::Refused { .. }));
+        if !refused.is_empty() {
+            let only_pods = refused.iter().all(|(step, _)| **step == Step::CreatePods);
+            let reason = if only_pods {
+                Reason::PodsRefused
+            } else {
+                Reason::ObjectRefused
+            };
+            return Some((reason, sentences(&refused)));
+        }
+        let lasting: Vec<_> = transient
+            .into_iter()
+            .filter(|(_, entry)| time::until(entry.since, now) >= TRANSIENT_FOR)
+            .collect();
+        (!lasting.is_empty()).then(|| (Reason::ApiServerErrors, sentences(&lasting)))
+    }
+
+    /// The note of tags that are missing, for the condition Registered.
+    pub(crate) fn tags_note(&self) -> Option<String> {
+        match &self.failures.get(&Step::Tags)?.failure {
+            Failure::Aws(failure) => Some(refusal::tags(failure)),
+            _ => None,
+        }
+    }
+
+    /// The note of a status that can't be written.
+    pub(crate) fn status_note(&self) -> Option<String> {
+        let entry = self.failures.get(&Step::Status)?;
+        Some(sentence(&Step::Status, entry))
+    }
+}
+
+/// How long a round that had a failure waits until the next, after so many such rounds in a row.
+#[must_use]
+pub fn retry_after(rounds: u32) -> Duration {
+    let doubled = FIRST_RETRY.saturating_mul(1 << rounds.saturating_sub(1).min(16));
+    doubled.min(LAST_RETRY)
+}
+
+/// Whether a refusal says that a field can't change.
+#[must_use]
+pub fn is_immutable(code: u16, message: &str) -> bool {
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    code == 422 && !says(&refusal::POLICY) && says(&["field is immutable", "may not change once set"])
+}
+
+fn is_configuration(map: &str) -> bool {
+    map.ends_with(CONFIG_SUFFIX)
+}
+
+fn is_peers(map: &str) -> bool {
+    map.ends_with(PEERS_SUFFIX)
+}
+
+fn sentences(failures: &[(&Step, &Entry)]) -> String {
+    let mut told: Vec<String> = failures
+        .iter()
+        .take(MAX_SHOWN)
+        .map(|(step, entry)| sentence(step, entry))
+        .collect();
+    if failures.len() > MAX_SHOWN {
+        let others = failures.iter().skip(MAX_SHOWN).map(|(step, _)| step.to_string());
+        told.push(format!(
+            "The same with {}.",
+            others.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    told.push("The operator retries at least once a minute.".to_owned());
+    told.join(" ")
+}
+
+fn sentence(step: &Step, entry: &Entry) -> String {
+    match &entry.failure {
+        Failure::Refused { code, message } => refusal::sentence(step, *code, message),
+        Failure::Transient { message } => {
+            format!(
+                "The API server has failed to take {step} since {}: {}.",
+                time::clock(entry.since),
+                message.trim_end_matches('.')
+            )
+        }
+        Failure::Aws(failure) => refusal::tags(failure),
+    }
+}

@@ -1,0 +1,87 @@
+//! What a refusal means, and what to do next.
+
+use super::Step;
+use crate::aws::{AwsErrorClass, AwsFailure};
+
+/// Words of admission policies, Kubernetes' own and those of webhooks, and of OpenShift's security contexts.
+pub(super) const POLICY: [&str; 5] = [
+    "admission webhook",
+    "denied request",
+    "denied the request",
+    "AdmissionPolicy",
+    "unable to validate against any security context",
+];
+
+/// What refuses, as far as its words tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refuser {
+    Quota,
+    PodSecurity,
+    Policy,
+    Permission,
+    Immutable,
+    Terminating,
+    Schema,
+}
+
+impl Refuser {
+    pub(super) fn of(code: u16, message: &str) -> Self {
+        let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+        if says(&["exceeded quota", "failed quota", "LimitRange", "usage per"]) {
+            Self::Quota
+        } else if says(&["violates PodSecurity"]) {
+            Self::PodSecurity
+        } else if says(&POLICY) {
+            Self::Policy
+        } else if super::is_immutable(code, message) || says(&["updates to statefulset spec"]) {
+            Self::Immutable
+        } else if says(&["being terminated"]) {
+            Self::Terminating
+        } else if code == 403 && says(&["User \"", "is attempting to grant"]) {
+            Self::Permission
+        } else {
+            Self::Schema
+        }
+    }
+
+    const fn next(self) -> &'static str {
+        match self {
+            Self::Quota => "Raise the quota or the limit, or change spec.resources",
+            Self::PodSecurity => {
+                "Change the namespace's Pod Security level, or the field of the spec that it names"
+            }
+            Self::Policy => "Exempt the object from the policy, or change the spec as the policy asks",
+            Self::Permission => "Add the permission to the operator's role; the chart's own role has it",
+            Self::Immutable => "Delete the object, and the operator creates it again; back up a Secret first",
+            Self::Terminating => "The namespace is being deleted",
+            Self::Schema => "Change spec, quota or policy so that it is taken",
+        }
+    }
+}
+
+pub(super) fn sentence(step: &Step, code: u16, message: &str) -> String {
+    let status = if code == 0 {
+        String::new()
+    } else {
+        format!(" with status {code}")
+    };
+    format!(
+        "The API server refuses {step}{status}: {}. {}.",
+        message.trim_end_matches('.'),
+        Refuser::of(code, message).next()
+    )
+}
+
+/// Why the directory has no tags of this RadiusProxy.
+pub(super) fn tags(failure: &AwsFailure) -> String {
+    let next = if failure.class == AwsErrorClass::AccessDenied {
+        "Allow ds:AddTagsToResource on it in the policy of the operator's role"
+    } else if failure.message.contains("limit") || failure.message.contains("TagLimit") {
+        "A directory has at most 50 tags: remove some that nobody needs"
+    } else {
+        "See what AWS says"
+    };
+    format!(
+        "The directory isn't tagged, so nothing protects it from an operator of another cluster. {next}. AWS says: {failure}."
+    )
+}

@@ -1,0 +1,260 @@
+//! Carries a plan out. All steps are tried; one that fails stops those that depend on it ([`operator_core::outcomes`]).
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use operator_core::access::DirectoryAccess;
+use operator_core::api::RadiusProxy;
+use operator_core::input::ObjectId;
+use operator_core::outcomes::{Failure, Outcomes, Step, retry_after};
+use operator_core::plan::{FinalizerChange, ObjectKind, Plan, PodPatch, of_outcomes};
+
+use crate::apply;
+use crate::context::Context;
+use crate::controller::Next;
+use crate::error::{Error, words};
+use crate::key::ProxyKey;
+use crate::memory::Memory;
+use crate::reconcile::{self, Permit};
+
+#[cfg(test)]
+mod tests;
+
+/// How long objects, and then pods, may take together. What is left then is tried in the next round; the status isn't kept
+/// waiting.
+const OBJECTS_LIMIT: Duration = Duration::from_secs(45);
+const PODS_LIMIT: Duration = Duration::from_secs(20);
+
+/// A round: what the steps need, and how they ended so far.
+pub(crate) struct Round<'a> {
+    ctx: &'a Context,
+    key: &'a ProxyKey,
+    /// How the DirectoryGrant allows the directory.
+    access: Option<&'a DirectoryAccess>,
+    /// The RadiusProxy as it was last read or written.
+    proxy: RadiusProxy,
+    memory: &'a mut Memory,
+    outcomes: Outcomes,
+    now: Timestamp,
+}
+
+impl<'a> Round<'a> {
+    /// Nothing done yet.
+    pub(crate) fn new(
+        ctx: &'a Context,
+        key: &'a ProxyKey,
+        access: Option<&'a DirectoryAccess>,
+        proxy: RadiusProxy,
+        memory: &'a mut Memory,
+    ) -> Self {
+        Self {
+            ctx,
+            key,
+            access,
+            proxy,
+            memory,
+            outcomes: Outcomes::default(),
+            now: Timestamp::now(),
+        }
+    }
+
+    /// Carries the plan out, in its own order ([`operator_core::plan`]). `vacant` are names that nobody had a moment ago.
+    ///
+    /// # Errors
+    /// Somebody else wrote the RadiusProxy meanwhile.
+    pub(crate) async fn execute(
+        mut self,
+        plan: &Plan,
+        permit: Permit,
+        vacant: &BTreeSet<ObjectId>,
+    ) -> Result<Next, Error> {
+        let before = self.memory.outcomes.clone();
+        self.memory.describe_after = Some(plan.describe_after);
+        if plan.finalizer == FinalizerChange::Add {
+            let result = apply::finalizer(self.ctx, self.key, &self.proxy, true).await;
+            if let Some(Some(changed)) = self.note(Step::Finalizer, result)? {
+                self.memory.newest = Some(changed.clone());
+                self.proxy = changed;
+            }
+        }
+        self.objects(plan, vacant).await;
+        self.pods(&plan.pods).await;
+        let images = plan.pods.iter().any(|patch| patch.image.is_some());
+        self.outcomes = self.outcomes.keeping(&before, images);
+        let enables = plan.write.as_ref().is_some_and(|write| write.call.enables());
+        let forbidden = plan.write.is_some() && !self.outcomes.allow_write(enables);
+        let news = self.outcomes.differ_from(&before) && !self.memory.stopped_short;
+        self.memory.stopped_short = news;
+        if !news && !forbidden {
+            self.status_and_later(plan, permit).await?;
+        }
+        Ok(self.finish(plan, &before).await)
+    }
+
+    async fn finish(self, plan: &Plan, before: &Outcomes) -> Next {
+        let outcomes = self.outcomes.lasting(before);
+        for event in of_outcomes(before, &outcomes) {
+            self.ctx.events.publish(&self.proxy, &event).await;
+        }
+        let news = outcomes.differ_from(before);
+        let memory = self.memory;
+        memory.failed_rounds = if outcomes.is_good() {
+            0
+        } else {
+            memory.failed_rounds.saturating_add(1)
+        };
+        memory.outcomes = outcomes;
+        let next = reconcile::next(plan);
+        Next::After(match (news, memory.failed_rounds) {
+            (true, _) => next.min(reconcile::SOONEST),
+            (false, 0) => next,
+            (false, rounds) => next.min(retry_after(rounds)),
+        })
+    }
+
+    /// Notes how a step ended.
+    ///
+    /// # Errors
+    /// Somebody else wrote meanwhile: another look is all it takes.
+    fn note<T>(&mut self, step: Step, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_conflict() => Err(error),
+            Err(error) => {
+                self.failed(step, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn failed(&mut self, step: Step, error: &Error) {
+        let text = words(error);
+        if self.memory.outcomes.failed(&step) {
+            tracing::debug!(%step, error = text, "failed again");
+        } else {
+            tracing::warn!(%step, error = text, "failed; the steps that don't depend on it go on");
+        }
+        self.ctx.metrics.proxy.failed(self.key, error.class());
+        let failure = error.failure(&step);
+        self.outcomes.record(step, failure, self.now);
+    }
+
+    async fn objects(&mut self, plan: &Plan, vacant: &BTreeSet<ObjectId>) {
+        let (ctx, key) = (self.ctx, self.key);
+        let end = Instant::now() + OBJECTS_LIMIT;
+        for id in &plan.adopt {
+            if let Err(error) = apply::adopt(ctx, key, &self.proxy, id).await {
+                self.failed(Step::Adopt(id.kind, id.name.clone()), &error);
+            }
+        }
+        for object in &plan.apply {
+            if !self.outcomes.allow(object.kind(), object.name()) {
+                continue;
+            }
+            let result = if Instant::now() < end {
+                apply::object(ctx, key, &self.proxy, object, vacant, self.memory).await
+            } else {
+                Err(Error::OutOfTime)
+            };
+            if let Err(error) = result {
+                self.failed(object.step(), &error);
+            }
+        }
+        let wanted: BTreeSet<ObjectId> = plan.apply.iter().map(operator_core::plan::Object::id).collect();
+        self.memory.applied.retain(|id, _| wanted.contains(id));
+    }
+
+    async fn pods(&mut self, patches: &[PodPatch]) {
+        let (ctx, key, now) = (self.ctx, self.key, self.now);
+        let end = Instant::now() + PODS_LIMIT;
+        for patch in patches {
+            let pod = || patch.name.clone();
+            let late = || Instant::now() >= end;
+            let result = match late() {
+                false => apply::pod_metadata(ctx, key, patch).await,
+                true => Err(Error::OutOfTime),
+            };
+            if let Err(error) = result {
+                self.failed(Step::PodMetadata(pod()), &error);
+            }
+            if let Some(image) = patch.image.as_ref().filter(|_| !late())
+                && let Err(error) = apply::pod_image(ctx, key, patch, image).await
+            {
+                self.failed_image(&image.revision, &error);
+            }
+            if let Some(gate) = patch.gate.as_ref().filter(|_| !late())
+                && let Err(error) = apply::pod_gate(ctx, key, patch, gate, now).await
+            {
+                self.failed(Step::PodGate(pod()), &error);
+            }
+        }
+    }
+
+    /// A refusal is one for all pods of the revision: they are replaced. What passes is tried again.
+    fn failed_image(&mut self, revision: &str, error: &Error) {
+        let step = Step::PodImage(revision.to_owned());
+        if matches!(error.failure(&step), Failure::Refused { .. }) {
+            self.failed(step, error);
+        } else {
+            tracing::warn!(
+                revision,
+                error = words(error),
+                "could not change the image in place"
+            );
+        }
+    }
+
+    async fn status_and_later(&mut self, plan: &Plan, permit: Permit) -> Result<(), Error> {
+        let (ctx, key) = (self.ctx, self.key);
+        let before = self.proxy.status.clone();
+        let written = apply::status(ctx, key, self.proxy.clone(), &plan.status).await;
+        let Some(written) = self.note(Step::Status, written)? else {
+            // It may have arrived, and what was read before it is old then.
+            self.memory.newest = None;
+            ctx.metrics.proxy.status_not_written(key);
+            return Ok(());
+        };
+        self.outcomes.status_written();
+        self.memory.newest = Some(written.clone());
+        self.proxy = written;
+        ctx.metrics.proxy.show(key, &plan.status, self.now);
+        ctx.metrics
+            .proxy
+            .radius_failed(key, before.as_ref(), &plan.status);
+        self.aws(plan, permit).await;
+        for object in &plan.delete {
+            if let Err(error) = apply::delete(ctx, key, object).await {
+                let kind = match object.kind {
+                    ObjectKind::Pod | ObjectKind::PodByForce => "Pod",
+                    ObjectKind::Service => "Service",
+                };
+                self.failed(Step::Delete(kind, object.name.clone()), &error);
+            }
+        }
+        for event in &plan.events {
+            ctx.events.publish(&self.proxy, event).await;
+        }
+        if plan.finalizer == FinalizerChange::Remove {
+            let result = apply::finalizer(ctx, key, &self.proxy, false).await;
+            self.memory.newest = self.note(Step::Finalizer, result)?.flatten();
+        }
+        Ok(())
+    }
+
+    async fn aws(&mut self, plan: &Plan, permit: Permit) {
+        let Some(access) = self.access else {
+            return;
+        };
+        if !plan.tags.is_empty() {
+            match reconcile::add_tags(self.ctx, self.key, access, &plan.tags).await {
+                Ok(()) => self.outcomes.tagged(),
+                Err(failure) => self.outcomes.record(Step::Tags, Failure::Aws(failure), self.now),
+            }
+        }
+        if let (Some(write), Some(permit)) = (&plan.write, permit) {
+            let outcome = reconcile::send(self.ctx, self.key, write, permit).await;
+            self.memory.outcome = Some(outcome);
+        }
+    }
+}
