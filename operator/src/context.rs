@@ -64,14 +64,12 @@ mod for_test {
             let (metrics, queue, stop) = (Metrics::new(), WorkQueue::new(), CancellationToken::new());
             let directories = directory::Deps {
                 queue: RegistrationQueue::new(),
-                leadership: leadership.clone(),
                 metrics: metrics.clone(),
                 stop: stop.clone(),
                 detail_interval: Duration::from_secs(30),
             };
             let names = resolve::Deps {
                 queue,
-                leadership: leadership.clone(),
                 metrics: metrics.clone(),
                 stop,
                 interval: Duration::from_secs(60),

@@ -26,7 +26,6 @@ use operator_core::input::DirectoryObservation;
 use tokio_util::sync::CancellationToken;
 
 use crate::key::{ProxyKey, RegistrationKey};
-use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::queue::RegistrationQueue;
 use calls::Calls;
@@ -38,7 +37,6 @@ pub(crate) use write::{WritePermit, WriteTurn};
 #[derive(Debug, Clone)]
 pub(crate) struct Deps {
     pub(crate) queue: RegistrationQueue,
-    pub(crate) leadership: Leadership,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
     /// How often domain controllers are read. Tags are read less often.

@@ -5,6 +5,7 @@ mod refused_pods;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
@@ -104,7 +105,9 @@ pub(crate) async fn input(
         load_balancer: load_balancer(ctx, key, &names),
         outcomes,
         // Last, since a place is taken until it is planned.
-        may_begin: ctx.rollouts.may_begin(key, &ctx.cluster.upgrading()),
+        may_begin: ctx
+            .rollouts
+            .may_begin(key, &ctx.cluster.upgrading(), Instant::now()),
         settings: ctx.settings.clone(),
         entropy: entropy()?,
         proxy,

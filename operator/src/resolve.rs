@@ -16,7 +16,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::key::ProxyKey;
-use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::queue::WorkQueue;
 pub(crate) use system::SystemNames;
@@ -27,8 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const LOOKS_AT_ONCE: usize = 64;
 /// Host names of one Service.
 const MOST_NAMES: usize = 8;
-/// How often is looked whether this replica leads, where nothing else is to be done.
-const IDLE: Duration = Duration::from_secs(1);
+/// The longest wait between two looks at what is due.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Asks for the addresses of a name.
 pub(crate) trait Lookup: std::fmt::Debug + Send + Sync + 'static {
@@ -40,7 +39,6 @@ pub(crate) trait Lookup: std::fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub(crate) struct Deps {
     pub(crate) queue: WorkQueue,
-    pub(crate) leadership: Leadership,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
     /// How often a name is looked up whose answer is confirmed.
@@ -109,19 +107,14 @@ impl Names {
         known
     }
 
-    /// Looks names up until the end. A replica that does not lead asks nothing, and forgets: what it knew is overtaken.
+    /// Looks names up until the end of the term.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut looks: JoinSet<(String, Answer)> = JoinSet::new();
         loop {
             let now = Instant::now();
-            let wait = if self.deps.leadership.leads() {
-                self.begin(&mut looks, now);
-                let due = self.next_due().filter(|_| looks.len() < LOOKS_AT_ONCE);
-                due.map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
-            } else {
-                self.lock().clear();
-                IDLE
-            };
+            self.begin(&mut looks, now);
+            let due = self.next_due().filter(|_| looks.len() < LOOKS_AT_ONCE);
+            let wait = due.map_or(MAX_WAIT, |due| due.saturating_duration_since(now).min(MAX_WAIT));
             tokio::select! {
                 () = self.deps.stop.cancelled() => return,
                 () = self.wake.notified() => {}

@@ -249,14 +249,12 @@ impl Shared {
         let settings = &self.settings;
         let deps = Deps {
             queue: self.registration_queue.clone(),
-            leadership: leadership.clone(),
             metrics: self.metrics.clone(),
             stop: over.clone(),
             detail_interval: Duration::from_secs(settings.detail_interval.into()),
         };
         let names = resolve::Deps {
             queue: self.queue.clone(),
-            leadership: leadership.clone(),
             metrics: self.metrics.clone(),
             stop: over,
             interval: Duration::from_secs(settings.resolve_interval.into()),

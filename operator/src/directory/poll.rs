@@ -24,8 +24,8 @@ use state::DirectoryState;
 const BATCH_DEBOUNCE: Duration = Duration::from_millis(30);
 /// The most directories of a round whose last description failed: each needs a call of its own.
 const MAX_FAILED: usize = 8;
-/// How often a replica that isn't the leader checks whether it is.
-const LEADERSHIP_POLL: Duration = Duration::from_secs(1);
+/// The longest wait while no directory is due.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Region and role's ARN.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -229,22 +229,19 @@ struct Request {
     failed: bool,
 }
 
-/// Describes directories until the group has no subscription any more. A replica that isn't the leader sends no calls.
+/// Describes directories until the group has no subscription any more, or the term is over.
 pub(super) async fn run(group: Arc<Group>, sessions: Arc<Sessions>, deps: Deps) {
     loop {
         let now = Instant::now();
         let wait = match group.next_due(now) {
-            Some(due) if deps.leadership.leads() => due.saturating_duration_since(now),
-            _ => LEADERSHIP_POLL,
+            Some(due) => due.saturating_duration_since(now),
+            None => MAX_WAIT,
         };
         tokio::select! {
             () = group.closed.cancelled() => return,
             () = deps.stop.cancelled() => return,
             () = group.wake.notified() => tokio::time::sleep(BATCH_DEBOUNCE).await,
             () = tokio::time::sleep(wait) => {}
-        }
-        if !deps.leadership.leads() {
-            continue;
         }
         let batch = group.batch(Instant::now());
         if !batch.is_empty() {

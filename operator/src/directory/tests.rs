@@ -17,7 +17,6 @@ use proxy_config::SharedSecret;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::leader::LeaseGuard;
 
 mod silence;
 
@@ -56,7 +55,6 @@ struct Scene {
     aws: Arc<Aws>,
     directories: Directories,
     queue: RegistrationQueue,
-    _lead: LeaseGuard,
 }
 
 /// Observes a directory until the answer is there.
@@ -112,11 +110,9 @@ async fn paced_scene(
     tokio::spawn(async move { axum::serve(listener, app).await });
     let mut sessions = Sessions::new(calls_per_second);
     sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
-    let (leadership, lead) = Leadership::without_election();
     let queue = RegistrationQueue::new();
     let deps = Deps {
         queue: queue.clone(),
-        leadership,
         metrics: Metrics::new(),
         stop: CancellationToken::new(),
         detail_interval: Duration::from_secs(300),
@@ -125,7 +121,6 @@ async fn paced_scene(
         aws,
         directories: Directories::with(sessions, deps),
         queue,
-        _lead: lead,
     }
 }
 

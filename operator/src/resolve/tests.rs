@@ -39,16 +39,13 @@ struct Scene {
     names: Arc<Names>,
     requests: BoxStream<'static, ObjectRef<RadiusProxy>>,
     stop: CancellationToken,
-    _lead: crate::leader::LeaseGuard,
 }
 
 impl Scene {
     fn new(interval: Duration) -> Self {
-        let (leadership, lead) = Leadership::without_election();
         let (queue, stop, zone) = (WorkQueue::new(), CancellationToken::new(), Zone::default());
         let deps = Deps {
             queue: queue.clone(),
-            leadership,
             metrics: Metrics::new(),
             stop: stop.clone(),
             interval,
@@ -60,7 +57,6 @@ impl Scene {
             names,
             requests: queue.requests(),
             stop,
-            _lead: lead,
         }
     }
 
