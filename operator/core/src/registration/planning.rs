@@ -164,7 +164,8 @@ impl<'a> Planning<'a> {
                 holds::takes_back(context).map(str::to_owned),
             ),
             Err((reason, message)) => {
-                let mut decision = Decision::hold(*reason, message.clone());
+                let again = time::later(self.now, SOON);
+                let mut decision = Decision::hold(*reason, message.clone()).until(again);
                 decision.hold = Some(holds::BLOCKED);
                 (decision, false, None)
             }

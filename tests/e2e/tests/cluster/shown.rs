@@ -66,18 +66,20 @@ fn kubectl_get_and_describe_tell_the_whole_story() {
         heads,
         [
             "AGE",
+            "DESIRED",
             "DIRECTORY",
             "NAME",
             "RADIUS",
             "READY",
-            "SERVERS",
+            "REGISTERED",
             "SUSPEND"
         ]
     );
     for (head, value) in [
         ("NAME", name),
         ("READY", "True"),
-        ("SERVERS", "2/2"),
+        ("REGISTERED", "2"),
+        ("DESIRED", "2"),
         ("DIRECTORY", id),
         ("RADIUS", "Completed"),
     ] {
@@ -104,7 +106,7 @@ fn kubectl_get_and_describe_tell_the_whole_story() {
 
     let text = described(world, name);
     let servers = status["registeredServers"].as_array().unwrap();
-    let mut words = vec!["2/2".to_owned(), "EnableRadius".to_owned()];
+    let mut words = vec!["EnableRadius".to_owned()];
     for kind in ["Accepted", "SecretsReady", "Available", "Registered", "Ready"] {
         words.push(
             world.condition(NAMESPACE, name, kind)["message"]
