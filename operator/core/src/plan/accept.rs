@@ -22,23 +22,23 @@ const LOGIN_BYTES: f64 = 16_000.0;
 /// Memory of a proxy without logins, in bytes.
 const BASE_BYTES: f64 = 24.0 * MIB;
 const MIB: f64 = 1_048_576.0;
-/// The judgement.
+/// Whether the operator may and can act on the spec.
 #[derive(Debug)]
-pub(super) struct Judgement {
+pub(super) struct Acceptance {
     pub(super) condition: Draft,
     /// Whether the RadiusProxy may use its directory: it is granted, its own, and of a fit type.
     pub(super) may_write: bool,
 }
 
-fn refused(truth: Truth, (reason, message): (Reason, String)) -> Judgement {
-    Judgement {
+fn refused(truth: Truth, (reason, message): (Reason, String)) -> Acceptance {
+    Acceptance {
         condition: Draft::new(ConditionType::Accepted, truth, reason, message),
         may_write: false,
     }
 }
 
-/// Judges. `problem` is what the proxies would refuse in the configuration.
-pub(super) fn judge(input: &Input, problem: Option<&ConfigProblem>, now: Timestamp) -> Judgement {
+/// Decides. `problem` is what the proxies would refuse in the configuration.
+pub(super) fn accept(input: &Input, problem: Option<&ConfigProblem>, now: Timestamp) -> Acceptance {
     if let Some(message) = name_conflicts(input) {
         return refused(Truth::False, (Reason::NameConflict, message));
     }
@@ -67,7 +67,7 @@ pub(super) fn judge(input: &Input, problem: Option<&ConfigProblem>, now: Timesta
             Draft::new(ConditionType::Accepted, Truth::True, reason, message)
         }
     };
-    Judgement {
+    Acceptance {
         condition,
         may_write: true,
     }
@@ -92,7 +92,7 @@ fn name_conflicts(input: &Input) -> Option<String> {
     })
 }
 
-fn directory(input: &Input, spec: &DirectorySpec) -> Result<(), Judgement> {
+fn directory(input: &Input, spec: &DirectorySpec) -> Result<(), Acceptance> {
     let namespace = input.proxy.metadata.namespace.as_deref().unwrap_or_default();
     let (id, region) = (&spec.id, &spec.region);
     if access(

@@ -23,8 +23,8 @@ const AT_REST: Duration = Duration::from_secs(600);
 /// While something is expected to pass.
 const SOON: Duration = Duration::from_secs(15);
 
-/// What the pods are told to read, by digests.
-pub(super) struct Told {
+/// What the pods should read, by digests.
+pub(super) struct Digests {
     /// The configuration.
     pub(super) config: Option<String>,
     /// Each other's addresses.
@@ -127,11 +127,11 @@ impl Round<'_> {
     pub(super) fn pod_patches(
         &self,
         proxies: &[Proxy<'_>],
-        told: &Told,
+        digests: &Digests,
         template: &Template,
         upgrade: &Upgrade,
     ) -> Vec<PodPatch> {
-        let ours = self.ledger.applied.is_some();
+        let ours = self.record.applied.is_some();
         let registers = self.owner.registers_pods();
         proxies
             .iter()
@@ -142,8 +142,8 @@ impl Round<'_> {
                     .flatten();
                 let news =
                     |told: &Option<String>, knows: &Option<String>| told.clone().filter(|_| told != knows);
-                let config_digest = news(&told.config, &proxy.pod.config_digest);
-                let peers_digest = news(&told.peers, &proxy.pod.peers_digest);
+                let config_digest = news(&digests.config, &proxy.pod.config_digest);
+                let peers_digest = news(&digests.peers, &proxy.pod.peers_digest);
                 let uid = &proxy.pod.uid;
                 let revision = upgrade.revision.clone().unwrap_or_default();
                 let image = upgrade.images.iter().find(|(each, _)| each == uid);

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use proxy_config::{ConfigDigest, DigestKey, Secret};
 
-use super::accept::{Judgement, judge};
-use super::actions::Told;
+use super::accept::{Acceptance, accept};
+use super::actions::Digests;
 use super::desired::{client_addresses, digest_key, kept_pair};
 use super::known::{Known, mirrored};
 use super::pods::proxies;
@@ -59,7 +59,7 @@ pub(super) struct Round<'a> {
     pub(super) key_file: Secret,
     pub(super) key: DigestKey,
     /// What the registration remembers; empty while another holds the directory.
-    pub(super) ledger: RegistrationRecord,
+    pub(super) record: RegistrationRecord,
     pub(super) clients: BTreeSet<IpAddr>,
     pub(super) sources: Result<Sources, Vec<SecretProblem>>,
     /// The configuration of now; `None` when it cannot be made, and the pods keep the last good one.
@@ -89,7 +89,7 @@ impl<'a> Round<'a> {
             holds: held.is_some(),
             key_file,
             key,
-            ledger: RegistrationRecord::read(status),
+            record: RegistrationRecord::read(status),
             clients: client_addresses(directory, before),
             sources: secrets::read(input),
             rendered: None,
@@ -109,20 +109,20 @@ impl<'a> Round<'a> {
             reason: Reason::ConfigInvalid,
             message: message.to_owned(),
         });
-        let judgement = judge(self.input, self.problem.as_ref().or(refused.as_ref()), self.now);
+        let acceptance = accept(self.input, self.problem.as_ref().or(refused.as_ref()), self.now);
         // A spec that is not accepted starts nothing, and stops nothing that runs.
-        // Who waits for another to let go of the directory is there when it does.
-        let waits = judgement.condition.reason == Reason::DirectoryConflict && self.directory.is_some();
-        let starts = (judgement.condition.is_true() || waits) && self.rendered.is_some();
+        // Start the pods while another RadiusProxy still holds the directory, so that they can take over at once.
+        let waits = acceptance.condition.reason == Reason::DirectoryConflict && self.directory.is_some();
+        let starts = (acceptance.condition.is_true() || waits) && self.rendered.is_some();
         let apply = running || starts;
-        let taken = judgement.condition.reason == Reason::NameConflict;
+        let taken = acceptance.condition.reason == Reason::NameConflict;
         let fresh = self.rendered.clone().filter(|_| apply && !taken);
         let mounted = fresh
             .as_ref()
             .filter(|_| !self.input.outcomes.configuration_failed());
         let digest = self.digest(mounted, running);
         let mut proxies = proxies(self.input, digest.as_ref());
-        let upgrade = upgrade(&self, &template, &proxies, &judgement);
+        let upgrade = upgrade(&self, &template, &proxies, &acceptance);
         for proxy in &mut proxies {
             proxy.joins = upgrade.eligible.contains(&proxy.ordinal);
             proxy.keeps = upgrade.retained.contains(&proxy.ordinal);
@@ -130,12 +130,12 @@ impl<'a> Round<'a> {
         let replicas = upgrade.replicas;
         let reports = directory_client::reports(self.input, digest.as_ref());
         let observed = self.observed(&reports);
-        let registering = self.registering(&judgement, &proxies, &reports, replicas, digest.is_some());
+        let registering = self.registering(&acceptance, &proxies, &reports, replicas, digest.is_some());
         let registered = self.registered(&registering, &reports, observed.as_ref());
 
         let words = upgrade.message.as_deref().filter(|_| running);
         let available = status::available(self.input, &proxies, apply && !taken, words, replicas, self.now);
-        let drafts = self.conditions(&judgement, registered, available);
+        let drafts = self.conditions(&acceptance, registered, available);
         let seen = status::Seen {
             input: self.input,
             owner: &self.owner,
@@ -152,14 +152,14 @@ impl<'a> Round<'a> {
         let requeue_after = self.requeue_after([upgrade.again, registering.again]);
         let apply = apply && !taken;
         let peers = objects::peer_addresses(&self.owner, &self.input.pods);
-        // Who is told to read them anew finds them there.
+        // Pods that read them again find them applied.
         let peers_digest = apply.then(|| objects::peers_digest(&peers));
-        let told = Told {
+        let digests = Digests {
             config: digest.as_ref().map(ToString::to_string),
             peers: peers_digest,
         };
         Plan {
-            finalizer: self.finalizer(&judgement),
+            finalizer: self.finalizer(&acceptance),
             registration: registering.spec,
             apply: if apply {
                 self.objects(fresh.as_ref(), &peers, &template, &upgrade)
@@ -167,7 +167,7 @@ impl<'a> Round<'a> {
                 Vec::new()
             },
             adopt: self.input.orphans.iter().filter(|_| apply).cloned().collect(),
-            pods: self.pod_patches(&proxies, &told, &template, &upgrade),
+            pods: self.pod_patches(&proxies, &digests, &template, &upgrade),
             events: self.events(&drafts, &upgrade),
             status,
             delete: self.deletions(upgrade.delete),
@@ -203,11 +203,11 @@ impl<'a> Round<'a> {
 
     /// A deletion has to wait where it means DisableRadius, or where another RadiusProxy takes over: the pods have to answer
     /// until then.
-    fn finalizer(&self, judgement: &Judgement) -> FinalizerChange {
+    fn finalizer(&self, acceptance: &Acceptance) -> FinalizerChange {
         let spec = self.input.proxy.spec.directory.as_ref();
         let disables = spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Disable);
         let has = deletion::has_finalizer(self.input);
-        if self.holds && judgement.may_write && (disables || self.input.successor_waits) {
+        if self.holds && acceptance.may_write && (disables || self.input.successor_waits) {
             if has {
                 FinalizerChange::Keep
             } else {
@@ -248,7 +248,7 @@ impl<'a> Round<'a> {
             let message = "the directory's registration has not been looked at yet";
             return draft(Truth::False, Reason::Registering, message);
         };
-        let applied = self.ledger.applied.as_ref();
+        let applied = self.record.applied.as_ref();
         let is_applied = applied.is_some_and(|applied| {
             let wanted = desired.shared_secret.as_ref().map(|secret| &secret.digest);
             same_but_servers(&applied.settings, &desired.settings) && Some(&applied.secret_digest) == wanted
@@ -273,7 +273,7 @@ impl<'a> Round<'a> {
         registered
     }
 
-    fn conditions(&self, judgement: &Judgement, registered: Draft, available: Draft) -> Vec<Draft> {
+    fn conditions(&self, acceptance: &Acceptance, registered: Draft, available: Draft) -> Vec<Draft> {
         let secrets = match &self.sources {
             Err(problems) => {
                 let reason = problems.first().map_or(Reason::SecretMissing, |p| p.reason);
@@ -318,7 +318,7 @@ impl<'a> Round<'a> {
         let stalled = self.input.outcomes.shown(self.now);
         let stalled =
             stalled.map(|(reason, told)| Draft::new(ConditionType::Stalled, Truth::True, reason, told));
-        let mut drafts = vec![judgement.condition.clone(), secrets];
+        let mut drafts = vec![acceptance.condition.clone(), secrets];
         drafts.extend(stalled);
         drafts.extend([available, registered]);
         let told = if self.has_directory() {

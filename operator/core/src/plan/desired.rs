@@ -52,7 +52,7 @@ impl Round<'_> {
 
     /// When AWS has had the present secret for long enough that no domain controller uses the one before it.
     pub(super) fn rotation_ends(&self) -> Option<Timestamp> {
-        let completed = self.ledger.applied.as_ref()?.completed_time.as_ref()?;
+        let completed = self.record.applied.as_ref()?.completed_time.as_ref()?;
         Some(time::after(completed, self.input.settings.rotation_grace))
     }
 
@@ -71,9 +71,9 @@ impl Round<'_> {
             .is_some_and(|d| d.radius_status == Some(RadiusStatus::Completed));
         let held = Held {
             key: &self.key,
-            applied: self.ledger.applied.as_ref(),
-            pending: self.ledger.pending.as_ref(),
-            unsure: self.ledger.unconfirmed_secret.as_deref(),
+            applied: self.record.applied.as_ref(),
+            pending: self.record.pending.as_ref(),
+            unsure: self.record.unconfirmed_secret.as_deref(),
             settled: completed && self.rotation_ends().is_some_and(|end| self.now >= end),
         };
         Some(rotation::next(&wanted, kept, held))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::accept::Judgement;
+use super::accept::Acceptance;
 use super::balancer::{Balancer, Listed};
 use super::build::Round;
 use super::pods::{Proxy, not_serving, of_pod};
@@ -39,7 +39,7 @@ pub(super) struct Registering {
 impl Round<'_> {
     pub(super) fn registering(
         &self,
-        judgement: &Judgement,
+        acceptance: &Acceptance,
         proxies: &[Proxy<'_>],
         reports: &[PodReport<'_>],
         replicas: u32,
@@ -54,7 +54,10 @@ impl Round<'_> {
             .registration
             .as_ref()
             .map(|registration| &registration.spec);
-        let may_claim = !matches!(judgement.condition.reason, Reason::NoGrant | Reason::NameConflict);
+        let may_claim = !matches!(
+            acceptance.condition.reason,
+            Reason::NoGrant | Reason::NameConflict
+        );
         if !(self.holds || (before.is_none() && may_claim)) {
             return Registering::default();
         }
@@ -101,7 +104,10 @@ impl Round<'_> {
             serving_replicas: u32::try_from(serving).unwrap_or(u32::MAX),
             starting: proxies.iter().any(starts),
             waiting_for: crate::conditions::cut(&not_serving(proxies, self.input), MAX_MESSAGE),
-            blocked: self.blocked(judgement, configured).unwrap_or_default().to_owned(),
+            blocked: self
+                .blocked(acceptance, configured)
+                .unwrap_or_default()
+                .to_owned(),
             address_problem,
             secret_mismatch: self.secret_mismatch(directory, reports),
         };
@@ -117,8 +123,8 @@ impl Round<'_> {
     }
 
     /// Why the directory must not get any settings now.
-    fn blocked(&self, judgement: &Judgement, configured: bool) -> Option<&'static str> {
-        if !configured || self.pair.is_none() || !judgement.may_write {
+    fn blocked(&self, acceptance: &Acceptance, configured: bool) -> Option<&'static str> {
+        if !configured || self.pair.is_none() || !acceptance.may_write {
             return Some("nothing is written to AWS until the spec is accepted and the Secrets are ready");
         }
         let mounted = self.rendered.is_some() && !self.input.outcomes.configuration_failed();
@@ -135,7 +141,7 @@ impl Round<'_> {
         if is_off && self.input.outcomes.network_policy_failed() {
             return Some("RADIUS is switched on once the NetworkPolicy is applied; see Stalled");
         }
-        if self.ledger.applied.is_none() && self.nobody_could_log_in() {
+        if self.record.applied.is_none() && self.nobody_could_log_in() {
             return Some(
                 "RADIUS is not switched on or taken over while no user could log in; see SecretsReady",
             );
@@ -149,14 +155,14 @@ impl Round<'_> {
             .pair
             .as_ref()
             .map(|pair| secret_digest(&self.key, &pair.current));
-        let applied = self.ledger.applied.as_ref().map(|applied| &applied.secret_digest);
+        let applied = self.record.applied.as_ref().map(|applied| &applied.secret_digest);
         applied.is_some() && applied == digest.as_ref()
     }
 
     /// Pods that lack a secret that AWS was not given yet.
     fn pods_without_secret(&self, proxies: &[Proxy<'_>], digest: Option<&str>) -> Vec<PodWithoutSecret> {
         let applied = self
-            .ledger
+            .record
             .applied
             .as_ref()
             .map(|applied| applied.secret_digest.as_str());
@@ -178,10 +184,10 @@ impl Round<'_> {
         directory: &DirectorySpec,
         reports: &[PodReport<'_>],
     ) -> Option<ReportedMismatch> {
-        let applied = self.ledger.applied.as_ref()?;
+        let applied = self.record.applied.as_ref()?;
         let completed = applied.completed_time.as_ref()?;
-        let rests = self.ledger.pending.is_none()
-            && !self.ledger.drifted()
+        let rests = self.record.pending.is_none()
+            && !self.record.drifted()
             && self.directory?.radius_status == Some(RadiusStatus::Completed);
         if !(rests && self.is_applied()) {
             return None;
@@ -227,7 +233,7 @@ impl Round<'_> {
             .and_then(|d| d.radius_settings.as_ref())
             .map(all)
             .unwrap_or_default();
-        let applied = self.ledger.applied.as_ref().map(|applied| all(&applied.settings));
+        let applied = self.record.applied.as_ref().map(|applied| all(&applied.settings));
         let applied = applied.unwrap_or_default();
         let own: Vec<&String> = applied.iter().filter(|address| have.contains(address)).collect();
         let balancer = Balancer {

@@ -18,7 +18,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use super::ObjectRef;
-use super::accept::Judgement;
+use super::accept::Acceptance;
 use super::build::Round;
 use crate::api::{AddressSource, Surge, SurgePhase};
 use crate::input::{PodState, RadiusStatus, StatefulSetState};
@@ -93,10 +93,10 @@ pub(super) fn upgrade(
     round: &Round<'_>,
     template: &Template,
     proxies: &[Proxy<'_>],
-    judgement: &Judgement,
+    acceptance: &Acceptance,
 ) -> Upgrade {
     let before = round.before.and_then(|status| status.surge.clone());
-    let context = RolloutContext::new(round, template, proxies, judgement, before.as_ref());
+    let context = RolloutContext::new(round, template, proxies, acceptance, before.as_ref());
     let surge = if context.revision.is_some() {
         surge::advance(&context, before)
     } else {
@@ -110,7 +110,7 @@ impl<'a> RolloutContext<'a> {
         round: &'a Round<'a>,
         template: &'a Template,
         proxies: &'a [Proxy<'a>],
-        judgement: &Judgement,
+        acceptance: &Acceptance,
         surge: Option<&Surge>,
     ) -> Self {
         let set = round.input.stateful_set.as_ref();
@@ -132,8 +132,8 @@ impl<'a> RolloutContext<'a> {
         let described = round.directory.filter(|d| d.radius_status.is_some());
         let lists = [
             described.and_then(|directory| directory.radius_settings.as_ref()),
-            round.ledger.pending.as_ref().and_then(|p| p.settings.as_ref()),
-            round.ledger.applied.as_ref().map(|applied| &applied.settings),
+            round.record.pending.as_ref().and_then(|p| p.settings.as_ref()),
+            round.record.applied.as_ref().map(|applied| &applied.settings),
         ];
         Self {
             round,
@@ -147,7 +147,7 @@ impl<'a> RolloutContext<'a> {
                 .flat_map(|settings| settings.servers.iter().chain(&settings.servers_ipv6))
                 .cloned()
                 .collect(),
-            may_write: judgement.may_write && !round.input.proxy.spec.suspend,
+            may_write: acceptance.may_write && !round.input.proxy.spec.suspend,
             // Where nobody answers there is nothing to wait for.
             may_begin: round.input.may_begin
                 || set.is_some_and(|set| set.upgrading)
@@ -204,7 +204,7 @@ impl<'a> RolloutContext<'a> {
 
     /// Whether no server that this RadiusProxy registered answers, or is about to with another image.
     fn nobody_answers(&self) -> bool {
-        let registered = self.round.ledger.applied.is_some() || self.round.ledger.pending.is_some();
+        let registered = self.round.record.applied.is_some() || self.round.record.pending.is_some();
         registered
             && self.by_pod_address()
             && !self.pods(&(0..u32::MAX)).any(|proxy| {
@@ -329,7 +329,7 @@ impl<'a> RolloutContext<'a> {
 
     /// Whether the pod's readiness gate is open, or opens in this round.
     fn is_ready(&self, proxy: &Proxy<'_>) -> bool {
-        let ours = self.round.ledger.applied.is_some();
+        let ours = self.round.record.applied.is_some();
         let change = gate::change(proxy, self.round.directory, ours);
         let open = change.map_or(proxy.pod.gate == Some(true), |change| change.open);
         proxy.pod.containers_ready && open
@@ -338,7 +338,7 @@ impl<'a> RolloutContext<'a> {
     /// Whether AWS is not at work: it asks the servers itself while it is.
     fn quiet(&self) -> bool {
         let creating = |status| status == Some(RadiusStatus::Creating);
-        self.round.ledger.pending.is_none()
+        self.round.record.pending.is_none()
             && !self.round.directory.is_some_and(|d| creating(d.radius_status))
     }
 
@@ -349,10 +349,10 @@ impl<'a> RolloutContext<'a> {
             .round
             .directory
             .is_some_and(|d| d.radius_status == Some(RadiusStatus::Completed));
-        if !completed || self.round.ledger.pending.is_some() || self.lists(range) {
+        if !completed || self.round.record.pending.is_some() || self.lists(range) {
             return None;
         }
-        let at = self.round.ledger.applied.as_ref()?.completed_time.as_ref()?;
+        let at = self.round.record.applied.as_ref()?.completed_time.as_ref()?;
         Some(time::after(at, self.round.input.settings.rotation_grace))
     }
 

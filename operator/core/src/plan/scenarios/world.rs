@@ -24,6 +24,7 @@ mod checks;
 mod cluster;
 mod dns;
 mod logins;
+mod registering;
 mod rounds;
 
 use cluster::{Revisions, digest_of};
