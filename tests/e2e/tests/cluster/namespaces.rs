@@ -91,7 +91,8 @@ fn a_namespace_that_is_deleted_disables_its_directory_and_the_release_goes_on_fo
         world.ready(namespace, namespace).unwrap();
     }
 
-    let delete = ["delete", "namespace", LEAVING, "--timeout=60s"];
+    // The RadiusProxy stays for a minute after DisableRadius, since domain controllers learn of it one by one.
+    let delete = ["delete", "namespace", LEAVING, "--timeout=180s"];
     world.kubectl.run(&delete).unwrap();
     let status = world
         .simulators
