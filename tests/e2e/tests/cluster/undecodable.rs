@@ -1,6 +1,6 @@
 //! A RadiusProxy that the operator cannot decode, as one that a newer version has stored.
 
-use e2e::{NAMESPACE, OPERATOR_NAMESPACE, until};
+use e2e::{NAMESPACE, until};
 use serde_json::{Value, json};
 
 use crate::bad_input::totp_proxy;
@@ -68,16 +68,7 @@ fn a_radius_proxy_that_cannot_be_decoded_says_so_and_the_others_are_worked_on() 
     site.grant("decodable", NAMESPACE);
     site.apply(NAMESPACE, &totp_proxy("decodable", NAMESPACE, site.directory));
     world.ready(NAMESPACE, "decodable").unwrap();
-    let kill = [
-        "-n",
-        OPERATOR_NAMESPACE,
-        "delete",
-        "pods",
-        "--all",
-        "--force",
-        "--grace-period=0",
-    ];
-    world.kubectl.run(&kill).unwrap();
+    world.kill_operators();
     world
         .patch("decodable", r#"{"spec":{"directory":{"timeoutSeconds":7}}}"#)
         .unwrap();

@@ -167,6 +167,20 @@ impl World {
         self.kubectl.run(&args).unwrap();
     }
 
+    /// Kills every pod of the operator.
+    pub fn kill_operators(&self) {
+        let args = [
+            "-n",
+            OPERATOR_NAMESPACE,
+            "delete",
+            "pods",
+            "--all",
+            "--force",
+            "--grace-period=0",
+        ];
+        self.kubectl.run(&args).unwrap();
+    }
+
     /// Everything that the pods of a RadiusProxy have logged.
     pub fn proxy_logs(&self, proxy: &str) -> String {
         let selector = format!("radius-mfa.dev/proxy={proxy}");

@@ -13,16 +13,7 @@ use crate::world::{PATIENCE, World};
 fn the_operator_is_killed_while_a_pod_is_replaced() {
     nobody_notices("pod deleted, all operators killed meanwhile", 1, |world| {
         delete_pod(world, "workspaces-0");
-        let args = [
-            "-n",
-            OPERATOR_NAMESPACE,
-            "delete",
-            "pods",
-            "--all",
-            "--force",
-            "--grace-period=0",
-        ];
-        world.kubectl.run(&args).unwrap();
+        world.kill_operators();
     });
 }
 
