@@ -40,7 +40,7 @@ pub use registration::{
     AddressProblem, Adoption, AppliedSettings, DesiredRegistration, DesiredServer, DirectoryClaim,
     DirectoryDescription, DirectoryRegistration, DirectoryRegistrationSpec, DirectoryRegistrationStatus,
     Drift, LastFailure, PendingWrite, PodWithoutSecret, RegisteredSettings, RegistrationHold,
-    ReportedMismatch, ServerState, SharedSecretSource, SuspectedDrift, WriteRecord,
+    ReportedMismatch, ServerState, SharedSecretSource, SuspectedDrift, TaggedOwner, WriteRecord,
 };
 pub use secret_refs::{
     BasicAuthKeys, BasicAuthSecretRef, DuoCredentialKeys, DuoCredentialsRef, OktaCredentialsRef,

@@ -33,7 +33,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proxy_config::{ConfigDigest, DigestKey};
 
-use crate::api::{DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RegisteredSettings};
+use crate::api::{
+    DeletionPolicy, DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RegisteredSettings,
+};
 use crate::aws::AwsFailure;
 use crate::events::Event;
 use crate::input::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
@@ -79,6 +81,8 @@ pub struct Candidate {
     pub granted: bool,
     /// Its `spec.suspend`.
     pub suspended: bool,
+    /// Its deletion policy.
+    pub deletion_policy: DeletionPolicy,
     /// Whether its adoption policy is Adopt.
     pub adopts: bool,
     /// Its deletionTimestamp.

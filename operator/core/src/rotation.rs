@@ -123,6 +123,7 @@ mod tests {
             settings: crate::api::RegisteredSettings::default(),
             time: time.clone(),
             servers_before: Vec::new(),
+            taken_over_from: None,
             shown_time: None,
             completed_time: None,
         });
@@ -134,6 +135,7 @@ mod tests {
             settings: None,
             shows: true,
             servers_before: Vec::new(),
+            taken_over_from: None,
             time,
         });
         let held = Held {

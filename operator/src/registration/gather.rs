@@ -134,6 +134,7 @@ fn candidate(proxy: &RadiusProxy, granted: bool) -> Option<Candidate> {
             .map_or(Timestamp::MAX, |time| time.0),
         granted,
         suspended: proxy.spec.suspend,
+        deletion_policy: directory.deletion_policy,
         adopts: directory.adoption_policy == AdoptionPolicy::Adopt,
         deleted: meta.deletion_timestamp.as_ref().map(|time| time.0),
         abandons: abandons.is_some_and(|value| value == "true"),

@@ -11,7 +11,7 @@ use super::{AddressSource, DeletionPolicy, DriftPolicy};
 
 pub use status::{
     Adoption, AppliedSettings, DirectoryDescription, DirectoryRegistrationStatus, Drift, LastFailure,
-    PendingWrite, RegistrationHold, SuspectedDrift, WriteRecord,
+    PendingWrite, RegistrationHold, SuspectedDrift, TaggedOwner, WriteRecord,
 };
 
 /// The registration of RADIUS servers with one directory in one region. The operator creates and writes it; its name,

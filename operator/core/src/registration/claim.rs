@@ -68,6 +68,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::api::DeletionPolicy;
 
     fn candidate(name: &str) -> Candidate {
         Candidate {
@@ -77,6 +78,7 @@ mod tests {
             created: Timestamp::UNIX_EPOCH,
             granted: true,
             suspended: false,
+            deletion_policy: DeletionPolicy::Retain,
             adopts: false,
             deleted: None,
             abandons: false,

@@ -230,6 +230,7 @@ impl<'a> Context<'a> {
                 .filter(|have| same(have, &shown))
                 .map(all_servers)
                 .unwrap_or_default(),
+            taken_over_from: super::tags::taken_over_from(self.input, self.record, self.directory),
             time,
         };
         let settings = Box::new(RadiusSettings {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::decide::{Context, Decision, FRESH_AFTER_ANSWER, Look, OutOfSync, is_fresh};
 use super::difference::someone_serves;
+use super::tags::Tagged;
 use super::{WriteReason, backoff, fingerprint, messages, secret_mismatch, tag_digest, takes_writes};
 use crate::api::DriftPolicy;
 use crate::conditions::{Reason, Truth};
@@ -118,32 +119,8 @@ fn tag<'a>(context: &'a Context<'_>, key: &str) -> Option<&'a String> {
     context.directory.tags.as_ref()?.get(key)
 }
 
-/// Whose the ownership tags say that the directory is.
-enum Tagged<'a> {
-    /// Nobody's, or unknown.
-    Unknown,
-    /// This cluster's.
-    Ours,
-    /// A cluster of the same name and another uid.
-    SameName(&'a str),
-    /// Another cluster's.
-    Other(&'a str),
-}
-
 fn tagged<'a>(context: &'a Context<'_>) -> Tagged<'a> {
-    let Some(owner) = tag(context, &context.keys.owner) else {
-        return Tagged::Unknown;
-    };
-    let settings = &context.input.settings;
-    if owner.split('/').next() != Some(settings.cluster.as_str()) {
-        return Tagged::Other(owner);
-    }
-    match tag(context, &context.keys.cluster_uid) {
-        Some(uid) if *uid != settings.cluster_uid && !settings.cluster_uid.is_empty() => {
-            Tagged::SameName(uid)
-        }
-        _ => Tagged::Ours,
-    }
+    super::tags::tagged(context.input, context.record, context.directory)
 }
 
 /// A cluster of the same name and another uid, when nothing says that it writes, too.

@@ -8,7 +8,7 @@ use proxy_config::{DigestKey, SharedSecret};
 
 use super::claim::{Claim, claim};
 use super::decide::{Context, Decision, FRESH_AFTER_ANSWER, Look, OwnSecret, decide};
-use super::record::{RegistrationRecord, SECOND_LOOK};
+use super::record::{RegistrationRecord, SECOND_LOOK, UNANSWERED};
 use super::servers::{self, Servers};
 use super::{Candidate, FinalizerChange, RegistrationInput, RegistrationPlan, WriteReason};
 use super::{accept, holds, messages, release, tags};
@@ -78,6 +78,7 @@ impl<'a> Planning<'a> {
         let generation = desired.map(|desired| desired.holder_generation);
         record.learn(input.outcome.as_ref(), directory, key, generation, now);
         record.retry_after_stage(status, directory);
+        tags::forget_takeover(input, &mut record, directory);
         if desired.is_some_and(|desired| !desired.adopt) && record.pending.is_none() {
             record.adoption = None;
         }
@@ -114,7 +115,8 @@ impl<'a> Planning<'a> {
     }
 
     fn hold(mut self, holder: &Candidate) -> RegistrationPlan {
-        if self.record.suspects() {
+        let described = accept::described(self.input, holder, self.now);
+        if self.record.suspects() && described.is_true() && self.looked_recently() {
             // One description is no witness. Nothing is decided, shown or reported by it.
             let mut plan = self.plan(self.record.clone());
             plan.requeue_after = SECOND_LOOK + Duration::from_secs(1);
@@ -127,7 +129,6 @@ impl<'a> Planning<'a> {
             });
             return plan;
         }
-        let described = accept::described(self.input, holder, self.now);
         let servers = self.servers();
         let spec = &self.input.registration.spec;
         let since = self.record.out_of_sync_since.clone();
@@ -175,6 +176,12 @@ impl<'a> Planning<'a> {
         }
         self.record.take(&decision, &since, adopts);
         self.decided(&described, decision, &servers, taken_back)
+    }
+
+    /// Whether AWS answers, so that a second description follows the first.
+    fn looked_recently(&self) -> bool {
+        let answered = self.directory.map(|directory| directory.answered);
+        answered.is_some_and(|answered| time::until(answered, self.now) < UNANSWERED)
     }
 
     /// What registration waits for before it can decide.

@@ -12,7 +12,7 @@ use crate::api::{
     Adoption, AppliedSettings, DirectoryRegistrationStatus, Drift, LastFailure, PendingWrite,
     RegisteredSettings, SuspectedDrift, WriteRecord,
 };
-use crate::aws::AwsFailure;
+use crate::aws::{AwsFailure, AwsOperation};
 use crate::input::{Directory, RadiusStatus, WriteOutcome};
 use crate::time;
 
@@ -87,13 +87,11 @@ impl RegistrationRecord {
         };
         if let Some(pending) = &mut self.pending {
             move_up(&mut pending.time);
-            if let Some(last) = self.writes.last_mut() {
-                last.time.clone_from(&pending.time);
-            }
-            let adoption = self.adoption.as_mut().map(|adoption| &mut adoption.time);
-            let used = [self.drift.secret_repair_time.as_mut(), adoption];
-            used.into_iter().flatten().for_each(move_up);
         }
+        let last = self.writes.last_mut().map(|last| &mut last.time);
+        let adoption = self.adoption.as_mut().map(|adoption| &mut adoption.time);
+        let used = [last, self.drift.secret_repair_time.as_mut(), adoption];
+        used.into_iter().flatten().for_each(move_up);
         if let Some(applied) = &mut self.applied {
             move_up(&mut applied.time);
             let times = [&mut applied.shown_time, &mut applied.completed_time];
@@ -214,7 +212,7 @@ impl RegistrationRecord {
         self.last_failure.take_if(|failure| failure.kind != FAILED);
         // What a foreign change made is gone with this; the next one is another.
         self.drift.forget();
-        // DisableRadius leaves the memory of what was there, for as long as AWS still describes it.
+        // DisableRadius leaves the record of what was there, for as long as AWS still describes it.
         if let Some(settings) = pending.settings {
             self.applied = Some(AppliedSettings {
                 secret_digest: pending.secret_digest,
@@ -222,6 +220,7 @@ impl RegistrationRecord {
                 settings,
                 time: pending.time,
                 servers_before: pending.servers_before,
+                taken_over_from: pending.taken_over_from,
                 shown_time: None,
                 completed_time: None,
             });
@@ -261,6 +260,16 @@ impl RegistrationRecord {
 
     /// What a description says about what was applied. True for a change of somebody else's that isn't known yet.
     fn observe(&mut self, directory: &Directory, key: &DigestKey, now: Timestamp) -> bool {
+        if let Some(disabled) = self.disabled() {
+            let described_at = time::after(&disabled.time, DESCRIPTION_LAG);
+            if directory.radius_status.is_none() && directory.as_of >= disabled.time.0 {
+                self.applied = None;
+                self.end(&time::floor(now), "Completed");
+            }
+            if self.applied.is_none() || directory.as_of < described_at {
+                return false;
+            }
+        }
         let Some(applied) = &mut self.applied else {
             return false;
         };
@@ -343,6 +352,13 @@ impl RegistrationRecord {
         if let [.., before, last] = self.drift.times.as_slice() {
             self.drift.times = vec![before.clone(), last.clone()];
         }
+    }
+
+    /// The latest write, if it is DisableRadius and AWS has accepted it.
+    pub(crate) fn disabled(&self) -> Option<&WriteRecord> {
+        let last = self.writes.last().filter(|_| self.pending.is_none())?;
+        let failed = matches!(last.end.as_deref(), Some("Refused" | "Lost"));
+        (last.operation == AwsOperation::DisableRadius.as_str() && !failed).then_some(last)
     }
 
     /// Whether AWS has yet to describe what was applied.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::RegistrationInput;
 use super::record::RegistrationRecord;
 use super::tag_digest;
-use crate::api::DirectoryRegistrationSpec;
+use crate::api::{DirectoryRegistrationSpec, TaggedOwner};
 use crate::aws::{AwsErrorClass, AwsFailure};
 use crate::events::{Event, event};
 use crate::input::Directory;
@@ -16,6 +16,88 @@ use crate::time;
 
 /// How long after a failure the directory is tagged again only to repair its tags.
 const RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// Whose the ownership tags say that a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tagged<'a> {
+    /// Unknown: they weren't read.
+    Unread,
+    /// Nobody's; or of whom it was taken over from, whose tags are still there.
+    Nobodys,
+    /// This cluster's.
+    Ours,
+    /// A cluster's of the same name, with this other uid.
+    SameName(&'a str),
+    /// Another cluster's.
+    Other(&'a str),
+}
+
+/// Whose the tags say that a directory is. A uid that isn't known is not compared.
+pub(super) fn tagged<'a>(
+    input: &RegistrationInput,
+    record: &RegistrationRecord,
+    directory: &'a Directory,
+) -> Tagged<'a> {
+    if directory.tags.is_none() {
+        return Tagged::Unread;
+    }
+    let Some((owner, uid)) = owner_tags(input, directory) else {
+        return Tagged::Nobodys;
+    };
+    let settings = &input.settings;
+    let from = record
+        .applied
+        .as_ref()
+        .and_then(|applied| applied.taken_over_from.as_ref());
+    if from.is_some_and(|from| from.owner == owner && from.cluster_uid.as_deref() == uid) {
+        Tagged::Nobodys
+    } else if owner.split('/').next() != Some(settings.cluster.as_str()) {
+        Tagged::Other(owner)
+    } else {
+        let other = uid.filter(|uid| *uid != settings.cluster_uid && !settings.cluster_uid.is_empty());
+        other.map_or(Tagged::Ours, Tagged::SameName)
+    }
+}
+
+/// The tags of the owner and of its cluster's uid.
+fn owner_tags<'a>(input: &RegistrationInput, directory: &'a Directory) -> Option<(&'a str, Option<&'a str>)> {
+    let keys = DirectoryTags::of(&input.registration.spec.region);
+    let tag = |key: &str| directory.tags.as_ref()?.get(key).map(String::as_str);
+    Some((tag(&keys.owner)?, tag(&keys.cluster_uid)))
+}
+
+/// Whom a write takes the directory over from, by its tags.
+pub(super) fn taken_over_from(
+    input: &RegistrationInput,
+    record: &RegistrationRecord,
+    directory: &Directory,
+) -> Option<TaggedOwner> {
+    match tagged(input, record, directory) {
+        Tagged::Ours => None,
+        Tagged::Unread => record.applied.as_ref()?.taken_over_from.clone(),
+        Tagged::Nobodys | Tagged::SameName(_) | Tagged::Other(_) => {
+            let (owner, uid) = owner_tags(input, directory)?;
+            Some(TaggedOwner {
+                owner: owner.to_owned(),
+                cluster_uid: uid.map(str::to_owned),
+            })
+        }
+    }
+}
+
+/// Once the tags name this cluster, the one from before counts like any other.
+pub(super) fn forget_takeover(
+    input: &RegistrationInput,
+    record: &mut RegistrationRecord,
+    directory: Option<&Directory>,
+) {
+    let is_ours = |directory: &Directory| tagged(input, record, directory) == Tagged::Ours;
+    if directory.is_some_and(is_ours)
+        && let Some(applied) = &mut record.applied
+    {
+        applied.taken_over_from = None;
+    }
+}
 
 /// The tags to add: with each write, and to repair tags that are missing.
 pub(super) fn to_add(
@@ -34,15 +116,11 @@ pub(super) fn to_add(
     let is_told = digests.first().is_none_or(|newest| {
         tag(&keys.applied).is_some_and(|applied| applied.split(' ').any(|known| known == newest))
     });
-    let is_complete = has(&keys.owner, &owner) && has(&keys.cluster_uid, &uid) && is_told;
+    let is_complete = has(&keys.owner, &owner) && (uid.is_empty() || has(&keys.cluster_uid, &uid)) && is_told;
     // Only to repair tags that are seen to be wrong, and not repeatedly.
-    let free_or_ours = |key: &str, value: &String| tag(key).is_none_or(|tag| tag == value);
-    let repairs = record.applied.is_some()
-        && record.pending.is_none()
-        && directory.tags.is_some()
-        && free_or_ours(&keys.owner, &owner)
-        && free_or_ours(&keys.cluster_uid, &uid)
-        && may_retry(input, now);
+    let free_or_ours = matches!(tagged(input, record, directory), Tagged::Nobodys | Tagged::Ours);
+    let repairs =
+        record.applied.is_some() && record.pending.is_none() && free_or_ours && may_retry(input, now);
     if is_complete || !(writes || repairs) {
         return Vec::new();
     }

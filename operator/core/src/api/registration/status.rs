@@ -160,6 +160,9 @@ pub struct AppliedSettings {
     /// a description that has them may be the one from before the write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers_before: Vec<String>,
+    /// Whom the directory's tags named when it was taken over. AWS didn't take the operator's own tags since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over_from: Option<TaggedOwner>,
     /// When AWS first described them, whatever it made of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown_time: Option<Time>,
@@ -191,8 +194,22 @@ pub struct PendingWrite {
     /// The servers as AWS described them before, when this write changes nothing visible but their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers_before: Vec<String>,
+    /// Whom the directory's tags named, if not this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over_from: Option<TaggedOwner>,
     /// When it was planned.
     pub time: Time,
+}
+
+/// An owner that a directory's tags name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TaggedOwner {
+    /// The owner, as `<cluster>/<namespace>/<name>`.
+    pub owner: String,
+    /// UID of its cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
 }
 
 /// A write that failed. The same settings are retried after a delay that grows.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::ownership::{policy, rival};
-use super::world::World;
+use super::world::{Answer, World};
 use crate::api::{AddressSource, AdoptionPolicy, DeletionPolicy, DesiredServer, DriftPolicy, ServerState};
-use crate::aws::AwsOperation;
+use crate::aws::{AwsErrorClass, AwsOperation};
 use crate::input::RadiusStatus;
 
 const OWNER: &str = "radius-mfa.dev/owner/eu-central-1";
@@ -185,4 +185,128 @@ fn a_cluster_does_not_fight_another_of_its_name_for_a_directory_that_it_holds() 
     );
     assert_eq!(world.aws.writes.len(), 1);
     assert_eq!(world.aws.tags[CLUSTER], "cluster-2");
+}
+
+fn disables(world: &World) -> usize {
+    let disables = |write: &&super::world::Written| write.operation == AwsOperation::DisableRadius;
+    world.aws.writes.iter().filter(disables).count()
+}
+
+fn has_event(world: &World, reason: &str) -> bool {
+    world.events.iter().any(|event| event == reason)
+}
+
+#[test]
+fn a_directory_that_the_operator_switched_off_is_free_for_the_next_holder() {
+    let mut world = ready();
+    disable(&mut world);
+    world.run_for(Duration::from_secs(600));
+    world.delete();
+    world.run_until(|w| w.aws.status.is_none());
+    world.run_for(Duration::from_secs(20));
+    assert!(!has_event(&world, "ChangedFromOutside") && !world.gone);
+    world.rivals = vec![rival()];
+    world.wake_registration();
+    world.run_for(Duration::from_secs(5));
+    rival_wants(&mut world, "10.5.5.5");
+    world.run_until(|w| w.aws.settings.is_some());
+    assert_eq!(world.aws.settings.as_ref().unwrap().servers, ["10.5.5.5"]);
+}
+
+#[test]
+fn a_takeover_counts_though_the_directory_could_not_be_tagged() {
+    let mut adopted = World::new();
+    adopted.settings.cluster_uid = "cluster-1".to_owned();
+    adopted.somebody_elses();
+    adopted.aws.tags.insert(OWNER.to_owned(), "prod/a/b".to_owned());
+    policy(&mut adopted, AdoptionPolicy::Adopt, DriftPolicy::Repair);
+    let mut rebuilt = ready();
+    rebuilt.settings.cluster_uid = "cluster-2".to_owned();
+    rebuilt.forget();
+    for mut world in [adopted, rebuilt] {
+        world.refused_tags = Some(AwsErrorClass::Throttled);
+        let writes = world.aws.writes.len() + 1;
+        world.run_until(|w| w.aws.writes.len() == writes);
+        world.run_until(World::is_ready);
+        world.run_for(Duration::from_secs(2000));
+        assert!(world.is_ready(), "{:?}", world.condition("Registered"));
+        assert!(!has_event(&world, "DirectoryConflict") && !has_event(&world, "Contended"));
+        assert!((1..3).contains(&world.asked_tags), "{}", world.asked_tags);
+        world.kill_pod(0);
+        world.run_until(|w| w.aws.writes.len() == writes + 1);
+        world.refused_tags = None;
+        world.run_for(Duration::from_secs(7200));
+        assert_eq!(world.aws.tags[OWNER], "test/auth/mfa");
+        assert_eq!(world.aws.tags[CLUSTER], world.settings.cluster_uid);
+        // Once the tags are right, the same owner is another cluster again.
+        written_by(&mut world, "prod/a/b", "cluster-3");
+        world.run_for(Duration::from_secs(3600));
+        assert_eq!(world.condition("Registered").1, "DirectoryConflict");
+    }
+}
+
+#[test]
+fn a_deletion_obeys_the_spec_of_the_moment_and_not_what_was_wanted_before() {
+    let retain = |world: &mut World| {
+        world.proxy.spec.directory.as_mut().unwrap().deletion_policy = DeletionPolicy::Retain;
+    };
+    let suspend = |world: &mut World| world.proxy.spec.suspend = true;
+    for change in [&retain as &dyn Fn(&mut World), &suspend] {
+        let mut world = ready();
+        disable(&mut world);
+        world.run_for(Duration::from_secs(60));
+        change(&mut world);
+        world.delete();
+        world.run_until(World::has_ended);
+        assert_eq!(disables(&world), 0);
+        assert!(has_event(&world, "DirectoryAbandoned"));
+    }
+}
+
+#[test]
+fn a_deletion_is_not_decided_by_one_description() {
+    for seconds in [5, 100, 200] {
+        let mut world = ready();
+        disable(&mut world);
+        world.run_for(Duration::from_secs(60));
+        world.aws.alternates = Duration::from_secs(1800);
+        world.run_for(Duration::from_secs(seconds));
+        world.delete();
+        world.run_until(World::has_ended);
+        assert_eq!(disables(&world), 1, "after {seconds} seconds");
+    }
+}
+
+#[test]
+fn a_directory_that_reports_failed_gets_one_disable_radius_though_aws_lags() {
+    let mut world = World::new();
+    world.aws.answers.push_back(Answer::Fails);
+    disable(&mut world);
+    world.run_until(|w| w.condition("Registered").1 == "RadiusFailed");
+    world.run_for(Duration::from_secs(60));
+    world.aws.lag = Duration::from_secs(25);
+    world.delete();
+    world.run_until(World::has_ended);
+    assert_eq!(disables(&world), 1);
+}
+
+#[test]
+fn a_suspected_change_does_not_hide_that_aws_cannot_be_asked_or_that_the_grant_is_gone() {
+    for revokes in [false, true] {
+        let mut world = ready();
+        world.run_for(Duration::from_secs(600));
+        world.foreign_write("THEIRS");
+        world.run_until(|w| w.record().drift.is_some());
+        if revokes {
+            world.grants.clear();
+            world.wake();
+        } else {
+            world.aws.blind = Some(AwsErrorClass::AccessDenied);
+        }
+        world.run_for(Duration::from_secs(120));
+        let wanted = if revokes { "NoGrant" } else { "AwsAccessDenied" };
+        let record = world.record();
+        let described = record.conditions.iter().find(|c| c.type_ == "Described").unwrap();
+        assert_eq!(described.reason, wanted);
+    }
 }

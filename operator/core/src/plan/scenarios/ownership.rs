@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::world::{Answer, World};
 use crate::api::{
-    AdoptionPolicy, DirectoryClaim, DirectoryRegistration, DirectoryRegistrationSpec, DriftPolicy,
+    AdoptionPolicy, DeletionPolicy, DirectoryClaim, DirectoryRegistration, DirectoryRegistrationSpec,
+    DriftPolicy,
 };
 use crate::input::RadiusStatus;
 use crate::registration::Candidate;
@@ -32,6 +33,7 @@ pub(super) fn rival() -> Candidate {
         created: "2025-01-01T00:00:00Z".parse().unwrap(),
         granted: true,
         suspended: false,
+        deletion_policy: DeletionPolicy::Retain,
         adopts: false,
         deleted: None,
         abandons: false,
@@ -293,7 +295,7 @@ fn the_way_back_from_an_adoption_is_a_persons_write_and_none_of_ours() {
     world.run_until(World::is_ready);
     world.edit(|proxy| {
         proxy.spec.suspend = true;
-        proxy.spec.directory.as_mut().unwrap().deletion_policy = crate::api::DeletionPolicy::Disable;
+        proxy.spec.directory.as_mut().unwrap().deletion_policy = DeletionPolicy::Disable;
     });
     world.run_for(Duration::from_secs(5));
     world.somebody_elses();
@@ -310,7 +312,7 @@ fn a_deletion_that_leaves_the_servers_that_end_with_it_at_aws_is_a_warning() {
     let mut world = World::new();
     policy(&mut world, AdoptionPolicy::Refuse, DriftPolicy::Report);
     world.edit(|proxy| {
-        proxy.spec.directory.as_mut().unwrap().deletion_policy = crate::api::DeletionPolicy::Disable;
+        proxy.spec.directory.as_mut().unwrap().deletion_policy = DeletionPolicy::Disable;
     });
     world.run_until(World::is_ready);
     world.foreign_write("THEIRS");

@@ -1,5 +1,7 @@
 //! The operator's controller of DirectoryRegistrations.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::rounds::{End, INTERVAL};
@@ -52,6 +54,7 @@ impl World {
             created: meta.creation_timestamp.clone().unwrap().0,
             granted: access(&self.proxy, None, &self.grants, &self.settings.cluster).is_ok(),
             suspended: self.proxy.spec.suspend,
+            deletion_policy: directory.deletion_policy,
             adopts: directory.adoption_policy == AdoptionPolicy::Adopt,
             deleted: meta.deletion_timestamp.as_ref().map(|time| time.0),
             abandons: meta.annotations.as_ref().is_some_and(abandons),
@@ -84,7 +87,9 @@ impl World {
         match self.execute_registration(&plan) {
             End::Crashed => self.crash(),
             _ => {
-                self.registration_due = self.later(plan.requeue_after.min(INTERVAL));
+                // How a write ended isn't in the status yet.
+                let requeue = plan.write.as_ref().map_or(plan.requeue_after, |_| Duration::ZERO);
+                self.registration_due = self.later(requeue.min(INTERVAL));
                 self.describe_after = plan.describe_after;
                 self.read_tags = plan.read_tags;
             }
