@@ -178,7 +178,8 @@ struct Secrets {
 }
 
 impl Secrets {
-    /// A deletion needs none but the operator's own, and that one may be gone or out of reach, as its namespace may be.
+    /// A deletion goes on without them: they may be gone or out of reach, as their namespace may be. Without all of them it
+    /// keeps the configuration.
     async fn read(
         ctx: &Context,
         key: &ProxyKey,
@@ -186,16 +187,20 @@ impl Secrets {
         names: &ObjectNames,
     ) -> Result<Self, Error> {
         let own = secret(ctx, key, &names.radius_secret()).await;
-        if proxy.metadata.deletion_timestamp.is_some() {
-            return Ok(Self {
-                own: own.ok().flatten(),
-                ..Self::default()
-            });
-        }
+        let sources = async {
+            let named = secrets(ctx, key, proxy).await?;
+            let by_label = seeds_by_label(&ctx.api(key), &ctx.cluster.seeds, key, proxy).await?;
+            Ok((named, by_label))
+        };
+        let (own, sources) = match sources.await {
+            sources if proxy.metadata.deletion_timestamp.is_none() => (own?, sources?),
+            sources => (own.ok().flatten(), sources.unwrap_or_default()),
+        };
+        let (named, seeds_by_label) = sources;
         Ok(Self {
-            own: own?,
-            named: secrets(ctx, key, proxy).await?,
-            seeds_by_label: seeds_by_label(&ctx.api(key), &ctx.cluster.seeds, key, proxy).await?,
+            named,
+            seeds_by_label,
+            own,
         })
     }
 }

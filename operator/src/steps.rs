@@ -147,7 +147,10 @@ impl<'a> Round<'a> {
             }
         }
         for object in &plan.apply {
-            if !self.outcomes.allow(object.kind(), object.name()) {
+            if !self
+                .outcomes
+                .allow(&self.memory.outcomes, object.kind(), object.name())
+            {
                 continue;
             }
             let result = if Instant::now() < end {

@@ -70,6 +70,8 @@ pub const HEALTH_PORT: u16 = 8081;
 
 /// How the name of the ConfigMap with the configuration file ends.
 pub(crate) const CONFIG_SUFFIX: &str = "-radius-config";
+/// How the name of the Secret with the RADIUS secrets ends.
+pub(crate) const RADIUS_SECRET_SUFFIX: &str = "-radius-secrets";
 /// How the name of the ConfigMap with the pods' addresses ends.
 pub(crate) const PEERS_SUFFIX: &str = "-radius-peers";
 
@@ -116,7 +118,7 @@ impl ObjectNames {
     /// The Secret with the RADIUS secrets and the digest key. Mounted at `/etc/radius-proxy/radius`.
     #[must_use]
     pub fn radius_secret(&self) -> String {
-        format!("{}-radius-secrets", self.name)
+        format!("{}{RADIUS_SECRET_SUFFIX}", self.name)
     }
 
     /// The Secret with the provider's credentials as they were last valid. Mounted at `/etc/radius-proxy/provider`.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::conditions::Reason;
-use crate::names::{CONFIG_SUFFIX, PEERS_SUFFIX};
+use crate::names::{CONFIG_SUFFIX, PEERS_SUFFIX, RADIUS_SECRET_SUFFIX};
 use crate::time;
 
 /// The most failures that are kept; a plan has fewer steps.
@@ -171,13 +171,15 @@ impl Outcomes {
     }
 
     /// Whether an object may be applied after what failed before it in the round: the configuration names files in
-    /// Secrets, and the pods mount both.
+    /// Secrets, and the pods mount both. `planned` are the outcomes that the plan was made with.
     #[must_use]
-    pub fn allow(&self, kind: &str, name: &str) -> bool {
+    pub fn allow(&self, planned: &Self, kind: &str, name: &str) -> bool {
         let failed = |step: &Step| match (step, kind) {
+            // A plan that is made after that keeps the shared secret.
+            (Step::Apply("DirectoryRegistration", _), _) if planned.failed(step) => false,
             (Step::Adopt(other, orphan), _) if *other == kind && orphan == name => true,
             // AWS could get a shared secret that the proxies no longer accept.
-            (Step::Apply("DirectoryRegistration", _), "Secret") => true,
+            (Step::Apply("DirectoryRegistration", _), "Secret") => name.ends_with(RADIUS_SECRET_SUFFIX),
             (Step::Apply("DirectoryRegistration", _), "ConfigMap") => is_configuration(name),
             (Step::Apply("Secret", _), "ConfigMap") => is_configuration(name),
             (Step::Apply("Secret", _), "StatefulSet") => true,
@@ -185,6 +187,12 @@ impl Outcomes {
             _ => false,
         };
         !self.failures.keys().any(failed)
+    }
+
+    /// Whether the registration doesn't know yet what is wanted of it.
+    pub(crate) fn registration_failed(&self) -> bool {
+        let is = |step: &Step| matches!(step, Step::Apply("DirectoryRegistration", _));
+        self.failures.keys().any(is)
     }
 
     /// Whether the NetworkPolicy couldn't be applied.

@@ -123,6 +123,7 @@ mod tests {
             settings: crate::api::RegisteredSettings::default(),
             time: time.clone(),
             servers_before: Vec::new(),
+            predecessor_uid: None,
             taken_over_from: None,
             shown_time: None,
             completed_time: None,

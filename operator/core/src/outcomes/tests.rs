@@ -34,7 +34,7 @@ fn a_failed_step_stops_only_what_depends_on_it() {
             ("Service", "mfa"),
             ("StatefulSet", "mfa"),
         ]
-        .map(|(kind, name)| outcomes.allow(kind, name))
+        .map(|(kind, name)| outcomes.allow(&Outcomes::default(), kind, name))
     };
     let secret = apply("Secret", "mfa-radius-secrets");
     assert_eq!(after(secret), [false, true, true, false]);
@@ -57,9 +57,11 @@ fn a_failed_step_stops_only_what_depends_on_it() {
 #[test]
 fn no_secret_is_applied_that_the_registration_does_not_know() {
     let registration = failing(&[apply("DirectoryRegistration", "d-1234567890.eu-central-1")]);
-    assert!(!registration.allow("Secret", "mfa-radius-secrets"));
-    assert!(!registration.allow("ConfigMap", "mfa-radius-config"));
-    assert!(registration.allow("StatefulSet", "mfa"));
+    let allows = |kind, name| registration.allow(&Outcomes::default(), kind, name);
+    assert!(!allows("Secret", "mfa-radius-secrets") && !allows("ConfigMap", "mfa-radius-config"));
+    assert!(allows("Secret", "mfa-radius-provider") && allows("StatefulSet", "mfa"));
+    // The next plan keeps the shared secret.
+    assert!(registration.allow(&registration, "Secret", "mfa-radius-secrets"));
 }
 
 #[test]

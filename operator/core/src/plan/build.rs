@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use proxy_config::{ConfigDigest, DigestKey, Secret};
+use proxy_config::{ConfigDigest, DigestKey, Secret, SharedSecret};
 
 use super::accept::{Acceptance, accept};
 use super::actions::Digests;
@@ -68,6 +68,8 @@ pub(super) struct Round<'a> {
     /// The secrets that the pods accept after this round.
     pub(super) pair: Option<Pair>,
     pub(super) pair_before: Option<Pair>,
+    /// The secret that AWS is to get.
+    pub(super) wanted_secret: Option<SharedSecret>,
 }
 
 impl<'a> Round<'a> {
@@ -96,6 +98,7 @@ impl<'a> Round<'a> {
             problem: None,
             pair: None,
             pair_before: kept_pair(input),
+            wanted_secret: None,
         };
         round.render();
         round
@@ -140,7 +143,9 @@ impl<'a> Round<'a> {
             input: self.input,
             owner: &self.owner,
             proxies: &proxies,
-            registration: self.held().and_then(|registration| registration.status.as_ref()),
+            registration: (self.input.registration.as_ref())
+                .and_then(|registration| registration.status.as_ref()),
+            holds: self.holds,
         };
         let mut status = status::tables(&seen, self.before);
         if let Some(directory) = &mut status.directory {
@@ -207,7 +212,11 @@ impl<'a> Round<'a> {
         let spec = self.input.proxy.spec.directory.as_ref();
         let disables = spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Disable);
         let has = deletion::has_finalizer(self.input);
-        if self.holds && acceptance.may_write && (disables || self.input.successor_waits) {
+        // One that waits may hold the directory by the time it is deleted.
+        let waits =
+            acceptance.condition.reason == Reason::DirectoryConflict && !self.input.proxy.spec.suspend;
+        let holds = self.holds && acceptance.may_write;
+        if disables && (holds || waits) || holds && self.input.successor_waits {
             if has {
                 FinalizerChange::Keep
             } else {

@@ -68,9 +68,15 @@ pub(super) fn follow_clients(plan: &mut Plan, input: &Input, full: impl FnOnce()
     if described == known || input.stateful_set.is_none() {
         return;
     }
-    known.clone_from(described);
     let full = full();
     let follows = |object: &Object| matches!(object, Object::NetworkPolicy(_) | Object::ConfigMap(_));
+    let is_rendered = full
+        .apply
+        .iter()
+        .any(|object| matches!(object, Object::Secret(_)));
+    if is_rendered && !input.outcomes.configuration_failed() && !input.outcomes.network_policy_failed() {
+        known.clone_from(described);
+    }
     plan.apply = full.apply.into_iter().filter(follows).collect();
     plan.pods = full
         .pods
@@ -118,23 +124,30 @@ fn waits(input: &Input, now: Timestamp) -> Option<Draft> {
     })
 }
 
-/// Whether domain controllers may still ask these pods: AWS has not completed with the successor's servers, or did so a moment
-/// ago.
+/// Whether domain controllers may still ask these pods: AWS has their addresses, or has not completed with the successor's
+/// servers, or did so a moment ago.
 fn still_asked(input: &Input, registration: &DirectoryRegistration, now: Timestamp) -> bool {
     let record = RegistrationRecord::read(registration.status.as_ref());
     let Some(known) = Known::of(registration).filter(|known| known.radius_status.is_some()) else {
         return false;
     };
     let uid = input.proxy.metadata.uid.as_deref().unwrap_or_default();
-    let successor = record
-        .applied
+    let is_sent = record
+        .pending
         .as_ref()
-        .filter(|applied| applied.holder_uid != uid);
-    let completed = successor.and_then(|applied| applied.completed_time.as_ref());
+        .is_some_and(|pending| pending.holder_uid == uid);
+    let Some(applied) = &record.applied else {
+        return is_sent;
+    };
+    if is_sent || applied.holder_uid == uid {
+        return true;
+    }
+    let completed = applied.completed_time.as_ref();
     let learnt = completed.map(|at| time::after(at, input.settings.rotation_grace));
-    record.pending.is_some()
-        || known.radius_status != Some(RadiusStatus::Completed)
-        || learnt.is_none_or(|learnt| now < learnt)
+    applied.predecessor_uid.as_deref() == Some(uid)
+        && (record.pending.is_some()
+            || known.radius_status != Some(RadiusStatus::Completed)
+            || learnt.is_none_or(|learnt| now < learnt))
 }
 
 /// The conditions, and Events where they are news.

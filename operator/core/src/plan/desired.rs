@@ -81,13 +81,19 @@ impl Round<'_> {
 
     pub(super) fn render(&mut self) {
         self.pair.clone_from(&self.pair_before);
+        self.wanted_secret = self.pair.as_ref().map(|pair| pair.current.clone());
         let Ok(sources) = &self.sources else {
             return;
         };
         if self.has_directory() && self.clients.is_empty() {
             return;
         }
-        let pair = self.next_pair(sources);
+        let next = self.next_pair(sources);
+        let wanted = next.as_ref().map(|pair| pair.current.clone());
+        // Another shared secret comes once the registration knows it; the rest of the configuration doesn't wait.
+        let known = self.pair_before.clone();
+        let known = known.filter(|_| self.input.outcomes.registration_failed());
+        let pair = known.or(next);
         let rendered = config::render(&Ingredients {
             spec: &self.input.proxy.spec,
             name: self.owner.names.workload(),
@@ -101,6 +107,7 @@ impl Round<'_> {
             Ok(rendered) => {
                 self.rendered = Some(rendered);
                 self.pair = pair;
+                self.wanted_secret = wanted;
             }
             Err(problem) => self.problem = Some(problem),
         }

@@ -11,9 +11,9 @@ use super::balancer::{Balancer, Listed};
 use super::build::Round;
 use super::pods::{Proxy, not_serving, of_pod};
 use crate::api::{
-    AddressProblem, AddressSource, AdoptionPolicy, DesiredRegistration, DesiredServer, DirectoryClaim,
-    DirectoryRegistrationSpec, DirectorySpec, PodWithoutSecret, RegisteredSettings, ReportedMismatch,
-    ServerState, SharedSecretSource,
+    AddressProblem, AddressSource, AdoptionPolicy, AppliedSettings, DesiredRegistration, DesiredServer,
+    DirectoryClaim, DirectoryRegistrationSpec, DirectorySpec, PodWithoutSecret, RegisteredSettings,
+    ReportedMismatch, ServerState, SharedSecretSource,
 };
 use crate::conditions::Reason;
 use crate::directory_client::{PodReport, mismatch};
@@ -70,9 +70,9 @@ impl Round<'_> {
         let servers = self.servers(proxies);
         let spec = &self.input.proxy.spec;
         let digest = self
-            .pair
+            .wanted_secret
             .as_ref()
-            .map(|pair| secret_digest(&self.key, &pair.current));
+            .map(|secret| secret_digest(&self.key, secret));
         let serving = proxies
             .iter()
             .filter(|proxy| proxy.joins && proxy.serves())
@@ -141,7 +141,9 @@ impl Round<'_> {
         if is_off && self.input.outcomes.network_policy_failed() {
             return Some("RADIUS is switched on once the NetworkPolicy is applied; see Stalled");
         }
-        if self.record.applied.is_none() && self.nobody_could_log_in() {
+        let uid = self.input.proxy.metadata.uid.as_ref();
+        let of_this = |applied: &AppliedSettings| Some(&applied.holder_uid) == uid;
+        if !self.record.applied.as_ref().is_some_and(of_this) && self.nobody_could_log_in() {
             return Some(
                 "RADIUS is not switched on or taken over while no user could log in; see SecretsReady",
             );

@@ -20,8 +20,10 @@ pub(super) struct Seen<'a> {
     pub(super) input: &'a Input,
     pub(super) owner: &'a Owner<'a>,
     pub(super) proxies: &'a [Proxy<'a>],
-    /// The status of the registration, if this RadiusProxy holds the directory.
+    /// The status of the directory's registration.
     pub(super) registration: Option<&'a DirectoryRegistrationStatus>,
+    /// Whether this RadiusProxy holds the directory.
+    pub(super) holds: bool,
 }
 
 /// The numbers and tables of the status. What cannot be seen now stays as it was.
@@ -52,7 +54,15 @@ pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> Rad
         ..RadiusProxyStatus::default()
     };
     match seen.registration {
-        Some(registration) => of_registration(status, registration),
+        Some(registration) if seen.holds => of_registration(status, registration),
+        Some(registration) => RadiusProxyStatus {
+            directory: of_registration(status.clone(), registration).directory,
+            registered_count: 0,
+            desired_count: 0,
+            registered_servers: Vec::new(),
+            last_write: None,
+            ..status
+        },
         None => status,
     }
 }

@@ -214,12 +214,19 @@ impl RegistrationRecord {
         self.drift.forget();
         // DisableRadius leaves the record of what was there, for as long as AWS still describes it.
         if let Some(settings) = pending.settings {
+            let before = self.applied.take();
+            let predecessor_uid = before.and_then(|before| {
+                let is_other = before.holder_uid != pending.holder_uid;
+                let uid = is_other.then_some(before.holder_uid);
+                uid.or(before.predecessor_uid)
+            });
             self.applied = Some(AppliedSettings {
                 secret_digest: pending.secret_digest,
                 holder_uid: pending.holder_uid,
                 settings,
                 time: pending.time,
                 servers_before: pending.servers_before,
+                predecessor_uid,
                 taken_over_from: pending.taken_over_from,
                 shown_time: None,
                 completed_time: None,

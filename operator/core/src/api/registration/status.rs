@@ -160,6 +160,9 @@ pub struct AppliedSettings {
     /// a description that has them may be the one from before the write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers_before: Vec<String>,
+    /// UID of the RadiusProxy that held the directory before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor_uid: Option<String>,
     /// Whom the directory's tags named when it was taken over. AWS didn't take the operator's own tags since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_over_from: Option<TaggedOwner>,

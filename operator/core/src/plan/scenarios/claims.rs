@@ -6,7 +6,7 @@ use super::ownership::{policy, rival};
 use super::world::{Answer, World};
 use crate::api::{AddressSource, AdoptionPolicy, DeletionPolicy, DesiredServer, DriftPolicy, ServerState};
 use crate::aws::{AwsErrorClass, AwsOperation};
-use crate::input::RadiusStatus;
+use crate::input::{RadiusStatus, ReportedProblem};
 
 const OWNER: &str = "radius-mfa.dev/owner/eu-central-1";
 const CLUSTER: &str = "radius-mfa.dev/cluster-uid/eu-central-1";
@@ -309,4 +309,133 @@ fn a_suspected_change_does_not_hide_that_aws_cannot_be_asked_or_that_the_grant_i
         let described = record.conditions.iter().find(|c| c.type_ == "Described").unwrap();
         assert_eq!(described.reason, wanted);
     }
+}
+
+#[test]
+fn the_tag_of_a_former_holder_in_the_same_cluster_is_replaced_and_stops_no_deletion() {
+    for uid in ["cluster-1", ""] {
+        let mut world = ready();
+        uid.clone_into(&mut world.settings.cluster_uid);
+        world
+            .aws
+            .tags
+            .insert(OWNER.to_owned(), "test/other/old".to_owned());
+        world.refused_tags = Some(AwsErrorClass::AccessDenied);
+        disable(&mut world);
+        world.run_for(Duration::from_secs(600));
+        assert_eq!(world.asked_tags, 1, "AWS is asked once an hour");
+        let mut deleted = world.clone();
+        deleted.delete();
+        deleted.run_until(World::has_ended);
+        assert_eq!(disables(&deleted), 1);
+        world.refused_tags = None;
+        world.run_for(Duration::from_secs(3600));
+        assert_eq!(world.aws.tags[OWNER], "test/auth/mfa");
+    }
+}
+
+/// A world in which this RadiusProxy has taken over a registration of `old`, and has written nothing yet.
+fn handed_over() -> World {
+    let mut world = ready();
+    let registration = world.registration.as_mut().unwrap();
+    let applied = registration.status.as_mut().unwrap().applied.as_mut().unwrap();
+    "uid-0".clone_into(&mut applied.holder_uid);
+    "another".clone_into(&mut applied.secret_digest);
+    world
+}
+
+#[test]
+fn a_directory_is_not_handed_over_to_proxies_that_can_log_nobody_in() {
+    let mut world = handed_over();
+    world.reported_problem = Some(ReportedProblem::ProviderCredentials);
+    world.wake();
+    world.run_for(Duration::from_secs(600));
+    let (_, reason, message) = world.condition("Registered");
+    assert_eq!(
+        (reason.as_str(), world.aws.writes.len()),
+        ("Blocked", 1),
+        "{message}"
+    );
+    world.reported_problem = None;
+    world.wake();
+    world.run_until(|w| w.aws.writes.len() == 2);
+}
+
+#[test]
+fn a_radius_proxy_that_lost_its_directory_shows_nothing_of_it() {
+    let mut world = ready();
+    world.rivals = vec![rival()];
+    world.grants.clear();
+    world.wake_registration();
+    world.wake();
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.registration.as_ref().unwrap().spec.claimed_by.name, "old");
+    let status = world.status();
+    assert_eq!((status.registered_count, status.desired_count), (0, 0));
+    assert!(status.registered_servers.is_empty() && status.last_write.is_none());
+}
+
+#[test]
+fn after_disable_radius_the_pods_answer_also_when_another_replica_with_a_late_clock_leads() {
+    let mut world = ready();
+    disable(&mut world);
+    world.clock_ahead = -100;
+    world.lose_the_operator(Duration::from_secs(5));
+    world.run_for(Duration::from_secs(600));
+    world.delete();
+    world.run_until(|w| w.aws.status.is_none());
+    world.clock_ahead = 100;
+    world.lose_the_operator(Duration::from_secs(5));
+    let off = world.now;
+    world.run_until(World::has_ended);
+    assert!(world.now.duration_since(off).as_secs() >= 50);
+}
+
+#[test]
+fn two_radius_proxies_of_one_directory_that_are_deleted_together_leave_radius_off() {
+    let mut world = ready();
+    disable(&mut world);
+    // The other one held the directory, and this one waits.
+    let registration = world.registration.as_mut().unwrap();
+    registration.spec.claimed_by.name = "old".to_owned();
+    registration.spec.claimed_by.namespace = "other".to_owned();
+    registration.spec.claimed_by.uid = "uid-0".to_owned();
+    registration.spec.desired.as_mut().unwrap().holder_uid = "uid-0".to_owned();
+    let applied = registration.status.as_mut().unwrap().applied.as_mut().unwrap();
+    "uid-0".clone_into(&mut applied.holder_uid);
+    world.proxy.metadata.finalizers = None;
+    world.rivals = vec![rival()];
+    world.wake();
+    world.run_for(Duration::from_secs(120));
+    assert_eq!(world.condition("Accepted").1, "DirectoryConflict");
+    let mut alone = world.clone();
+    alone.delete();
+    alone.run_until(|w| w.gone);
+    assert!(
+        alone.now.duration_since(world.now).as_secs() < 30,
+        "{}",
+        alone.now
+    );
+    world.rivals[0].deleted = Some(world.now);
+    world.wake_registration();
+    world.run_until(|w| w.registration.as_ref().unwrap().spec.claimed_by.name == "mfa");
+    world.rivals.clear();
+    world.delete();
+    world.run_until(World::has_ended);
+    assert_eq!(disables(&world), 1);
+}
+
+#[test]
+fn a_deletion_that_waits_follows_the_domain_controllers_once_the_secrets_can_be_read() {
+    let mut world = ready();
+    disable(&mut world);
+    world.aws.stage = Some("Restoring".to_owned());
+    world.delete();
+    let secrets = std::mem::take(&mut world.secrets);
+    world.run_for(Duration::from_secs(60));
+    world.aws.clients.insert("10.0.0.11".parse().unwrap());
+    world.run_for(Duration::from_secs(240));
+    world.secrets = secrets;
+    world.run_for(Duration::from_secs(240));
+    assert!(world.pods.iter().all(|pod| pod.accepts_client("10.0.0.11")));
 }

@@ -354,3 +354,30 @@ fn every_object_that_is_applied_has_a_name_that_is_looked_for_before() {
         );
     }
 }
+
+#[test]
+fn a_refused_registration_keeps_back_nothing_but_the_shared_secret_and_the_configuration() {
+    let mut world = World::new();
+    world.run_until(World::is_ready);
+    let secret = |name: &str| ("Secret".to_owned(), name.to_owned());
+    let shared = world.objects[&secret("mfa-radius-secrets")].clone();
+    let provider = world.objects[&secret("mfa-radius-provider")].clone();
+    world.refuse(
+        apply("DirectoryRegistration", "d-1234567890.eu-central-1"),
+        403,
+        "admission webhook \"x\" denied the request: no",
+    );
+    world
+        .secrets
+        .insert("duo".to_owned(), data(&[("ikey", "DI2"), ("skey", "k2")]));
+    world.set_secret("the second secret");
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(world.objects[&secret("mfa-radius-secrets")], shared);
+    assert_ne!(world.objects[&secret("mfa-radius-provider")], provider);
+    assert_eq!(told(&world, "Ready"), "False/ObjectRefused");
+    assert_eq!(told(&world, "Available"), "True/ProxiesServe");
+    assert!(is_registered(&world));
+    world.refuse_nothing();
+    world.run_until(|world| world.aws.secret == b"the second secret");
+    world.run_until(World::is_ready);
+}

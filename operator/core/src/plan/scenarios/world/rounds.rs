@@ -276,9 +276,13 @@ impl World {
             }
         }
         if let Some(spec) = &plan.registration {
-            let end = self.execute_spec(spec, version);
-            if end != End::Finished {
-                return end;
+            let name = DirectoryRegistration::name_of(&spec.directory_id, &spec.region);
+            let differs = (self.registration.as_ref()).is_none_or(|registration| registration.spec != *spec);
+            if !differs || self.tries(Step::Apply("DirectoryRegistration", name), &mut outcomes) {
+                let end = self.execute_spec(spec, version);
+                if end != End::Finished {
+                    return end;
+                }
             }
         }
         for id in &plan.adopt {
@@ -290,7 +294,7 @@ impl World {
             }
         }
         for object in &plan.apply {
-            if !outcomes.allow(object.kind(), object.name()) {
+            if !outcomes.allow(&self.outcomes, object.kind(), object.name()) {
                 continue;
             }
             if !self.lives() {
