@@ -192,6 +192,13 @@ reasons! {
     Ready => Normal,
 }
 
+impl Reason {
+    /// Whether nothing goes on before a person acts. AWS takes calls again by itself once there are fewer.
+    pub(crate) fn waits_for_a_person(self) -> bool {
+        self.tone() == Tone::Warning && self != Self::AwsThrottled
+    }
+}
+
 /// A condition before it has times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Draft {
@@ -236,6 +243,20 @@ pub(crate) fn ready(others: &[Draft], message: String) -> Draft {
             ..first.clone()
         },
     }
+}
+
+/// `Stalled` or `Reconciling`, by which kstatus tells broken from busy. Neither while all is well or suspended.
+pub(crate) fn progress(others: &[Draft], ready: &Draft) -> Option<Draft> {
+    if ready.is_true() || others.iter().any(|other| other.kind == ConditionType::Stalled) {
+        return None;
+    }
+    let waits = |draft: &&Draft| !draft.is_true() && draft.reason.waits_for_a_person();
+    let (kind, why) = match others.iter().find(waits) {
+        Some(stalled) => (ConditionType::Stalled, stalled),
+        None if ready.reason.tone() == Tone::Normal => return None,
+        None => (ConditionType::Reconciling, ready),
+    };
+    Some(Draft::new(kind, Truth::True, why.reason, why.message.clone()))
 }
 
 /// The conditions with times: `lastTransitionTime` moves only when the status does.
@@ -329,6 +350,29 @@ mod tests {
             "1 of 2",
         );
         assert_eq!(ready(&[one, some], String::new()).truth, Truth::False);
+    }
+
+    #[test]
+    fn what_waits_for_a_person_is_stalled_and_what_passes_is_reconciling() {
+        let progress = |reasons: &[(ConditionType, Reason)]| {
+            let drafts: Vec<Draft> = (reasons.iter())
+                .map(|(kind, reason)| Draft::new(*kind, Truth::False, *reason, "m"))
+                .collect();
+            let told = progress(&drafts, &ready(&drafts, String::new()))?;
+            assert!(told.is_true());
+            Some((told.kind, told.reason))
+        };
+        let (available, registered) = (ConditionType::Available, ConditionType::Registered);
+        for reason in [Reason::NoGrant, Reason::RadiusFailed, Reason::ConfigInvalid] {
+            let found = progress(&[(available, Reason::TooFewProxies), (registered, reason)]);
+            assert_eq!(found, Some((ConditionType::Stalled, reason)));
+        }
+        for reason in [Reason::Settling, Reason::AwsThrottled] {
+            let found = progress(&[(registered, reason)]);
+            assert_eq!(found, Some((ConditionType::Reconciling, reason)));
+        }
+        assert_eq!(progress(&[(registered, Reason::Suspended)]), None);
+        assert_eq!(progress(&[]), None);
     }
 
     #[test]

@@ -305,12 +305,13 @@ impl ProxyMetrics {
 /// The states of RADIUS settings at AWS, as a status shows them.
 const STATES: [&str; 4] = ["NotConfigured", "Creating", "Completed", "Failed"];
 
-const CONDITIONS: [ConditionType; 6] = [
+const CONDITIONS: [ConditionType; 7] = [
     ConditionType::Accepted,
     ConditionType::SecretsReady,
     ConditionType::Available,
     ConditionType::Registered,
     ConditionType::Stalled,
+    ConditionType::Reconciling,
     ConditionType::Ready,
 ];
 

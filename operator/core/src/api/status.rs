@@ -14,7 +14,8 @@ pub struct RadiusProxyStatus {
     /// The generation that the conditions are about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, SecretsReady, Available, Registered, Ready, and Stalled while something is refused.
+    /// Accepted, SecretsReady, Available, Registered, Ready, and Stalled while a person has to act, or Reconciling while the
+    /// operator is at work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -167,8 +168,10 @@ pub enum ConditionType {
     Registered,
     /// The directory is known, and its type has RADIUS settings (of a DirectoryRegistration).
     Described,
-    /// Something is refused or keeps failing, and a person has to act. It is there only while it is true.
+    /// A person has to act. It is there only while it is true.
     Stalled,
+    /// A change is under way that ends by itself. It is there only while it is true.
+    Reconciling,
     /// All of the above, nothing is stalled, and every proxy runs the current configuration.
     Ready,
 }
@@ -184,6 +187,7 @@ impl ConditionType {
             Self::Registered => "Registered",
             Self::Described => "Described",
             Self::Stalled => "Stalled",
+            Self::Reconciling => "Reconciling",
             Self::Ready => "Ready",
         }
     }

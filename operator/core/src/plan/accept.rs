@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::known::{Known, mirrored};
 use super::operators;
+use super::ownership::{Vouched, vouched};
 use crate::access::{NoAccess, access};
 use crate::api::{
     AuthenticationProtocol, ConditionType, DirectorySpec, DuoFactor, OktaFactor, RadiusProxySpec,
@@ -13,6 +14,7 @@ use crate::api::{
 use crate::conditions::{Draft, Reason, Truth};
 use crate::config::ConfigProblem;
 use crate::input::{Input, NetworkType};
+use crate::objects::Owner;
 use crate::registration::messages::holder;
 
 /// Above this AWS "cannot retry with another RADIUS server" within one login.
@@ -124,6 +126,15 @@ fn directory(input: &Input, spec: &DirectorySpec) -> Result<(), Acceptance> {
         return Err(refused(Truth::False, (Reason::DirectoryConflict, message)));
     }
     match mirrored(registration, ConditionType::Described) {
+        Some(described) if described.is_true() && vouched(input) == Vouched::NotYet => {
+            let message = format!(
+                "Secret {} has no owner, as after a restore, and the tags of directory {id} can't be read, which say whether AWS \
+                 holds its shared secret: allow ds:ListTagsForResource, or set spec.directory.adoptionPolicy: Adopt to give \
+                 AWS a new one",
+                Owner::new(&input.proxy).names.radius_secret()
+            );
+            Err(refused(Truth::Unknown, (Reason::DirectoryUnknown, message)))
+        }
         Some(described) if described.is_true() => Ok(()),
         // The registration may not have seen yet that there is a grant again.
         Some(described) if described.reason != Reason::NoGrant => {

@@ -10,6 +10,7 @@ use super::accept::{Acceptance, accept};
 use super::actions::Digests;
 use super::desired::{client_addresses, digest_key, kept_pair};
 use super::known::{Known, mirrored};
+use super::ownership::Vouched;
 use super::pods::proxies;
 use super::registering::Registering;
 use super::upgrade::upgrade;
@@ -17,10 +18,10 @@ use super::{FinalizerChange, Plan, deletion, operators, ownership, status};
 use crate::api::{
     ConditionType, DeletionPolicy, DirectoryRegistration, ObservedDirectory, RadiusProxyStatus,
 };
-use crate::conditions::{Draft, Reason, Truth, ready, stamp};
+use crate::conditions::{Draft, Reason, Truth, progress, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
 use crate::directory_client::{self, PodReport};
-use crate::input::{Input, ReportedProblem};
+use crate::input::{Input, ObjectId, ReportedProblem};
 use crate::objects::{self, Owner, Template};
 use crate::registration::record::RegistrationRecord;
 use crate::registration::same_but_servers;
@@ -68,6 +69,8 @@ pub(super) struct Round<'a> {
     /// The secrets that the pods accept after this round.
     pub(super) pair: Option<Pair>,
     pub(super) pair_before: Option<Pair>,
+    /// Whether the operator's own Secret may be used.
+    pub(super) vouched: Vouched,
     /// The secret that AWS is to get.
     pub(super) wanted_secret: Option<SharedSecret>,
 }
@@ -98,6 +101,7 @@ impl<'a> Round<'a> {
             problem: None,
             pair: None,
             pair_before: kept_pair(input),
+            vouched: ownership::vouched(input),
             wanted_secret: None,
         };
         round.render();
@@ -171,7 +175,7 @@ impl<'a> Round<'a> {
             } else {
                 Vec::new()
             },
-            adopt: self.input.orphans.iter().filter(|_| apply).cloned().collect(),
+            adopt: self.adoptions(apply),
             pods: self.pod_patches(&proxies, &digests, &template, &upgrade),
             events: self.events(&drafts, &upgrade),
             status,
@@ -179,6 +183,14 @@ impl<'a> Round<'a> {
             upgrading: upgrade.layout.upgrading,
             requeue_after,
         }
+    }
+
+    /// Objects to take over. A Secret that nobody vouches for is taken over only together with other content.
+    fn adoptions(&self, apply: bool) -> Vec<ObjectId> {
+        let vouched = self.vouched == Vouched::Yes && self.input.radius_secret.is_some();
+        let may = vouched || self.rendered.is_some();
+        let adopts = |id: &&ObjectId| apply && (may || !ownership::is_radius_secret(self.input, id));
+        self.input.orphans.iter().filter(adopts).cloned().collect()
     }
 
     /// How the directory asks, as far as the pods have seen.
@@ -335,7 +347,10 @@ impl<'a> Round<'a> {
         } else {
             "the proxies serve".to_owned()
         };
-        drafts.push(ready(&drafts, told));
+        let ready = ready(&drafts, told);
+        let progress = progress(&drafts, &ready);
+        drafts.push(ready);
+        drafts.extend(progress);
         drafts
     }
 

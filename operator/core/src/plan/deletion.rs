@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::known::{Known, mirrored};
 use super::{FinalizerChange, Object, Plan, PodPatch, operators};
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxyStatus};
-use crate::conditions::{Draft, Reason, Truth, stamp};
+use crate::conditions::{Draft, Reason, Truth, progress, stamp};
 use crate::input::{Input, RadiusStatus};
 use crate::names::{ABANDON_ANNOTATION, FINALIZER};
 use crate::registration::record::RegistrationRecord;
@@ -162,12 +162,14 @@ fn tell(
         truth: Truth::False,
         ..registered.clone()
     };
-    let drafts = [registered.clone(), ready];
+    let progress = progress(std::slice::from_ref(registered), &ready);
+    let mut drafts = vec![registered.clone(), ready];
+    drafts.extend(progress);
     let events = super::events::of_conditions(&status.conditions, &drafts);
     let stamped = stamp(&drafts, &status.conditions, input.proxy.metadata.generation, now);
-    status
-        .conditions
-        .retain(|old| !stamped.iter().any(|new| new.type_ == old.type_));
+    let abnormal = [ConditionType::Stalled, ConditionType::Reconciling].map(ConditionType::as_str);
+    let is_new = |kind: &str| abnormal.contains(&kind) || stamped.iter().any(|new| new.type_ == kind);
+    status.conditions.retain(|old| !is_new(&old.type_));
     status.conditions.extend(stamped);
     events
 }

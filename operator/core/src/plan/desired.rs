@@ -8,6 +8,7 @@ use proxy_config::{Secret, SharedSecret};
 
 use super::build::Round;
 use super::known::Known;
+use super::ownership::Vouched;
 use crate::api::RadiusProxyStatus;
 use crate::config::{self, CURRENT_KEY, DIGEST_KEY, Ingredients, PREVIOUS_KEY};
 use crate::input::{Input, RadiusStatus};
@@ -85,6 +86,9 @@ impl Round<'_> {
         let Ok(sources) = &self.sources else {
             return;
         };
+        if self.vouched == Vouched::NotYet {
+            return;
+        }
         if self.has_directory() && self.clients.is_empty() {
             return;
         }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::desired::{digest_key, kept_pair};
-use crate::api::{AddressSource, GROUP, RadiusProxy};
+use crate::api::{AddressSource, AdoptionPolicy, GROUP, RadiusProxy};
 use crate::config;
 use crate::input::{Input, ObjectId, seeds_selector};
 use crate::names::{MANAGED_BY, ObjectNames, PROXY_LABEL, SEED_SHARDS, USED_CODES_MAPS};
@@ -96,14 +96,20 @@ fn secrets(names: &ObjectNames) -> [String; 3] {
     ]
 }
 
+/// Whether the content of the operator's own Secret may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vouched {
+    /// The Secret has its owner, or AWS holds its shared secret.
+    Yes,
+    /// Nothing says so.
+    No,
+    /// Unknown until the directory and its tags can be read. Replacing it could end every login.
+    NotYet,
+}
+
 /// The input without the content of a Secret that nobody vouches for.
 pub(super) fn without_planted_secret(input: &Input) -> Cow<'_, Input> {
-    let name = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default()).radius_secret();
-    let is_orphan = input
-        .orphans
-        .iter()
-        .any(|id| id.kind == "Secret" && id.name == name);
-    if !is_orphan || input.radius_secret.is_none() || is_known_to_aws(input) {
+    if vouched(input) != Vouched::No {
         return Cow::Borrowed(input);
     }
     let mut input = input.clone();
@@ -111,12 +117,23 @@ pub(super) fn without_planted_secret(input: &Input) -> Cow<'_, Input> {
     Cow::Owned(input)
 }
 
-/// Whether AWS holds the shared secret of the operator's Secret: by the digest of what was applied; without that record,
-/// by the directory's tags, if RADIUS is on.
-fn is_known_to_aws(input: &Input) -> bool {
-    let (Some(pair), Some(_)) = (kept_pair(input), &input.proxy.spec.directory) else {
-        return false;
+/// Whether this is the operator's own Secret of the RadiusProxy.
+pub(super) fn is_radius_secret(input: &Input, id: &ObjectId) -> bool {
+    let names = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default());
+    id.kind == "Secret" && id.name == names.radius_secret()
+}
+
+/// Whether AWS holds the shared secret of an operator's Secret without an owner: by the digest of what was applied; without
+/// that record, by the directory's tags, if RADIUS is on.
+pub(super) fn vouched(input: &Input) -> Vouched {
+    let is_orphan = input.orphans.iter().any(|id| is_radius_secret(input, id));
+    if !is_orphan || input.radius_secret.is_none() {
+        return Vouched::Yes;
+    }
+    let (Some(pair), Some(spec)) = (kept_pair(input), &input.proxy.spec.directory) else {
+        return Vouched::No;
     };
+    let known = |known| if known { Vouched::Yes } else { Vouched::No };
     let held = input
         .registration
         .as_ref()
@@ -127,14 +144,19 @@ fn is_known_to_aws(input: &Input) -> bool {
         let mut secrets = [Some(&pair.current), pair.previous.as_ref()]
             .into_iter()
             .flatten();
-        return secrets.any(|secret| secret_digest(&key, secret) == applied.secret_digest);
+        return known(secrets.any(|secret| secret_digest(&key, secret) == applied.secret_digest));
+    }
+    let Some(directory) = status.and_then(|status| status.description.as_ref()) else {
+        return Vouched::NotYet;
+    };
+    if directory.tags_unread && directory.settings.is_some() && spec.adoption_policy == AdoptionPolicy::Refuse
+    {
+        return Vouched::NotYet;
     }
     let meta = &input.proxy.metadata;
     let owner = input.settings.cluster.owner(
         meta.namespace.as_deref().unwrap_or_default(),
         meta.name.as_deref().unwrap_or_default(),
     );
-    let description = status.and_then(|status| status.description.as_ref());
-    description
-        .is_some_and(|directory| directory.settings.is_some() && directory.owner.as_ref() == Some(&owner))
+    known(directory.settings.is_some() && directory.owner.as_ref() == Some(&owner))
 }

@@ -14,6 +14,8 @@ use crate::events::Event;
 use crate::input::{Input, PodState};
 use crate::objects::Owner;
 
+const RECONCILING: &str = ConditionType::Reconciling.as_str();
+
 /// What the numbers are made of.
 #[derive(Debug)]
 pub(super) struct Seen<'a> {
@@ -133,7 +135,7 @@ pub fn without_observation(
     status.conditions = before;
     status
         .conditions
-        .retain(|old| !stamped.iter().any(|new| new.type_ == old.type_));
+        .retain(|old| !stamped.iter().any(|new| new.type_ == old.type_) && old.type_ != RECONCILING);
     status.conditions.extend(stamped);
     (status, events)
 }

@@ -435,6 +435,7 @@ fn description(directory: &Directory, region: &str) -> DirectoryDescription {
             .to_owned(),
         settings: directory.radius_settings.clone(),
         owner: directory.tags.as_ref().and_then(|tags| tags.get(&key).cloned()),
+        tags_unread: directory.tags.is_none(),
         client_addresses: directory.client_addresses.iter().map(IpAddr::to_string).collect(),
     }
 }

@@ -91,6 +91,9 @@ pub struct DirectoryDescription {
     /// Owner that the directory's tags name, as `<cluster>/<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Whether the tags could not be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tags_unread: bool,
     /// Addresses that requests come from: those of the domain controllers or of the connector.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_addresses: Vec<String>,

@@ -297,6 +297,31 @@ fn restored_objects_are_adopted_and_the_secret_that_aws_holds_stays() {
 }
 
 #[test]
+fn a_restored_secret_waits_for_the_tags_that_say_whether_aws_holds_it() {
+    for status_is_lost in [true, false] {
+        let mut spec = serde_json::to_value(World::new().proxy.spec).unwrap();
+        spec.as_object_mut().unwrap().remove("sharedSecretRef");
+        let mut world = World::with(&spec);
+        world.run_until(World::is_ready);
+        let secret = world.aws.secret.clone();
+        let status = world.proxy.status.clone();
+        restored(&mut world);
+        world.proxy.status = status.filter(|_| !status_is_lost);
+        world.registration = None;
+        world.aws.hides_tags = true;
+        world.lose_the_operator(Duration::from_secs(5));
+        world.run_for(Duration::from_secs(3600));
+        let (_, reason, message) = world.condition("Accepted");
+        assert_eq!(reason, "DirectoryUnknown");
+        assert!(message.contains("ds:ListTagsForResource"), "{message}");
+        assert_eq!(world.aws.writes.len(), 1);
+        world.aws.hides_tags = false;
+        world.run_until(World::is_ready);
+        assert_eq!(world.aws.secret, secret);
+    }
+}
+
+#[test]
 fn a_planted_secret_in_a_fresh_namespace_is_not_used() {
     let mut world = World::new();
     world.run_until(World::is_ready);

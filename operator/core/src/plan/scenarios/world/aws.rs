@@ -49,6 +49,8 @@ pub(in crate::plan::scenarios) struct Aws {
     /// When every domain controller has the present list; unset while AWS is at work.
     pub(super) old_until: Option<Timestamp>,
     pub(in crate::plan::scenarios) tags: BTreeMap<String, String>,
+    /// Whether tags can't be read.
+    pub(in crate::plan::scenarios) hides_tags: bool,
     /// The tags as they were read last.
     pub(super) read_tags: Option<(Timestamp, BTreeMap<String, String>)>,
     pub(in crate::plan::scenarios) clients: BTreeSet<IpAddr>,
@@ -133,7 +135,7 @@ impl World {
             }),
             client_addresses: self.aws.clients.clone(),
             owner_account: self.aws.owner_account.clone(),
-            tags: Some(tags),
+            tags: (!self.aws.hides_tags).then_some(tags),
             tags_as_of,
             as_of: self.clock(),
             answered: self.clock().saturating_add(self.aws.slow).unwrap(),
