@@ -255,7 +255,12 @@ pub fn retry_after(rounds: u32) -> Duration {
 #[must_use]
 pub fn is_immutable(code: u16, message: &str) -> bool {
     let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
-    code == 422 && !says(&refusal::POLICY) && says(&["field is immutable", "may not change once set"])
+    let fixed = [
+        "field is immutable",
+        "may not change once set",
+        "cannot change roleRef",
+    ];
+    code == 422 && !says(&refusal::POLICY) && says(&fixed)
 }
 
 fn is_configuration(map: &str) -> bool {

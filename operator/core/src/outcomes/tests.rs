@@ -146,6 +146,35 @@ fn each_class_of_refusal_is_told_in_its_own_words_with_a_next_step() {
 }
 
 #[test]
+fn what_to_do_about_a_field_that_cannot_change_depends_on_the_kind() {
+    let told = |step: Step, message: &str| {
+        let mut outcomes = Outcomes::default();
+        let message = message.to_owned();
+        outcomes.record(step, Failure::Refused { code: 422, message }, now());
+        outcomes.shown(now()).unwrap().1
+    };
+    let set = told(
+        apply("StatefulSet", "mfa"),
+        "updates to statefulset spec for fields other than 'replicas' are forbidden",
+    );
+    assert!(
+        set.contains("kubectl delete statefulset mfa --cascade=orphan"),
+        "{set}"
+    );
+    let secret = told(
+        apply("Secret", "mfa-radius-secrets"),
+        "type: Invalid value: field is immutable",
+    );
+    assert!(secret.contains("Back up"), "{secret}");
+    let schema = told(apply("StatefulSet", "mfa"), "spec.x: Invalid value: 1: no");
+    assert!(!schema.contains("quota"), "{schema}");
+    assert!(is_immutable(
+        422,
+        "RoleBinding \"mfa\" is invalid: roleRef: Invalid value: {}: cannot change roleRef"
+    ));
+}
+
+#[test]
 fn many_refusals_are_named_and_three_are_quoted() {
     let steps: Vec<Step> = (0..9)
         .map(|at| apply("ConfigMap", &format!("mfa-radius-used-{at}")))
