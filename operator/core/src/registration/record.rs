@@ -194,8 +194,14 @@ impl RegistrationRecord {
             return;
         };
         if arrived(&pending, directory) {
-            self.accept(pending);
-        } else if directory.as_of >= time::after(&pending.time, UNANSWERED) {
+            // One description may be the one from before RADIUS was switched on.
+            if pending.settings.is_some() || self.is_seen_again(directory) {
+                self.accept(pending);
+            }
+            return;
+        }
+        self.drift.suspected = None;
+        if directory.as_of >= time::after(&pending.time, UNANSWERED) {
             if cannot_tell(&pending, directory) {
                 self.unconfirmed_secret = Some(pending.secret_digest);
             }

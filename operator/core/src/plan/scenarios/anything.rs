@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::ownership::rival;
 use super::upgrade::is_over;
 use super::world::{Answer, Pod, World, data};
-use crate::api::{AdoptionPolicy, RadiusProxyStatus};
+use crate::api::{AdoptionPolicy, DeletionPolicy, RadiusProxyStatus};
 use crate::aws::AwsErrorClass;
 use crate::outcomes::Step;
 
@@ -45,6 +46,10 @@ enum Happening {
     Away(u64),
     OwnSecretLost,
     Adopt(bool),
+    Rival(bool),
+    Tags(Option<AwsErrorClass>),
+    HidesTags(bool),
+    Suspend(bool),
 }
 
 const SECRETS: [&str; 4] = [
@@ -63,6 +68,7 @@ fn step(index: usize) -> Step {
         3 => ("NetworkPolicy", "mfa"),
         4 => ("Service", "mfa"),
         5 => return Step::PodMetadata("mfa-0".to_owned()),
+        7 => ("DirectoryRegistration", "d-1234567890.eu-central-1"),
         _ => return Step::PodGate("mfa-1".to_owned()),
     };
     Step::Apply(kind, name.to_owned())
@@ -91,7 +97,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<bool>().prop_map(H::MayBegin),
         1 => Just(H::Restart),
         1 => (1_u64..40).prop_map(H::Drain),
-        2 => (0_usize..7).prop_map(H::Refuses),
+        2 => (0_usize..8).prop_map(H::Refuses),
         2 => Just(H::RefusesNothing),
         2 => prop_oneof![
             Just(Answer::Error(AwsErrorClass::Throttled)),
@@ -114,6 +120,14 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (5_u64..900).prop_map(H::Away),
         1 => Just(H::OwnSecretLost),
         1 => any::<bool>().prop_map(H::Adopt),
+        1 => any::<bool>().prop_map(H::Rival),
+        1 => prop_oneof![
+            Just(None),
+            Just(Some(AwsErrorClass::Throttled)),
+            Just(Some(AwsErrorClass::AccessDenied)),
+        ].prop_map(H::Tags),
+        1 => any::<bool>().prop_map(H::HidesTags),
+        1 => any::<bool>().prop_map(H::Suspend),
     ]
 }
 
@@ -198,6 +212,13 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
                 AdoptionPolicy::Refuse
             };
         }),
+        Happening::Rival(waits) => {
+            world.rivals = waits.then(rival).into_iter().collect();
+            world.wake_registration();
+        }
+        Happening::Tags(refused) => world.refused_tags = refused,
+        Happening::HidesTags(hides) => world.aws.hides_tags = hides,
+        Happening::Suspend(suspends) => world.edit(|proxy| proxy.spec.suspend = suspends),
         Happening::Slow(seconds) => world.aws.slow = Duration::from_secs(seconds),
         Happening::Lag(seconds) => world.aws.lag = Duration::from_secs(seconds),
         Happening::SecretAtAws => world.change_secret_at_aws(),
@@ -226,7 +247,10 @@ proptest! {
         }
         world.secrets.insert(super::world::SECRET.to_owned(), data(&[("secret", SECRETS[secret])]));
         world.refuse_nothing();
+        world.edit(|proxy| proxy.spec.suspend = false);
         world.aws.blind = None;
+        world.aws.hides_tags = false;
+        world.refused_tags = None;
         world.aws.alternates = Duration::ZERO;
         world.aws.answers.clear();
         world.crash_after = None;
@@ -266,5 +290,51 @@ proptest! {
         // A crash after a write of nothing but a secret to a single server cannot be told from one before it.
         let one = |write: &super::world::Written| write.servers.len() == 1;
         prop_assert!(world.aws.writes.iter().all(|w| !w.needless || one(w)), "{:#?}", world.aws.writes);
+    }
+}
+
+/// What may happen around a deletion.
+fn around_a_deletion() -> impl Strategy<Value = Happening> {
+    use Happening as H;
+    prop_oneof![
+        6 => (1_u64..90).prop_map(H::Wait),
+        3 => (0_usize..40).prop_map(H::Crash),
+        1 => prop_oneof![Just(5_u64), Just(300_u64)].prop_map(H::CrashAfterWrite),
+        1 => prop_oneof![Just(Answer::Lost), Just(Answer::Error(AwsErrorClass::Service))].prop_map(H::Answer),
+        1 => any::<bool>().prop_map(H::Blind),
+        1 => prop_oneof![Just(0_u64), Just(8_u64), Just(20_u64)].prop_map(H::Lag),
+        1 => prop_oneof![Just(0_u64), Just(120_u64), Just(900_u64)].prop_map(H::Alternates),
+        1 => (-50_i64..50).prop_map(H::Clock),
+        1 => (5_u64..900).prop_map(H::Away),
+        1 => any::<bool>().prop_map(H::HidesTags),
+        1 => Just(H::Tags(Some(AwsErrorClass::Throttled))),
+        1 => (11_u8..14).prop_map(H::DomainController),
+        1 => Just(H::SecretLost),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_deletion_leaves_radius_off_and_nothing_behind_whatever_happens_around_it(
+        before in prop::collection::vec(around_a_deletion(), 0..8),
+        after in prop::collection::vec(around_a_deletion(), 0..8),
+    ) {
+        let mut world = World::new();
+        let mut secret = 0;
+        world.edit(|proxy| proxy.spec.directory.as_mut().unwrap().deletion_policy = DeletionPolicy::Disable);
+        world.run_until(World::is_ready);
+        for happening in &before {
+            happen(&mut world, &mut secret, happening);
+        }
+        world.delete();
+        for happening in &after {
+            happen(&mut world, &mut secret, happening);
+        }
+        world.aws.blind = None;
+        world.run_until(World::has_ended);
+        prop_assert_eq!(world.aws.status, None);
+        prop_assert!(!world.events.iter().any(|event| event == "ChangedFromOutside"), "{:?}", world.events);
     }
 }
