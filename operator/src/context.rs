@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
-use operator_core::input::Settings;
+use operator_core::observed::Settings;
 
 use crate::directory::Directories;
 use crate::events::Events;

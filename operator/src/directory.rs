@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use operator_core::access::DirectoryAccess;
 use operator_core::aws::{AwsFailure, AwsOperation};
-use operator_core::input::DirectoryObservation;
+use operator_core::observed::DirectoryObservation;
 use tokio_util::sync::CancellationToken;
 
 use crate::key::{ProxyKey, RegistrationKey};

@@ -14,11 +14,11 @@ use kube::api::ListParams;
 use operator_core::access::{DirectoryAccess, Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use operator_core::dns::LoadBalancer;
-use operator_core::input::{
-    Entropy, Input, ObjectId, Report, SecretContent, ServiceAccountState, StatefulSetState, secrets_named_by,
-    seeds_selector,
-};
 use operator_core::names::ObjectNames;
+use operator_core::observed::{
+    Entropy, ObjectId, Report, RolloutInput, SecretContent, ServiceAccountState, StatefulSetState,
+};
+use operator_core::secrets;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -61,7 +61,7 @@ pub(crate) async fn proxy(
 
 /// What was observed, and the names among those that the plan needs which nobody has.
 pub(crate) struct Gathered {
-    pub(crate) input: Input,
+    pub(crate) input: RolloutInput,
     pub(crate) vacant: BTreeSet<ObjectId>,
 }
 
@@ -86,7 +86,7 @@ pub(crate) async fn input(
     let wanted = stateful_set.as_ref().map_or(0, |set| set.replicas);
     let missing = pods.len() < usize::try_from(wanted).unwrap_or(usize::MAX);
     let outcomes = refused_pods::outcomes(ctx, key, &names, missing, memory).await;
-    let input = Input {
+    let input = RolloutInput {
         registration: registration_of(ctx, &proxy).await?,
         successor_waits: successor_waits(ctx, &proxy),
         grants,
@@ -205,7 +205,7 @@ async fn secrets(
     key: &ProxyKey,
     proxy: &RadiusProxy,
 ) -> Result<BTreeMap<String, SecretContent>, Error> {
-    stream::iter(secrets_named_by(&proxy.spec))
+    stream::iter(secrets::named_by(&proxy.spec))
         .map(|name| async move {
             let content = secret(ctx, key, &name).await?;
             Ok(content.map(|content| (name, content)))
@@ -244,7 +244,7 @@ async fn seeds_by_label(
     key: &ProxyKey,
     proxy: &RadiusProxy,
 ) -> Result<SeedSecrets, Error> {
-    let Some(selector) = seeds_selector(&proxy.spec) else {
+    let Some(selector) = secrets::seeds_selector(&proxy.spec) else {
         seeds.forget(key);
         return Ok(SeedSecrets::new());
     };

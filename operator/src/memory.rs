@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use operator_core::api::RadiusProxy;
-use operator_core::input::{ObjectId, SecretContent};
+use operator_core::observed::{ObjectId, SecretContent};
 use operator_core::outcomes::Outcomes;
 
 use crate::key::ProxyKey;

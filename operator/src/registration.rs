@@ -12,8 +12,8 @@ use kube::Api;
 use kube::api::{Patch, PostParams};
 use operator_core::api::{DirectoryRegistration, DirectoryRegistrationSpec};
 use operator_core::aws::AwsFailure;
-use operator_core::input::WriteOutcome;
 use operator_core::names::{FIELD_MANAGER, FINALIZER};
+use operator_core::observed::WriteOutcome;
 use serde_json::json;
 
 use crate::apply::{by_us, merge_patch};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use operator_core::api::{DirectoryRegistration, RadiusProxy};
-use operator_core::input::ObjectId;
+use operator_core::observed::ObjectId;
 use operator_core::outcomes::{Failure, Outcomes, Step, retry_after};
 use operator_core::plan::{FinalizerChange, ObjectKind, Plan, PodPatch, of_outcomes};
 

@@ -14,8 +14,9 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use operator_core::access::Labels;
 use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
-use operator_core::input::{PodState, secrets_named_by, seeds_selector};
+use operator_core::observed::PodState;
 use operator_core::plan::Object;
+use operator_core::secrets;
 use tokio::sync::Notify;
 
 use crate::key::{ProxyKey, RegistrationKey};
@@ -348,12 +349,13 @@ impl Cluster {
                 continue;
             }
             let key = ProxyKey::of(proxy);
-            let selected = seeds_selector(&proxy.spec).is_some_and(|s| s.matches(metadata.labels.as_ref()));
+            let selected =
+                secrets::seeds_selector(&proxy.spec).is_some_and(|s| s.matches(metadata.labels.as_ref()));
             let is_seed = selected || self.seeds.has(&key, name);
             if is_seed {
                 self.seeds.changed(&key);
             }
-            if is_seed || secrets_named_by(&proxy.spec).contains(name) {
+            if is_seed || secrets::named_by(&proxy.spec).contains(name) {
                 self.queue.touch(key);
             }
         }
@@ -470,7 +472,7 @@ mod tests {
         assert_eq!(drain(&queue), ["a"]);
         let key = ProxyKey::new("mfa", "a");
         let version = cluster.seeds.current(&key, "mfa=totp").unwrap_err();
-        let content = operator_core::input::SecretContent {
+        let content = operator_core::observed::SecretContent {
             data: BTreeMap::new(),
         };
         cluster

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use proxy_config::ConfigDigest;
 use proxy_config::observed::{MAX_BYTES, Observed};
 
-use crate::input::Input;
+use crate::observed::RolloutInput;
 
 pub(crate) use mismatch::mismatch;
 pub(crate) use shown::shown;
@@ -102,7 +102,7 @@ pub(crate) struct PodReport<'a> {
 }
 
 /// The reports of the pods there are.
-pub(crate) fn reports<'a>(input: &'a Input, digest: Option<&ConfigDigest>) -> Vec<PodReport<'a>> {
+pub(crate) fn reports<'a>(input: &'a RolloutInput, digest: Option<&ConfigDigest>) -> Vec<PodReport<'a>> {
     input
         .pods
         .iter()

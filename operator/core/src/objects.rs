@@ -4,13 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
 use crate::api::{AddressSource, GROUP, RadiusProxy, VERSION};
-use crate::input::Input;
 use crate::names::{APP_NAME, MANAGED_BY, ObjectNames, PROXY_LABEL};
+use crate::observed::RolloutInput;
 
 mod budget;
 mod data;
@@ -49,7 +47,7 @@ impl<'a> Owner<'a> {
     }
 
     /// The owner of the objects that were observed.
-    pub(crate) fn of(input: &'a Input) -> Self {
+    pub(crate) fn of(input: &'a RolloutInput) -> Self {
         Self {
             recreated_account: identity::recreated_account(input),
             ..Self::new(&input.proxy)
@@ -118,21 +116,5 @@ impl<'a> Owner<'a> {
             }]),
             ..ObjectMeta::default()
         }
-    }
-}
-
-/// The resources of the container where nobody says otherwise: little, and no CPU limit, since throttling costs logins.
-#[must_use]
-pub fn default_resources() -> ResourceRequirements {
-    let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
-        pairs
-            .iter()
-            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
-            .collect()
-    };
-    ResourceRequirements {
-        requests: Some(quantities(&[("cpu", "10m"), ("memory", "24Mi")])),
-        limits: Some(quantities(&[("memory", "256Mi")])),
-        ..ResourceRequirements::default()
     }
 }

@@ -42,8 +42,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 
 use crate::api::{DirectoryRegistrationSpec, RadiusProxyStatus};
-use crate::input::ObjectId;
 use crate::names::WRITTEN_BY_LABEL;
+use crate::observed::ObjectId;
 use crate::outcomes::Step;
 
 pub use build::plan;

@@ -36,7 +36,7 @@ use proxy_config::{ConfigDigest, DigestKey};
 use crate::api::{DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RegisteredSettings};
 use crate::aws::AwsFailure;
 use crate::events::Event;
-use crate::input::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
+use crate::observed::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
 
 pub use decide::{LONGEST_ANSWER, is_fresh};
 pub use holds::hold_names;

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 use kube::Resource as _;
 use kube::api::Patch;
 use operator_core::api::RadiusProxy;
-use operator_core::input::ObjectId;
 use operator_core::names::FIELD_MANAGER;
+use operator_core::observed::ObjectId;
 use operator_core::plan::ownership::{Ownership, ownership};
 use serde_json::{Map, Value, json};
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use operator_core::access::DirectoryAccess;
 use operator_core::aws::AwsFailure;
-use operator_core::input::{Directory, DirectoryObservation};
+use operator_core::observed::{Directory, DirectoryObservation};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 

@@ -11,7 +11,7 @@ use axum::routing::post;
 use futures::StreamExt as _;
 use operator_core::api::RegisteredSettings;
 use operator_core::aws::AwsErrorClass;
-use operator_core::input::{Directory, RadiusStatus};
+use operator_core::observed::{Directory, RadiusStatus};
 use operator_core::plan::{DirectoryCall, RadiusSettings};
 use proxy_config::SharedSecret;
 use serde_json::{Value, json};

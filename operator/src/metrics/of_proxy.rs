@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use operator_core::api::{ConditionType, DirectoryRegistrationStatus, RadiusProxyStatus};
 use operator_core::aws::{AwsErrorClass, AwsOperation};
 use operator_core::conditions::Reason;
-use operator_core::input::RadiusStatus;
+use operator_core::observed::RadiusStatus;
 use operator_core::plan::{DirectoryWrite, WriteReason};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

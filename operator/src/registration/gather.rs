@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use operator_core::access::DirectoryAccess;
 use operator_core::api::{AdoptionPolicy, DirectoryRegistration, RadiusProxy};
-use operator_core::input::{DirectoryObservation, SecretContent};
 use operator_core::names::ABANDON_ANNOTATION;
+use operator_core::observed::{DirectoryObservation, SecretContent};
 use operator_core::plan::operators;
 use operator_core::registration::{Candidate, RegistrationInput};
 

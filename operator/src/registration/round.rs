@@ -7,8 +7,8 @@ use kube::api::{DeleteParams, Patch, Preconditions};
 use operator_core::access::DirectoryAccess;
 use operator_core::api::{DirectoryRegistration, DirectoryRegistrationStatus, RadiusProxy};
 use operator_core::aws::{AwsErrorClass, AwsFailure};
-use operator_core::input::WriteOutcome;
 use operator_core::names::FINALIZER;
+use operator_core::observed::WriteOutcome;
 use operator_core::registration::{DirectoryWrite, FinalizerChange, RegistrationPlan, plan};
 use serde_json::json;
 

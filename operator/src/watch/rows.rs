@@ -12,7 +12,6 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::{Lookup, ObjectRef};
 use operator_core::directory_client;
-use operator_core::input::{PodState, Report, ReportedProblem, ServiceAccountState, StatefulSetState};
 use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, PEERS_DIGEST_ANNOTATION,
     POD_TEMPLATE_ANNOTATION, PROXY_LABEL, READINESS_GATE, REPORT_DIGEST_ANNOTATION,
@@ -20,6 +19,7 @@ use operator_core::names::{
     REPORT_VERSION_ANNOTATION, RESTARTED_AT_ANNOTATION, REVISION_LABEL, TEMPLATE_ANNOTATION,
     UPGRADING_ANNOTATION, WRITTEN_BY_LABEL,
 };
+use operator_core::observed::{PodState, Report, ReportedProblem, ServiceAccountState, StatefulSetState};
 use proxy_config::ConfigDigest;
 use proxy_config::observed::Observed;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use operator_core::input::SecretContent;
+use operator_core::observed::SecretContent;
 
 use crate::key::ProxyKey;
 

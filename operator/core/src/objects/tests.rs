@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
-use crate::input::{PodState, Settings};
 use crate::names::ClusterName;
+use crate::observed::{PodState, Settings};
 use crate::plan::Object;
 
 fn proxy() -> RadiusProxy {

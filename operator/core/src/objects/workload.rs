@@ -11,11 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_config::{ConfigDigest, DigestKey};
 
 use super::{Owner, overrides, pod};
-use crate::input::{Settings, StatefulSetState};
 use crate::names::{
     CONTAINER, POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION,
     UPGRADING_ANNOTATION,
 };
+use crate::observed::{Settings, StatefulSetState};
 
 /// How many pods there are, and who replaces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::api::{
 };
 use crate::conditions::{Draft, Reason, Truth};
 use crate::config::ConfigProblem;
-use crate::input::{Input, NetworkType};
+use crate::observed::{NetworkType, RolloutInput};
 use crate::registration::messages::holder;
 
 /// Above this AWS "cannot retry with another RADIUS server" within one login.
@@ -38,7 +38,7 @@ fn refused(truth: Truth, (reason, message): (Reason, String)) -> Acceptance {
 }
 
 /// Decides. `problem` is what the proxies would refuse in the configuration.
-pub(super) fn accept(input: &Input, problem: Option<&ConfigProblem>, now: Timestamp) -> Acceptance {
+pub(super) fn accept(input: &RolloutInput, problem: Option<&ConfigProblem>, now: Timestamp) -> Acceptance {
     if let Some(message) = name_conflicts(input) {
         return refused(Truth::False, (Reason::NameConflict, message));
     }
@@ -74,7 +74,7 @@ pub(super) fn accept(input: &Input, problem: Option<&ConfigProblem>, now: Timest
 }
 
 /// Objects of other owners under names that are needed.
-fn name_conflicts(input: &Input) -> Option<String> {
+fn name_conflicts(input: &RolloutInput) -> Option<String> {
     let conflicts: Vec<String> = input
         .foreign
         .iter()
@@ -92,7 +92,7 @@ fn name_conflicts(input: &Input) -> Option<String> {
     })
 }
 
-fn directory(input: &Input, spec: &DirectorySpec) -> Result<(), Acceptance> {
+fn directory(input: &RolloutInput, spec: &DirectorySpec) -> Result<(), Acceptance> {
     let namespace = input.proxy.metadata.namespace.as_deref().unwrap_or_default();
     let (id, region) = (&spec.id, &spec.region);
     if access(
@@ -134,7 +134,7 @@ fn directory(input: &Input, spec: &DirectorySpec) -> Result<(), Acceptance> {
 }
 
 /// What will work, but not as people may think.
-fn warnings(input: &Input) -> Vec<String> {
+fn warnings(input: &RolloutInput) -> Vec<String> {
     let spec = &input.proxy.spec;
     let mut warnings = Vec::new();
     if spec.replicas == 1 {
@@ -197,7 +197,7 @@ fn bytes(quantity: &str) -> Option<f64> {
 }
 
 /// Listed addresses of a family that the directory does not have.
-fn dropped(input: &Input) -> Option<String> {
+fn dropped(input: &RolloutInput) -> Option<String> {
     let network = Known::of(input.registration.as_ref()?)?.network;
     let has = |address: &&String| match address.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(IpAddr::V4(_)) => network != NetworkType::Ipv6,
@@ -294,7 +294,7 @@ mod tests {
             }
             little_memory(
                 &serde_json::from_value(spec).unwrap(),
-                &crate::objects::default_resources(),
+                &crate::observed::default_resources(),
             )
         };
         assert_eq!(told(10_000, None), None);

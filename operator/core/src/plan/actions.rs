@@ -12,9 +12,9 @@ use crate::api::AddressSource;
 use crate::conditions::Draft;
 use crate::config::Rendered;
 use crate::events::Event;
-use crate::input::PodState;
 use crate::names::USED_CODES_MAPS;
 use crate::objects::{self, Template};
+use crate::observed::PodState;
 use crate::rotation::{self, Pair};
 use crate::time;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::dns::{HostName, LoadBalancer, NamedAddress};
-use crate::input::NetworkType;
+use crate::observed::NetworkType;
 use crate::time::later;
 
 /// The longest list that is registered.

@@ -1,4 +1,4 @@
-//! Input to Plan.
+//! RolloutInput to Plan.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,8 +20,8 @@ use crate::api::{
 use crate::conditions::{Draft, Reason, Truth, ready, stamp};
 use crate::config::{self, ConfigProblem, Rendered};
 use crate::directory_client::{self, PodReport};
-use crate::input::{Input, ReportedProblem};
 use crate::objects::{self, Owner, Template};
+use crate::observed::{ReportedProblem, RolloutInput};
 use crate::registration::record::RegistrationRecord;
 use crate::registration::same_but_servers;
 use crate::rotation::Pair;
@@ -29,7 +29,7 @@ use crate::secrets::{self, SecretProblem, Sources};
 
 /// Plans everything for one RadiusProxy. Total: what is wrong becomes a condition.
 #[must_use]
-pub fn plan(input: &Input, now: Timestamp) -> Plan {
+pub fn plan(input: &RolloutInput, now: Timestamp) -> Plan {
     let input = &*ownership::without_planted_secret(input);
     if input.proxy.metadata.deletion_timestamp.is_some() {
         let mut plan = deletion::plan(input, now);
@@ -49,7 +49,7 @@ pub fn plan(input: &Input, now: Timestamp) -> Plan {
 
 /// One round of planning: what is known after reading the input.
 pub(super) struct Round<'a> {
-    pub(super) input: &'a Input,
+    pub(super) input: &'a RolloutInput,
     pub(super) now: Timestamp,
     pub(super) owner: Owner<'a>,
     pub(super) before: Option<&'a RadiusProxyStatus>,
@@ -71,7 +71,7 @@ pub(super) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn new(input: &'a Input, directory: Option<&'a Known>, now: Timestamp) -> Self {
+    fn new(input: &'a RolloutInput, directory: Option<&'a Known>, now: Timestamp) -> Self {
         let before = input.proxy.status.as_ref();
         let key_file = digest_key(input);
         let key = config::key_of(&key_file);

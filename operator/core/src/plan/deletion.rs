@@ -10,8 +10,8 @@ use super::known::{Known, mirrored};
 use super::{FinalizerChange, Object, Plan, PodPatch, operators};
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth, stamp};
-use crate::input::{Input, RadiusStatus};
 use crate::names::{ABANDON_ANNOTATION, FINALIZER};
+use crate::observed::{RadiusStatus, RolloutInput};
 use crate::registration::record::RegistrationRecord;
 use crate::time;
 
@@ -19,13 +19,13 @@ use crate::time;
 const LOOK: Duration = Duration::from_secs(3);
 
 /// Whether the finalizer is there.
-pub(super) fn has_finalizer(input: &Input) -> bool {
+pub(super) fn has_finalizer(input: &RolloutInput) -> bool {
     let finalizers = input.proxy.metadata.finalizers.as_deref().unwrap_or_default();
     finalizers.iter().any(|f| f == FINALIZER)
 }
 
 /// Plans a deletion.
-pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
+pub(super) fn plan(input: &RolloutInput, now: Timestamp) -> Plan {
     let mut plan = Plan {
         finalizer: FinalizerChange::Keep,
         registration: None,
@@ -52,7 +52,7 @@ pub(super) fn plan(input: &Input, now: Timestamp) -> Plan {
 }
 
 /// While the deletion waits, domain controllers that were added may ask, too: of what `full` would do, only that is done.
-pub(super) fn follow_clients(plan: &mut Plan, input: &Input, full: impl FnOnce() -> Plan) {
+pub(super) fn follow_clients(plan: &mut Plan, input: &RolloutInput, full: impl FnOnce() -> Plan) {
     let described = input.registration.as_ref().and_then(|registration| {
         let description = registration.status.as_ref()?.description.as_ref()?;
         Some(&description.client_addresses)
@@ -87,7 +87,7 @@ pub(super) fn follow_clients(plan: &mut Plan, input: &Input, full: impl FnOnce()
 }
 
 /// What the deletion waits for.
-fn waits(input: &Input, now: Timestamp) -> Option<Draft> {
+fn waits(input: &RolloutInput, now: Timestamp) -> Option<Draft> {
     let registration = input.registration.as_ref()?;
     if registration.is_held_by(&input.proxy) {
         return Some(
@@ -120,7 +120,7 @@ fn waits(input: &Input, now: Timestamp) -> Option<Draft> {
 
 /// Whether domain controllers may still ask these pods: AWS has not completed with the successor's servers, or did so a moment
 /// ago.
-fn still_asked(input: &Input, registration: &DirectoryRegistration, now: Timestamp) -> bool {
+fn still_asked(input: &RolloutInput, registration: &DirectoryRegistration, now: Timestamp) -> bool {
     let record = RegistrationRecord::read(registration.status.as_ref());
     let Some(known) = Known::of(registration).filter(|known| known.radius_status.is_some()) else {
         return false;
@@ -140,7 +140,7 @@ fn still_asked(input: &Input, registration: &DirectoryRegistration, now: Timesta
 /// The conditions, and Events where they are news.
 fn tell(
     status: &mut RadiusProxyStatus,
-    input: &Input,
+    input: &RolloutInput,
     registered: &Draft,
     now: Timestamp,
 ) -> Vec<crate::events::Event> {

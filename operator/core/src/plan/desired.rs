@@ -10,13 +10,13 @@ use super::build::Round;
 use super::known::Known;
 use crate::api::RadiusProxyStatus;
 use crate::config::{self, CURRENT_KEY, DIGEST_KEY, Ingredients, PREVIOUS_KEY};
-use crate::input::{Input, RadiusStatus};
+use crate::observed::{RadiusStatus, RolloutInput};
 use crate::rotation::{self, Held, Pair};
 use crate::secrets::Sources;
 use crate::time;
 
 /// The digest key's file, and whether it had to be made.
-pub(super) fn digest_key(input: &Input) -> Secret {
+pub(super) fn digest_key(input: &RolloutInput) -> Secret {
     let kept = input.radius_secret.as_ref().and_then(|s| s.data.get(DIGEST_KEY));
     kept.filter(|key| !key.expose().is_empty())
         .cloned()
@@ -24,7 +24,7 @@ pub(super) fn digest_key(input: &Input) -> Secret {
 }
 
 /// 48 characters of 64: 288 bits.
-fn generated_secret(input: &Input) -> Option<SharedSecret> {
+fn generated_secret(input: &RolloutInput) -> Option<SharedSecret> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let text: Vec<u8> = input
         .entropy
@@ -37,7 +37,7 @@ fn generated_secret(input: &Input) -> Option<SharedSecret> {
 }
 
 /// The secrets in the owned Secret.
-pub(super) fn kept_pair(input: &Input) -> Option<Pair> {
+pub(super) fn kept_pair(input: &RolloutInput) -> Option<Pair> {
     let data = &input.radius_secret.as_ref()?.data;
     let parse = |key: &str| SharedSecret::parse(data.get(key)?.expose()).ok();
     let current = parse(CURRENT_KEY)?;

@@ -6,7 +6,7 @@ use super::upgrade::Upgrade;
 use crate::api::ConditionType;
 use crate::conditions::{Draft, Reason, Tone, shown};
 use crate::events::{Event, event};
-use crate::input::{Input, ObjectId, StatefulSetState};
+use crate::observed::{ObjectId, RolloutInput, StatefulSetState};
 use crate::outcomes::{Outcomes, Step};
 
 /// Conditions whose status or reason changed since the last status.
@@ -66,7 +66,7 @@ pub(super) fn of_upgrade(set: Option<&StatefulSetState>, upgrade: &Upgrade) -> O
 }
 
 /// Objects that are taken over. A step that failed was announced before.
-pub(super) fn of_adoption(input: &Input) -> Option<Event> {
+pub(super) fn of_adoption(input: &RolloutInput) -> Option<Event> {
     let new = |id: &&ObjectId| !input.outcomes.failed(&Step::Adopt(id.kind, id.name.clone()));
     let names: Vec<String> = input
         .orphans

@@ -4,7 +4,7 @@
 use super::GateChange;
 use super::known::Known;
 use super::pods::Proxy;
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 
 /// The change of a pod's gate, if it isn't as it should be.
 pub(crate) fn change(proxy: &Proxy<'_>, directory: Option<&Known>, ours: bool) -> Option<GateChange> {

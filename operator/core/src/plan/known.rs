@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxy, RegisteredSettings};
 use crate::conditions::{Draft, Reason, Truth};
-use crate::input::{NetworkType, RadiusStatus};
+use crate::observed::{NetworkType, RadiusStatus};
 
 /// The directory as it was described last.
 #[derive(Debug, Clone)]

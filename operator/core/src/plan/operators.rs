@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::Plan;
 use crate::api::RadiusProxy;
-use crate::input::Input;
 use crate::names::SECOND_OPERATOR_ANNOTATION;
+use crate::observed::RolloutInput;
 use crate::time;
 
 /// A status is confirmed when it is this old.
@@ -56,7 +56,7 @@ pub fn notice(proxy: &RadiusProxy, own: &str, now: Timestamp) -> Option<String> 
 }
 
 /// What people are told of a second operator.
-pub(super) fn second(input: &Input, now: Timestamp) -> Option<String> {
+pub(super) fn second(input: &RolloutInput, now: Timestamp) -> Option<String> {
     let (operator, time) = written(&input.proxy)?;
     let fresh = now < time::later(time, STALE_AFTER);
     (fresh && operator != input.settings.operator).then(|| {
@@ -75,7 +75,7 @@ fn written(proxy: &RadiusProxy) -> Option<(&str, Timestamp)> {
 }
 
 /// Signs the status, and has it confirmed before it is old.
-pub(super) fn sign(plan: &mut Plan, input: &Input, now: Timestamp) {
+pub(super) fn sign(plan: &mut Plan, input: &RolloutInput, now: Timestamp) {
     let before = input.proxy.status.as_ref();
     let last = before.and_then(|status| status.last_refresh_time.clone());
     plan.status.operator = Some(input.settings.operator.clone());

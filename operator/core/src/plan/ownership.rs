@@ -11,10 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use super::desired::{digest_key, kept_pair};
 use crate::api::{AddressSource, GROUP, RadiusProxy};
 use crate::config;
-use crate::input::{Input, ObjectId, seeds_selector};
 use crate::names::{MANAGED_BY, ObjectNames, PROXY_LABEL, SEED_SHARDS, USED_CODES_MAPS};
 use crate::objects::Owner;
+use crate::observed::{ObjectId, RolloutInput};
 use crate::rotation::secret_digest;
+use crate::secrets::seeds_selector;
 
 /// Whose an object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +98,7 @@ fn secrets(names: &ObjectNames) -> [String; 3] {
 }
 
 /// The input without the content of a Secret that nobody vouches for.
-pub(super) fn without_planted_secret(input: &Input) -> Cow<'_, Input> {
+pub(super) fn without_planted_secret(input: &RolloutInput) -> Cow<'_, RolloutInput> {
     let name = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default()).radius_secret();
     let is_orphan = input
         .orphans
@@ -113,7 +114,7 @@ pub(super) fn without_planted_secret(input: &Input) -> Cow<'_, Input> {
 
 /// Whether AWS holds the shared secret of the operator's Secret: by the digest of what was applied; without that record,
 /// by the directory's tags, if RADIUS is on.
-fn is_known_to_aws(input: &Input) -> bool {
+fn is_known_to_aws(input: &RolloutInput) -> bool {
     let (Some(pair), Some(_)) = (kept_pair(input), &input.proxy.spec.directory) else {
         return false;
     };

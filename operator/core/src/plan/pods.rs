@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proxy_config::ConfigDigest;
 
-use crate::input::{Input, PodState};
+use crate::observed::{PodState, RolloutInput};
 
 /// A pod, and what it counts for.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ impl Proxy<'_> {
 }
 
 /// The pods, in the order of their names' ordinals.
-pub(crate) fn proxies<'a>(input: &'a Input, digest: Option<&ConfigDigest>) -> Vec<Proxy<'a>> {
+pub(crate) fn proxies<'a>(input: &'a RolloutInput, digest: Option<&ConfigDigest>) -> Vec<Proxy<'a>> {
     let names = crate::names::ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default());
     let mut proxies: Vec<Proxy<'a>> = input
         .pods
@@ -61,7 +61,7 @@ pub(crate) fn of_pod(pod: &PodState, host: bool) -> impl Iterator<Item = IpAddr>
 }
 
 /// Which proxies do not serve, and why.
-pub(crate) fn not_serving(proxies: &[Proxy<'_>], input: &Input) -> String {
+pub(crate) fn not_serving(proxies: &[Proxy<'_>], input: &RolloutInput) -> String {
     let mut told: Vec<String> = proxies
         .iter()
         .filter(|proxy| !proxy.serves())

@@ -18,8 +18,8 @@ use crate::api::{
 use crate::conditions::Reason;
 use crate::directory_client::{PodReport, mismatch};
 use crate::dns::NoAddress;
-use crate::input::RadiusStatus;
 use crate::names::ObjectNames;
+use crate::observed::RadiusStatus;
 use crate::rotation::secret_digest;
 use crate::time;
 

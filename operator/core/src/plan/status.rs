@@ -11,13 +11,13 @@ use crate::api::{
 };
 use crate::conditions::{Draft, Reason, Truth, stamp};
 use crate::events::Event;
-use crate::input::{Input, PodState};
 use crate::objects::Owner;
+use crate::observed::{PodState, RolloutInput};
 
 /// What the numbers are made of.
 #[derive(Debug)]
 pub(super) struct Seen<'a> {
-    pub(super) input: &'a Input,
+    pub(super) input: &'a RolloutInput,
     pub(super) owner: &'a Owner<'a>,
     pub(super) proxies: &'a [Proxy<'a>],
     /// The status of the registration, if this RadiusProxy holds the directory.
@@ -130,7 +130,7 @@ pub fn without_observation(
 
 /// The condition Available. `upgrade` is what is under way, of `replicas` pods that there should be.
 pub(super) fn available(
-    input: &Input,
+    input: &RolloutInput,
     proxies: &[Proxy<'_>],
     started: bool,
     upgrade: Option<&str>,

@@ -8,7 +8,7 @@ use super::{Candidate, RegistrationInput, messages};
 use crate::api::{ConditionType, DirectoryRegistrationSpec};
 use crate::aws::{AwsErrorClass, AwsFailure};
 use crate::conditions::{Draft, Reason, Truth};
-use crate::input::{Directory, DirectoryKind, DirectoryObservation};
+use crate::observed::{Directory, DirectoryKind, DirectoryObservation};
 use crate::time;
 
 /// How long a description counts when AWS does not answer.

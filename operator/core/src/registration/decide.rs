@@ -19,8 +19,8 @@ use crate::api::{
 };
 use crate::aws::AwsOperation;
 use crate::conditions::{Draft, Reason, Truth};
-use crate::input::{Directory, RadiusStatus};
 use crate::names::DirectoryTags;
+use crate::observed::{Directory, RadiusStatus};
 use crate::registration::{DirectoryCall, DirectoryWrite, RadiusSettings};
 use crate::time;
 

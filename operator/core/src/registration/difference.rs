@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::decide::Context;
 use super::{WriteReason, messages, same_but_servers};
 use crate::api::{AddressSource, ServerState};
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 use crate::time;
 
 /// What AWS should have and doesn't have.

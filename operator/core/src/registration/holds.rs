@@ -9,7 +9,7 @@ use super::difference::someone_serves;
 use super::{WriteReason, backoff, fingerprint, messages, secret_mismatch, tag_digest, takes_writes};
 use crate::api::DriftPolicy;
 use crate::conditions::{Reason, Truth};
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 use crate::registration::record::FAILED;
 use crate::time;
 

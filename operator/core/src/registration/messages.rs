@@ -8,7 +8,7 @@ use super::{ACTIVE, WriteReason, same_but_servers};
 use crate::api::{DirectoryRegistrationSpec, LastFailure, RegisteredSettings};
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use crate::conditions::{Reason, Truth};
-use crate::input::Directory;
+use crate::observed::Directory;
 use crate::time;
 
 /// Why AWS is written to.

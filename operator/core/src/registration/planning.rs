@@ -1,4 +1,4 @@
-//! Input to plan, for one DirectoryRegistration.
+//! RolloutInput to plan, for one DirectoryRegistration.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::api::{
 use crate::conditions::{Draft, Reason, Truth, stamp};
 use crate::config::{self, CURRENT_KEY, DIGEST_KEY};
 use crate::events::{Event, event};
-use crate::input::{Directory, RadiusStatus};
 use crate::names::{DirectoryTags, FINALIZER};
+use crate::observed::{Directory, RadiusStatus};
 use crate::rotation::secret_digest;
 use crate::time;
 

@@ -14,8 +14,8 @@ use super::{
 use crate::api::{DeletionPolicy, DirectoryRegistrationSpec, PendingWrite, WriteRecord};
 use crate::aws::{AwsErrorClass, AwsOperation};
 use crate::conditions::Reason;
-use crate::input::{Directory, DirectoryObservation, RadiusStatus};
 use crate::names::{ABANDON_ANNOTATION, DirectoryTags};
+use crate::observed::{Directory, DirectoryObservation, RadiusStatus};
 use crate::time;
 
 /// What to do next.

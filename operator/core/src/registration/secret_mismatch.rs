@@ -10,7 +10,7 @@ use super::decide::{Context, Decision};
 use super::difference::Difference;
 use crate::api::{DriftPolicy, ReportedMismatch};
 use crate::conditions::{Reason, Truth};
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 use crate::time;
 
 /// The time from one repair to the next.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::stream;
 use operator_core::aws::{AwsFailure, AwsOperation};
-use operator_core::input::Directory;
+use operator_core::observed::Directory;
 
 use super::super::Deps;
 use super::super::calls::Calls;

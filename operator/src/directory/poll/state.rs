@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::input::{Directory, DirectoryObservation};
+use operator_core::observed::{Directory, DirectoryObservation};
 
 use super::super::describe::CachedDetails;
 use super::super::schedule::Schedule;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::world::{Pod, World};
 use crate::api::AddressSource;
-use crate::input::NetworkType;
+use crate::observed::NetworkType;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

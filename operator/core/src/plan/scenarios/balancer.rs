@@ -9,7 +9,7 @@ use super::ownership::policy;
 use super::world::World;
 use crate::api::{AddressSource, AdoptionPolicy, DriftPolicy};
 use crate::dns::{Answer, NoAddress};
-use crate::input::NetworkType;
+use crate::observed::NetworkType;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LB: &str = "nlb-1.example.com";

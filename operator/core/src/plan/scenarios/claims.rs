@@ -6,7 +6,7 @@ use super::ownership::{policy, rival};
 use super::world::World;
 use crate::api::{AddressSource, AdoptionPolicy, DeletionPolicy, DesiredServer, DriftPolicy, ServerState};
 use crate::aws::AwsOperation;
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 
 const OWNER: &str = "radius-mfa.dev/owner/eu-central-1";
 const CLUSTER: &str = "radius-mfa.dev/cluster-uid/eu-central-1";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{Answer, Pod, World, data};
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::world::{Pod, World};
 use crate::api::RadiusProxyStatus;
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 
 fn ready() -> World {
     let mut world = World::new();
@@ -334,7 +334,7 @@ fn a_pod_on_a_lost_node_is_deleted_by_force_and_its_successor_registered() {
 #[test]
 fn a_dual_stack_directory_gets_both_addresses_however_it_writes_them() {
     let mut world = World::new();
-    world.aws.network = crate::input::NetworkType::DualStack;
+    world.aws.network = crate::observed::NetworkType::DualStack;
     world.run_until(World::is_ready);
     let settings = world.aws.settings.clone().unwrap();
     assert_eq!(settings.servers, ["10.88.0.1", "10.88.0.2"]);
@@ -347,7 +347,7 @@ fn a_dual_stack_directory_gets_both_addresses_however_it_writes_them() {
 #[test]
 fn one_of_two_pods_is_one_server_however_many_addresses_it_has() {
     let mut world = World::new();
-    world.aws.network = crate::input::NetworkType::DualStack;
+    world.aws.network = crate::observed::NetworkType::DualStack;
     world.run_until(World::is_ready);
     let settings = world.aws.settings.as_mut().unwrap();
     settings.servers.truncate(1);

@@ -6,7 +6,7 @@ use super::world::{Answer, World};
 use crate::api::{
     AdoptionPolicy, DirectoryClaim, DirectoryRegistration, DirectoryRegistrationSpec, DriftPolicy,
 };
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 use crate::registration::Candidate;
 
 fn ready() -> World {

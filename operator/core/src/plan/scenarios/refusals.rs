@@ -32,7 +32,7 @@ fn is_registered(world: &World) -> bool {
         .map(|pod| pod.state.ips[0].to_string())
         .collect();
     addresses.sort();
-    servers == addresses && world.aws.status == Some(crate::input::RadiusStatus::Completed)
+    servers == addresses && world.aws.status == Some(crate::observed::RadiusStatus::Completed)
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::upgrade::is_over;
 use super::world::World;
-use crate::input::ServiceAccountState;
+use crate::observed::ServiceAccountState;
 
 fn ready() -> World {
     let mut world = World::new();

@@ -6,7 +6,7 @@ use super::ownership::policy;
 use super::world::{Answer, Pod, World, data};
 use crate::api::{AdoptionPolicy, DriftPolicy};
 use crate::aws::AwsErrorClass;
-use crate::input::{DirectoryKind, ReportedProblem};
+use crate::observed::{DirectoryKind, ReportedProblem};
 
 fn ready() -> World {
     let mut world = World::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{Answer, World};
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 
 fn ready() -> World {
     let mut world = World::new();

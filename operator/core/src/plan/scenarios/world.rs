@@ -14,8 +14,8 @@ use crate::api::{
     DirectoryGrant, DirectoryRegistration, DirectoryRegistrationStatus, RadiusProxy, RadiusProxyStatus,
 };
 use crate::aws::AwsErrorClass;
-use crate::input::{Directory, PodState, ReportedProblem, Settings, WriteOutcome};
 use crate::names::ClusterName;
+use crate::observed::{Directory, PodState, ReportedProblem, Settings, WriteOutcome};
 use crate::outcomes::{Failure, Outcomes, Step};
 use crate::registration::Candidate;
 
@@ -133,7 +133,7 @@ pub(super) struct World {
     pub(super) refused_tags: Option<AwsErrorClass>,
     pub(super) settings: Settings,
     pub(super) revisions: Revisions,
-    pub(super) service_account: Option<crate::input::ServiceAccountState>,
+    pub(super) service_account: Option<crate::observed::ServiceAccountState>,
     /// Images that never become ready.
     pub(super) bad_images: Vec<String>,
     /// Pods that never become ready, by name.

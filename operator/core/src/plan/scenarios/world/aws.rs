@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{THEIR_SECRET, World};
 use crate::api::RegisteredSettings;
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use crate::input::{Directory, DirectoryKind, NetworkType, RadiusStatus};
+use crate::observed::{Directory, DirectoryKind, NetworkType, RadiusStatus};
 use crate::registration::DirectoryCall;
 
 /// How long AWS works on a write.

@@ -11,7 +11,7 @@ use proxy_config::{ConfigDigest, DigestKey, Secret};
 use serde_json::Value;
 
 use super::{BOOT, Mounted, Pod, World};
-use crate::input::PodState;
+use crate::observed::PodState;
 
 /// What a kubelet that nobody touches takes to sync the volumes.
 const RESYNC: Duration = Duration::from_secs(90);

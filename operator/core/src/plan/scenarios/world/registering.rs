@@ -7,8 +7,8 @@ use super::{World, failure};
 use crate::access::access;
 use crate::api::{AdoptionPolicy, DirectoryRegistration, DirectoryRegistrationStatus};
 use crate::aws::AwsOperation;
-use crate::input::{Directory, DirectoryObservation, WriteOutcome};
 use crate::names::ABANDON_ANNOTATION;
+use crate::observed::{Directory, DirectoryObservation, WriteOutcome};
 use crate::registration::{self, Candidate, FinalizerChange, RegistrationInput, RegistrationPlan};
 
 impl World {

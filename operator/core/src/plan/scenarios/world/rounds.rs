@@ -9,8 +9,10 @@ use proxy_config::Secret;
 use super::cluster::{decode, keep_annotation};
 use super::{Data, Pod, World};
 use crate::api::{DirectoryRegistration, DirectoryRegistrationSpec, RadiusProxyStatus};
-use crate::input::{Entropy, ForeignObject, Input, ObjectId, Report, SecretContent, StatefulSetState};
 use crate::names::{FINALIZER, RESTARTED_AT_ANNOTATION, SECOND_OPERATOR_ANNOTATION, TEMPLATE_ANNOTATION};
+use crate::observed::{
+    Entropy, ForeignObject, ObjectId, Report, RolloutInput, SecretContent, StatefulSetState,
+};
 use crate::outcomes::{Failure, Outcomes, Step, retry_after};
 use crate::plan::ownership::{Ownership, object_ids, ownership};
 use crate::plan::{Object, ObjectKind, Plan, PodPatch, of_outcomes, operators, plan};
@@ -51,7 +53,7 @@ impl World {
         self.away_until <= self.now && self.own_secret.is_some() && !self.crash_after_write
     }
 
-    fn gather(&mut self) -> Input {
+    fn gather(&mut self) -> RolloutInput {
         let load_balancer = self.balancer();
         let radius_secret = self.own_secret();
         let stale = self.stale_reads > 0 && self.registration_before.is_some();
@@ -73,7 +75,7 @@ impl World {
                 self.now,
             );
         }
-        Input {
+        RolloutInput {
             proxy: self.proxy.clone(),
             registration: registration.clone(),
             successor_waits: self.rivals.iter().any(|rival| rival.granted && !rival.suspended),

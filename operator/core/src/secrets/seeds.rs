@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use proxy_config::seeds::{MAX_SCRATCH, ScratchLine, SeedLine, SeedProblem, TotpKey};
 use proxy_config::{Secret, UserNameRule};
 
+use super::Files;
 use crate::names::SEED_SHARDS;
-use crate::secrets::Files;
 
 /// How many complaints are shown; the rest is counted.
 const SHOWN: usize = 5;
