@@ -17,10 +17,11 @@ use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use operator_core::api::{RadiusProxy, RadiusProxyStatus};
 use operator_core::names::{FIELD_MANAGER, FINALIZER};
+use operator_core::objects::Object;
 use operator_core::observed::ObjectId;
 use operator_core::outcomes::is_immutable;
-use operator_core::plan::ownership::Ownership;
-use operator_core::plan::{Object, ObjectKind, ObjectRef};
+use operator_core::rollout::ownership::Ownership;
+use operator_core::rollout::{ObjectKind, ObjectRef};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;

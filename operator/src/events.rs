@@ -2,8 +2,8 @@
 
 use kube::runtime::events::{Event as KubernetesEvent, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
+use operator_core::events::Event;
 use operator_core::names::FIELD_MANAGER;
-use operator_core::plan::Event;
 
 use crate::error::words;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use operator_core::api::RadiusProxy;
-use operator_core::plan::{Plan, plan, without_observation};
+use operator_core::rollout::{RolloutPlan, plan, without_observation};
 
 use crate::apply::{self, within};
 use crate::context::Context;
@@ -106,7 +106,7 @@ fn forget(ctx: &Context, key: &ProxyKey) {
 }
 
 /// When the rollout is looked at again.
-pub(crate) fn next(plan: &Plan) -> Duration {
+pub(crate) fn next(plan: &RolloutPlan) -> Duration {
     plan.requeue_after.clamp(SOONEST, LATEST)
 }
 

@@ -1,4 +1,4 @@
-//! Holds where the operator of another release works on a RadiusProxy ([`operator_core::plan::operators`]).
+//! Holds where the operator of another release works on a RadiusProxy ([`operator_core::rollout::operators`]).
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use operator_core::api::RadiusProxy;
 use operator_core::names::{FIELD_MANAGER, SECOND_OPERATOR_ANNOTATION};
-use operator_core::plan::operators::{self, LeaseState};
+use operator_core::rollout::operators::{self, LeaseState};
 use serde_json::json;
 
 use crate::context::Context;

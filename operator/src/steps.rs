@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use operator_core::api::{DirectoryRegistration, RadiusProxy};
 use operator_core::observed::ObjectId;
 use operator_core::outcomes::{Failure, Outcomes, Step, retry_after};
-use operator_core::plan::{FinalizerChange, ObjectKind, Plan, PodPatch, of_outcomes};
+use operator_core::registration::FinalizerChange;
+use operator_core::rollout::{ObjectKind, PodPatch, RolloutPlan, of_outcomes};
 
 use crate::apply;
 use crate::context::Context;
@@ -61,7 +62,7 @@ impl<'a> Round<'a> {
     /// Somebody else wrote the RadiusProxy meanwhile.
     pub(crate) async fn execute(
         mut self,
-        plan: &Plan,
+        plan: &RolloutPlan,
         registration: Option<&DirectoryRegistration>,
         vacant: &BTreeSet<ObjectId>,
     ) -> Result<Next, Error> {
@@ -90,7 +91,7 @@ impl<'a> Round<'a> {
         Ok(self.finish(plan, &before).await)
     }
 
-    async fn finish(self, plan: &Plan, before: &Outcomes) -> Next {
+    async fn finish(self, plan: &RolloutPlan, before: &Outcomes) -> Next {
         let outcomes = self.outcomes.lasting(before);
         for event in of_outcomes(before, &outcomes) {
             self.ctx.events.publish(&self.proxy, &event).await;
@@ -138,7 +139,7 @@ impl<'a> Round<'a> {
         self.outcomes.record(step, failure, self.now);
     }
 
-    async fn objects(&mut self, plan: &Plan, vacant: &BTreeSet<ObjectId>) {
+    async fn objects(&mut self, plan: &RolloutPlan, vacant: &BTreeSet<ObjectId>) {
         let (ctx, key) = (self.ctx, self.key);
         let end = Instant::now() + OBJECTS_LIMIT;
         for id in &plan.adopt {
@@ -159,7 +160,11 @@ impl<'a> Round<'a> {
                 self.failed(object.step(), &error);
             }
         }
-        let wanted: BTreeSet<ObjectId> = plan.apply.iter().map(operator_core::plan::Object::id).collect();
+        let wanted: BTreeSet<ObjectId> = plan
+            .apply
+            .iter()
+            .map(operator_core::objects::Object::id)
+            .collect();
         self.memory.applied.retain(|id, _| wanted.contains(id));
     }
 
@@ -203,7 +208,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    async fn status_and_later(&mut self, plan: &Plan) -> Result<(), Error> {
+    async fn status_and_later(&mut self, plan: &RolloutPlan) -> Result<(), Error> {
         let (ctx, key) = (self.ctx, self.key);
         let written = apply::status(ctx, key, self.proxy.clone(), &plan.status).await;
         let Some(written) = self.note(Step::Status, written)? else {

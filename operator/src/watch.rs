@@ -14,8 +14,8 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use operator_core::access::Labels;
 use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
+use operator_core::objects::Object;
 use operator_core::observed::PodState;
-use operator_core::plan::Object;
 use operator_core::secrets;
 use tokio::sync::Notify;
 

@@ -1,7 +1,11 @@
 //! The operator's decisions, without a client, a runtime or a clock.
 //!
-//! [`plan`](plan::plan) turns everything observed ([`observed::RolloutInput`]) and the time into everything to do ([`plan::Plan`]). It is
-//! total: what is wrong with a spec becomes a condition, not an error.
+//! Two total functions decide. [`rollout::plan`] turns what was observed about a RadiusProxy and the time into a
+//! [`rollout::RolloutPlan`]; [`registration::plan`] turns what was observed about a DirectoryRegistration into a
+//! [`registration::RegistrationPlan`]. An error in a spec becomes a condition.
+//!
+//! A module uses only those above it in this list (`cargo xtask verify arrows`):
+//! [`api`]; [`aws`], [`dns`], [`names`]; [`observed`]; [`secrets`], `config`, [`objects`]; [`registration`], [`rollout`].
 
 // Printer columns are attributes of one name; the lint looks for leave at the crate only.
 #![allow(
@@ -21,9 +25,11 @@ pub mod names;
 pub mod objects;
 pub mod observed;
 pub mod outcomes;
-pub mod plan;
 pub mod registration;
+pub mod rollout;
 mod rotation;
+#[cfg(test)]
+mod scenarios;
 pub mod secrets;
 mod time;
 pub mod undecodable;

@@ -14,6 +14,7 @@ mod budget;
 mod data;
 mod identity;
 mod network;
+mod object;
 mod overrides;
 mod pod;
 mod workload;
@@ -25,6 +26,7 @@ pub(crate) use budget::disruption_budget;
 pub(crate) use data::{config_map, peer_addresses, peers, peers_digest, secret, used_codes};
 pub(crate) use identity::{lease, role, role_binding, service_account};
 pub(crate) use network::{headless_service, load_balancer, network_policy};
+pub use object::Object;
 pub(crate) use workload::{Layout, Template, stateful_set};
 
 /// The RadiusProxy that owns the objects.

@@ -55,7 +55,7 @@ pub struct RolloutInput {
     pub radius_secret: Option<SecretContent>,
     /// Whether that Secret exists.
     pub radius_secret_exists: bool,
-    /// Objects under a name that the operator needs which belong to another owner ([`crate::plan::ownership`]).
+    /// Objects under a name that the operator needs which belong to another owner ([`crate::rollout::ownership`]).
     pub foreign: Vec<ForeignObject>,
     /// Objects of the operator under such a name whose owner is gone, as after a restore.
     pub orphans: Vec<ObjectId>,

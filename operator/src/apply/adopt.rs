@@ -1,4 +1,4 @@
-//! Objects of a restore get their owner ([`operator_core::plan::ownership`]).
+//! Objects of a restore get their owner ([`operator_core::rollout::ownership`]).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use kube::Resource as _;
@@ -6,7 +6,7 @@ use kube::api::Patch;
 use operator_core::api::RadiusProxy;
 use operator_core::names::FIELD_MANAGER;
 use operator_core::observed::ObjectId;
-use operator_core::plan::ownership::{Ownership, ownership};
+use operator_core::rollout::ownership::{Ownership, ownership};
 use serde_json::{Map, Value, json};
 
 use super::{LIMIT, by_us, dynamic, metadata, within};

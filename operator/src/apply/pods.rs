@@ -8,7 +8,7 @@ use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, PEERS_DIGEST_ANNOTATION, READINESS_GATE,
     REVISION_LABEL,
 };
-use operator_core::plan::{GateChange, ImageChange, PodPatch};
+use operator_core::rollout::{GateChange, ImageChange, PodPatch};
 use serde_json::{Map, Value, json};
 
 use super::by_us;

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use operator_core::api::RegisteredSettings;
 use operator_core::aws::AwsErrorClass;
 use operator_core::observed::{Directory, RadiusStatus};
-use operator_core::plan::{DirectoryCall, RadiusSettings};
+use operator_core::registration::{DirectoryCall, RadiusSettings};
 use proxy_config::SharedSecret;
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use operator_core::api::RadiusProxy;
 use operator_core::observed::{ForeignObject, ObjectId};
-use operator_core::plan::ownership::{Ownership, object_ids};
+use operator_core::rollout::ownership::{Ownership, object_ids};
 
 use crate::apply;
 use crate::context::Context;

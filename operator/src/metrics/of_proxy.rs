@@ -9,7 +9,7 @@ use operator_core::api::{ConditionType, DirectoryRegistrationStatus, RadiusProxy
 use operator_core::aws::{AwsErrorClass, AwsOperation};
 use operator_core::conditions::Reason;
 use operator_core::observed::RadiusStatus;
-use operator_core::plan::{DirectoryWrite, WriteReason};
+use operator_core::registration::{DirectoryWrite, WriteReason};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

@@ -8,8 +8,8 @@ use operator_core::access::DirectoryAccess;
 use operator_core::api::{AdoptionPolicy, DirectoryRegistration, RadiusProxy};
 use operator_core::names::ABANDON_ANNOTATION;
 use operator_core::observed::{DirectoryObservation, SecretContent};
-use operator_core::plan::operators;
 use operator_core::registration::{Candidate, RegistrationInput};
+use operator_core::rollout::operators;
 
 use crate::context::Context;
 use crate::error::Error;

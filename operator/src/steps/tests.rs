@@ -6,7 +6,8 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::api::RadiusProxyStatus;
-use operator_core::plan::{GateChange, Object};
+use operator_core::objects::Object;
+use operator_core::rollout::GateChange;
 use serde_json::{Value, json};
 
 use super::*;
@@ -42,8 +43,8 @@ fn objects() -> Vec<Object> {
     ]
 }
 
-fn plan() -> Plan {
-    Plan {
+fn plan() -> RolloutPlan {
+    RolloutPlan {
         finalizer: FinalizerChange::Keep,
         apply: objects(),
         adopt: Vec::new(),

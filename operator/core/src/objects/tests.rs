@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::names::ClusterName;
+use crate::objects::Object;
 use crate::observed::{PodState, Settings};
-use crate::plan::Object;
 
 fn proxy() -> RadiusProxy {
     serde_json::from_value(json!({

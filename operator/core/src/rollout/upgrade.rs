@@ -23,8 +23,8 @@ use super::build::Round;
 use crate::api::{AddressSource, Surge, SurgePhase};
 use crate::objects::{Layout, Template};
 use crate::observed::{PodState, RadiusStatus, StatefulSetState};
-use crate::plan::gate;
-use crate::plan::pods::Proxy;
+use crate::rollout::gate;
+use crate::rollout::pods::Proxy;
 use crate::time;
 use in_place::Marker;
 

@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 impl World {
     /// From now on DNS answers so.
-    pub(in crate::plan::scenarios) fn answer(&mut self, name: &str, addresses: &[&str]) {
+    pub(in crate::scenarios) fn answer(&mut self, name: &str, addresses: &[&str]) {
         let all = addresses.iter().map(|text| text.parse::<IpAddr>().unwrap());
         let (v4, v6) = all.partition(IpAddr::is_ipv4);
         self.dns.insert(
@@ -25,7 +25,7 @@ impl World {
     }
 
     /// From now on DNS answers with a trouble.
-    pub(in crate::plan::scenarios) fn fail(&mut self, name: &str, why: NoAddress) {
+    pub(in crate::scenarios) fn fail(&mut self, name: &str, why: NoAddress) {
         self.dns.insert(
             name.to_owned(),
             Answer {
@@ -36,13 +36,13 @@ impl World {
     }
 
     /// What the Service has.
-    pub(in crate::plan::scenarios) fn balance(&mut self, ingress: &[&str]) {
+    pub(in crate::scenarios) fn balance(&mut self, ingress: &[&str]) {
         self.load_balancer = ingress.iter().map(|each| (*each).to_owned()).collect();
         self.wake();
     }
 
     /// When a name is looked up next.
-    pub(in crate::plan::scenarios) fn next_look(&self, name: &str) -> Option<Timestamp> {
+    pub(in crate::scenarios) fn next_look(&self, name: &str) -> Option<Timestamp> {
         self.looks.get(name).map(|(_, at)| *at)
     }
 

@@ -8,7 +8,7 @@ use super::in_place::has_image;
 use super::{PodRevision, RolloutContext, halves, replace};
 use crate::api::{Surge, SurgePhase};
 use crate::objects::Layout;
-use crate::plan::pods::Proxy;
+use crate::rollout::pods::Proxy;
 use crate::time;
 
 /// How long a missing pod is tried on one template before the other one. Nobody tells the operator why a pod isn't created.

@@ -1,4 +1,4 @@
-//! RolloutInput to Plan.
+//! RolloutInput to RolloutPlan.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use super::known::{Known, mirrored};
 use super::pods::proxies;
 use super::registering::Registering;
 use super::upgrade::upgrade;
-use super::{FinalizerChange, Plan, deletion, operators, ownership, status};
+use super::{FinalizerChange, RolloutPlan, deletion, operators, ownership, status};
 use crate::api::{
     ConditionType, DeletionPolicy, DirectoryRegistration, ObservedDirectory, RadiusProxyStatus,
 };
@@ -29,7 +29,7 @@ use crate::secrets::{self, SecretProblem, Sources};
 
 /// Plans everything for one RadiusProxy. Total: what is wrong becomes a condition.
 #[must_use]
-pub fn plan(input: &RolloutInput, now: Timestamp) -> Plan {
+pub fn plan(input: &RolloutInput, now: Timestamp) -> RolloutPlan {
     let input = &*ownership::without_planted_secret(input);
     if input.proxy.metadata.deletion_timestamp.is_some() {
         let mut plan = deletion::plan(input, now);
@@ -101,7 +101,7 @@ impl<'a> Round<'a> {
         round
     }
 
-    fn plan(self) -> Plan {
+    fn plan(self) -> RolloutPlan {
         let set = self.input.stateful_set.as_ref();
         let running = set.is_some();
         let template = Template::new(&self.owner, &self.input.settings, set);
@@ -158,7 +158,7 @@ impl<'a> Round<'a> {
             config: digest.as_ref().map(ToString::to_string),
             peers: peers_digest,
         };
-        Plan {
+        RolloutPlan {
             finalizer: self.finalizer(&acceptance),
             registration: registering.spec,
             apply: if apply {

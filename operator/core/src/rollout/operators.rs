@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Plan;
+use super::RolloutPlan;
 use crate::api::RadiusProxy;
 use crate::names::SECOND_OPERATOR_ANNOTATION;
 use crate::observed::RolloutInput;
@@ -75,7 +75,7 @@ fn written(proxy: &RadiusProxy) -> Option<(&str, Timestamp)> {
 }
 
 /// Signs the status, and has it confirmed before it is old.
-pub(super) fn sign(plan: &mut Plan, input: &RolloutInput, now: Timestamp) {
+pub(super) fn sign(plan: &mut RolloutPlan, input: &RolloutInput, now: Timestamp) {
     let before = input.proxy.status.as_ref();
     let last = before.and_then(|status| status.last_refresh_time.clone());
     plan.status.operator = Some(input.settings.operator.clone());

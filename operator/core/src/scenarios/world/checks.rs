@@ -50,7 +50,7 @@ impl World {
     }
 
     /// Whether the API server evicts a pod: by its PodDisruptionBudget.
-    pub(in crate::plan::scenarios) fn may_be_evicted(&self, index: usize) -> bool {
+    pub(in crate::scenarios) fn may_be_evicted(&self, index: usize) -> bool {
         let budget = &self.objects[&("PodDisruptionBudget".to_owned(), "mfa".to_owned())]["spec"];
         if !self.pods[index].is_ready() {
             return budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow";

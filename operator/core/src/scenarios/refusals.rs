@@ -345,7 +345,7 @@ fn every_object_that_is_applied_has_a_name_that_is_looked_for_before() {
         .seeds_by_label
         .insert("bob".to_owned(), data(&[("seed", seed)]));
     world.run_for(Duration::from_secs(60));
-    let ids = crate::plan::ownership::object_ids(&world.proxy);
+    let ids = crate::rollout::ownership::object_ids(&world.proxy);
     assert!(world.objects.len() > 20, "{:?}", world.status());
     for (kind, name) in world.objects.keys() {
         assert!(

@@ -18,10 +18,10 @@ const RESYNC: Duration = Duration::from_secs(90);
 
 /// The StatefulSet's revisions, by name.
 #[derive(Debug, Clone, Default)]
-pub(in crate::plan::scenarios) struct Revisions {
+pub(in crate::scenarios) struct Revisions {
     all: BTreeMap<String, Value>,
-    pub(in crate::plan::scenarios) current: String,
-    pub(in crate::plan::scenarios) update: String,
+    pub(in crate::scenarios) current: String,
+    pub(in crate::scenarios) update: String,
 }
 
 impl Revisions {
@@ -46,7 +46,7 @@ impl World {
         self.objects.get(&("StatefulSet".to_owned(), "mfa".to_owned()))
     }
 
-    pub(in crate::plan::scenarios) fn replicas(&self) -> Option<usize> {
+    pub(in crate::scenarios) fn replicas(&self) -> Option<usize> {
         usize::try_from(self.set()?["spec"]["replicas"].as_u64()?).ok()
     }
 
@@ -55,7 +55,7 @@ impl World {
         annotation.as_str().map(str::to_owned)
     }
 
-    pub(in crate::plan::scenarios) fn is_upgrading(&self) -> bool {
+    pub(in crate::scenarios) fn is_upgrading(&self) -> bool {
         self.annotation_of_set(crate::names::UPGRADING_ANNOTATION)
             .is_some()
     }
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// `kubectl rollout restart statefulset/mfa`.
-    pub(in crate::plan::scenarios) fn rollout_restart(&mut self) {
+    pub(in crate::scenarios) fn rollout_restart(&mut self) {
         let at = self.now.to_string();
         let key = ("StatefulSet".to_owned(), "mfa".to_owned());
         if let Some(set) = self.objects.get_mut(&key) {
@@ -244,7 +244,7 @@ impl World {
     }
 
     /// What a kubelet would mount now.
-    pub(in crate::plan::scenarios) fn mountable(&self) -> Mounted {
+    pub(in crate::scenarios) fn mountable(&self) -> Mounted {
         let mut mounted = Mounted::new();
         for ((kind, name), object) in &self.objects {
             let folder = match name.as_str() {

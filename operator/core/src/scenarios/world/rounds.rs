@@ -10,13 +10,14 @@ use super::cluster::{decode, keep_annotation};
 use super::{Data, Pod, World};
 use crate::api::{DirectoryRegistration, DirectoryRegistrationSpec, RadiusProxyStatus};
 use crate::names::{FINALIZER, RESTARTED_AT_ANNOTATION, SECOND_OPERATOR_ANNOTATION, TEMPLATE_ANNOTATION};
+use crate::objects::Object;
 use crate::observed::{
     Entropy, ForeignObject, ObjectId, Report, RolloutInput, SecretContent, StatefulSetState,
 };
 use crate::outcomes::{Failure, Outcomes, Step, retry_after};
-use crate::plan::ownership::{Ownership, object_ids, ownership};
-use crate::plan::{Object, ObjectKind, Plan, PodPatch, of_outcomes, operators, plan};
 use crate::registration::FinalizerChange;
+use crate::rollout::ownership::{Ownership, object_ids, ownership};
+use crate::rollout::{ObjectKind, PodPatch, RolloutPlan, of_outcomes, operators, plan};
 
 /// How old a description may grow.
 pub(super) const INTERVAL: Duration = Duration::from_secs(90);
@@ -49,7 +50,7 @@ impl World {
     }
 
     /// Whether an operator works and knows its own Secret.
-    pub(in crate::plan::scenarios) fn remembers_its_secret(&self) -> bool {
+    pub(in crate::scenarios) fn remembers_its_secret(&self) -> bool {
         self.away_until <= self.now && self.own_secret.is_some() && !self.crash_after_write
     }
 
@@ -225,7 +226,7 @@ impl World {
     }
 
     /// Another leader takes over later, with nothing in memory.
-    pub(in crate::plan::scenarios) fn lose_the_operator(&mut self, away: Duration) {
+    pub(in crate::scenarios) fn lose_the_operator(&mut self, away: Duration) {
         self.outcomes = Outcomes::default();
         self.stopped_short = false;
         self.away(away);
@@ -267,7 +268,7 @@ impl World {
     }
 
     /// Executes a rollout's plan in the order of its documentation, up to the step of a crash.
-    fn execute(&mut self, plan: &Plan, version: Option<&String>) -> End {
+    fn execute(&mut self, plan: &RolloutPlan, version: Option<&String>) -> End {
         let mut outcomes = Outcomes::default();
         if plan.finalizer == FinalizerChange::Add {
             if !self.lives() {
@@ -336,7 +337,7 @@ impl World {
     }
 
     /// From the status on. `None` for a crash; false when the RadiusProxy is gone.
-    fn conclude(&mut self, plan: &Plan, outcomes: &mut Outcomes) -> Option<bool> {
+    fn conclude(&mut self, plan: &RolloutPlan, outcomes: &mut Outcomes) -> Option<bool> {
         if !self.lives() {
             return None;
         }

@@ -20,7 +20,7 @@ const TAGS_ARE_READ_EVERY: Duration = Duration::from_secs(300);
 
 /// How AWS answers the next write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::plan::scenarios) enum Answer {
+pub(in crate::scenarios) enum Answer {
     Error(AwsErrorClass),
     /// Done, but the answer is lost.
     Lost,
@@ -31,54 +31,54 @@ pub(in crate::plan::scenarios) enum Answer {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::plan::scenarios) struct Written {
-    pub(in crate::plan::scenarios) at: Timestamp,
-    pub(in crate::plan::scenarios) operation: AwsOperation,
-    pub(in crate::plan::scenarios) servers: Vec<String>,
+pub(in crate::scenarios) struct Written {
+    pub(in crate::scenarios) at: Timestamp,
+    pub(in crate::scenarios) operation: AwsOperation,
+    pub(in crate::scenarios) servers: Vec<String>,
     /// It changed nothing, and nothing was wrong.
-    pub(in crate::plan::scenarios) needless: bool,
+    pub(in crate::scenarios) needless: bool,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(in crate::plan::scenarios) struct Aws {
-    pub(in crate::plan::scenarios) status: Option<RadiusStatus>,
-    pub(in crate::plan::scenarios) settings: Option<RegisteredSettings>,
-    pub(in crate::plan::scenarios) secret: Vec<u8>,
+pub(in crate::scenarios) struct Aws {
+    pub(in crate::scenarios) status: Option<RadiusStatus>,
+    pub(in crate::scenarios) settings: Option<RegisteredSettings>,
+    pub(in crate::scenarios) secret: Vec<u8>,
     pub(super) old_secret: Option<Vec<u8>>,
     pub(super) old_servers: Option<Vec<String>>,
     /// When every domain controller has the present list; unset while AWS is at work.
     pub(super) old_until: Option<Timestamp>,
-    pub(in crate::plan::scenarios) tags: BTreeMap<String, String>,
+    pub(in crate::scenarios) tags: BTreeMap<String, String>,
     /// The tags as they were read last.
     pub(super) read_tags: Option<(Timestamp, BTreeMap<String, String>)>,
-    pub(in crate::plan::scenarios) clients: BTreeSet<IpAddr>,
-    pub(in crate::plan::scenarios) kind: Option<DirectoryKind>,
-    pub(in crate::plan::scenarios) owner_account: Option<String>,
-    pub(in crate::plan::scenarios) stage: Option<String>,
-    pub(in crate::plan::scenarios) network: NetworkType,
+    pub(in crate::scenarios) clients: BTreeSet<IpAddr>,
+    pub(in crate::scenarios) kind: Option<DirectoryKind>,
+    pub(in crate::scenarios) owner_account: Option<String>,
+    pub(in crate::scenarios) stage: Option<String>,
+    pub(in crate::scenarios) network: NetworkType,
     pub(super) done_at: Option<(Timestamp, RadiusStatus)>,
-    pub(in crate::plan::scenarios) answers: VecDeque<Answer>,
+    pub(in crate::scenarios) answers: VecDeque<Answer>,
     /// How DescribeDirectories fails.
-    pub(in crate::plan::scenarios) blind: Option<AwsErrorClass>,
+    pub(in crate::scenarios) blind: Option<AwsErrorClass>,
     /// How long DescribeDirectories takes.
-    pub(in crate::plan::scenarios) slow: Duration,
+    pub(in crate::scenarios) slow: Duration,
     /// How long DescribeDirectories goes on describing what was there before the last write.
-    pub(in crate::plan::scenarios) lag: Duration,
+    pub(in crate::scenarios) lag: Duration,
     /// For how long after a write every other description is the one from before it.
-    pub(in crate::plan::scenarios) alternates: Duration,
+    pub(in crate::scenarios) alternates: Duration,
     pub(super) described: u32,
     /// What was there before the last write, and when that was.
     pub(super) before: Option<(Timestamp, Option<RadiusStatus>, Option<RegisteredSettings>)>,
     /// Whether writes are refused while the stage is another than Active.
-    pub(in crate::plan::scenarios) refuses_stage: bool,
+    pub(in crate::scenarios) refuses_stage: bool,
     /// Writes that AWS was asked for, refused ones too.
-    pub(in crate::plan::scenarios) asked: usize,
-    pub(in crate::plan::scenarios) writes: Vec<Written>,
+    pub(in crate::scenarios) asked: usize,
+    pub(in crate::scenarios) writes: Vec<Written>,
 }
 
 impl World {
     /// RADIUS is on, by somebody else's doing.
-    pub(in crate::plan::scenarios) fn somebody_elses(&mut self) {
+    pub(in crate::scenarios) fn somebody_elses(&mut self) {
         self.aws.status = Some(RadiusStatus::Completed);
         self.aws.secret = THEIR_SECRET.to_vec();
         self.aws.settings = Some(RegisteredSettings {
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// Somebody does it in the console.
-    pub(in crate::plan::scenarios) fn switch_off(&mut self) {
+    pub(in crate::scenarios) fn switch_off(&mut self) {
         self.aws.status = None;
         self.aws.settings = None;
         self.aws.done_at = None;
@@ -207,7 +207,7 @@ impl World {
     }
 }
 
-pub(in crate::plan::scenarios) fn failure(operation: AwsOperation, class: AwsErrorClass) -> AwsFailure {
+pub(in crate::scenarios) fn failure(operation: AwsOperation, class: AwsErrorClass) -> AwsFailure {
     AwsFailure {
         operation,
         class,

@@ -3,7 +3,7 @@
 use super::{PodRevision, RolloutContext, halves, phase};
 use crate::api::{Surge, SurgePhase};
 use crate::observed::PodState;
-use crate::plan::pods::Proxy;
+use crate::rollout::pods::Proxy;
 
 /// What the annotation of a change in place says: the revision that the pod comes to, and what ran before.
 pub(super) struct Marker<'a> {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::layout::may_go;
 use super::{PodRevision, RolloutContext, halves, phase};
 use crate::api::{AddressSource, Surge, SurgePhase};
-use crate::plan::pods::Proxy;
-use crate::plan::{ObjectKind, ObjectRef};
+use crate::rollout::pods::Proxy;
+use crate::rollout::{ObjectKind, ObjectRef};
 
 /// Whether pods on an older template can be replaced without a surge: AWS lists none of them.
 pub(super) fn replaces(context: &RolloutContext<'_>) -> bool {

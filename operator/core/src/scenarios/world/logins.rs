@@ -18,7 +18,7 @@ impl Pod {
     }
 
     /// Whether its configuration has this client.
-    pub(in crate::plan::scenarios) fn accepts_client(&self, address: &str) -> bool {
+    pub(in crate::scenarios) fn accepts_client(&self, address: &str) -> bool {
         let file = self.mounted.get("/etc/radius-proxy/config/radius-proxy.toml");
         file.is_some_and(|file| file.expose_str().unwrap().contains(address))
     }
@@ -43,14 +43,14 @@ impl Pod {
 
 impl World {
     /// Somebody changes nothing but the secret at AWS.
-    pub(in crate::plan::scenarios) fn change_secret_at_aws(&mut self) {
+    pub(in crate::scenarios) fn change_secret_at_aws(&mut self) {
         if self.aws.settings.is_some() {
             self.aws.secret = THEIR_SECRET.to_vec();
         }
     }
 
     /// A login through `client`: its request, with the secret that AWS holds, goes to each registered pod that answers.
-    pub(in crate::plan::scenarios) fn log_in(&mut self, client: IpAddr) {
+    pub(in crate::scenarios) fn log_in(&mut self, client: IpAddr) {
         let registered = self.aws.settings.clone().unwrap_or_default().servers;
         let now = self.now.as_second();
         for pod in &mut self.pods {
@@ -64,7 +64,7 @@ impl World {
     }
 
     /// Somebody sends a packet under no secret at all, with `client` as its source, to one pod.
-    pub(in crate::plan::scenarios) fn spoof(&mut self, client: IpAddr, pod: usize) {
+    pub(in crate::scenarios) fn spoof(&mut self, client: IpAddr, pod: usize) {
         let now = self.now.as_second();
         if let Some(pod) = self.pods.get_mut(pod) {
             pod.take(client, false, now);
@@ -73,7 +73,7 @@ impl World {
     }
 
     /// What one pod has observed of one address.
-    pub(in crate::plan::scenarios) fn seen(&mut self, pod: usize, client: IpAddr) -> &mut ObservedAddress {
+    pub(in crate::scenarios) fn seen(&mut self, pod: usize, client: IpAddr) -> &mut ObservedAddress {
         self.pods[pod].observed.addresses.entry(client).or_default()
     }
 
@@ -89,7 +89,7 @@ impl World {
     }
 
     /// Logs in through every client address every few seconds, for a while.
-    pub(in crate::plan::scenarios) fn logins_for(&mut self, duration: Duration) {
+    pub(in crate::scenarios) fn logins_for(&mut self, duration: Duration) {
         self.traffic = Some(Duration::from_secs(15));
         self.next_login = self.now;
         self.run_for(duration);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::known::{Known, mirrored};
-use super::{FinalizerChange, Object, Plan, PodPatch, operators};
+use super::{FinalizerChange, Object, PodPatch, RolloutPlan, operators};
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth, stamp};
 use crate::names::{ABANDON_ANNOTATION, FINALIZER};
@@ -25,8 +25,8 @@ pub(super) fn has_finalizer(input: &RolloutInput) -> bool {
 }
 
 /// Plans a deletion.
-pub(super) fn plan(input: &RolloutInput, now: Timestamp) -> Plan {
-    let mut plan = Plan {
+pub(super) fn plan(input: &RolloutInput, now: Timestamp) -> RolloutPlan {
+    let mut plan = RolloutPlan {
         finalizer: FinalizerChange::Keep,
         registration: None,
         apply: Vec::new(),
@@ -52,7 +52,11 @@ pub(super) fn plan(input: &RolloutInput, now: Timestamp) -> Plan {
 }
 
 /// While the deletion waits, domain controllers that were added may ask, too: of what `full` would do, only that is done.
-pub(super) fn follow_clients(plan: &mut Plan, input: &RolloutInput, full: impl FnOnce() -> Plan) {
+pub(super) fn follow_clients(
+    plan: &mut RolloutPlan,
+    input: &RolloutInput,
+    full: impl FnOnce() -> RolloutPlan,
+) {
     let described = input.registration.as_ref().and_then(|registration| {
         let description = registration.status.as_ref()?.description.as_ref()?;
         Some(&description.client_addresses)
