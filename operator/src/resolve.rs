@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::key::ProxyKey;
 use crate::metrics::Metrics;
+use crate::object_keys::RadiusProxyKey;
 use crate::queue::WorkQueue;
 pub(crate) use system::SystemNames;
 
@@ -58,7 +58,7 @@ pub(crate) struct Names {
 #[derive(Debug)]
 struct Watched {
     host: HostName,
-    interested: BTreeSet<ProxyKey>,
+    interested: BTreeSet<RadiusProxyKey>,
     due: Instant,
     under_way: bool,
 }
@@ -80,7 +80,7 @@ impl Names {
 
     /// What is known of these names now, without waiting. From now on the RadiusProxy is touched when an answer is news; of
     /// other names it wants to know no more.
-    pub(crate) fn observe(&self, key: &ProxyKey, names: &[String]) -> Vec<HostName> {
+    pub(crate) fn observe(&self, key: &RadiusProxyKey, names: &[String]) -> Vec<HostName> {
         let hosts = names.iter().map(|name| HostName::new(name));
         let by_name: BTreeMap<String, HostName> = hosts.map(|host| (host.name.clone(), host)).collect();
         let mut all = self.lock();
@@ -183,7 +183,7 @@ impl Names {
         if news {
             tracing::debug!(name, host = ?watched.host, "another answer");
             for key in &watched.interested {
-                self.deps.queue.touch(key.clone());
+                self.deps.queue.enqueue(key.clone());
             }
         }
     }

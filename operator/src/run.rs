@@ -19,19 +19,19 @@ use crate::client;
 use crate::context::Context;
 use crate::controller::{Controller, Reconciler};
 use crate::directory::{Deps, Directories};
-use crate::error::words;
+use crate::error::message;
 use crate::events::Events;
 use crate::grants;
 use crate::health::Health;
 use crate::lead;
 use crate::leader::{Candidate, Leadership};
-use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, WorkQueue};
+use crate::reconcile_state::ReconcileStates;
+use crate::reconcile_state::RegistrationStates;
 use crate::reconcilers::{DirectoryGrants, DirectoryRegistrations, RadiusProxies};
-use crate::registration::Registrations;
 use crate::resolve::{self, Names, SystemNames};
-use crate::rollouts::Rollouts;
+use crate::rollout_limit::RolloutLimit;
 use crate::server::{self, Pages};
 use crate::settings::Settings;
 use crate::watch::{self, Cluster};
@@ -265,10 +265,12 @@ impl Shared {
             directories: Arc::new(Directories::new(settings.aws_calls_per_second, deps)),
             names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
-            memories: Arc::new(Memories::default()),
-            registrations: Arc::new(Registrations::default()),
+            states: Arc::new(ReconcileStates::default()),
+            registration_states: Arc::new(RegistrationStates::default()),
             replica: self.identity.clone(),
-            rollouts: Arc::new(Rollouts::new(usize::try_from(settings.max_rollouts).unwrap_or(1))),
+            rollout_limit: Arc::new(RolloutLimit::new(
+                usize::try_from(settings.max_rollouts).unwrap_or(1),
+            )),
             metrics: self.metrics.clone(),
             events: Events::new(self.client.clone(), &self.identity),
             settings: plan_settings,
@@ -286,7 +288,7 @@ async fn cluster_uid(client: &Client) -> String {
         Ok(namespace) => namespace.metadata.uid.unwrap_or_default(),
         Err(error) => {
             tracing::warn!(
-                error = words(&error),
+                error = message(&error),
                 "could not read namespace kube-system: clusters of one name can't be told apart"
             );
             String::new()

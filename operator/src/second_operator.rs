@@ -10,11 +10,11 @@ use operator_core::rollout::operators::{self, LeaseState};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::error::words;
-use crate::key::ProxyKey;
+use crate::error::message;
+use crate::object_keys::RadiusProxyKey;
 
 /// Whether another operator works on it. It is told of this one, and tells people.
-pub(crate) async fn holds(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> bool {
+pub(crate) async fn holds(ctx: &Context, key: &RadiusProxyKey, proxy: &RadiusProxy) -> bool {
     let now = Timestamp::now();
     let own = &ctx.settings.operator;
     let Some(other) = operators::other(proxy, own, now) else {
@@ -36,7 +36,7 @@ pub(crate) async fn holds(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) ->
         let change = json!({"metadata": {"annotations": {SECOND_OPERATOR_ANNOTATION: notice}}});
         let api: Api<RadiusProxy> = ctx.api(key);
         if let Err(error) = api.patch(&key.name, &params, &Patch::Merge(change)).await {
-            tracing::warn!(error = words(&error), "could not tell the other operator");
+            tracing::warn!(error = message(&error), "could not tell the other operator");
         }
     }
     true
@@ -95,7 +95,7 @@ mod tests {
         let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
         let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
         let proxy = serde_json::from_value(proxy()).unwrap();
-        let holds = holds(&ctx, &ProxyKey::new("auth", "mfa"), &proxy).await;
+        let holds = holds(&ctx, &RadiusProxyKey::new("auth", "mfa"), &proxy).await;
         (holds, api.calls(0, |call| call.method == "PATCH").await)
     }
 

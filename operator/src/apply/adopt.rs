@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{LIMIT, by_us, dynamic, metadata, within};
 use crate::context::Context;
 use crate::error::Error;
-use crate::key::ProxyKey;
+use crate::object_keys::RadiusProxyKey;
 
 /// Whose an object is.
 pub(crate) fn owner(ctx: &Context, proxy: &RadiusProxy, object: &ObjectMeta) -> Ownership {
@@ -27,7 +27,7 @@ pub(crate) fn owner(ctx: &Context, proxy: &RadiusProxy, object: &ObjectMeta) -> 
 /// Gives an object of a restore its owner, and all of its fields to the operator: what the next apply leaves out goes.
 pub(crate) async fn adopt(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     proxy: &RadiusProxy,
     id: &ObjectId,
 ) -> Result<(), Error> {

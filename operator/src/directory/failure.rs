@@ -9,7 +9,7 @@ use aws_sdk_directory::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 
-use crate::error::words as chain;
+use crate::error::message as chain;
 
 /// Longer messages are cut.
 const MAX_MESSAGE: usize = 400;

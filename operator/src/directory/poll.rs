@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::describe::{CachedDetails, Due};
 use super::session::{Account, Sessions};
 use super::{Deps, Observed};
-use crate::key::{ProxyKey, RegistrationKey};
+use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 use round::{Detailed, run_round};
 use state::DirectoryState;
 
@@ -85,7 +85,7 @@ impl Group {
     pub(super) fn subscribe(
         &self,
         key: &DirectoryKey,
-        (registration, holder): (&RegistrationKey, &ProxyKey),
+        (registration, holder): (&RegistrationKey, &RadiusProxyKey),
         access: &DirectoryAccess,
         allowed: Duration,
     ) {
@@ -215,7 +215,7 @@ impl Group {
         }
         if state.store(key, times, answer) {
             for registration in state.subscribers.keys() {
-                deps.queue.touch(registration.clone());
+                deps.queue.enqueue(registration.clone());
             }
         }
     }

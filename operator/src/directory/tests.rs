@@ -132,8 +132,8 @@ fn access(id: &str) -> DirectoryAccess {
     }
 }
 
-fn holder() -> ProxyKey {
-    ProxyKey::new("mfa", "workspaces")
+fn holder() -> RadiusProxyKey {
+    RadiusProxyKey::new("mfa", "workspaces")
 }
 
 fn key(name: &str) -> RegistrationKey {

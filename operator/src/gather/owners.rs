@@ -10,7 +10,7 @@ use operator_core::rollout::ownership::{Ownership, object_ids};
 use crate::apply;
 use crate::context::Context;
 use crate::error::Error;
-use crate::key::ProxyKey;
+use crate::object_keys::RadiusProxyKey;
 
 /// Objects whose metadata is read at once.
 const READS_AT_ONCE: usize = 8;
@@ -24,7 +24,11 @@ pub(super) struct Owners {
 }
 
 /// Looks at the objects that the watch doesn't show as this RadiusProxy's.
-pub(super) async fn owners(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> Result<Owners, Error> {
+pub(super) async fn owners(
+    ctx: &Context,
+    key: &RadiusProxyKey,
+    proxy: &RadiusProxy,
+) -> Result<Owners, Error> {
     // A deletion applies nothing, and what it could ask for may be out of reach.
     if proxy.metadata.deletion_timestamp.is_some() {
         return Ok(Owners::default());

@@ -61,11 +61,11 @@ impl Scene {
     }
 
     /// Waits until a RadiusProxy is touched.
-    async fn touched(&mut self) -> ProxyKey {
-        ProxyKey::from(&self.requests.next().await.unwrap())
+    async fn touched(&mut self) -> RadiusProxyKey {
+        RadiusProxyKey::from(&self.requests.next().await.unwrap())
     }
 
-    fn present(&self, key: &ProxyKey, name: &str) -> Vec<String> {
+    fn present(&self, key: &RadiusProxyKey, name: &str) -> Vec<String> {
         let hosts = self.names.observe(key, &[name.to_owned()]);
         let all = hosts.iter().flat_map(|host| &host.addresses);
         all.filter(|each| each.absent.is_none())
@@ -83,7 +83,7 @@ impl Drop for Scene {
 #[tokio::test]
 async fn a_name_is_known_soon_and_those_who_asked_are_touched_when_it_changes() {
     let mut scene = Scene::new(Duration::from_millis(50));
-    let (a, b) = (ProxyKey::new("mfa", "a"), ProxyKey::new("mfa", "b"));
+    let (a, b) = (RadiusProxyKey::new("mfa", "a"), RadiusProxyKey::new("mfa", "b"));
     scene.zone.set("lb.example.com", &["10.0.0.1"]);
     assert!(scene.present(&a, "LB.example.com.").is_empty());
     assert_eq!(scene.touched().await, a);
@@ -104,12 +104,15 @@ async fn a_name_is_known_soon_and_those_who_asked_are_touched_when_it_changes() 
 #[tokio::test]
 async fn names_that_nobody_answers_hold_up_no_other() {
     let mut scene = Scene::new(Duration::from_secs(60));
-    let (slow, quick) = (ProxyKey::new("mfa", "slow"), ProxyKey::new("mfa", "quick"));
+    let (slow, quick) = (
+        RadiusProxyKey::new("mfa", "slow"),
+        RadiusProxyKey::new("mfa", "quick"),
+    );
     for proxy in 0..6 {
         let silent: Vec<String> = (0..MOST_NAMES).map(|n| format!("silent-{proxy}-{n}")).collect();
         scene
             .names
-            .observe(&ProxyKey::new("mfa", &format!("slow-{proxy}")), &silent);
+            .observe(&RadiusProxyKey::new("mfa", &format!("slow-{proxy}")), &silent);
     }
     scene.names.observe(&slow, &["silent".to_owned()]);
     scene.zone.set("lb.example.com", &["10.0.0.1"]);
@@ -125,7 +128,7 @@ async fn every_name_has_its_turn_when_more_are_due_than_are_looked_up_at_once() 
     let names = Names::new(scene.zone.clone(), scene.names.deps.clone());
     let silent = (0..LOOKS_AT_ONCE).map(|n| format!("silent-{n}"));
     for (n, name) in silent.chain(["the-last-one".to_owned()]).enumerate() {
-        names.observe(&ProxyKey::new("mfa", &format!("rp-{n}")), &[name]);
+        names.observe(&RadiusProxyKey::new("mfa", &format!("rp-{n}")), &[name]);
     }
     let under_way = || {
         let all = names.lock();
@@ -156,7 +159,7 @@ async fn every_name_has_its_turn_when_more_are_due_than_are_looked_up_at_once() 
 async fn a_service_has_so_many_names_and_no_more() {
     let scene = Scene::new(Duration::from_secs(60));
     let names: Vec<String> = (0..100).map(|n| format!("lb-{n:03}")).collect();
-    let key = ProxyKey::new("mfa", "a");
+    let key = RadiusProxyKey::new("mfa", "a");
     assert_eq!(scene.names.observe(&key, &names).len(), MOST_NAMES);
     assert_eq!(scene.names.lock().len(), MOST_NAMES);
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::Cluster;
-use crate::error::words;
+use crate::error::message;
 use crate::health::{Heartbeat, List};
 use crate::metrics::{KindLabel, Metrics};
 
@@ -77,7 +77,7 @@ impl Watch {
             .watch_errors
             .get_or_create(&KindLabel { kind: self.kind })
             .inc();
-        let error = words(error);
+        let error = message(error);
         if self.list.broke(&error) {
             tracing::warn!(kind = self.kind, error, "the watch broke; retrying");
         } else {

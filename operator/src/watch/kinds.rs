@@ -315,7 +315,7 @@ mod tests {
     use super::*;
     use crate::fake_api::{Call, FakeApi, list, refused};
     use crate::health::{Lists, Readiness};
-    use crate::key::ProxyKey;
+    use crate::object_keys::RadiusProxyKey;
     use crate::queue::{Queue, WorkQueue};
 
     fn proxy(namespace: &str) -> Value {
@@ -370,7 +370,7 @@ mod tests {
         );
         assert!(missing.iter().all(|line| line.contains(" in b ")), "{missing:?}");
         for namespace in ["a", "b"] {
-            assert!(cluster.proxy(&ProxyKey::new(namespace, "p")).is_some());
+            assert!(cluster.proxy(&RadiusProxyKey::new(namespace, "p")).is_some());
         }
         metrics.show_broken_watches(health.broken());
         let text = metrics.encode();

@@ -23,7 +23,7 @@ use operator_core::observed::{PodState, Report, ReportedProblem, ServiceAccountS
 use proxy_config::ConfigDigest;
 use proxy_config::observed::Observed;
 
-use crate::key::ProxyKey;
+use crate::object_keys::RadiusProxyKey;
 
 /// A row of the cache, with the RadiusProxy that the object belongs to by its label; empty where it belongs to none.
 #[derive(Debug, Clone)]
@@ -46,14 +46,14 @@ impl<V> Row<V> {
     }
 
     /// Whether the object belongs to this RadiusProxy.
-    pub(crate) fn is_of(&self, key: &ProxyKey) -> bool {
+    pub(crate) fn is_of(&self, key: &RadiusProxyKey) -> bool {
         self.proxy == key.name && self.namespace.as_ref() == Some(&key.namespace)
     }
 
     /// The RadiusProxy that the object belongs to.
-    pub(crate) fn owner(&self) -> Option<ProxyKey> {
+    pub(crate) fn owner(&self) -> Option<RadiusProxyKey> {
         let namespace = self.namespace.as_deref()?;
-        (!self.proxy.is_empty()).then(|| ProxyKey::new(namespace, &self.proxy))
+        (!self.proxy.is_empty()).then(|| RadiusProxyKey::new(namespace, &self.proxy))
     }
 }
 

@@ -13,10 +13,9 @@ use operator_core::rollout::{ObjectKind, PodPatch, RolloutPlan, of_outcomes};
 use crate::apply;
 use crate::context::Context;
 use crate::controller::Next;
-use crate::error::{Error, words};
-use crate::key::ProxyKey;
-use crate::memory::Memory;
-use crate::{reconcile, registration};
+use crate::error::{Error, message};
+use crate::object_keys::RadiusProxyKey;
+use crate::reconcile_state::ReconcileState;
 
 #[cfg(test)]
 mod tests;
@@ -26,36 +25,40 @@ mod tests;
 const OBJECTS_LIMIT: Duration = Duration::from_secs(45);
 const PODS_LIMIT: Duration = Duration::from_secs(20);
 
-/// A round: what the steps need, and how they ended so far.
-pub(crate) struct Round<'a> {
+/// The soonest and the latest requeue.
+const SOONEST: Duration = Duration::from_millis(200);
+const LATEST: Duration = Duration::from_secs(3600);
+
+/// The execution of one plan: what the steps need, and how they ended so far.
+pub(crate) struct Execution<'a> {
     ctx: &'a Context,
-    key: &'a ProxyKey,
+    key: &'a RadiusProxyKey,
     /// The RadiusProxy as it was last read or written.
     proxy: RadiusProxy,
-    memory: &'a mut Memory,
+    state: &'a mut ReconcileState,
     outcomes: Outcomes,
     now: Timestamp,
 }
 
-impl<'a> Round<'a> {
+impl<'a> Execution<'a> {
     /// Nothing done yet.
     pub(crate) fn new(
         ctx: &'a Context,
-        key: &'a ProxyKey,
+        key: &'a RadiusProxyKey,
         proxy: RadiusProxy,
-        memory: &'a mut Memory,
+        state: &'a mut ReconcileState,
     ) -> Self {
         Self {
             ctx,
             key,
             proxy,
-            memory,
+            state,
             outcomes: Outcomes::default(),
             now: Timestamp::now(),
         }
     }
 
-    /// Carries the plan out, in its own order ([`operator_core::plan`]). `registration` is what was planned from, and `vacant` are names
+    /// Carries the plan out, in its own order ([`operator_core::rollout`]). `registration` is what was planned from, and `vacant` are names
     /// that nobody had a moment ago.
     ///
     /// # Errors
@@ -66,25 +69,25 @@ impl<'a> Round<'a> {
         registration: Option<&DirectoryRegistration>,
         vacant: &BTreeSet<ObjectId>,
     ) -> Result<Next, Error> {
-        let before = self.memory.outcomes.clone();
+        let before = self.state.outcomes.clone();
         if plan.finalizer == FinalizerChange::Add {
             let result = apply::finalizer(self.ctx, self.key, &self.proxy, true).await;
             if let Some(Some(changed)) = self.note(Step::Finalizer, result)? {
-                self.memory.newest = Some(changed.clone());
+                self.state.newest = Some(changed.clone());
                 self.proxy = changed;
             }
         }
         if let Some(spec) = &plan.registration {
             let name = DirectoryRegistration::name_of(&spec.directory_id, &spec.region);
-            let result = registration::apply_spec(self.ctx, registration, spec).await;
+            let result = apply::registration_spec(self.ctx, registration, spec).await;
             self.note(Step::Apply("DirectoryRegistration", name), result)?;
         }
         self.objects(plan, vacant).await;
         self.pods(&plan.pods).await;
         let images = plan.pods.iter().any(|patch| patch.image.is_some());
         self.outcomes = self.outcomes.keeping(&before, images);
-        let news = self.outcomes.differ_from(&before) && !self.memory.stopped_short;
-        self.memory.stopped_short = news;
+        let news = self.outcomes.differ_from(&before) && !self.state.stopped_short;
+        self.state.stopped_short = news;
         if !news {
             self.status_and_later(plan).await?;
         }
@@ -97,16 +100,16 @@ impl<'a> Round<'a> {
             self.ctx.events.publish(&self.proxy, &event).await;
         }
         let news = outcomes.differ_from(before);
-        let memory = self.memory;
-        memory.failed_rounds = if outcomes.is_good() {
+        let state = self.state;
+        state.failed_rounds = if outcomes.is_good() {
             0
         } else {
-            memory.failed_rounds.saturating_add(1)
+            state.failed_rounds.saturating_add(1)
         };
-        memory.outcomes = outcomes;
-        let next = reconcile::next(plan);
-        Next::After(match (news, memory.failed_rounds) {
-            (true, _) => next.min(reconcile::SOONEST),
+        state.outcomes = outcomes;
+        let next = next(plan);
+        Next::After(match (news, state.failed_rounds) {
+            (true, _) => next.min(SOONEST),
             (false, 0) => next,
             (false, rounds) => next.min(retry_after(rounds)),
         })
@@ -128,8 +131,8 @@ impl<'a> Round<'a> {
     }
 
     fn failed(&mut self, step: Step, error: &Error) {
-        let text = words(error);
-        if self.memory.outcomes.failed(&step) {
+        let text = message(error);
+        if self.state.outcomes.failed(&step) {
             tracing::debug!(%step, error = text, "failed again");
         } else {
             tracing::warn!(%step, error = text, "failed; the steps that don't depend on it go on");
@@ -152,7 +155,7 @@ impl<'a> Round<'a> {
                 continue;
             }
             let result = if Instant::now() < end {
-                apply::object(ctx, key, &self.proxy, object, vacant, self.memory).await
+                apply::object(ctx, key, &self.proxy, object, vacant, self.state).await
             } else {
                 Err(Error::OutOfTime)
             };
@@ -165,7 +168,7 @@ impl<'a> Round<'a> {
             .iter()
             .map(operator_core::objects::Object::id)
             .collect();
-        self.memory.applied.retain(|id, _| wanted.contains(id));
+        self.state.applied.retain(|id, _| wanted.contains(id));
     }
 
     async fn pods(&mut self, patches: &[PodPatch]) {
@@ -202,7 +205,7 @@ impl<'a> Round<'a> {
         } else {
             tracing::warn!(
                 revision,
-                error = words(error),
+                error = message(error),
                 "could not change the image in place"
             );
         }
@@ -213,12 +216,12 @@ impl<'a> Round<'a> {
         let written = apply::status(ctx, key, self.proxy.clone(), &plan.status).await;
         let Some(written) = self.note(Step::Status, written)? else {
             // It may have arrived, and what was read before it is old then.
-            self.memory.newest = None;
+            self.state.newest = None;
             ctx.metrics.proxy.status_not_written(key);
             return Ok(());
         };
         self.outcomes.status_written();
-        self.memory.newest = Some(written.clone());
+        self.state.newest = Some(written.clone());
         self.proxy = written;
         ctx.metrics.proxy.show(key, &plan.status, self.now);
         for object in &plan.delete {
@@ -235,8 +238,13 @@ impl<'a> Round<'a> {
         }
         if plan.finalizer == FinalizerChange::Remove {
             let result = apply::finalizer(ctx, key, &self.proxy, false).await;
-            self.memory.newest = self.note(Step::Finalizer, result)?.flatten();
+            self.state.newest = self.note(Step::Finalizer, result)?.flatten();
         }
         Ok(())
     }
+}
+
+/// When the rollout is looked at again.
+fn next(plan: &RolloutPlan) -> Duration {
+    plan.requeue_after.clamp(SOONEST, LATEST)
 }

@@ -1,4 +1,4 @@
-//! Gather: everything observed about one DirectoryRegistration, as the plan's input.
+//! Everything observed about one DirectoryRegistration, as the plan's input.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use operator_core::rollout::operators;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::gather as of_proxy;
-use crate::key::{ProxyKey, RegistrationKey};
+use crate::gather;
+use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 
 /// How often is looked whether another operator still works.
 const HELD: Duration = Duration::from_secs(60);
@@ -27,24 +27,24 @@ pub(super) struct Gathered {
 
 /// The RadiusProxy that holds the directory.
 pub(super) struct Holder {
-    pub(super) key: ProxyKey,
+    pub(super) key: RadiusProxyKey,
     /// Absent when it is gone.
     pub(super) proxy: Option<RadiusProxy>,
     pub(super) access: Option<DirectoryAccess>,
 }
 
 /// Everything observed; or how long to wait for AWS's answer.
-pub(super) async fn gather(
+pub(super) async fn observe(
     ctx: &Context,
     key: &RegistrationKey,
     registration: DirectoryRegistration,
 ) -> Result<Result<Gathered, Duration>, Error> {
     let spec = &registration.spec;
-    let holder = ProxyKey::new(&spec.claimed_by.namespace, &spec.claimed_by.name);
+    let holder = RadiusProxyKey::new(&spec.claimed_by.namespace, &spec.claimed_by.name);
     let mut proxies = ctx.cluster.of_directory(key);
     let mut proxy = proxies
         .iter()
-        .find(|proxy| ProxyKey::of(proxy) == holder)
+        .find(|proxy| RadiusProxyKey::of(proxy) == holder)
         .cloned();
     if proxy.is_none() {
         // A cache that is late must not end a registration.
@@ -64,10 +64,10 @@ pub(super) async fn gather(
         // Another release works on it.
         return Ok(Err(HELD));
     }
-    let access = proxy.as_ref().and_then(|proxy| of_proxy::access_of(ctx, proxy));
+    let access = proxy.as_ref().and_then(|proxy| gather::access_of(ctx, proxy));
     let observation = match &access {
         Some(access) => {
-            let allowed = ctx.registrations.with(key, |memory| memory.describe_after);
+            let allowed = ctx.registration_states.with(key, |state| state.describe_after);
             let allowed = allowed
                 .unwrap_or(ctx.describe_interval)
                 .min(ctx.describe_interval);
@@ -84,7 +84,7 @@ pub(super) async fn gather(
     };
     let candidates = proxies
         .iter()
-        .filter_map(|proxy| candidate(proxy, of_proxy::access_of(ctx, proxy).is_some()))
+        .filter_map(|proxy| candidate(proxy, gather::access_of(ctx, proxy).is_some()))
         .collect();
     let secret = match secret(ctx, &holder, &registration).await {
         // A deletion needs none, and the namespace may be out of reach already.
@@ -92,8 +92,8 @@ pub(super) async fn gather(
         read => read?,
     };
     let (outcome, tag_failure) = ctx
-        .registrations
-        .with(key, |memory| (memory.outcome.clone(), memory.tag_failure.clone()));
+        .registration_states
+        .with(key, |state| (state.outcome.clone(), state.tag_failure.clone()));
     let input = RegistrationInput {
         candidates,
         secret,
@@ -143,7 +143,7 @@ fn candidate(proxy: &RadiusProxy, granted: bool) -> Option<Candidate> {
 /// The operator's own Secret of the holder.
 async fn secret(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     registration: &DirectoryRegistration,
 ) -> Result<Option<SecretContent>, Error> {
     let desired = registration.spec.desired.as_ref();
@@ -155,5 +155,5 @@ async fn secret(
         what: format!("Secret {}", source.secret_name),
         source: error,
     })?;
-    Ok(found.map(of_proxy::content))
+    Ok(found.map(gather::content))
 }

@@ -1,20 +1,23 @@
-//! What this process remembers of a RadiusProxy between two pieces of work. All of it can be lost: the status holds
-//! what must not be.
+//! What this process remembers between two reconciliations. All of it can be lost: what must last is in the status.
+
+mod registration;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use kube::Resource;
 use operator_core::api::RadiusProxy;
 use operator_core::observed::{ObjectId, SecretContent};
 use operator_core::outcomes::Outcomes;
 
-use crate::key::ProxyKey;
+use crate::object_keys::RadiusProxyKey;
+pub(crate) use registration::{RegistrationStates, is_older};
 
-/// What is remembered of one RadiusProxy.
+/// What this process remembers of one RadiusProxy.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct ReconcileState {
     /// The RadiusProxy as this process last read it live or wrote it: an older one from the watch is not used, since its
     /// status is the memory of what was sent to AWS.
     pub(crate) newest: Option<RadiusProxy>,
@@ -50,13 +53,13 @@ pub(crate) fn digest(json: &serde_json::Value) -> u64 {
     hasher.finish()
 }
 
-/// A RadiusProxy without what only the API server needs: its managed fields are larger than all the rest of it.
-pub(crate) fn lean(mut proxy: RadiusProxy) -> RadiusProxy {
-    proxy.metadata.managed_fields = None;
-    proxy
+/// The object without its managed fields, which only the API server needs and which are larger than all the rest.
+pub(crate) fn trimmed<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
 }
 
-impl Memory {
+impl ReconcileState {
     /// Whether `seen` is as new as what this process knows. `None` when nothing is known, or versions cannot be
     /// compared: then the object is read live.
     pub(crate) fn is_new(&self, seen: &RadiusProxy) -> Option<bool> {
@@ -65,22 +68,22 @@ impl Memory {
     }
 }
 
-/// The memories of all RadiusProxy resources there are, for one term of leadership: another replica may lead after it.
+/// The reconcile states of all RadiusProxy resources, for one term of leadership: another replica may lead after it.
 #[derive(Debug, Default)]
-pub(crate) struct Memories(Mutex<HashMap<ProxyKey, Memory>>);
+pub(crate) struct ReconcileStates(Mutex<HashMap<RadiusProxyKey, ReconcileState>>);
 
-impl Memories {
-    /// Takes a memory out for a piece of work; it is put back by [`Memories::put`].
-    pub(crate) fn take(&self, key: &ProxyKey) -> Memory {
+impl ReconcileStates {
+    /// Takes a state out for one reconciliation; it is put back by [`ReconcileStates::put`].
+    pub(crate) fn take(&self, key: &RadiusProxyKey) -> ReconcileState {
         self.lock().remove(key).unwrap_or_default()
     }
 
-    /// Puts a memory back.
-    pub(crate) fn put(&self, key: ProxyKey, memory: Memory) {
-        self.lock().insert(key, memory);
+    /// Puts a state back.
+    pub(crate) fn put(&self, key: RadiusProxyKey, state: ReconcileState) {
+        self.lock().insert(key, state);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProxyKey, Memory>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RadiusProxyKey, ReconcileState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -101,11 +104,11 @@ mod tests {
 
     #[test]
     fn a_watch_that_lags_behind_our_own_write_is_noticed() {
-        let mut memory = Memory::default();
-        assert_eq!(memory.is_new(&proxy("7")), None);
-        memory.newest = Some(proxy("9"));
-        assert_eq!(memory.is_new(&proxy("8")), Some(false));
-        assert_eq!(memory.is_new(&proxy("10")), Some(true));
-        assert_eq!(memory.is_new(&proxy("abc")), None);
+        let mut state = ReconcileState::default();
+        assert_eq!(state.is_new(&proxy("7")), None);
+        state.newest = Some(proxy("9"));
+        assert_eq!(state.is_new(&proxy("8")), Some(false));
+        assert_eq!(state.is_new(&proxy("10")), Some(true));
+        assert_eq!(state.is_new(&proxy("abc")), None);
     }
 }

@@ -7,12 +7,12 @@ use operator_core::api::{DirectoryRegistration, RadiusProxy};
 
 /// Namespace and name of a RadiusProxy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ProxyKey {
+pub(crate) struct RadiusProxyKey {
     pub(crate) namespace: String,
     pub(crate) name: String,
 }
 
-impl ProxyKey {
+impl RadiusProxyKey {
     /// The key of `namespace/name`.
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
         Self {
@@ -30,25 +30,25 @@ impl ProxyKey {
     }
 }
 
-impl fmt::Display for ProxyKey {
+impl fmt::Display for RadiusProxyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 
-impl From<&ProxyKey> for ObjectRef<RadiusProxy> {
-    fn from(key: &ProxyKey) -> Self {
+impl From<&RadiusProxyKey> for ObjectRef<RadiusProxy> {
+    fn from(key: &RadiusProxyKey) -> Self {
         Self::new(&key.name).within(&key.namespace)
     }
 }
 
-impl From<ProxyKey> for ObjectRef<RadiusProxy> {
-    fn from(key: ProxyKey) -> Self {
+impl From<RadiusProxyKey> for ObjectRef<RadiusProxy> {
+    fn from(key: RadiusProxyKey) -> Self {
         Self::from(&key)
     }
 }
 
-impl From<&ObjectRef<RadiusProxy>> for ProxyKey {
+impl From<&ObjectRef<RadiusProxy>> for RadiusProxyKey {
     fn from(object: &ObjectRef<RadiusProxy>) -> Self {
         Self::new(object.namespace.as_deref().unwrap_or_default(), &object.name)
     }

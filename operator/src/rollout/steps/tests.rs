@@ -93,14 +93,14 @@ fn taken(call: &Call) -> (u16, Value) {
     (200, meta)
 }
 
-struct Scene {
+struct Operator {
     api: FakeApi,
     ctx: Context,
-    memory: Memory,
+    state: ReconcileState,
     _lead: crate::leader::LeaseGuard,
 }
 
-impl Scene {
+impl Operator {
     fn new(answer: impl Fn(&Call) -> (u16, Value) + Send + Sync + 'static) -> Self {
         let api = FakeApi::new(move |call| Some(answer(call)));
         let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
@@ -108,15 +108,15 @@ impl Scene {
         Self {
             api,
             ctx,
-            memory: Memory::default(),
+            state: ReconcileState::default(),
             _lead: lead,
         }
     }
 
     async fn round(&mut self) -> Next {
-        let (plan, key) = (plan(), ProxyKey::new("auth", "mfa"));
+        let (plan, key) = (plan(), RadiusProxyKey::new("auth", "mfa"));
         let vacant = plan.apply.iter().map(Object::id).collect();
-        let round = Round::new(&self.ctx, &key, proxy(), &mut self.memory);
+        let round = Execution::new(&self.ctx, &key, proxy(), &mut self.state);
         round.execute(&plan, None, &vacant).await.unwrap()
     }
 
@@ -131,11 +131,11 @@ impl Scene {
 
 #[tokio::test]
 async fn a_refused_secret_stops_the_configuration_and_the_pods_template_and_nothing_else() {
-    let mut scene = Scene::new(|call| match call.uri.contains("/secrets/") {
+    let mut scene = Operator::new(|call| match call.uri.contains("/secrets/") {
         true => refused(403, "Forbidden"),
         false => taken(call),
     });
-    assert_eq!(scene.round().await, Next::After(reconcile::SOONEST));
+    assert_eq!(scene.round().await, Next::After(SOONEST));
     assert_eq!(
         scene.count("/radiusproxies/mfa/status").await,
         0,
@@ -151,12 +151,12 @@ async fn a_refused_secret_stops_the_configuration_and_the_pods_template_and_noth
     assert_eq!(scene.count("/pods/mfa-0/status").await, 2);
     assert_eq!(scene.count("/radiusproxies/mfa/status").await, 1);
     let step = Step::Apply("Secret", "mfa-radius-secrets".to_owned());
-    assert!(scene.memory.outcomes.failed(&step));
+    assert!(scene.state.outcomes.failed(&step));
 }
 
 #[tokio::test]
 async fn a_refused_pod_patch_stops_neither_the_readiness_gate_nor_the_status() {
-    let mut scene = Scene::new(|call| match call.uri.contains("/pods/mfa-0?") {
+    let mut scene = Operator::new(|call| match call.uri.contains("/pods/mfa-0?") {
         true => refused(422, "Invalid"),
         false => taken(call),
     });
@@ -166,7 +166,7 @@ async fn a_refused_pod_patch_stops_neither_the_readiness_gate_nor_the_status() {
     assert_eq!(scene.count("/radiusproxies/mfa/status").await, 1);
     assert!(
         scene
-            .memory
+            .state
             .outcomes
             .failed(&Step::PodMetadata("mfa-0".to_owned()))
     );
@@ -174,7 +174,7 @@ async fn a_refused_pod_patch_stops_neither_the_readiness_gate_nor_the_status() {
 
 #[tokio::test]
 async fn a_status_that_is_refused_is_an_event_and_not_ready_in_the_metrics() {
-    let mut scene = Scene::new(|call| match call.uri.contains("/radiusproxies/mfa/status") {
+    let mut scene = Operator::new(|call| match call.uri.contains("/radiusproxies/mfa/status") {
         true => refused(403, "Forbidden"),
         false => taken(call),
     });
@@ -182,7 +182,7 @@ async fn a_status_that_is_refused_is_an_event_and_not_ready_in_the_metrics() {
         scene.round().await;
     }
     assert_eq!(scene.count("/events").await, 1);
-    assert!(scene.memory.newest.is_none());
+    assert!(scene.state.newest.is_none());
     let not_ready = "condition{namespace=\"auth\",name=\"mfa\",condition=\"Ready\"} 0";
     assert!(scene.ctx.metrics.encode().contains(not_ready));
 }
@@ -204,14 +204,14 @@ async fn a_config_map_that_cannot_change_is_created_again_and_a_secret_never() {
             _ => taken(call),
         }
     };
-    let mut scene = Scene::new(immutable);
+    let mut scene = Operator::new(immutable);
     let mut plan = plan();
     plan.apply.remove(0);
     let (key, vacant) = (
-        ProxyKey::new("auth", "mfa"),
+        RadiusProxyKey::new("auth", "mfa"),
         plan.apply.iter().map(Object::id).collect(),
     );
-    let round = Round::new(&scene.ctx, &key, proxy(), &mut scene.memory);
+    let round = Execution::new(&scene.ctx, &key, proxy(), &mut scene.state);
     round.execute(&plan, None, &vacant).await.unwrap();
     scene.round().await;
     let deleted = scene.api.calls(0, |call| call.method == "DELETE").await;

@@ -1,51 +1,54 @@
-//! One round of a rollout: gather, plan, execute.
+//! The rollout controller: gather, plan, execute.
+
+mod steps;
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use operator_core::api::RadiusProxy;
-use operator_core::rollout::{RolloutPlan, plan, without_observation};
+use operator_core::rollout::{plan, without_observation};
 
 use crate::apply::{self, within};
 use crate::context::Context;
 use crate::controller::Next;
-use crate::error::{Error, words};
+use crate::error::{Error, message};
 use crate::gather::{self, Gathered};
-use crate::key::ProxyKey;
-use crate::memory::Memory;
+use crate::object_keys::RadiusProxyKey;
+use crate::reconcile_state::ReconcileState;
 use crate::second_operator;
-use crate::steps::Round;
+use steps::Execution;
 
 /// Bounds of the parts of a piece of work.
 const PREPARING: Duration = Duration::from_secs(90);
 const EXECUTING: Duration = Duration::from_secs(150);
-/// The soonest and the latest next look.
-pub(crate) const SOONEST: Duration = Duration::from_millis(200);
-const LATEST: Duration = Duration::from_secs(3600);
 /// How long what a plan needs can't be read before people are told.
 const BLIND_FOR: Duration = Duration::from_secs(30);
 /// How often is looked whether another operator still works.
 const HELD: Duration = Duration::from_secs(60);
 
-/// One round of the rollout of one RadiusProxy.
+/// Reconciles one RadiusProxy.
 ///
 /// # Errors
 /// The Kubernetes API could not be read, or somebody else wrote the RadiusProxy meanwhile; everything else is part of the
 /// next plan.
-pub(crate) async fn run(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Next, Error> {
-    let gathered = match within("gathering", PREPARING, prepare(ctx, key, memory)).await? {
+pub(crate) async fn run(
+    ctx: &Context,
+    key: &RadiusProxyKey,
+    state: &mut ReconcileState,
+) -> Result<Next, Error> {
+    let gathered = match within("gathering", PREPARING, prepare(ctx, key, state)).await? {
         Prepared::Ready(gathered) => gathered,
         Prepared::Held => return Ok(Next::After(HELD)),
         Prepared::Gone => return Ok(Next::Gone),
     };
     let Gathered { input, vacant } = *gathered;
     let plan = plan(&input, Timestamp::now());
-    ctx.rollouts.planned(key, plan.upgrading);
-    let round = Round::new(ctx, key, input.proxy, memory);
+    ctx.rollout_limit.planned(key, plan.upgrading);
+    let execution = Execution::new(ctx, key, input.proxy, state);
     within(
         "applying",
         EXECUTING,
-        round.execute(&plan, input.registration.as_ref(), &vacant),
+        execution.execute(&plan, input.registration.as_ref(), &vacant),
     )
     .await
 }
@@ -60,24 +63,24 @@ enum Prepared {
     Gone,
 }
 
-async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<Prepared, Error> {
-    let Some(proxy) = gather::proxy(ctx, key, memory).await? else {
+async fn prepare(ctx: &Context, key: &RadiusProxyKey, state: &mut ReconcileState) -> Result<Prepared, Error> {
+    let Some(proxy) = gather::proxy(ctx, key, state).await? else {
         return Ok(Prepared::Gone);
     };
     if second_operator::holds(ctx, key, &proxy).await {
         // What it remembers is overtaken when the other one is gone.
-        *memory = Memory::default();
+        *state = ReconcileState::default();
         forget(ctx, key);
         return Ok(Prepared::Held);
     }
     ctx.metrics.proxy.status_time(key, proxy.status.as_ref());
-    match gather::input(ctx, key, proxy.clone(), memory).await {
+    match gather::input(ctx, key, proxy.clone(), state).await {
         Ok(gathered) => {
-            memory.blind_since = None;
+            state.blind_since = None;
             Ok(Prepared::Ready(Box::new(gathered)))
         }
         Err(error) => {
-            let since = *memory.blind_since.get_or_insert_with(Instant::now);
+            let since = *state.blind_since.get_or_insert_with(Instant::now);
             if since.elapsed() >= BLIND_FOR {
                 tell_blindness(ctx, key, proxy, &error).await;
             }
@@ -87,27 +90,22 @@ async fn prepare(ctx: &Context, key: &ProxyKey, memory: &mut Memory) -> Result<P
 }
 
 /// Nothing can be planned for a while: what the status says of now isn't known.
-async fn tell_blindness(ctx: &Context, key: &ProxyKey, proxy: RadiusProxy, error: &Error) {
+async fn tell_blindness(ctx: &Context, key: &RadiusProxyKey, proxy: RadiusProxy, error: &Error) {
     ctx.metrics.proxy.status_not_written(key);
-    let (status, events) = without_observation(&proxy, &words(error), Timestamp::now());
+    let (status, events) = without_observation(&proxy, &message(error), Timestamp::now());
     match apply::status(ctx, key, proxy, &status).await {
         Ok(proxy) => {
             for event in &events {
                 ctx.events.publish(&proxy, event).await;
             }
         }
-        Err(error) => tracing::debug!(error = words(&error), "could not tell so in the status either"),
+        Err(error) => tracing::debug!(error = message(&error), "could not tell so in the status either"),
     }
 }
 
-fn forget(ctx: &Context, key: &ProxyKey) {
+fn forget(ctx: &Context, key: &RadiusProxyKey) {
     ctx.names.observe(key, &[]);
     ctx.metrics.proxy.forget(key);
-}
-
-/// When the rollout is looked at again.
-pub(crate) fn next(plan: &RolloutPlan) -> Duration {
-    plan.requeue_after.clamp(SOONEST, LATEST)
 }
 
 #[cfg(test)]
@@ -138,12 +136,12 @@ mod tests {
         });
         let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
         let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
-        let (key, mut memory) = (ProxyKey::new("auth", "mfa"), Memory::default());
-        run(&ctx, &key, &mut memory).await.unwrap_err();
+        let (key, mut state) = (RadiusProxyKey::new("auth", "mfa"), ReconcileState::default());
+        run(&ctx, &key, &mut state).await.unwrap_err();
         let written = |call: &crate::fake_api::Call| call.method == "PATCH";
         assert_eq!(api.calls(0, written).await, []);
-        memory.blind_since = Instant::now().checked_sub(BLIND_FOR);
-        run(&ctx, &key, &mut memory).await.unwrap_err();
+        state.blind_since = Instant::now().checked_sub(BLIND_FOR);
+        run(&ctx, &key, &mut state).await.unwrap_err();
         let calls = api.calls(1, written).await;
         let conditions = calls[0].body["status"]["conditions"].as_array().unwrap().clone();
         let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
