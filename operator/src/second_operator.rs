@@ -1,4 +1,4 @@
-//! Holds where the operator of another release works on a RadiusProxy ([`operator_core::rollout::operators`]).
+//! Holds where the operator of another release works on a RadiusProxy ([`operator_core::rollout::second_operator`]).
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use operator_core::api::RadiusProxy;
 use operator_core::names::{FIELD_MANAGER, SECOND_OPERATOR_ANNOTATION};
-use operator_core::rollout::operators::{self, LeaseState};
+use operator_core::rollout::second_operator::{self, LeaseState};
 use serde_json::json;
 
 use crate::context::Context;
@@ -17,14 +17,14 @@ use crate::object_keys::RadiusProxyKey;
 pub(crate) async fn holds(ctx: &Context, key: &RadiusProxyKey, proxy: &RadiusProxy) -> bool {
     let now = Timestamp::now();
     let own = &ctx.settings.operator;
-    let Some(other) = operators::other(proxy, own, now) else {
+    let Some(other) = second_operator::other(proxy, own, now) else {
         return false;
     };
-    if !operators::is_at_work(lease(ctx, other).await, now) {
+    if !second_operator::is_at_work(lease(ctx, other).await, now) {
         tracing::info!(operator = other, "took over from an operator that is gone");
         return false;
     }
-    if let Some(notice) = operators::notice(proxy, own, now) {
+    if let Some(notice) = second_operator::notice(proxy, own, now) {
         tracing::warn!(
             operator = other,
             "another operator works on this RadiusProxy; holding"

@@ -15,20 +15,22 @@
 //! the StatefulSet on both, and 6 to 8 on the status. If 1 to 4 fail in another way than the plan assumed, the reconciliation
 //! ends before the status, and the next one follows at once.
 
-mod accept;
-mod actions;
-mod balancer;
-mod build;
+mod acceptance;
+mod conditions;
+mod configuration;
+mod context;
 mod deletion;
-mod desired;
+mod desired_registration;
 mod events;
-mod gate;
-mod known;
-pub mod operators;
+mod known_directory;
+mod load_balancer;
 pub mod ownership;
-mod pods;
-mod registering;
+mod plan;
+mod proxy_pods;
+mod readiness_gate;
+pub mod second_operator;
 mod status;
+mod steps;
 mod upgrade;
 
 use std::time::Duration;
@@ -39,8 +41,8 @@ use crate::objects::Object;
 use crate::observed::ObjectId;
 use crate::registration::FinalizerChange;
 
-pub use build::plan;
 pub use events::of_outcomes;
+pub use plan::plan;
 pub use status::without_observation;
 
 /// What has to be done for one RadiusProxy.

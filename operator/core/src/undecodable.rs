@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 use crate::api::ConditionType;
-use crate::conditions::{Draft, Reason, Truth, shown, stamp};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions, shown};
 use crate::events::Event;
 
 /// The status to write and the Event that announces it, unless the status says it already. `status` is the status as it is,
@@ -36,9 +36,9 @@ pub fn undecodable(
         return None;
     }
     let drafts = [ConditionType::Accepted, ConditionType::Ready]
-        .map(|kind| Draft::new(kind, Truth::False, Reason::Undecodable, &message));
+        .map(|kind| ConditionDraft::new(kind, ConditionStatus::False, Reason::Undecodable, &message));
     let is_replaced = |condition: &&Condition| drafts.iter().any(|d| d.kind.as_str() == condition.type_);
-    let mut conditions = stamp(&drafts, &before, generation, now);
+    let mut conditions = set_conditions(&drafts, &before, generation, now);
     conditions.extend(before.iter().filter(|condition| !is_replaced(condition)).cloned());
     let event = Event {
         warning: true,

@@ -9,7 +9,7 @@ use operator_core::api::{AdoptionPolicy, DirectoryRegistration, RadiusProxy};
 use operator_core::names::ABANDON_ANNOTATION;
 use operator_core::observed::{DirectoryObservation, SecretContent};
 use operator_core::registration::{Candidate, RegistrationInput};
-use operator_core::rollout::operators;
+use operator_core::rollout::second_operator;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -59,7 +59,7 @@ pub(super) async fn observe(
     let own = &ctx.settings.operator;
     let other = proxy
         .as_ref()
-        .and_then(|proxy| operators::other(proxy, own, Timestamp::now()));
+        .and_then(|proxy| second_operator::other(proxy, own, Timestamp::now()));
     if other.is_some() {
         // Another release works on it.
         return Ok(Err(HELD));

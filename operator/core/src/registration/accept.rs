@@ -7,32 +7,32 @@ use jiff::Timestamp;
 use super::{Candidate, RegistrationInput, messages};
 use crate::api::{ConditionType, DirectoryRegistrationSpec};
 use crate::aws::{AwsErrorClass, AwsFailure};
-use crate::conditions::{Draft, Reason, Truth};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason};
 use crate::observed::{Directory, DirectoryKind, DirectoryObservation};
 use crate::time;
 
 /// How long a description counts when AWS does not answer.
 const STALE: Duration = Duration::from_secs(600);
 
-pub(super) fn described(input: &RegistrationInput, holder: &Candidate, now: Timestamp) -> Draft {
+pub(super) fn described(input: &RegistrationInput, holder: &Candidate, now: Timestamp) -> ConditionDraft {
     let spec = &input.registration.spec;
     let (id, region) = (&spec.directory_id, &spec.region);
-    let (truth, (reason, message)) = if holder.granted {
+    let (status, (reason, message)) = if holder.granted {
         match &input.directory {
             DirectoryObservation::Unasked => {
                 let message = format!("directory {id} in region {region} was not described yet");
-                (Truth::Unknown, (Reason::DirectoryUnknown, message))
+                (ConditionStatus::Unknown, (Reason::DirectoryUnknown, message))
             }
             DirectoryObservation::Described(directory) => fit(directory, spec),
             DirectoryObservation::Failed { failure, last } => match last {
                 Some(last) if passes(failure) && time::until(last.as_of, now) < STALE => fit(last, spec),
                 _ => {
-                    let truth = if failure.class == AwsErrorClass::NotFound {
-                        Truth::False
+                    let status = if failure.class == AwsErrorClass::NotFound {
+                        ConditionStatus::False
                     } else {
-                        Truth::Unknown
+                        ConditionStatus::Unknown
                     };
-                    (truth, messages::aws_failure(failure, spec))
+                    (status, messages::aws_failure(failure, spec))
                 }
             },
         }
@@ -41,9 +41,9 @@ pub(super) fn described(input: &RegistrationInput, holder: &Candidate, now: Time
             "no DirectoryGrant allows namespace {} to use directory {id} in region {region}",
             holder.namespace
         );
-        (Truth::False, (Reason::NoGrant, message))
+        (ConditionStatus::False, (Reason::NoGrant, message))
     };
-    Draft::new(ConditionType::Described, truth, reason, message)
+    ConditionDraft::new(ConditionType::Described, status, reason, message)
 }
 
 /// Whether a failure is temporary and AWS's own, so that nobody has to do anything.
@@ -54,13 +54,13 @@ const fn passes(failure: &AwsFailure) -> bool {
     )
 }
 
-fn fit(directory: &Directory, spec: &DirectoryRegistrationSpec) -> (Truth, (Reason, String)) {
+fn fit(directory: &Directory, spec: &DirectoryRegistrationSpec) -> (ConditionStatus, (Reason, String)) {
     let kind = directory.kind.as_str();
     let id = &spec.directory_id;
     let message = match &directory.kind {
         DirectoryKind::MicrosoftAd | DirectoryKind::AdConnector => {
             return (
-                Truth::True,
+                ConditionStatus::True,
                 (Reason::Described, format!("directory {id} is a {kind}")),
             );
         }
@@ -75,5 +75,8 @@ fn fit(directory: &Directory, spec: &DirectoryRegistrationSpec) -> (Truth, (Reas
             "directory {id} is a {kind}, which has no RADIUS; AWS Managed Microsoft AD and AD Connector have it"
         ),
     };
-    (Truth::False, (Reason::DirectoryTypeUnsupported, message))
+    (
+        ConditionStatus::False,
+        (Reason::DirectoryTypeUnsupported, message),
+    )
 }

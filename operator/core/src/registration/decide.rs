@@ -18,7 +18,7 @@ use crate::api::{
     RegisteredSettings, ReportedMismatch,
 };
 use crate::aws::AwsOperation;
-use crate::conditions::{Draft, Reason, Truth};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason};
 use crate::names::DirectoryTags;
 use crate::observed::{Directory, RadiusStatus};
 use crate::registration::{DirectoryCall, DirectoryWrite, RadiusSettings};
@@ -97,7 +97,7 @@ pub(crate) enum OutOfSync {
 #[derive(Debug)]
 pub(crate) struct Decision {
     /// The condition Registered.
-    pub(crate) condition: Draft,
+    pub(crate) condition: ConditionDraft,
     /// The hold that decided, unless AWS is written to.
     pub(crate) hold: Option<&'static str>,
     /// The write, with what is remembered of it.
@@ -113,7 +113,12 @@ pub(crate) struct Decision {
 impl Decision {
     pub(crate) fn hold(reason: Reason, message: impl Into<String>) -> Self {
         Self {
-            condition: Draft::new(ConditionType::Registered, Truth::False, reason, message),
+            condition: ConditionDraft::new(
+                ConditionType::Registered,
+                ConditionStatus::False,
+                reason,
+                message,
+            ),
             hold: None,
             write: None,
             again: None,

@@ -8,7 +8,7 @@ use super::decide::{Context, Decision, FRESH_AFTER_ANSWER, Look, OutOfSync, is_f
 use super::difference::someone_serves;
 use super::{WriteReason, backoff, fingerprint, messages, secret_mismatch, tag_digest, takes_writes};
 use crate::api::DriftPolicy;
-use crate::conditions::{Reason, Truth};
+use crate::conditions::{ConditionStatus, Reason};
 use crate::observed::RadiusStatus;
 use crate::registration::record::FAILED;
 use crate::time;
@@ -81,7 +81,7 @@ fn suspended(context: &Context<'_>) -> Option<Decision> {
     let message = format!("spec.suspend is true: nothing is written to AWS{more}");
     let mut decision = Decision::hold(Reason::Suspended, message).out_of_sync(OutOfSync::Clear);
     if !differs {
-        decision.condition.truth = Truth::True;
+        decision.condition.status = ConditionStatus::True;
     }
     Some(beside_mismatch(context, decision))
 }

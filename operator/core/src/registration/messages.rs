@@ -7,7 +7,7 @@ use super::record::{FAILED, RegistrationRecord};
 use super::{ACTIVE, WriteReason, same_but_servers};
 use crate::api::{DirectoryRegistrationSpec, LastFailure, RegisteredSettings};
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use crate::conditions::{Reason, Truth};
+use crate::conditions::{ConditionStatus, Reason};
 use crate::observed::Directory;
 use crate::time;
 
@@ -224,7 +224,7 @@ pub(super) fn in_sync(context: &Context<'_>) -> Decision {
     }
     let message = format!("AWS has completed with {} servers", servers.registered);
     let mut decision = Decision::hold(Reason::Registered, message);
-    decision.condition.truth = Truth::True;
+    decision.condition.status = ConditionStatus::True;
     if let Some(problem) = problem {
         decision.condition.reason = Reason::NameNotResolved;
         let message = &decision.condition.message;

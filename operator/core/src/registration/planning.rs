@@ -16,7 +16,7 @@ use crate::api::{
     AppliedSettings, ConditionType, DirectoryDescription, DirectoryRegistrationStatus, Drift,
     RegistrationHold,
 };
-use crate::conditions::{Draft, Reason, Truth, stamp};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions};
 use crate::config::{self, CURRENT_KEY, DIGEST_KEY};
 use crate::events::{Event, event};
 use crate::names::{DirectoryTags, FINALIZER};
@@ -178,7 +178,7 @@ impl<'a> Planning<'a> {
     }
 
     /// What registration waits for before it can decide.
-    fn waits(&self, described: &Draft) -> Option<(Reason, String)> {
+    fn waits(&self, described: &ConditionDraft) -> Option<(Reason, String)> {
         let spec = &self.input.registration.spec;
         let desired = spec.desired.as_ref();
         let speaks = |uid: &String| *uid == spec.claimed_by.uid;
@@ -224,7 +224,7 @@ impl<'a> Planning<'a> {
 
     fn decided(
         self,
-        described: &Draft,
+        described: &ConditionDraft,
         mut decision: Decision,
         servers: &Servers,
         taken_back: Option<String>,
@@ -239,7 +239,7 @@ impl<'a> Planning<'a> {
         let before = self.before().cloned().unwrap_or_default();
         let drafts = [described.clone(), decision.condition.clone()];
         let generation = self.input.registration.metadata.generation;
-        plan.status.conditions = stamp(&drafts, &before.conditions, generation, self.now);
+        plan.status.conditions = set_conditions(&drafts, &before.conditions, generation, self.now);
         let registered = plan
             .status
             .conditions
@@ -340,25 +340,26 @@ impl<'a> Planning<'a> {
         };
         plan.events.extend(write.as_ref().map(super::write::told));
         plan.write = write;
-        let registered = Draft::new(ConditionType::Registered, Truth::False, reason, message);
+        let registered =
+            ConditionDraft::new(ConditionType::Registered, ConditionStatus::False, reason, message);
         let before = self.before().map_or(&[][..], |before| &before.conditions);
         let generation = self.input.registration.metadata.generation;
-        let stamped = stamp(&[registered], before, generation, self.now);
+        let changed = set_conditions(&[registered], before, generation, self.now);
         let kept = |old: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
             old.type_ != ConditionType::Registered.as_str()
         };
         plan.status.conditions.retain(kept);
-        plan.status.hold = stamped.first().map(|registered| RegistrationHold {
+        plan.status.hold = changed.first().map(|registered| RegistrationHold {
             name: holds::RELEASING.to_owned(),
             reason: registered.reason.clone(),
             message: registered.message.clone(),
         });
-        plan.status.conditions.extend(stamped);
+        plan.status.conditions.extend(changed);
         plan
     }
 
     /// When to look again, and how old the description may be then.
-    fn times(&self, described: &Draft, decision: &Decision) -> (Duration, Duration) {
+    fn times(&self, described: &ConditionDraft, decision: &Decision) -> (Duration, Duration) {
         if decision.write.is_some() {
             return (Duration::from_secs(1), Duration::from_secs(1));
         }

@@ -9,7 +9,7 @@ use super::WriteReason;
 use super::decide::{Context, Decision};
 use super::difference::Difference;
 use crate::api::{DriftPolicy, ReportedMismatch};
-use crate::conditions::{Reason, Truth};
+use crate::conditions::{ConditionStatus, Reason};
 use crate::observed::RadiusStatus;
 use crate::time;
 
@@ -56,7 +56,7 @@ pub(super) fn report(context: &Context<'_>, mut decision: Decision, mismatch: &R
     } else {
         "It is written back when another request fails".to_owned()
     };
-    decision.condition.truth = Truth::False;
+    decision.condition.status = ConditionStatus::False;
     decision.condition.reason = Reason::SecretMismatch;
     decision.condition.message = format!("{}. {outlook}", found(mismatch));
     decision

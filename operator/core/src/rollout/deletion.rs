@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::known::{Known, mirrored};
-use super::{FinalizerChange, Object, PodPatch, RolloutPlan, operators};
+use super::known_directory::{KnownDirectory, mirrored};
+use super::{FinalizerChange, Object, PodPatch, RolloutPlan, second_operator};
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxyStatus};
-use crate::conditions::{Draft, Reason, Truth, stamp};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions};
 use crate::names::{ABANDON_ANNOTATION, FINALIZER};
 use crate::observed::{RadiusStatus, RolloutInput};
 use crate::registration::record::RegistrationRecord;
@@ -47,7 +47,7 @@ pub(super) fn plan(input: &RolloutInput, now: Timestamp) -> RolloutPlan {
         return plan;
     };
     plan.events = tell(&mut plan.status, input, &waits, now);
-    operators::sign(&mut plan, input, now);
+    second_operator::sign(&mut plan, input, now);
     plan
 }
 
@@ -91,15 +91,15 @@ pub(super) fn follow_clients(
 }
 
 /// What the deletion waits for.
-fn waits(input: &RolloutInput, now: Timestamp) -> Option<Draft> {
+fn waits(input: &RolloutInput, now: Timestamp) -> Option<ConditionDraft> {
     let registration = input.registration.as_ref()?;
     if registration.is_held_by(&input.proxy) {
         return Some(
             mirrored(registration, ConditionType::Registered).unwrap_or_else(|| {
                 let message = "waiting for the directory's registration to end";
-                Draft::new(
+                ConditionDraft::new(
                     ConditionType::Registered,
-                    Truth::False,
+                    ConditionStatus::False,
                     Reason::Deregistering,
                     message,
                 )
@@ -118,7 +118,7 @@ fn waits(input: &RolloutInput, now: Timestamp) -> Option<Draft> {
             input.proxy.metadata.namespace.as_deref().unwrap_or_default(),
             input.proxy.metadata.name.as_deref().unwrap_or_default(),
         );
-        Draft::new(ConditionType::Registered, Truth::False, Reason::Deregistering, message)
+        ConditionDraft::new(ConditionType::Registered, ConditionStatus::False, Reason::Deregistering, message)
     })
 }
 
@@ -126,7 +126,7 @@ fn waits(input: &RolloutInput, now: Timestamp) -> Option<Draft> {
 /// ago.
 fn still_asked(input: &RolloutInput, registration: &DirectoryRegistration, now: Timestamp) -> bool {
     let record = RegistrationRecord::read(registration.status.as_ref());
-    let Some(known) = Known::of(registration).filter(|known| known.radius_status.is_some()) else {
+    let Some(known) = KnownDirectory::of(registration).filter(|known| known.radius_status.is_some()) else {
         return false;
     };
     let uid = input.proxy.metadata.uid.as_deref().unwrap_or_default();
@@ -145,20 +145,20 @@ fn still_asked(input: &RolloutInput, registration: &DirectoryRegistration, now: 
 fn tell(
     status: &mut RadiusProxyStatus,
     input: &RolloutInput,
-    registered: &Draft,
+    registered: &ConditionDraft,
     now: Timestamp,
 ) -> Vec<crate::events::Event> {
-    let ready = Draft {
+    let ready = ConditionDraft {
         kind: ConditionType::Ready,
-        truth: Truth::False,
+        status: ConditionStatus::False,
         ..registered.clone()
     };
     let drafts = [registered.clone(), ready];
     let events = super::events::of_conditions(&status.conditions, &drafts);
-    let stamped = stamp(&drafts, &status.conditions, input.proxy.metadata.generation, now);
+    let changed = set_conditions(&drafts, &status.conditions, input.proxy.metadata.generation, now);
     status
         .conditions
-        .retain(|old| !stamped.iter().any(|new| new.type_ == old.type_));
-    status.conditions.extend(stamped);
+        .retain(|old| !changed.iter().any(|new| new.type_ == old.type_));
+    status.conditions.extend(changed);
     events
 }

@@ -4,14 +4,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::upgrade::Upgrade;
 use crate::api::ConditionType;
-use crate::conditions::{Draft, Reason, Tone, shown};
+use crate::conditions::{ConditionDraft, EventType, Reason, shown};
 use crate::events::{Event, event};
 use crate::observed::{ObjectId, RolloutInput, StatefulSetState};
 use crate::outcomes::{Outcomes, Step};
 
 /// Conditions whose status or reason changed since the last status.
-pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event> {
-    let repeats = |at: usize, draft: &Draft| {
+pub(super) fn of_conditions(before: &[Condition], drafts: &[ConditionDraft]) -> Vec<Event> {
+    let repeats = |at: usize, draft: &ConditionDraft| {
         let said = drafts.iter().take(at).any(|other| other.reason == draft.reason);
         said || (draft.kind == ConditionType::Ready && draft.reason != Reason::Ready)
     };
@@ -23,15 +23,15 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[Draft]) -> Vec<Event
         .filter(|draft| {
             !before.iter().any(|old| {
                 old.type_ == draft.kind.as_str()
-                    && old.status == draft.truth.as_str()
+                    && old.status == draft.status.as_str()
                     && old.reason == draft.reason.as_str()
                     // One more user with two seeds is another thing to do.
                     && (draft.reason != Reason::DuplicateTotpSeed || old.message == shown(&draft.message))
             })
         })
-        .filter(|draft| draft.reason.tone() != Tone::Passing)
+        .filter(|draft| draft.reason.event_type() != EventType::NoEvent)
         .map(|draft| {
-            let warning = draft.reason.tone() == Tone::Warning;
+            let warning = draft.reason.event_type() == EventType::Warning;
             event(warning, draft.reason.as_str(), "Reconcile", &draft.message)
         })
         .collect()

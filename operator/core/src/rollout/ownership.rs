@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::desired::{digest_key, kept_pair};
+use super::configuration::{digest_key, kept_pair};
 use crate::api::{AddressSource, GROUP, RadiusProxy};
 use crate::config;
 use crate::names::{MANAGED_BY, ObjectNames, PROXY_LABEL, SEED_SHARDS, USED_CODES_MAPS};

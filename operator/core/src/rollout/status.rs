@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::events;
-use super::pods::{Proxy, not_serving};
+use super::proxy_pods::ProxyPod;
 use crate::api::{
     ConditionType, DirectoryRegistrationStatus, DirectoryStatus, LastWrite, RadiusProxy, RadiusProxyStatus,
 };
-use crate::conditions::{Draft, Reason, Truth, stamp};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions};
 use crate::events::Event;
 use crate::objects::Owner;
 use crate::observed::{PodState, RolloutInput};
@@ -19,18 +19,18 @@ use crate::observed::{PodState, RolloutInput};
 pub(super) struct Seen<'a> {
     pub(super) input: &'a RolloutInput,
     pub(super) owner: &'a Owner<'a>,
-    pub(super) proxies: &'a [Proxy<'a>],
+    pub(super) proxies: &'a [ProxyPod<'a>],
     /// The status of the registration, if this RadiusProxy holds the directory.
     pub(super) registration: Option<&'a DirectoryRegistrationStatus>,
 }
 
 /// The numbers and tables of the status. What cannot be seen now stays as it was.
 pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> RadiusProxyStatus {
-    let count = |test: fn(&Proxy<'_>) -> bool| {
+    let count = |test: fn(&ProxyPod<'_>) -> bool| {
         let number = seen
             .proxies
             .iter()
-            .filter(|p| p.pod.deleted.is_none() && p.joins && test(p))
+            .filter(|p| p.pod.deleted.is_none() && p.is_eligible && test(p))
             .count();
         u32::try_from(number).unwrap_or(u32::MAX)
     };
@@ -114,56 +114,26 @@ pub fn without_observation(
     );
     let reason = Reason::ApiServerErrors;
     let drafts = [
-        Draft::new(ConditionType::Stalled, Truth::True, reason, message.as_str()),
-        Draft::new(ConditionType::Ready, Truth::Unknown, reason, message.as_str()),
+        ConditionDraft::new(
+            ConditionType::Stalled,
+            ConditionStatus::True,
+            reason,
+            message.as_str(),
+        ),
+        ConditionDraft::new(
+            ConditionType::Ready,
+            ConditionStatus::Unknown,
+            reason,
+            message.as_str(),
+        ),
     ];
     let before = std::mem::take(&mut status.conditions);
     let events = events::of_conditions(&before, &drafts);
-    let stamped = stamp(&drafts, &before, proxy.metadata.generation, now);
+    let changed = set_conditions(&drafts, &before, proxy.metadata.generation, now);
     status.conditions = before;
     status
         .conditions
-        .retain(|old| !stamped.iter().any(|new| new.type_ == old.type_));
-    status.conditions.extend(stamped);
+        .retain(|old| !changed.iter().any(|new| new.type_ == old.type_));
+    status.conditions.extend(changed);
     (status, events)
-}
-
-/// The condition Available. `upgrade` is what is under way, of `replicas` pods that there should be.
-pub(super) fn available(
-    input: &RolloutInput,
-    proxies: &[Proxy<'_>],
-    started: bool,
-    upgrade: Option<&str>,
-    replicas: u32,
-    now: Timestamp,
-) -> Draft {
-    let replicas = replicas as usize;
-    let serving = proxies.iter().filter(|p| p.joins && p.serves()).count();
-    let draft = |truth, reason, message: String| Draft::new(ConditionType::Available, truth, reason, message);
-    if !started {
-        let message = "no proxy is started until the spec is accepted and the Secrets are ready";
-        return draft(Truth::False, Reason::NotStarted, message.to_owned());
-    }
-    if let Some(upgrade) = upgrade
-        && serving >= replicas.saturating_sub(1).max(1)
-    {
-        let message = format!("{upgrade}; {}", not_serving(proxies, input));
-        return draft(Truth::True, Reason::Upgrading, message);
-    }
-    if serving >= replicas {
-        let message = format!("{serving} of {replicas} proxies serve the current configuration");
-        return draft(Truth::True, Reason::ProxiesServe, message);
-    }
-    let message = format!(
-        "{serving} of {replicas} proxies serve the current configuration; {}",
-        not_serving(proxies, input)
-    );
-    // What a PodDisruptionBudget of one leaves is enough.
-    if serving >= replicas.saturating_sub(1).max(1) {
-        draft(Truth::True, Reason::SomeProxiesServe, message)
-    } else if let Some((reason, refusals)) = input.outcomes.shown(now) {
-        draft(Truth::False, reason, format!("{message}. {refusals}"))
-    } else {
-        draft(Truth::False, Reason::TooFewProxies, message)
-    }
 }

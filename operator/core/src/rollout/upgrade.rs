@@ -18,17 +18,17 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use super::ObjectRef;
-use super::accept::Acceptance;
-use super::build::Round;
+use super::acceptance::Acceptance;
+use super::context::RolloutContext;
 use crate::api::{AddressSource, Surge, SurgePhase};
 use crate::objects::{Layout, Template};
 use crate::observed::{PodState, RadiusStatus, StatefulSetState};
-use crate::rollout::gate;
-use crate::rollout::pods::Proxy;
+use crate::rollout::proxy_pods::ProxyPod;
+use crate::rollout::readiness_gate;
 use crate::time;
 use in_place::Marker;
 
-/// What is done about the template in this round.
+/// What is done about the template in this rollout.
 #[derive(Debug, Clone)]
 pub(super) struct Upgrade {
     /// The phase of the surge, if there is one.
@@ -70,10 +70,10 @@ enum PodRevision {
 }
 
 /// Everything that a rollout is decided by.
-struct RolloutContext<'a> {
-    round: &'a Round<'a>,
+struct UpgradeContext<'a> {
+    rollout: &'a RolloutContext<'a>,
     template: &'a Template,
-    proxies: &'a [Proxy<'a>],
+    proxies: &'a [ProxyPod<'a>],
     /// The revision of the template, once the StatefulSet has it.
     revision: Option<&'a str>,
     /// Whether the API server or a policy of the cluster refuses to change images in place.
@@ -90,13 +90,13 @@ struct RolloutContext<'a> {
 
 /// Decides what is done about the template.
 pub(super) fn upgrade(
-    round: &Round<'_>,
+    rollout: &RolloutContext<'_>,
     template: &Template,
-    proxies: &[Proxy<'_>],
+    proxies: &[ProxyPod<'_>],
     acceptance: &Acceptance,
 ) -> Upgrade {
-    let before = round.before.and_then(|status| status.surge.clone());
-    let context = RolloutContext::new(round, template, proxies, acceptance, before.as_ref());
+    let before = rollout.before.and_then(|status| status.surge.clone());
+    let context = UpgradeContext::new(rollout, template, proxies, acceptance, before.as_ref());
     let surge = if context.revision.is_some() {
         surge::advance(&context, before)
     } else {
@@ -105,38 +105,38 @@ pub(super) fn upgrade(
     context.outcome(surge)
 }
 
-impl<'a> RolloutContext<'a> {
+impl<'a> UpgradeContext<'a> {
     fn new(
-        round: &'a Round<'a>,
+        rollout: &'a RolloutContext<'a>,
         template: &'a Template,
-        proxies: &'a [Proxy<'a>],
+        proxies: &'a [ProxyPod<'a>],
         acceptance: &Acceptance,
         surge: Option<&Surge>,
     ) -> Self {
-        let set = round.input.stateful_set.as_ref();
+        let set = rollout.input.stateful_set.as_ref();
         let revision = set
             .filter(|set| {
                 set.template.as_ref() == Some(&template.digest) && set.observed_generation >= set.generation
             })
             .map(|set| set.update_revision.as_str())
             .filter(|revision| !revision.is_empty());
-        let reverted = |proxy: &Proxy<'_>| {
+        let reverted = |proxy: &ProxyPod<'_>| {
             Marker::of(proxy.pod)
                 .is_some_and(|marker| Some(marker.revision) == revision && marker.is_reverted(proxy.pod))
         };
         let refused = revision.is_some_and(|revision| {
-            round.input.outcomes.refuse_in_place(revision)
+            rollout.input.outcomes.refuse_in_place(revision)
                 || surge.is_some_and(|surge| surge.in_place_refused.as_deref() == Some(revision))
                 || proxies.iter().any(reverted)
         });
-        let described = round.directory.filter(|d| d.radius_status.is_some());
+        let described = rollout.directory.filter(|d| d.radius_status.is_some());
         let lists = [
             described.and_then(|directory| directory.radius_settings.as_ref()),
-            round.record.pending.as_ref().and_then(|p| p.settings.as_ref()),
-            round.record.applied.as_ref().map(|applied| &applied.settings),
+            rollout.record.pending.as_ref().and_then(|p| p.settings.as_ref()),
+            rollout.record.applied.as_ref().map(|applied| &applied.settings),
         ];
         Self {
-            round,
+            rollout,
             template,
             proxies,
             revision,
@@ -147,12 +147,12 @@ impl<'a> RolloutContext<'a> {
                 .flat_map(|settings| settings.servers.iter().chain(&settings.servers_ipv6))
                 .cloned()
                 .collect(),
-            may_write: acceptance.may_write && !round.input.proxy.spec.suspend,
+            may_write: acceptance.may_write && !rollout.input.proxy.spec.suspend,
             // Where nobody answers there is nothing to wait for.
-            may_begin: round.input.may_begin
+            may_begin: rollout.input.may_begin
                 || set.is_some_and(|set| set.upgrading)
                 || !proxies.iter().any(|proxy| proxy.alive),
-            n: round.input.proxy.spec.replicas,
+            n: rollout.input.proxy.spec.replicas,
         }
     }
 
@@ -175,7 +175,7 @@ impl<'a> RolloutContext<'a> {
             revision: self.revision.map(str::to_owned),
             delete: replace::deletions(self, surge.as_ref()),
             message,
-            again: layout::again(self, surge.as_ref()).filter(|at| self.round.now < *at),
+            again: layout::again(self, surge.as_ref()).filter(|at| self.rollout.now < *at),
             surge,
         }
     }
@@ -192,7 +192,7 @@ impl<'a> RolloutContext<'a> {
             // What runs the new template already is registered in the next phase.
             Some(SurgePhase::Starting) if layout::leaving_end(self) == self.n => everyone.clone(),
             // A pod leaves when another one serves.
-            _ if !self.pods(&eligible).any(Proxy::serves) => everyone.clone(),
+            _ if !self.pods(&eligible).any(ProxyPod::serves) => everyone.clone(),
             _ => eligible.clone(),
         };
         if self.nobody_answers() {
@@ -204,7 +204,7 @@ impl<'a> RolloutContext<'a> {
 
     /// Whether no server that this RadiusProxy registered answers, or is about to with another image.
     fn nobody_answers(&self) -> bool {
-        let registered = self.round.record.applied.is_some() || self.round.record.pending.is_some();
+        let registered = self.rollout.record.applied.is_some() || self.rollout.record.pending.is_some();
         registered
             && self.by_pod_address()
             && !self.pods(&(0..u32::MAX)).any(|proxy| {
@@ -228,7 +228,7 @@ impl<'a> RolloutContext<'a> {
     }
 
     fn set(&self) -> Option<&'a StatefulSetState> {
-        self.round.input.stateful_set.as_ref()
+        self.rollout.input.stateful_set.as_ref()
     }
 
     fn pod_revision(&self, pod: &PodState) -> PodRevision {
@@ -248,7 +248,7 @@ impl<'a> RolloutContext<'a> {
     }
 
     /// Pods of these ordinals that are not terminating.
-    fn pods<'s>(&'s self, range: &Range<u32>) -> impl Iterator<Item = &'a Proxy<'a>> + use<'s, 'a> {
+    fn pods<'s>(&'s self, range: &Range<u32>) -> impl Iterator<Item = &'a ProxyPod<'a>> + use<'s, 'a> {
         let range = range.clone();
         self.proxies
             .iter()
@@ -259,7 +259,7 @@ impl<'a> RolloutContext<'a> {
         &'s self,
         range: &Range<u32>,
         revision: PodRevision,
-    ) -> impl Iterator<Item = &'a Proxy<'a>> + use<'s, 'a> {
+    ) -> impl Iterator<Item = &'a ProxyPod<'a>> + use<'s, 'a> {
         self.pods(range)
             .filter(move |proxy| self.pod_revision(proxy.pod) == revision)
     }
@@ -270,7 +270,7 @@ impl<'a> RolloutContext<'a> {
 
     /// Whether a pod of these ordinals serves on the new template.
     fn works(&self, range: &Range<u32>) -> bool {
-        self.with(range, PodRevision::Current).any(Proxy::serves)
+        self.with(range, PodRevision::Current).any(ProxyPod::serves)
     }
 
     /// Whether there is every pod of these ordinals, and each serves on the new template.
@@ -282,7 +282,7 @@ impl<'a> RolloutContext<'a> {
     }
 
     /// Whether every other pod is there and serves, with its change behind it.
-    fn others_serve(&self, range: &Range<u32>, but: &Proxy<'_>) -> bool {
+    fn others_serve(&self, range: &Range<u32>, but: &ProxyPod<'_>) -> bool {
         let others = self
             .pods(range)
             .filter(|proxy| proxy.pod.uid != but.pod.uid)
@@ -298,18 +298,18 @@ impl<'a> RolloutContext<'a> {
     }
 
     /// Whether a pod that answers may be taken down for the new template: it works in another pod, and nothing else is going on.
-    fn may_take_down(&self, range: &Range<u32>, next: &Proxy<'_>) -> bool {
+    fn may_take_down(&self, range: &Range<u32>, next: &ProxyPod<'_>) -> bool {
         let shown = self.works(&(0..u32::MAX)) || !self.has_canary();
         self.may_begin && shown && self.quiet() && self.others_serve(range, next)
     }
 
     /// Whether an extra pod shows first that a new template works. With the addresses of nodes it would need a free node.
     fn has_canary(&self) -> bool {
-        self.round.input.proxy.spec.addresses.source != AddressSource::HostIp
+        self.rollout.input.proxy.spec.addresses.source != AddressSource::HostIp
     }
 
     /// Whether AWS may send requests to a pod's own address.
-    fn is_listed(&self, proxy: &Proxy<'_>) -> bool {
+    fn is_listed(&self, proxy: &ProxyPod<'_>) -> bool {
         self.by_pod_address()
             && proxy
                 .pod
@@ -323,14 +323,14 @@ impl<'a> RolloutContext<'a> {
     }
 
     fn by_pod_address(&self) -> bool {
-        let spec = &self.round.input.proxy.spec;
+        let spec = &self.rollout.input.proxy.spec;
         spec.directory.is_some() && spec.addresses.source == AddressSource::PodIp
     }
 
-    /// Whether the pod's readiness gate is open, or opens in this round.
-    fn is_ready(&self, proxy: &Proxy<'_>) -> bool {
-        let ours = self.round.record.applied.is_some();
-        let change = gate::change(proxy, self.round.directory, ours);
+    /// Whether the pod's readiness gate is open, or opens in this rollout.
+    fn is_ready(&self, proxy: &ProxyPod<'_>) -> bool {
+        let ours = self.rollout.record.applied.is_some();
+        let change = readiness_gate::change(proxy, self.rollout.directory, ours);
         let open = change.map_or(proxy.pod.gate == Some(true), |change| change.open);
         proxy.pod.containers_ready && open
     }
@@ -338,26 +338,26 @@ impl<'a> RolloutContext<'a> {
     /// Whether AWS is not at work: it asks the servers itself while it is.
     fn quiet(&self) -> bool {
         let creating = |status| status == Some(RadiusStatus::Creating);
-        self.round.record.pending.is_none()
-            && !self.round.directory.is_some_and(|d| creating(d.radius_status))
+        self.rollout.record.pending.is_none()
+            && !self.rollout.directory.is_some_and(|d| creating(d.radius_status))
     }
 
     /// Since when no domain controller asks pods of these ordinals: AWS has completed without them, and a while has
     /// passed, since domain controllers learn settings one by one.
     fn left(&self, range: &Range<u32>) -> Option<Timestamp> {
         let completed = self
-            .round
+            .rollout
             .directory
             .is_some_and(|d| d.radius_status == Some(RadiusStatus::Completed));
-        if !completed || self.round.record.pending.is_some() || self.lists(range) {
+        if !completed || self.rollout.record.pending.is_some() || self.lists(range) {
             return None;
         }
-        let at = self.round.record.applied.as_ref()?.completed_time.as_ref()?;
-        Some(time::after(at, self.round.input.settings.rotation_grace))
+        let at = self.rollout.record.applied.as_ref()?.completed_time.as_ref()?;
+        Some(time::after(at, self.rollout.input.settings.rotation_grace))
     }
 
     fn has_left(&self, range: &Range<u32>) -> bool {
-        self.left(range).is_some_and(|at| self.round.now >= at)
+        self.left(range).is_some_and(|at| self.rollout.now >= at)
     }
 }
 

@@ -25,9 +25,9 @@ fn observed(world: &World) -> ObservedDirectory {
 fn registered(world: &mut World) -> String {
     world.wake();
     world.run_for(Duration::from_secs(1));
-    let (truth, reason, message) = world.condition("Registered");
+    let (status, reason, message) = world.condition("Registered");
     assert_eq!(
-        (truth.as_str(), reason.as_str()),
+        (status.as_str(), reason.as_str()),
         ("True", "Registered"),
         "{message}"
     );

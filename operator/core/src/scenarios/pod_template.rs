@@ -36,8 +36,8 @@ fn refused_overrides_start_nothing_and_name_the_field() {
     let mut world = World::new();
     override_template(&mut world, &json!({"hostNetwork": true}));
     world.run_for(HOUR);
-    let (truth, reason, message) = world.condition("Accepted");
-    assert_eq!((truth.as_str(), reason.as_str()), ("False", "ConfigInvalid"));
+    let (status, reason, message) = world.condition("Accepted");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "ConfigInvalid"));
     assert!(
         message.contains("spec.podTemplate.spec.hostNetwork cannot be changed"),
         "{message}"

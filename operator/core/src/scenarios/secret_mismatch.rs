@@ -37,8 +37,8 @@ fn a_secret_that_was_changed_at_aws_is_told_and_written_back_once() {
             let changed = world.now;
             world.traffic = Some(Duration::from_secs(15));
             world.run_until(|w| w.condition("Registered").1 == "SecretMismatch");
-            let (truth, _, message) = world.condition("Registered");
-            assert_eq!(truth, "False");
+            let (status, _, message) = world.condition("Registered");
+            assert_eq!(status, "False");
             assert!(
                 message.contains("10.0.0.10")
                     && message.contains("10.0.0.11")
@@ -68,8 +68,8 @@ fn a_changed_secret_is_only_told_where_the_policy_says_so() {
     let mut world = working(2, DriftPolicy::Report);
     world.change_secret_at_aws();
     world.logins_for(HOUR);
-    let (truth, reason, message) = world.condition("Registered");
-    assert_eq!((truth.as_str(), reason.as_str()), ("False", "SecretMismatch"));
+    let (status, reason, message) = world.condition("Registered");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "SecretMismatch"));
     assert!(message.contains("driftPolicy: Report"), "{message}");
     assert_eq!(world.aws.writes.len(), 1);
     // It stands until a request verifies, and no longer.

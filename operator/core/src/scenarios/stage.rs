@@ -52,9 +52,9 @@ fn what_aws_refuses_while_impaired_is_tried_seldom_and_at_once_when_the_stage_is
     for stage in WRITTEN_TO {
         let mut world = staged(stage, true);
         world.run_for(Duration::from_secs(3600));
-        let (truth, reason, message) = world.condition("Registered");
+        let (status, reason, message) = world.condition("Registered");
         assert_eq!(
-            (truth.as_str(), reason.as_str()),
+            (status.as_str(), reason.as_str()),
             ("False", "AwsRefused"),
             "{stage}"
         );

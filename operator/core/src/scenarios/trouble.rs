@@ -19,8 +19,8 @@ fn without_a_grant_nothing_is_started_and_with_one_it_heals() {
     let mut world = World::new();
     let grants = std::mem::take(&mut world.grants);
     world.run_for(Duration::from_secs(60));
-    let (truth, reason, message) = world.condition("Accepted");
-    assert_eq!((truth.as_str(), reason.as_str()), ("False", "NoGrant"));
+    let (status, reason, message) = world.condition("Accepted");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NoGrant"));
     assert!(
         message.contains("DirectoryGrant") && message.contains("auth") && message.contains("d-1234567890")
     );
@@ -55,9 +55,9 @@ fn a_directory_without_radius_or_of_another_account_is_refused() {
         world.somebody_elses();
         policy(&mut world, AdoptionPolicy::Adopt, DriftPolicy::Enforce);
         world.run_for(Duration::from_secs(3600));
-        let (truth, reason, message) = world.condition("Accepted");
+        let (status, reason, message) = world.condition("Accepted");
         assert_eq!(
-            (truth.as_str(), reason.as_str()),
+            (status.as_str(), reason.as_str()),
             ("False", "DirectoryTypeUnsupported")
         );
         assert!(message.contains(words), "{message}");
@@ -67,7 +67,7 @@ fn a_directory_without_radius_or_of_another_account_is_refused() {
 
 #[test]
 fn a_directory_that_is_not_described_is_told_by_the_kind_of_failure() {
-    for (class, truth, reason) in [
+    for (class, status, reason) in [
         (AwsErrorClass::NotFound, "False", "DirectoryNotFound"),
         (
             AwsErrorClass::InvalidCredentials,
@@ -83,7 +83,7 @@ fn a_directory_that_is_not_described_is_told_by_the_kind_of_failure() {
         world.aws.blind = Some(class);
         world.run_for(Duration::from_secs(60));
         let told = world.condition("Accepted");
-        assert_eq!((told.0.as_str(), told.1.as_str()), (truth, reason));
+        assert_eq!((told.0.as_str(), told.1.as_str()), (status, reason));
         assert!(told.2.contains("request id r-1"), "{}", told.2);
         world.aws.blind = None;
         world.run_until(World::is_ready);

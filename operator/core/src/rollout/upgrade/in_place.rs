@@ -1,9 +1,9 @@
 //! Images that are changed in running pods.
 
-use super::{PodRevision, RolloutContext, halves, phase};
+use super::{PodRevision, UpgradeContext, halves, phase};
 use crate::api::{Surge, SurgePhase};
 use crate::observed::PodState;
-use crate::rollout::pods::Proxy;
+use crate::rollout::proxy_pods::ProxyPod;
 
 /// What the annotation of a change in place says: the revision that the pod comes to, and what ran before.
 pub(super) struct Marker<'a> {
@@ -41,7 +41,7 @@ impl<'a> Marker<'a> {
 
 /// Uids of the pods whose image is changed now, with their markers: all that don't answer or aren't registered, and one that
 /// is.
-pub(super) fn images(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Vec<(String, String)> {
+pub(super) fn images(context: &UpgradeContext<'_>, surge: Option<&Surge>) -> Vec<(String, String)> {
     let Some(revision) = context.revision else {
         return Vec::new();
     };
@@ -57,8 +57,8 @@ pub(super) fn images(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Vec
             .with(&range, PodRevision::Patchable)
             .filter(|proxy| !has_image(context, proxy))
     };
-    let at_once = |proxy: &&Proxy<'_>| !registered || (!proxy.alive && !context.is_being_tried());
-    let mut chosen: Vec<&Proxy<'_>> = patchable().filter(at_once).collect();
+    let at_once = |proxy: &&ProxyPod<'_>| !registered || (!proxy.alive && !context.is_being_tried());
+    let mut chosen: Vec<&ProxyPod<'_>> = patchable().filter(at_once).collect();
     // From the last one, as the StatefulSet's own controller would. At the end of a surge there is no canary.
     let next = patchable()
         .filter(|proxy| proxy.alive)
@@ -79,8 +79,8 @@ pub(super) fn images(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Vec
 }
 
 /// Uids of the pods whose change in place is over.
-pub(super) fn labels(context: &RolloutContext<'_>) -> Vec<String> {
-    let over = |proxy: &&Proxy<'_>| match context.pod_revision(proxy.pod) {
+pub(super) fn labels(context: &UpgradeContext<'_>) -> Vec<String> {
+    let over = |proxy: &&ProxyPod<'_>| match context.pod_revision(proxy.pod) {
         PodRevision::Changing => {
             proxy.serves() && Marker::of(proxy.pod).is_some_and(|marker| !marker.has_container(proxy.pod))
         }
@@ -95,7 +95,7 @@ pub(super) fn labels(context: &RolloutContext<'_>) -> Vec<String> {
 }
 
 /// Whether a pod that can be patched runs the image already, and only the revision has another name.
-pub(super) fn has_image(context: &RolloutContext<'_>, proxy: &Proxy<'_>) -> bool {
+pub(super) fn has_image(context: &UpgradeContext<'_>, proxy: &ProxyPod<'_>) -> bool {
     let pod = proxy.pod;
     pod.image == context.template.image && Marker::of(pod).is_none_or(|marker| marker.is_reverted(pod))
 }

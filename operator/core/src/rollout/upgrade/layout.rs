@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::in_place::has_image;
-use super::{PodRevision, RolloutContext, halves, replace};
+use super::{PodRevision, UpgradeContext, halves, replace};
 use crate::api::{Surge, SurgePhase};
 use crate::objects::Layout;
-use crate::rollout::pods::Proxy;
+use crate::rollout::proxy_pods::ProxyPod;
 use crate::time;
 
 /// How long a missing pod is tried on one template before the other one. Nobody tells the operator why a pod isn't created.
@@ -17,7 +17,7 @@ const TURN: Duration = Duration::from_secs(30);
 const WAIT_FOR_PLACE: Duration = Duration::from_secs(10);
 
 /// The StatefulSet's layout.
-pub(super) fn layout(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Layout {
+pub(super) fn layout(context: &UpgradeContext<'_>, surge: Option<&Surge>) -> Layout {
     let Some(surge) = surge else {
         let held = held_end(context, context.n);
         let canary = held == context.n && needs_canary(context);
@@ -42,7 +42,7 @@ pub(super) fn layout(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Lay
 }
 
 /// Number of unready pods to exclude from the disruption budget: those beyond the ones that log people in.
-pub(super) fn surplus(context: &RolloutContext<'_>, surge: Option<&Surge>, replicas: u32) -> u32 {
+pub(super) fn surplus(context: &UpgradeContext<'_>, surge: Option<&Surge>, replicas: u32) -> u32 {
     let extra = match surge {
         None => context.n..replicas,
         Some(surge) => {
@@ -60,8 +60,8 @@ pub(super) fn surplus(context: &RolloutContext<'_>, surge: Option<&Surge>, repli
 }
 
 /// When time alone changes something.
-pub(super) fn again(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Option<Timestamp> {
-    let now = context.round.now;
+pub(super) fn again(context: &UpgradeContext<'_>, surge: Option<&Surge>) -> Option<Timestamp> {
+    let now = context.rollout.now;
     let leaves = match surge {
         None => extra_pods(context, context.n)
             .next()
@@ -88,7 +88,7 @@ pub(super) fn again(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Opti
 }
 
 /// The end of the ordinals from `above` on whose pods must not go yet.
-pub(super) fn held_end(context: &RolloutContext<'_>, above: u32) -> u32 {
+pub(super) fn held_end(context: &UpgradeContext<'_>, above: u32) -> u32 {
     let held = extra_pods(context, above).filter(|proxy| !may_go(context, proxy));
     held.map(|proxy| proxy.ordinal.saturating_add(1))
         .max()
@@ -96,7 +96,7 @@ pub(super) fn held_end(context: &RolloutContext<'_>, above: u32) -> u32 {
 }
 
 /// The end of the ordinals of a scale-down whose pods are still registered on another template.
-pub(super) fn leaving_end(context: &RolloutContext<'_>) -> u32 {
+pub(super) fn leaving_end(context: &UpgradeContext<'_>) -> u32 {
     let leaving = extra_pods(context, context.n)
         .filter(|proxy| !may_go(context, proxy) && context.pod_revision(proxy.pod) != PodRevision::Current);
     leaving
@@ -106,25 +106,25 @@ pub(super) fn leaving_end(context: &RolloutContext<'_>) -> u32 {
 }
 
 /// Pods that the StatefulSet has from this ordinal on, whatever else carries its labels.
-fn extra_pods<'a>(context: &RolloutContext<'a>, above: u32) -> impl Iterator<Item = &'a Proxy<'a>> {
+fn extra_pods<'a>(context: &UpgradeContext<'a>, above: u32) -> impl Iterator<Item = &'a ProxyPod<'a>> {
     let end = context.set().map_or(0, |set| set.replicas);
     context.pods(&(above..end))
 }
 
 /// Whether no domain controller asks the pod.
-pub(super) fn may_go(context: &RolloutContext<'_>, proxy: &Proxy<'_>) -> bool {
+pub(super) fn may_go(context: &UpgradeContext<'_>, proxy: &ProxyPod<'_>) -> bool {
     let was_registered = proxy.pod.gate == Some(true);
     let own = proxy.ordinal..proxy.ordinal.saturating_add(1);
     !context.by_pod_address() || (!context.is_listed(proxy) && (!was_registered || context.has_left(&own)))
 }
 
 /// Whether an extra pod has to show that the new template works: until it works in one of the others.
-fn needs_canary(context: &RolloutContext<'_>) -> bool {
+fn needs_canary(context: &UpgradeContext<'_>) -> bool {
     let all = 0..context.n;
     if context.revision.is_none() || !context.has_canary() || !context.may_begin || context.works(&all) {
         return false;
     }
-    let touched = |proxy: &Proxy<'_>| match context.pod_revision(proxy.pod) {
+    let touched = |proxy: &ProxyPod<'_>| match context.pod_revision(proxy.pod) {
         PodRevision::Patchable => !has_image(context, proxy),
         PodRevision::Old => replace::replaces(context),
         PodRevision::Current | PodRevision::Changing => false,
@@ -136,7 +136,7 @@ fn needs_canary(context: &RolloutContext<'_>) -> bool {
 
 /// Whether the pods that are missing are created from the wanted template, and not from the one that was complete last.
 /// What works is preferred; a wanted template that is being tried in another pod has to work there first.
-fn creates_wanted(context: &RolloutContext<'_>) -> bool {
+fn creates_wanted(context: &UpgradeContext<'_>) -> bool {
     if context.revision.is_none() {
         return context.set().is_some_and(|set| set.on_delete);
     }
@@ -144,27 +144,27 @@ fn creates_wanted(context: &RolloutContext<'_>) -> bool {
         return false;
     }
     if takes_turns(context) {
-        return turn_of(context.round.now).0 % 2 == 1;
+        return turn_of(context.rollout.now).0 % 2 == 1;
     }
     context.works(&(0..u32::MAX))
 }
 
 /// Whether each of the two templates is tried in turn: a pod is missing, and none shows whether the wanted template works.
-fn takes_turns(context: &RolloutContext<'_>) -> bool {
+fn takes_turns(context: &UpgradeContext<'_>) -> bool {
     context.revision.is_some()
         && differs(context)
         && lacks_pods(context)
         && !context.any(&(0..u32::MAX), PodRevision::Current)
 }
 
-fn differs(context: &RolloutContext<'_>) -> bool {
+fn differs(context: &UpgradeContext<'_>) -> bool {
     context
         .set()
         .is_some_and(|set| set.current_revision != set.update_revision)
 }
 
 /// Whether an ordinal has no pod at all, not even one that is terminating.
-fn lacks_pods(context: &RolloutContext<'_>) -> bool {
+fn lacks_pods(context: &UpgradeContext<'_>) -> bool {
     let ordinals = context.proxies.iter().map(|proxy| proxy.ordinal);
     let existing: std::collections::BTreeSet<u32> = ordinals.filter(|ordinal| *ordinal < context.n).collect();
     existing.len() < context.n as usize

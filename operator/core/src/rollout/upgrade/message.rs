@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::replace::replaces;
-use super::{PodRevision, RolloutContext, halves};
+use super::{PodRevision, UpgradeContext, halves};
 use crate::api::{Surge, SurgePhase};
 
 /// What is under way, if something is.
-pub(super) fn message(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Option<String> {
+pub(super) fn message(context: &UpgradeContext<'_>, surge: Option<&Surge>) -> Option<String> {
     if context.set()?.template.as_ref() != Some(&context.template.digest) {
         return Some("the StatefulSet is given the new template".to_owned());
     }
@@ -36,7 +36,7 @@ pub(super) fn message(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Op
     })
 }
 
-fn without_surge(context: &RolloutContext<'_>) -> Option<String> {
+fn without_surge(context: &UpgradeContext<'_>) -> Option<String> {
     context.revision?;
     let (n, all) = (context.n, 0..context.n);
     let current = context.with(&all, PodRevision::Current).count();
@@ -52,7 +52,10 @@ fn without_surge(context: &RolloutContext<'_>) -> Option<String> {
     }
     let canary = context.has_canary() && !context.works(&(0..u32::MAX)) && (!old || replaces(context));
     let first = if canary {
-        format!("; {} has to serve on it first", context.round.owner.names.pod(n))
+        format!(
+            "; {} has to serve on it first",
+            context.rollout.owner.names.pod(n)
+        )
     } else {
         String::new()
     };
@@ -70,8 +73,8 @@ fn without_surge(context: &RolloutContext<'_>) -> Option<String> {
     })
 }
 
-fn names(context: &RolloutContext<'_>, range: &Range<u32>) -> String {
-    let name = |ordinal| context.round.owner.names.pod(ordinal);
+fn names(context: &UpgradeContext<'_>, range: &Range<u32>) -> String {
+    let name = |ordinal| context.rollout.owner.names.pod(ordinal);
     let last = range.end.saturating_sub(1);
     if range.start == last {
         name(last)

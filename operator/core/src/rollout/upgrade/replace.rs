@@ -3,16 +3,16 @@
 use std::ops::Range;
 
 use super::layout::may_go;
-use super::{PodRevision, RolloutContext, halves, phase};
+use super::{PodRevision, UpgradeContext, halves, phase};
 use crate::api::{AddressSource, Surge, SurgePhase};
-use crate::rollout::pods::Proxy;
+use crate::rollout::proxy_pods::ProxyPod;
 use crate::rollout::{ObjectKind, ObjectRef};
 
 /// Whether pods on an older template can be replaced without a surge: AWS lists none of them.
-pub(super) fn replaces(context: &RolloutContext<'_>) -> bool {
+pub(super) fn replaces(context: &UpgradeContext<'_>) -> bool {
     // The address of a node may be another one afterwards.
-    let allowed = match context.round.input.proxy.spec.addresses.source {
-        AddressSource::HostIp if context.round.has_directory() => context.may_write,
+    let allowed = match context.rollout.input.proxy.spec.addresses.source {
+        AddressSource::HostIp if context.rollout.has_directory() => context.may_write,
         _ => true,
     };
     let old = || context.with(&(0..context.n), PodRevision::Old);
@@ -23,7 +23,7 @@ pub(super) fn replaces(context: &RolloutContext<'_>) -> bool {
 }
 
 /// Whether pods are deleted as soon as the StatefulSet creates their successors from the wanted template, or are on their way.
-pub(super) fn begins(context: &RolloutContext<'_>) -> bool {
+pub(super) fn begins(context: &UpgradeContext<'_>) -> bool {
     let terminating = context
         .proxies
         .iter()
@@ -32,13 +32,13 @@ pub(super) fn begins(context: &RolloutContext<'_>) -> bool {
 }
 
 /// The pods that are deleted now.
-pub(super) fn deletions(context: &RolloutContext<'_>, surge: Option<&Surge>) -> Vec<ObjectRef> {
+pub(super) fn deletions(context: &UpgradeContext<'_>, surge: Option<&Surge>) -> Vec<ObjectRef> {
     if context.revision.is_none() {
         return Vec::new();
     }
     let (lower, upper) = halves(surge.map_or(context.n, |surge| surge.replicas));
     let old = |range: &Range<u32>| context.with(range, PodRevision::Old);
-    let chosen: Vec<&Proxy<'_>> = match phase(surge) {
+    let chosen: Vec<&ProxyPod<'_>> = match phase(surge) {
         None if on_delete(context) => chosen(context),
         Some(SurgePhase::Starting) => old(&upper).filter(|proxy| may_go(context, proxy)).collect(),
         Some(SurgePhase::Moved) if on_delete(context) && context.has_left(&lower) => old(&lower).collect(),
@@ -55,12 +55,12 @@ pub(super) fn deletions(context: &RolloutContext<'_>, surge: Option<&Surge>) -> 
 }
 
 /// Pods that are replaced without a surge: all that don't answer, and one that does.
-fn chosen<'a>(context: &RolloutContext<'a>) -> Vec<&'a Proxy<'a>> {
+fn chosen<'a>(context: &UpgradeContext<'a>) -> Vec<&'a ProxyPod<'a>> {
     if !replaces(context) {
         return Vec::new();
     }
     let all = 0..context.n;
-    let (alive, mut chosen): (Vec<&Proxy<'_>>, Vec<&Proxy<'_>>) = context
+    let (alive, mut chosen): (Vec<&ProxyPod<'_>>, Vec<&ProxyPod<'_>>) = context
         .with(&all, PodRevision::Old)
         .partition(|proxy| proxy.alive);
     if context.is_being_tried() {
@@ -74,6 +74,6 @@ fn chosen<'a>(context: &RolloutContext<'a>) -> Vec<&'a Proxy<'a>> {
     chosen
 }
 
-fn on_delete(context: &RolloutContext<'_>) -> bool {
+fn on_delete(context: &UpgradeContext<'_>) -> bool {
     context.set().is_some_and(|set| set.on_delete)
 }

@@ -1,11 +1,11 @@
 //! The phases of a surge.
 
 use super::layout::held_end;
-use super::{PodRevision, RolloutContext, halves};
+use super::{PodRevision, UpgradeContext, halves};
 use crate::api::{Surge, SurgePhase};
 
-/// The surge after this round. One that has ended may be followed by the next at once.
-pub(super) fn advance(context: &RolloutContext<'_>, before: Option<Surge>) -> Option<Surge> {
+/// The surge after this rollout. One that has ended may be followed by the next at once.
+pub(super) fn advance(context: &UpgradeContext<'_>, before: Option<Surge>) -> Option<Surge> {
     let mut surge = before;
     for _ in 0..3 {
         let next = next(context, surge.clone());
@@ -17,7 +17,7 @@ pub(super) fn advance(context: &RolloutContext<'_>, before: Option<Surge>) -> Op
     surge
 }
 
-fn next(context: &RolloutContext<'_>, surge: Option<Surge>) -> Option<Surge> {
+fn next(context: &UpgradeContext<'_>, surge: Option<Surge>) -> Option<Surge> {
     let in_place_refused = || {
         context
             .refused
@@ -62,12 +62,12 @@ fn next(context: &RolloutContext<'_>, surge: Option<Surge>) -> Option<Surge> {
     }
 }
 
-fn needs_no_pods(context: &RolloutContext<'_>) -> bool {
+fn needs_no_pods(context: &UpgradeContext<'_>) -> bool {
     let all = 0..context.n;
     context.pods(&all).count() >= all.len() && !context.any(&all, PodRevision::Old)
 }
 
-fn needs_surge(context: &RolloutContext<'_>) -> bool {
+fn needs_surge(context: &UpgradeContext<'_>) -> bool {
     context.may_write
         && context.may_begin
         // Pods of a scale-down leave first: their ordinals are needed.

@@ -17,7 +17,7 @@ use crate::observed::{
 use crate::outcomes::{Failure, Outcomes, Step, retry_after};
 use crate::registration::FinalizerChange;
 use crate::rollout::ownership::{Ownership, object_ids, ownership};
-use crate::rollout::{ObjectKind, PodPatch, RolloutPlan, of_outcomes, operators, plan};
+use crate::rollout::{ObjectKind, PodPatch, RolloutPlan, of_outcomes, plan, second_operator};
 
 /// How old a description may grow.
 pub(super) const INTERVAL: Duration = Duration::from_secs(90);
@@ -157,10 +157,10 @@ impl World {
     /// Another operator's work is left alone.
     fn holds(&mut self) -> bool {
         let own = self.settings.operator.clone();
-        if operators::other(&self.proxy, &own, self.clock()).is_none() {
+        if second_operator::other(&self.proxy, &own, self.clock()).is_none() {
             return false;
         }
-        if let Some(notice) = operators::notice(&self.proxy, &own, self.clock()) {
+        if let Some(notice) = second_operator::notice(&self.proxy, &own, self.clock()) {
             let annotations = self.proxy.metadata.annotations.get_or_insert_default();
             annotations.insert(SECOND_OPERATOR_ANNOTATION.to_owned(), notice);
         }

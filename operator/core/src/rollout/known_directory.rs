@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxy, RegisteredSettings};
-use crate::conditions::{Draft, Reason, Truth};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason};
 use crate::observed::{NetworkType, RadiusStatus};
 
 /// The directory as it was described last.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct KnownDirectory {
     pub(super) network: NetworkType,
     pub(super) radius_status: Option<RadiusStatus>,
     pub(super) radius_settings: Option<RegisteredSettings>,
     pub(super) client_addresses: BTreeSet<IpAddr>,
 }
 
-impl Known {
+impl KnownDirectory {
     /// `None` before the first description.
     pub(super) fn of(registration: &DirectoryRegistration) -> Option<Self> {
         let description = registration.status.as_ref()?.description.as_ref()?;
@@ -41,15 +41,15 @@ impl DirectoryRegistration {
 }
 
 /// A condition of the registration, for the RadiusProxy's status.
-pub(super) fn mirrored(registration: &DirectoryRegistration, kind: ConditionType) -> Option<Draft> {
+pub(super) fn mirrored(registration: &DirectoryRegistration, kind: ConditionType) -> Option<ConditionDraft> {
     let conditions = &registration.status.as_ref()?.conditions;
     let condition = conditions.iter().find(|each| each.type_ == kind.as_str())?;
-    let truth = [Truth::True, Truth::False]
+    let status = [ConditionStatus::True, ConditionStatus::False]
         .into_iter()
-        .find(|truth| truth.as_str() == condition.status);
-    Some(Draft::new(
+        .find(|status| status.as_str() == condition.status);
+    Some(ConditionDraft::new(
         kind,
-        truth.unwrap_or(Truth::Unknown),
+        status.unwrap_or(ConditionStatus::Unknown),
         Reason::from_name(&condition.reason)?,
         condition.message.clone(),
     ))

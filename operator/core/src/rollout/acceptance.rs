@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use std::net::IpAddr;
 
-use super::known::{Known, mirrored};
-use super::operators;
+use super::known_directory::{KnownDirectory, mirrored};
+use super::second_operator;
 use crate::access::{NoAccess, access};
 use crate::api::{
     AuthenticationProtocol, ConditionType, DirectorySpec, DuoFactor, OktaFactor, RadiusProxySpec,
 };
-use crate::conditions::{Draft, Reason, Truth};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason};
 use crate::config::ConfigProblem;
 use crate::observed::{NetworkType, RolloutInput};
 use crate::registration::messages::holder;
@@ -25,14 +25,14 @@ const MIB: f64 = 1_048_576.0;
 /// Whether the operator may and can act on the spec.
 #[derive(Debug)]
 pub(super) struct Acceptance {
-    pub(super) condition: Draft,
+    pub(super) condition: ConditionDraft,
     /// Whether the RadiusProxy may use its directory: it is granted, its own, and of a fit type.
     pub(super) may_write: bool,
 }
 
-fn refused(truth: Truth, (reason, message): (Reason, String)) -> Acceptance {
+fn refused(status: ConditionStatus, (reason, message): (Reason, String)) -> Acceptance {
     Acceptance {
-        condition: Draft::new(ConditionType::Accepted, truth, reason, message),
+        condition: ConditionDraft::new(ConditionType::Accepted, status, reason, message),
         may_write: false,
     }
 }
@@ -40,7 +40,7 @@ fn refused(truth: Truth, (reason, message): (Reason, String)) -> Acceptance {
 /// Decides. `problem` is what the proxies would refuse in the configuration.
 pub(super) fn accept(input: &RolloutInput, problem: Option<&ConfigProblem>, now: Timestamp) -> Acceptance {
     if let Some(message) = name_conflicts(input) {
-        return refused(Truth::False, (Reason::NameConflict, message));
+        return refused(ConditionStatus::False, (Reason::NameConflict, message));
     }
     if let Some(spec) = &input.proxy.spec.directory
         && let Err(refusal) = directory(input, spec)
@@ -48,15 +48,15 @@ pub(super) fn accept(input: &RolloutInput, problem: Option<&ConfigProblem>, now:
         return refusal;
     }
     let condition = match problem {
-        Some(problem) => Draft::new(
+        Some(problem) => ConditionDraft::new(
             ConditionType::Accepted,
-            Truth::False,
+            ConditionStatus::False,
             problem.reason,
             &problem.message,
         ),
         None => {
             let warnings = warnings(input);
-            let (reason, message) = if let Some(second) = operators::second(input, now) {
+            let (reason, message) = if let Some(second) = second_operator::second(input, now) {
                 let message = format!("{second} {}", warnings.join(" "));
                 (Reason::OtherOperator, message.trim_end().to_owned())
             } else if warnings.is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn accept(input: &RolloutInput, problem: Option<&ConfigProblem>, now:
             } else {
                 (Reason::AcceptedWithWarnings, warnings.join(" "))
             };
-            Draft::new(ConditionType::Accepted, Truth::True, reason, message)
+            ConditionDraft::new(ConditionType::Accepted, ConditionStatus::True, reason, message)
         }
     };
     Acceptance {
@@ -106,11 +106,11 @@ fn directory(input: &RolloutInput, spec: &DirectorySpec) -> Result<(), Acceptanc
             "no DirectoryGrant allows namespace {namespace} to use directory {id} in region {region}; ask whoever owns the AWS \
              side to add namespace and directory to one (kubectl get directorygrants)"
         );
-        return Err(refused(Truth::False, (Reason::NoGrant, message)));
+        return Err(refused(ConditionStatus::False, (Reason::NoGrant, message)));
     }
     let unknown = || {
         let message = format!("directory {id} in region {region} was not described yet");
-        refused(Truth::Unknown, (Reason::DirectoryUnknown, message))
+        refused(ConditionStatus::Unknown, (Reason::DirectoryUnknown, message))
     };
     let Some(registration) = &input.registration else {
         return Err(unknown());
@@ -121,13 +121,16 @@ fn directory(input: &RolloutInput, spec: &DirectorySpec) -> Result<(), Acceptanc
              true there, and spec.directory.adoptionPolicy: Adopt here",
             holder(&registration.spec)
         );
-        return Err(refused(Truth::False, (Reason::DirectoryConflict, message)));
+        return Err(refused(
+            ConditionStatus::False,
+            (Reason::DirectoryConflict, message),
+        ));
     }
     match mirrored(registration, ConditionType::Described) {
         Some(described) if described.is_true() => Ok(()),
         // The registration may not have seen yet that there is a grant again.
         Some(described) if described.reason != Reason::NoGrant => {
-            Err(refused(described.truth, (described.reason, described.message)))
+            Err(refused(described.status, (described.reason, described.message)))
         }
         _ => Err(unknown()),
     }
@@ -198,7 +201,7 @@ fn bytes(quantity: &str) -> Option<f64> {
 
 /// Listed addresses of a family that the directory does not have.
 fn dropped(input: &RolloutInput) -> Option<String> {
-    let network = Known::of(input.registration.as_ref()?)?.network;
+    let network = KnownDirectory::of(input.registration.as_ref()?)?.network;
     let has = |address: &&String| match address.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(IpAddr::V4(_)) => network != NetworkType::Ipv6,
         Ok(IpAddr::V6(_)) => network != NetworkType::Ipv4,

@@ -2,12 +2,16 @@
 //! of other pods have no gate, so that they are Ready without an operator.
 
 use super::GateChange;
-use super::known::Known;
-use super::pods::Proxy;
+use super::known_directory::KnownDirectory;
+use super::proxy_pods::ProxyPod;
 use crate::observed::RadiusStatus;
 
 /// The change of a pod's gate, if it isn't as it should be.
-pub(crate) fn change(proxy: &Proxy<'_>, directory: Option<&Known>, ours: bool) -> Option<GateChange> {
+pub(crate) fn change(
+    proxy: &ProxyPod<'_>,
+    directory: Option<&KnownDirectory>,
+    ours: bool,
+) -> Option<GateChange> {
     let pod = proxy.pod;
     if pod.deleted.is_some() {
         return None;

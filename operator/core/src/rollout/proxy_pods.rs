@@ -8,21 +8,21 @@ use crate::observed::{PodState, RolloutInput};
 
 /// A pod, and what it counts for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Proxy<'a> {
+pub(crate) struct ProxyPod<'a> {
     pub(crate) pod: &'a PodState,
     /// The number in its name; the highest there is when it has none.
     pub(crate) ordinal: u32,
     /// It is registered when it serves.
-    pub(crate) joins: bool,
+    pub(crate) is_eligible: bool,
     /// It stays registered when it is.
-    pub(crate) keeps: bool,
+    pub(crate) is_retained: bool,
     /// It answers: containers ready, not terminating, on a node that is there.
     pub(crate) alive: bool,
     /// It reports the current configuration.
     pub(crate) configured: bool,
 }
 
-impl Proxy<'_> {
+impl ProxyPod<'_> {
     /// Rule 2: what is registered newly answers with the current configuration.
     pub(crate) const fn serves(&self) -> bool {
         self.alive && self.configured
@@ -30,17 +30,17 @@ impl Proxy<'_> {
 }
 
 /// The pods, in the order of their names' ordinals.
-pub(crate) fn proxies<'a>(input: &'a RolloutInput, digest: Option<&ConfigDigest>) -> Vec<Proxy<'a>> {
+pub(crate) fn proxies<'a>(input: &'a RolloutInput, digest: Option<&ConfigDigest>) -> Vec<ProxyPod<'a>> {
     let names = crate::names::ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default());
-    let mut proxies: Vec<Proxy<'a>> = input
+    let mut proxies: Vec<ProxyPod<'a>> = input
         .pods
         .iter()
         .filter(|pod| !pod.ended)
-        .map(|pod| Proxy {
+        .map(|pod| ProxyPod {
             pod,
             ordinal: names.ordinal(&pod.name).unwrap_or(u32::MAX),
-            joins: true,
-            keeps: true,
+            is_eligible: true,
+            is_retained: true,
             alive: pod.containers_ready && pod.deleted.is_none() && pod.node_ready,
             configured: digest.is_some_and(|digest| {
                 input
@@ -61,7 +61,7 @@ pub(crate) fn of_pod(pod: &PodState, host: bool) -> impl Iterator<Item = IpAddr>
 }
 
 /// Which proxies do not serve, and why.
-pub(crate) fn not_serving(proxies: &[Proxy<'_>], input: &RolloutInput) -> String {
+pub(crate) fn not_serving(proxies: &[ProxyPod<'_>], input: &RolloutInput) -> String {
     let mut told: Vec<String> = proxies
         .iter()
         .filter(|proxy| !proxy.serves())
