@@ -106,12 +106,12 @@ pub(crate) async fn object(
         source,
     })?;
     let digest = digest(&json);
-    let seen = ctx.cluster.owned(object, key).map(|seen| seen.print);
-    if let (Some(before), Some(print)) = (state.applied.get(&id), seen)
+    let seen = ctx.cluster.owned(object, key).map(|seen| seen.fingerprint);
+    if let (Some(before), Some(fingerprint)) = (state.applied.get(&id), seen)
         && *before
             == (Applied {
                 wanted: digest,
-                print,
+                fingerprint,
             })
     {
         return Ok(());
@@ -134,12 +134,12 @@ pub(crate) async fn object(
         result => result?,
     };
     tracing::debug!(object = %id, "applied");
-    let print = rows::print(object.kind(), &applied);
+    let fingerprint = rows::fingerprint(object.kind(), &applied);
     state.applied.insert(
         id,
         Applied {
             wanted: digest,
-            print,
+            fingerprint,
         },
     );
     Ok(())

@@ -30,7 +30,7 @@ pub(crate) struct ReconcileState {
     /// Rounds in a row in which a step failed.
     pub(crate) failed_rounds: u32,
     /// Since when what a plan needs can't be read.
-    pub(crate) blind_since: Option<Instant>,
+    pub(crate) unreadable_since: Option<Instant>,
     /// Since when pods are missing.
     pub(crate) pods_missing_since: Option<Instant>,
     /// What was applied.
@@ -42,8 +42,8 @@ pub(crate) struct ReconcileState {
 pub(crate) struct Applied {
     /// Of what was wanted.
     pub(crate) wanted: u64,
-    /// Of what the API server made of it ([`crate::watch::rows::print`]).
-    pub(crate) print: u64,
+    /// Of what the API server made of it ([`crate::watch::rows::fingerprint`]).
+    pub(crate) fingerprint: u64,
 }
 
 /// A number for what is wanted; it never leaves the process.

@@ -112,7 +112,7 @@ async fn execute(
         ctx.registration_states
             .know(key, moved.map_err(Error::WriteStatus)?);
         ctx.directories.forget(key);
-        tell(ctx, gathered, plan).await;
+        publish_events(ctx, gathered, plan).await;
         return Ok(Next::After(SOONEST));
     }
     let mut current = registration.clone();
@@ -140,7 +140,7 @@ async fn execute(
         ctx.registration_states
             .with(key, |state| state.outcome = Some(outcome));
     }
-    tell(ctx, gathered, plan).await;
+    publish_events(ctx, gathered, plan).await;
     if plan.finalizer == FinalizerChange::Remove {
         remove(ctx, key).await?;
         ctx.directories.forget(key);
@@ -238,7 +238,7 @@ async fn remove(ctx: &Context, key: &RegistrationKey) -> Result<(), Error> {
 }
 
 /// Events about the RadiusProxy that holds the directory, also when it is gone.
-async fn tell(ctx: &Context, gathered: &Gathered, plan: &RegistrationPlan) {
+async fn publish_events(ctx: &Context, gathered: &Gathered, plan: &RegistrationPlan) {
     if plan.events.is_empty() {
         return;
     }

@@ -22,9 +22,9 @@ use steps::Execution;
 const PREPARING: Duration = Duration::from_secs(90);
 const EXECUTING: Duration = Duration::from_secs(150);
 /// How long what a plan needs can't be read before people are told.
-const BLIND_FOR: Duration = Duration::from_secs(30);
+const UNREADABLE_LIMIT: Duration = Duration::from_secs(30);
 /// How often is looked whether another operator still works.
-const HELD: Duration = Duration::from_secs(60);
+const SECOND_OPERATOR_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Reconciles one RadiusProxy.
 ///
@@ -38,7 +38,7 @@ pub(crate) async fn run(
 ) -> Result<Next, Error> {
     let gathered = match within("gathering", PREPARING, prepare(ctx, key, state)).await? {
         Prepared::Ready(gathered) => gathered,
-        Prepared::Held => return Ok(Next::After(HELD)),
+        Prepared::Held => return Ok(Next::After(SECOND_OPERATOR_INTERVAL)),
         Prepared::Gone => return Ok(Next::Gone),
     };
     let Gathered { input, vacant } = *gathered;
@@ -76,13 +76,13 @@ async fn prepare(ctx: &Context, key: &RadiusProxyKey, state: &mut ReconcileState
     ctx.metrics.proxy.status_time(key, proxy.status.as_ref());
     match gather::input(ctx, key, proxy.clone(), state).await {
         Ok(gathered) => {
-            state.blind_since = None;
+            state.unreadable_since = None;
             Ok(Prepared::Ready(Box::new(gathered)))
         }
         Err(error) => {
-            let since = *state.blind_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= BLIND_FOR {
-                tell_blindness(ctx, key, proxy, &error).await;
+            let since = *state.unreadable_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= UNREADABLE_LIMIT {
+                report_unreadable(ctx, key, proxy, &error).await;
             }
             Err(error)
         }
@@ -90,7 +90,7 @@ async fn prepare(ctx: &Context, key: &RadiusProxyKey, state: &mut ReconcileState
 }
 
 /// Nothing can be planned for a while: what the status says of now isn't known.
-async fn tell_blindness(ctx: &Context, key: &RadiusProxyKey, proxy: RadiusProxy, error: &Error) {
+async fn report_unreadable(ctx: &Context, key: &RadiusProxyKey, proxy: RadiusProxy, error: &Error) {
     ctx.metrics.proxy.status_not_written(key);
     let (status, events) = without_observation(&proxy, &message(error), Timestamp::now());
     match apply::status(ctx, key, proxy, &status).await {
@@ -140,7 +140,7 @@ mod tests {
         run(&ctx, &key, &mut state).await.unwrap_err();
         let written = |call: &crate::fake_api::Call| call.method == "PATCH";
         assert_eq!(api.calls(0, written).await, []);
-        state.blind_since = Instant::now().checked_sub(BLIND_FOR);
+        state.unreadable_since = Instant::now().checked_sub(UNREADABLE_LIMIT);
         run(&ctx, &key, &mut state).await.unwrap_err();
         let calls = api.calls(1, written).await;
         let conditions = calls[0].body["status"]["conditions"].as_array().unwrap().clone();

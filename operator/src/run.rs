@@ -102,7 +102,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
     let work = tokio::spawn(shared.clone().lead(leadership, plan_settings));
     shared.greet();
-    told_to_stop().await?;
+    stop_signal().await?;
     shared.end(work, watches, election).await?;
     server.abort();
     Ok(())
@@ -310,7 +310,7 @@ fn plan_settings(settings: &Settings, namespace: &str) -> anyhow::Result<PlanSet
     })
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
+async fn stop_signal() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     tokio::select! {

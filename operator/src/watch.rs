@@ -1,8 +1,8 @@
 //! The cluster as it is watched, and which RadiusProxy resources a change concerns.
 
 mod cache;
-mod follow;
 mod kinds;
+mod reflector;
 pub(crate) mod rows;
 mod seeds;
 

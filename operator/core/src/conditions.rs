@@ -266,7 +266,7 @@ pub(crate) fn set_conditions(
                 type_: draft.kind.as_str().to_owned(),
                 status: draft.status.as_str().to_owned(),
                 reason: draft.reason.as_str().to_owned(),
-                message: shown(&draft.message),
+                message: shortened(&draft.message),
                 observed_generation: generation,
                 last_transition_time: since,
             }
@@ -275,7 +275,7 @@ pub(crate) fn set_conditions(
 }
 
 /// A message as the condition has it.
-pub(crate) fn shown(message: &str) -> String {
+pub(crate) fn shortened(message: &str) -> String {
     cut(message, CUT_MESSAGE)
 }
 

@@ -5,7 +5,7 @@
 //! [`warnings`] says where it disagrees with the spec, and [`mismatch`] tells a shared secret that was changed at AWS.
 
 mod mismatch;
-mod shown;
+mod summary;
 mod warnings;
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use proxy_config::observed::{MAX_BYTES, Observed};
 use crate::observed::RolloutInput;
 
 pub(crate) use mismatch::mismatch;
-pub(crate) use shown::shown;
+pub(crate) use summary::summary;
 pub(crate) use warnings::{Context, warnings};
 
 /// How far the clocks of two nodes, or of a node and the operator, may differ.

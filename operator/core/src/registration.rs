@@ -12,14 +12,14 @@
 //! write as pending, with a keyed digest of its secret, so that the next leader notices a crash between the two. How the write
 //! ended is [`RegistrationInput::outcome`] of the next round, which has to follow at once.
 
-mod accept;
 mod backoff;
 mod claim;
 mod decide;
+mod described;
 mod difference;
 mod holds;
 pub(crate) mod messages;
-mod planning;
+mod plan;
 pub(crate) mod record;
 mod release;
 mod secret_mismatch;
@@ -40,7 +40,7 @@ use crate::observed::{DirectoryObservation, SecretContent, Settings, WriteOutcom
 
 pub use decide::{LONGEST_ANSWER, is_fresh};
 pub use holds::hold_names;
-pub use planning::plan;
+pub use plan::plan;
 pub use write::{DirectoryCall, DirectoryWrite, RadiusSettings, WriteReason};
 
 /// Everything observed about one DirectoryRegistration.

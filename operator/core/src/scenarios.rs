@@ -1,12 +1,13 @@
 //! Sentences about the whole, tried in a small world.
 
 mod addresses;
-mod anything;
-mod balancer;
 mod claims;
+mod disturbances;
 mod drain;
+mod failures;
 mod lag;
 mod life;
+mod load_balancer;
 mod observed;
 mod ownership;
 mod pod_template;
@@ -20,7 +21,6 @@ mod seeds;
 mod service_account;
 mod slow;
 mod stage;
-mod trouble;
 mod upgrade;
 mod witness;
 mod world;

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 use crate::api::ConditionType;
-use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions, shown};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions, shortened};
 use crate::events::Event;
 
 /// The status to write and the Event that announces it, unless the status says it already. `status` is the status as it is,
@@ -17,7 +17,7 @@ pub fn undecodable(
     error: &str,
     now: Timestamp,
 ) -> Option<(Value, Event)> {
-    let message = shown(&format!(
+    let message = shortened(&format!(
         "this version of the operator can't read the object, so it does nothing for it: {error}. What runs and what AWS has \
          stay as they are. Change the field, or upgrade the operator to the version that knows it"
     ));

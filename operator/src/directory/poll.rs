@@ -1,6 +1,6 @@
 //! The background: a group of directories that share region and role, and the task that describes them.
 
-mod round;
+mod batch;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use super::describe::{CachedDetails, Due};
 use super::session::{Account, Sessions};
 use super::{Deps, Observed};
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
-use round::{Detailed, run_round};
+use batch::{Detailed, describe_batch};
 use state::DirectoryState;
 
 /// Directories that become due at nearly the same time are described together.
@@ -248,7 +248,7 @@ pub(super) async fn run(group: Arc<Group>, sessions: Arc<Sessions>, deps: Deps) 
             tokio::select! {
                 () = group.closed.cancelled() => return,
                 () = deps.stop.cancelled() => return,
-                () = run_round(&group, &sessions, &deps, batch) => {}
+                () = describe_batch(&group, &sessions, &deps, batch) => {}
             }
         }
     }

@@ -55,7 +55,7 @@ pub(super) async fn outcomes(
     outcomes
 }
 
-/// The newest words of the StatefulSet's controller. Between two tries it waits for a quarter of an hour at most.
+/// The newest message of the StatefulSet's controller. Between two tries it waits for a quarter of an hour at most.
 fn newest(events: &[Event], now: Timestamp) -> Option<String> {
     let time = |event: &Event| {
         let series = event
@@ -71,8 +71,10 @@ fn newest(events: &[Event], now: Timestamp) -> Option<String> {
     let newest = events.iter().max_by_key(|event| time(event))?;
     let age = now.duration_since(time(newest)?);
     let message = newest.message.as_deref()?;
-    let words = message.split_once(" error: ").map_or(message, |(_, words)| words);
-    (age.as_secs() < REFUSAL_LASTS).then(|| words.to_owned())
+    let message = message
+        .split_once(" error: ")
+        .map_or(message, |(_, message)| message);
+    (age.as_secs() < REFUSAL_LASTS).then(|| message.to_owned())
 }
 
 #[cfg(test)]
@@ -88,8 +90,8 @@ mod tests {
 
     #[test]
     fn the_newest_refusal_of_pods_counts_and_not_for_ever() {
-        let event = |time: &str, words: &str| -> Event {
-            let message = format!("create Pod mfa-0 in StatefulSet mfa failed error: {words}");
+        let event = |time: &str, message: &str| -> Event {
+            let message = format!("create Pod mfa-0 in StatefulSet mfa failed error: {message}");
             serde_json::from_value(
                 json!({"metadata": {}, "involvedObject": {}, "message": message, "lastTimestamp": time}),
             )

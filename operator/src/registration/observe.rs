@@ -17,7 +17,7 @@ use crate::gather;
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 
 /// How often is looked whether another operator still works.
-const HELD: Duration = Duration::from_secs(60);
+const SECOND_OPERATOR_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What was gathered, with the RadiusProxy that holds the directory.
 pub(super) struct Gathered {
@@ -62,7 +62,7 @@ pub(super) async fn observe(
         .and_then(|proxy| second_operator::other(proxy, own, Timestamp::now()));
     if other.is_some() {
         // Another release works on it.
-        return Ok(Err(HELD));
+        return Ok(Err(SECOND_OPERATOR_INTERVAL));
     }
     let access = proxy.as_ref().and_then(|proxy| gather::access_of(ctx, proxy));
     let observation = match &access {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Cluster;
 use super::cache::{Cache, Change};
-use super::follow::{MAX_SILENCE, Watch};
+use super::reflector::{MAX_SILENCE, Watch};
 use super::rows::{self, Detail, Row, proxy_label};
 use crate::health::{Health, List, Needed, Scope};
 use crate::metrics::Metrics;

@@ -107,7 +107,7 @@ pub(crate) struct Owned {
     /// The uid of the owner that is its controller.
     pub(crate) controller: Option<String>,
     /// Changes with everything that the operator applies.
-    pub(crate) print: u64,
+    pub(crate) fingerprint: u64,
     /// What decisions need of it beside that it is there.
     pub(crate) detail: Detail,
 }
@@ -124,7 +124,7 @@ impl Owned {
             observed: None,
             ..report.clone()
         };
-        (&self.controller, self.print, uid) != (&after.controller, after.print, new_uid)
+        (&self.controller, self.fingerprint, uid) != (&after.controller, after.fingerprint, new_uid)
             || plain(old) != plain(new)
             || directory_client::is_news(old.observed.as_ref(), new.observed.as_ref())
     }
@@ -169,7 +169,7 @@ pub(crate) fn controller(metadata: &ObjectMeta) -> Option<String> {
 /// A number that changes when somebody changes what the operator applied. Where there is a generation it stands for
 /// the spec, so that a new status is no change; a Lease is renewed by its pod all the time, used codes are written with
 /// every login, and only their labels and their owner are the operator's.
-pub(crate) fn print(kind: &str, metadata: &ObjectMeta) -> u64 {
+pub(crate) fn fingerprint(kind: &str, metadata: &ObjectMeta) -> u64 {
     let mut hasher = DefaultHasher::new();
     metadata.uid.hash(&mut hasher);
     metadata.labels.hash(&mut hasher);
@@ -195,7 +195,7 @@ pub(crate) fn print(kind: &str, metadata: &ObjectMeta) -> u64 {
 pub(crate) fn owned(kind: &str, metadata: &ObjectMeta, detail: Detail) -> Owned {
     Owned {
         controller: controller(metadata),
-        print: print(kind, metadata),
+        fingerprint: fingerprint(kind, metadata),
         detail,
     }
 }
@@ -574,23 +574,29 @@ mod tests {
             generation,
             ..ObjectMeta::default()
         };
-        assert_eq!(print("Lease", &meta("1", None)), print("Lease", &meta("2", None)));
+        assert_eq!(
+            fingerprint("Lease", &meta("1", None)),
+            fingerprint("Lease", &meta("2", None))
+        );
         let used = |version: &str| ObjectMeta {
             labels: Some([(WRITTEN_BY_LABEL.to_owned(), "proxies".to_owned())].into()),
             ..meta(version, None)
         };
-        assert_eq!(print("ConfigMap", &used("1")), print("ConfigMap", &used("2")));
         assert_eq!(
-            print("StatefulSet", &meta("1", Some(4))),
-            print("StatefulSet", &meta("2", Some(4)))
+            fingerprint("ConfigMap", &used("1")),
+            fingerprint("ConfigMap", &used("2"))
+        );
+        assert_eq!(
+            fingerprint("StatefulSet", &meta("1", Some(4))),
+            fingerprint("StatefulSet", &meta("2", Some(4)))
         );
         assert_ne!(
-            print("StatefulSet", &meta("1", Some(4))),
-            print("StatefulSet", &meta("2", Some(5)))
+            fingerprint("StatefulSet", &meta("1", Some(4))),
+            fingerprint("StatefulSet", &meta("2", Some(5)))
         );
         assert_ne!(
-            print("ConfigMap", &meta("1", None)),
-            print("ConfigMap", &meta("2", None))
+            fingerprint("ConfigMap", &meta("1", None)),
+            fingerprint("ConfigMap", &meta("2", None))
         );
     }
 }

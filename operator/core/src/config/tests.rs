@@ -26,7 +26,7 @@ fn files(pairs: &[(&str, &str)]) -> Files {
 
 fn rendered(spec: &RadiusProxySpec, sources: &Sources) -> Result<Rendered, ConfigProblem> {
     let secret = |text: &str| SharedSecret::parse(text.as_bytes()).unwrap();
-    render(&Ingredients {
+    render(&ConfigInput {
         spec,
         name: "mfa",
         directory_clients: &["10.0.0.10".parse().unwrap()].into(),

@@ -71,7 +71,7 @@ pub(crate) struct Context<'a> {
 
 /// What is described before the next decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum DescribeNext {
     /// Whatever is due.
     #[default]
     Due,
@@ -104,7 +104,7 @@ pub(crate) struct Decision {
     pub(crate) write: Option<(DirectoryWrite, PendingWrite)>,
     /// When to decide again, if nothing happens before.
     pub(crate) again: Option<Timestamp>,
-    pub(crate) look: Look,
+    pub(crate) describe_next: DescribeNext,
     pub(crate) out_of_sync: OutOfSync,
     /// Whether the last failure is over.
     pub(crate) forgets_failure: bool,
@@ -122,7 +122,7 @@ impl Decision {
             hold: None,
             write: None,
             again: None,
-            look: Look::Due,
+            describe_next: DescribeNext::Due,
             out_of_sync: OutOfSync::Keep,
             forgets_failure: false,
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::decide::{Context, Decision, FRESH_AFTER_ANSWER, Look, OutOfSync, is_fresh};
+use super::decide::{Context, Decision, DescribeNext, FRESH_AFTER_ANSWER, OutOfSync, is_fresh};
 use super::difference::someone_serves;
 use super::{WriteReason, backoff, fingerprint, messages, secret_mismatch, tag_digest, takes_writes};
 use crate::api::DriftPolicy;
@@ -40,7 +40,7 @@ pub(crate) const HOLDS: &[Hold] = holds! {
     in_sync => "InSync",
     nothing_to_register => "NothingToRegister",
     successor_awaited => "SuccessorAwaited",
-    backs_off => "BacksOff",
+    in_backoff => "InBackoff",
     pods_lack_secret => "PodsLackSecret",
     settles => "Settles",
     description_is_old => "DescriptionIsOld",
@@ -318,7 +318,7 @@ fn successor_awaited(context: &Context<'_>) -> Option<Decision> {
 }
 
 /// AWS failed or refused a while ago: the same settings wait, others may go at once.
-fn backs_off(context: &Context<'_>) -> Option<Decision> {
+fn in_backoff(context: &Context<'_>) -> Option<Decision> {
     let failure = context.record.last_failure.as_ref()?;
     let (same_at, other_at) = backoff::retry_at(failure);
     let print = fingerprint(&context.secret.key, &context.wanted, &context.secret.digest);
@@ -411,10 +411,10 @@ fn description_is_old(context: &Context<'_>) -> Option<Decision> {
     let difference = context.difference.as_ref()?;
     let directory = context.directory;
     let by_tags = matches!(difference.reason, WriteReason::Drift | WriteReason::Adoption);
-    let look = if by_tags && !tags_count(context) {
-        Look::DirectoryAndTags
+    let describe_next = if by_tags && !tags_count(context) {
+        DescribeNext::DirectoryAndTags
     } else if !is_fresh(directory, context.now) {
-        Look::Directory
+        DescribeNext::Directory
     } else {
         return None;
     };
@@ -423,7 +423,7 @@ fn description_is_old(context: &Context<'_>) -> Option<Decision> {
         difference.message
     );
     Some(Decision {
-        look,
+        describe_next,
         ..context
             .under_way(Reason::Settling, message)
             .out_of_sync(OutOfSync::Start)

@@ -126,7 +126,7 @@ fn failed(spec: &DirectoryRegistrationSpec) -> String {
 /// A stage in which nothing is written.
 pub(crate) fn stage_holds(directory: &Directory) -> String {
     format!(
-        "the directory's stage is {}; RADIUS settings are written when it has left that stage. Look at it in the AWS console",
+        "the directory's stage is {}; RADIUS settings are written when it has left that stage. DescribeNext at it in the AWS console",
         stage(directory)
     )
 }
@@ -135,7 +135,7 @@ pub(crate) fn stage_holds(directory: &Directory) -> String {
 pub(crate) fn stage_note(directory: &Directory) -> Option<String> {
     (directory.stage != ACTIVE).then(|| {
         format!(
-            "The directory's stage is {}: AWS may refuse changes until it is Active. Look at it in the AWS console.",
+            "The directory's stage is {}: AWS may refuse changes until it is Active. DescribeNext at it in the AWS console.",
             stage(directory)
         )
     })

@@ -158,7 +158,7 @@ fn disable_step(
             "AWS is changing the directory's RADIUS settings; RADIUS is switched off when it is done.";
         return wait(Reason::Deregistering, message);
     }
-    backs_off(spec, record, directory, now).unwrap_or(Step::Disable)
+    in_backoff(spec, record, directory, now).unwrap_or(Step::Disable)
 }
 
 /// The latest write, if it is DisableRadius and AWS has accepted it.
@@ -179,7 +179,7 @@ fn lags(directory: &Directory, record: &RegistrationRecord) -> bool {
     lags && !shown
 }
 
-fn backs_off(
+fn in_backoff(
     spec: &DirectoryRegistrationSpec,
     record: &RegistrationRecord,
     directory: &Directory,

@@ -8,7 +8,7 @@ use proxy_config::{Secret, SharedSecret};
 use super::context::RolloutContext;
 use super::known_directory::KnownDirectory;
 use crate::api::RadiusProxyStatus;
-use crate::config::{self, CURRENT_KEY, DIGEST_KEY, Ingredients, PREVIOUS_KEY};
+use crate::config::{self, CURRENT_KEY, ConfigInput, DIGEST_KEY, PREVIOUS_KEY};
 use crate::observed::{RadiusStatus, RolloutInput};
 use crate::rotation::{self, Held, Pair};
 use crate::secrets::Sources;
@@ -75,7 +75,7 @@ pub(super) fn render(context: &mut RolloutContext<'_>) {
         return;
     }
     let pair = next_pair(context, sources);
-    let rendered = config::render(&Ingredients {
+    let rendered = config::render(&ConfigInput {
         spec: &context.input.proxy.spec,
         name: context.owner.names.workload(),
         directory_clients: &context.clients,

@@ -16,7 +16,7 @@ use crate::registration::record::RegistrationRecord;
 use crate::time;
 
 /// How often the registration is looked at meanwhile.
-const LOOK: Duration = Duration::from_secs(3);
+const DELETION_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Whether the finalizer is there.
 pub(super) fn has_finalizer(input: &RolloutInput) -> bool {
@@ -41,12 +41,12 @@ pub(super) fn plan(input: &RolloutInput, now: Timestamp) -> RolloutPlan {
     if !has_finalizer(input) {
         return plan;
     }
-    plan.requeue_after = LOOK;
+    plan.requeue_after = DELETION_INTERVAL;
     let Some(waits) = waits(input, now) else {
         plan.finalizer = FinalizerChange::Remove;
         return plan;
     };
-    plan.events = tell(&mut plan.status, input, &waits, now);
+    plan.events = show_waiting(&mut plan.status, input, &waits, now);
     second_operator::sign(&mut plan, input, now);
     plan
 }
@@ -142,7 +142,7 @@ fn still_asked(input: &RolloutInput, registration: &DirectoryRegistration, now: 
 }
 
 /// The conditions, and Events where they are news.
-fn tell(
+fn show_waiting(
     status: &mut RadiusProxyStatus,
     input: &RolloutInput,
     registered: &ConditionDraft,

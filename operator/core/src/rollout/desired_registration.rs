@@ -290,11 +290,11 @@ fn balanced(context: &RolloutContext<'_>, proxies: &[ProxyPod<'_>]) -> Servers {
 /// The host name of the load balancer that has been without an address for the longest time.
 fn unresolved(context: &RolloutContext<'_>) -> Option<Problem> {
     let names = context.input.load_balancer.names.iter();
-    let (name, trouble) = names
-        .filter_map(|name| Some((&name.name, name.trouble?)))
-        .min_by_key(|(_, trouble)| trouble.since)?;
+    let (name, failure) = names
+        .filter_map(|name| Some((&name.name, name.failure?)))
+        .min_by_key(|(_, failure)| failure.since)?;
     let service = ObjectNames::new(context.owner.names.workload()).load_balancer();
-    let (says, next) = match trouble.why {
+    let (says, next) = match failure.why {
         NoAddress::NoSuchName => (
             "DNS says that it does not exist",
             "See whether the load balancer is still there, and whether the operator's name servers know its zone",
@@ -315,9 +315,9 @@ fn unresolved(context: &RolloutContext<'_>) -> Option<Problem> {
     let message = format!(
         "{name} has no address since {}: {says}. {next}; `kubectl describe service {service}` shows the load balancer's \
          side. It is looked up again every few seconds.",
-        time::clock(trouble.since)
+        time::clock(failure.since)
     );
-    let end = time::later(trouble.since, PASSES_WITHIN);
+    let end = time::later(failure.since, PASSES_WITHIN);
     Some(Problem {
         message,
         passing_until: (context.now < end).then_some(end),

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::upgrade::Upgrade;
 use crate::api::ConditionType;
-use crate::conditions::{ConditionDraft, EventType, Reason, shown};
+use crate::conditions::{ConditionDraft, EventType, Reason, shortened};
 use crate::events::{Event, event};
 use crate::observed::{ObjectId, RolloutInput, StatefulSetState};
 use crate::outcomes::{Outcomes, Step};
@@ -26,7 +26,7 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[ConditionDraft]) -> 
                     && old.status == draft.status.as_str()
                     && old.reason == draft.reason.as_str()
                     // One more user with two seeds is another thing to do.
-                    && (draft.reason != Reason::DuplicateTotpSeed || old.message == shown(&draft.message))
+                    && (draft.reason != Reason::DuplicateTotpSeed || old.message == shortened(&draft.message))
             })
         })
         .filter(|draft| draft.reason.event_type() != EventType::NoEvent)

@@ -94,7 +94,7 @@ fn assemble(context: &RolloutContext<'_>) -> RolloutPlan {
         context.now,
     );
     let drafts = conditions(context, &acceptance, registered, available);
-    let seen = status::Seen {
+    let seen = status::StatusInput {
         input: context.input,
         owner: &context.owner,
         proxies: &proxies,
@@ -147,7 +147,7 @@ fn observed(context: &RolloutContext<'_>, reports: &[PodReport<'_>]) -> Option<O
         .before
         .and_then(|status| status.directory.as_ref()?.observed.as_ref());
     let probes = &context.input.proxy.spec.policy.probe_users;
-    directory_client::shown(reports, &context.clients, probes, before, context.now)
+    directory_client::summary(reports, &context.clients, probes, before, context.now)
 }
 
 /// The configuration that pods should report: the present one, or the last one that could be made.

@@ -16,7 +16,7 @@ use crate::observed::{PodState, RolloutInput};
 
 /// What the numbers are made of.
 #[derive(Debug)]
-pub(super) struct Seen<'a> {
+pub(super) struct StatusInput<'a> {
     pub(super) input: &'a RolloutInput,
     pub(super) owner: &'a Owner<'a>,
     pub(super) proxies: &'a [ProxyPod<'a>],
@@ -25,7 +25,7 @@ pub(super) struct Seen<'a> {
 }
 
 /// The numbers and tables of the status. What cannot be seen now stays as it was.
-pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> RadiusProxyStatus {
+pub(super) fn tables(seen: &StatusInput<'_>, before: Option<&RadiusProxyStatus>) -> RadiusProxyStatus {
     let count = |test: fn(&ProxyPod<'_>) -> bool| {
         let number = seen
             .proxies
@@ -58,7 +58,7 @@ pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> Rad
 }
 
 /// What most proxies run; of equally many the greater one, so that the order of the pods doesn't matter.
-fn running<'a>(seen: &Seen<'a>, of: impl Fn(&'a PodState) -> Option<&'a String>) -> Option<String> {
+fn running<'a>(seen: &StatusInput<'a>, of: impl Fn(&'a PodState) -> Option<&'a String>) -> Option<String> {
     let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
     let alive = seen.proxies.iter().filter(|proxy| proxy.alive);
     for value in alive

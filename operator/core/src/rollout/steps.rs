@@ -19,9 +19,9 @@ use crate::rotation::{self, Pair};
 use crate::time;
 
 /// When nothing else asks for another look.
-const AT_REST: Duration = Duration::from_secs(600);
+const RESYNC_INTERVAL: Duration = Duration::from_secs(600);
 /// While something is expected to pass.
-const SOON: Duration = Duration::from_secs(15);
+const MISSING_PODS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What the pods should read, by digests.
 pub(super) struct Digests {
@@ -220,10 +220,10 @@ pub(super) fn deletions(context: &RolloutContext<'_>, replaced: Vec<ObjectRef>) 
 
 /// When to plan again at the latest.
 pub(super) fn requeue_after(context: &RolloutContext<'_>, others: [Option<Timestamp>; 2]) -> Duration {
-    let mut requeue = AT_REST;
+    let mut requeue = RESYNC_INTERVAL;
     if pods_are_missing(context) {
         // Nothing that is watched changes while pods are refused.
-        requeue = requeue.min(SOON);
+        requeue = requeue.min(MISSING_PODS_INTERVAL);
     }
     let mut at = |then: Option<Timestamp>| {
         if let Some(then) = then {

@@ -24,8 +24,8 @@ mod checks;
 mod cluster;
 mod dns;
 mod logins;
-mod registering;
-mod rounds;
+mod registration;
+mod rollout;
 
 use cluster::{Revisions, digest_of};
 

@@ -131,41 +131,41 @@ impl Operator {
 
 #[tokio::test]
 async fn a_refused_secret_stops_the_configuration_and_the_pods_template_and_nothing_else() {
-    let mut scene = Operator::new(|call| match call.uri.contains("/secrets/") {
+    let mut harness = Operator::new(|call| match call.uri.contains("/secrets/") {
         true => refused(403, "Forbidden"),
         false => taken(call),
     });
-    assert_eq!(scene.round().await, Next::After(SOONEST));
+    assert_eq!(harness.round().await, Next::After(SOONEST));
     assert_eq!(
-        scene.count("/radiusproxies/mfa/status").await,
+        harness.count("/radiusproxies/mfa/status").await,
         0,
         "the next plan knows of it"
     );
-    assert_eq!(scene.round().await, Next::After(retry_after(2)));
-    assert_eq!(scene.count("/secrets/").await, 2);
-    assert_eq!(scene.count("/services/").await, 2);
+    assert_eq!(harness.round().await, Next::After(retry_after(2)));
+    assert_eq!(harness.count("/secrets/").await, 2);
+    assert_eq!(harness.count("/services/").await, 2);
     assert_eq!(
-        scene.count("/configmaps/").await + scene.count("/statefulsets/").await,
+        harness.count("/configmaps/").await + harness.count("/statefulsets/").await,
         0
     );
-    assert_eq!(scene.count("/pods/mfa-0/status").await, 2);
-    assert_eq!(scene.count("/radiusproxies/mfa/status").await, 1);
+    assert_eq!(harness.count("/pods/mfa-0/status").await, 2);
+    assert_eq!(harness.count("/radiusproxies/mfa/status").await, 1);
     let step = Step::Apply("Secret", "mfa-radius-secrets".to_owned());
-    assert!(scene.state.outcomes.failed(&step));
+    assert!(harness.state.outcomes.failed(&step));
 }
 
 #[tokio::test]
 async fn a_refused_pod_patch_stops_neither_the_readiness_gate_nor_the_status() {
-    let mut scene = Operator::new(|call| match call.uri.contains("/pods/mfa-0?") {
+    let mut harness = Operator::new(|call| match call.uri.contains("/pods/mfa-0?") {
         true => refused(422, "Invalid"),
         false => taken(call),
     });
-    scene.round().await;
-    scene.round().await;
-    assert_eq!(scene.count("/pods/mfa-0/status").await, 2);
-    assert_eq!(scene.count("/radiusproxies/mfa/status").await, 1);
+    harness.round().await;
+    harness.round().await;
+    assert_eq!(harness.count("/pods/mfa-0/status").await, 2);
+    assert_eq!(harness.count("/radiusproxies/mfa/status").await, 1);
     assert!(
-        scene
+        harness
             .state
             .outcomes
             .failed(&Step::PodMetadata("mfa-0".to_owned()))
@@ -174,17 +174,17 @@ async fn a_refused_pod_patch_stops_neither_the_readiness_gate_nor_the_status() {
 
 #[tokio::test]
 async fn a_status_that_is_refused_is_an_event_and_not_ready_in_the_metrics() {
-    let mut scene = Operator::new(|call| match call.uri.contains("/radiusproxies/mfa/status") {
+    let mut harness = Operator::new(|call| match call.uri.contains("/radiusproxies/mfa/status") {
         true => refused(403, "Forbidden"),
         false => taken(call),
     });
     for _ in 0..3 {
-        scene.round().await;
+        harness.round().await;
     }
-    assert_eq!(scene.count("/events").await, 1);
-    assert!(scene.state.newest.is_none());
+    assert_eq!(harness.count("/events").await, 1);
+    assert!(harness.state.newest.is_none());
     let not_ready = "condition{namespace=\"auth\",name=\"mfa\",condition=\"Ready\"} 0";
-    assert!(scene.ctx.metrics.encode().contains(not_ready));
+    assert!(harness.ctx.metrics.encode().contains(not_ready));
 }
 
 #[tokio::test]
@@ -204,17 +204,17 @@ async fn a_config_map_that_cannot_change_is_created_again_and_a_secret_never() {
             _ => taken(call),
         }
     };
-    let mut scene = Operator::new(immutable);
+    let mut harness = Operator::new(immutable);
     let mut plan = plan();
     plan.apply.remove(0);
     let (key, vacant) = (
         RadiusProxyKey::new("auth", "mfa"),
         plan.apply.iter().map(Object::id).collect(),
     );
-    let round = Execution::new(&scene.ctx, &key, proxy(), &mut scene.state);
+    let round = Execution::new(&harness.ctx, &key, proxy(), &mut harness.state);
     round.execute(&plan, None, &vacant).await.unwrap();
-    scene.round().await;
-    let deleted = scene.api.calls(0, |call| call.method == "DELETE").await;
+    harness.round().await;
+    let deleted = harness.api.calls(0, |call| call.method == "DELETE").await;
     assert_eq!(deleted.len(), 1, "{deleted:?}");
     assert!(deleted[0].uri.contains("/configmaps/") && deleted[0].body["preconditions"]["uid"] == "c");
 }

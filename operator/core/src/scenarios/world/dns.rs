@@ -24,7 +24,7 @@ impl World {
         );
     }
 
-    /// From now on DNS answers with a trouble.
+    /// From now on DNS answers with a failure.
     pub(in crate::scenarios) fn fail(&mut self, name: &str, why: NoAddress) {
         self.dns.insert(
             name.to_owned(),

@@ -20,7 +20,7 @@ use super::{Group, Request};
 const CONCURRENT_CREDENTIALS: usize = 8;
 
 /// What all steps of a round need.
-struct Round<'a> {
+struct BatchContext<'a> {
     group: &'a Group,
     deps: &'a Deps,
     /// No call of the round was sent before this.
@@ -38,14 +38,14 @@ pub(super) struct Detailed<'a> {
 }
 
 /// Describes all of `batch`, publishes what is complete, and then reads the details that are due.
-pub(super) async fn run_round(group: &Group, sessions: &Sessions, deps: &Deps, batch: Vec<Request>) {
-    let round = Round {
+pub(super) async fn describe_batch(group: &Group, sessions: &Sessions, deps: &Deps, batch: Vec<Request>) {
+    let context = BatchContext {
         group,
         deps,
         sent: Instant::now(),
         interval: describe::detail_interval(deps.detail_interval, group.size(), sessions.calls_per_second),
     };
-    let ready = round.with_credentials(sessions, batch).await;
+    let ready = context.with_credentials(sessions, batch).await;
     let Some((_, first)) = ready.first() else {
         return;
     };
@@ -65,11 +65,11 @@ pub(super) async fn run_round(group: &Group, sessions: &Sessions, deps: &Deps, b
         .map(|(request, _)| request.directory.id.as_str())
         .collect();
     let answers = describe::describe(calls, &ids, &|id| failed.contains(id)).await;
-    let detailed = round.described(&ready, &answers);
-    round.details(&detailed).await;
+    let detailed = context.described(&ready, &answers);
+    context.details(&detailed).await;
 }
 
-impl Round<'_> {
+impl BatchContext<'_> {
     /// The requests that have credentials, each with its own session. Many credentials expire at the same time, and each
     /// renewal may take a while.
     async fn with_credentials(

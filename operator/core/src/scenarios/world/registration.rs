@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::rounds::{End, INTERVAL};
+use super::rollout::{End, INTERVAL};
 use super::{World, failure};
 use crate::access::access;
 use crate::api::{AdoptionPolicy, DirectoryRegistration, DirectoryRegistrationStatus};

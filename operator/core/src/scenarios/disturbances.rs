@@ -11,7 +11,7 @@ use crate::aws::AwsErrorClass;
 use crate::outcomes::Step;
 
 #[derive(Debug, Clone)]
-enum Happening {
+enum Disturbance {
     Wait(u64),
     KillPod(usize),
     RestartContainer(usize),
@@ -71,8 +71,8 @@ fn step(index: usize) -> Step {
 /// The last one never starts.
 const IMAGES: [&str; 3] = ["proxy:1", "proxy:2", "proxy:bad"];
 
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening as H;
+fn disturbance() -> impl Strategy<Value = Disturbance> {
+    use Disturbance as H;
     prop_oneof![
         6 => (1_u64..90).prop_map(H::Wait),
         1 => (600_u64..2000).prop_map(H::Wait),
@@ -117,80 +117,80 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
-    match happening.clone() {
-        Happening::Wait(seconds) => world.run_for(Duration::from_secs(seconds)),
-        Happening::KillPod(index) => world.kill_pod(index),
-        Happening::RestartContainer(index) => world.restart_container(index),
-        Happening::Scale(replicas) => world.edit(|proxy| proxy.spec.replicas = replicas),
-        Happening::Secret(index) => {
+fn disturb(world: &mut World, secret: &mut usize, disturbance: &Disturbance) {
+    match disturbance.clone() {
+        Disturbance::Wait(seconds) => world.run_for(Duration::from_secs(seconds)),
+        Disturbance::KillPod(index) => world.kill_pod(index),
+        Disturbance::RestartContainer(index) => world.restart_container(index),
+        Disturbance::Scale(replicas) => world.edit(|proxy| proxy.spec.replicas = replicas),
+        Disturbance::Secret(index) => {
             *secret = index;
             world.set_secret(SECRETS[index]);
         }
-        Happening::SecretLost => {
+        Disturbance::SecretLost => {
             world.secrets.remove(super::world::SECRET);
             world.wake();
         }
-        Happening::SecretBack => world.set_secret(SECRETS[*secret]),
-        Happening::Label(index) => world.edit(|proxy| {
+        Disturbance::SecretBack => world.set_secret(SECRETS[*secret]),
+        Disturbance::Label(index) => world.edit(|proxy| {
             let directory = proxy.spec.directory.as_mut().unwrap();
             directory.display_label = format!("label {index}");
         }),
-        Happening::Image(index) => world.edit(|proxy| proxy.spec.image = Some(IMAGES[index].to_owned())),
-        Happening::Memory(index) => world.edit(|proxy| {
+        Disturbance::Image(index) => world.edit(|proxy| proxy.spec.image = Some(IMAGES[index].to_owned())),
+        Disturbance::Memory(index) => world.edit(|proxy| {
             let resources = serde_json::json!({"limits": {"memory": format!("{}Mi", 200 + index)}});
             proxy.spec.resources = Some(serde_json::from_value(resources).unwrap());
         }),
-        Happening::RefusesPatches(refuses) => world.refuses_patches = refuses,
-        Happening::RevertsImages(reverts) => world.reverts_images = reverts,
-        Happening::RefusesMemory(index) => {
+        Disturbance::RefusesPatches(refuses) => world.refuses_patches = refuses,
+        Disturbance::RevertsImages(reverts) => world.reverts_images = reverts,
+        Disturbance::RefusesMemory(index) => {
             world.refused_memory = index
                 .map(|index| format!("{}Mi", 200 + index))
                 .into_iter()
                 .collect();
         }
-        Happening::MayBegin(may) => world.may_begin = may,
-        Happening::Restart => world.rollout_restart(),
-        Happening::Drain(seconds) => world.drain = Duration::from_secs(seconds),
-        Happening::Refuses(index) => world.refuse(step(index), 403, "no"),
-        Happening::RefusesNothing => world.refuse_nothing(),
-        Happening::Answer(answer) => world.aws.answers.push_back(answer),
-        Happening::Crash(steps) => {
+        Disturbance::MayBegin(may) => world.may_begin = may,
+        Disturbance::Restart => world.rollout_restart(),
+        Disturbance::Drain(seconds) => world.drain = Duration::from_secs(seconds),
+        Disturbance::Refuses(index) => world.refuse(step(index), 403, "no"),
+        Disturbance::RefusesNothing => world.refuse_nothing(),
+        Disturbance::Answer(answer) => world.aws.answers.push_back(answer),
+        Disturbance::Crash(steps) => {
             world.crash_after = Some(steps);
             world.wake();
         }
-        Happening::CrashAfterWrite(seconds) => {
+        Disturbance::CrashAfterWrite(seconds) => {
             world.crash_after_write = true;
             world.takeover = Duration::from_secs(seconds);
         }
-        Happening::DomainController(last) => {
+        Disturbance::DomainController(last) => {
             world
                 .aws
                 .clients
                 .insert(std::net::Ipv4Addr::new(10, 0, 0, last).into());
         }
-        Happening::Alternates(seconds) => world.aws.alternates = Duration::from_secs(seconds),
-        Happening::StaleReads(reads) => {
+        Disturbance::Alternates(seconds) => world.aws.alternates = Duration::from_secs(seconds),
+        Disturbance::StaleReads(reads) => {
             world.stale_reads = reads;
             world.wake();
         }
         // Another leader's clock, as far as reports of pods may differ from it.
-        Happening::Clock(ahead) => {
+        Disturbance::Clock(ahead) => {
             world.crash_after = Some(0);
             world.wake();
             world.run_for(Duration::from_secs(1));
             world.clock_ahead = ahead;
         }
-        Happening::Away(seconds) => world.away(Duration::from_secs(seconds)),
+        Disturbance::Away(seconds) => world.away(Duration::from_secs(seconds)),
         // Without an operator that remembers it, it is lost.
-        Happening::OwnSecretLost if world.crash_after.is_some() || !world.remembers_its_secret() => {}
-        Happening::OwnSecretLost => {
+        Disturbance::OwnSecretLost if world.crash_after.is_some() || !world.remembers_its_secret() => {}
+        Disturbance::OwnSecretLost => {
             let key = ("Secret".to_owned(), "mfa-radius-secrets".to_owned());
             world.objects.remove(&key);
             world.wake();
             world.run_for(Duration::from_secs(10));
         }
-        Happening::Adopt(adopts) => world.edit(|proxy| {
+        Disturbance::Adopt(adopts) => world.edit(|proxy| {
             let directory = proxy.spec.directory.as_mut().unwrap();
             directory.adoption_policy = if adopts {
                 AdoptionPolicy::Adopt
@@ -198,11 +198,11 @@ fn happen(world: &mut World, secret: &mut usize, happening: &Happening) {
                 AdoptionPolicy::Refuse
             };
         }),
-        Happening::Slow(seconds) => world.aws.slow = Duration::from_secs(seconds),
-        Happening::Lag(seconds) => world.aws.lag = Duration::from_secs(seconds),
-        Happening::SecretAtAws => world.change_secret_at_aws(),
-        Happening::Logins(seconds) => world.logins_for(Duration::from_secs(seconds)),
-        Happening::Blind(blind) => world.aws.blind = blind.then_some(AwsErrorClass::Unreachable),
+        Disturbance::Slow(seconds) => world.aws.slow = Duration::from_secs(seconds),
+        Disturbance::Lag(seconds) => world.aws.lag = Duration::from_secs(seconds),
+        Disturbance::SecretAtAws => world.change_secret_at_aws(),
+        Disturbance::Logins(seconds) => world.logins_for(Duration::from_secs(seconds)),
+        Disturbance::Blind(blind) => world.aws.blind = blind.then_some(AwsErrorClass::Unreachable),
     }
 }
 
@@ -217,12 +217,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn anything_that_happens_ends_well(happenings in prop::collection::vec(happening(), 1..40)) {
+    fn anything_that_happens_ends_well(happenings in prop::collection::vec(disturbance(), 1..40)) {
         let mut world = World::new();
         let mut secret = 0;
         world.bad_images.push(IMAGES[2].to_owned());
-        for happening in happenings {
-            happen(&mut world, &mut secret, &happening);
+        for disturbance in happenings {
+            disturb(&mut world, &mut secret, &disturbance);
         }
         world.secrets.insert(super::world::SECRET.to_owned(), data(&[("secret", SECRETS[secret])]));
         world.refuse_nothing();
@@ -234,7 +234,7 @@ proptest! {
         world.may_begin = true;
         world.crash_after_write = false;
         if world.proxy.spec.image.as_deref() == Some(IMAGES[2]) {
-            happen(&mut world, &mut secret, &Happening::Image(0));
+            disturb(&mut world, &mut secret, &Disturbance::Image(0));
         }
         // Whoever was away is back, and has looked: the status of before says nothing.
         world.run_for(Duration::from_secs(1500));

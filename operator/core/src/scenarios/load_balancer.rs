@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::anything::cases;
+use super::disturbances::cases;
 use super::ownership::policy;
 use super::world::World;
 use crate::api::{AddressSource, AdoptionPolicy, DriftPolicy};
@@ -370,7 +370,7 @@ fn addresses_in_the_service_itself_are_registered_at_once_and_names_beside_them_
 
 /// What happens to a load balancer and its names.
 #[derive(Debug, Clone)]
-enum Happening {
+enum Disturbance {
     Wait(u64),
     /// DNS has these of the four addresses, by their bits, for one of two names.
     Answer(usize, u8),
@@ -389,8 +389,8 @@ const WHYS: [NoAddress; 4] = [
     NoAddress::ServerError,
 ];
 
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening as H;
+fn disturbance() -> impl Strategy<Value = Disturbance> {
+    use Disturbance as H;
     prop_oneof![
         8 => (1_u64..120).prop_map(H::Wait),
         1 => (600_u64..2000).prop_map(H::Wait),
@@ -409,14 +409,14 @@ fn chosen<'a>(all: &[&'a str], bits: u8) -> Vec<&'a str> {
         .collect()
 }
 
-fn happen(world: &mut World, happening: &Happening) {
-    match *happening {
-        Happening::Wait(seconds) => world.run_for(Duration::from_secs(seconds)),
-        Happening::Answer(name, bits) => world.answer(NAMES[name], &chosen(&[A, B, C, D], bits)),
-        Happening::Fail(name, why) => world.fail(NAMES[name], WHYS[why]),
-        Happening::Ingress(bits) => world.balance(&chosen(&[NAMES[0], NAMES[1], "10.1.0.9"], bits)),
-        Happening::KillPod(index) => world.kill_pod(index),
-        Happening::Crash(steps) => {
+fn disturb(world: &mut World, disturbance: &Disturbance) {
+    match *disturbance {
+        Disturbance::Wait(seconds) => world.run_for(Duration::from_secs(seconds)),
+        Disturbance::Answer(name, bits) => world.answer(NAMES[name], &chosen(&[A, B, C, D], bits)),
+        Disturbance::Fail(name, why) => world.fail(NAMES[name], WHYS[why]),
+        Disturbance::Ingress(bits) => world.balance(&chosen(&[NAMES[0], NAMES[1], "10.1.0.9"], bits)),
+        Disturbance::KillPod(index) => world.kill_pod(index),
+        Disturbance::Crash(steps) => {
             world.crash_after = Some(steps);
             world.wake();
         }
@@ -428,12 +428,12 @@ proptest! {
 
     #[test]
     fn whatever_dns_answers_the_last_list_that_stays_is_registered_and_then_nothing_is_written(
-        happenings in prop::collection::vec(happening(), 1..60),
+        happenings in prop::collection::vec(disturbance(), 1..60),
         last in 1_u8..16,
     ) {
         let mut world = named(&[A]);
-        for happening in &happenings {
-            happen(&mut world, happening);
+        for disturbance in &happenings {
+            disturb(&mut world, disturbance);
         }
         world.crash_after = None;
         let last = chosen(&[A, B, C, D], last);

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use proxy_config::{DigestKey, SharedSecret};
 
 use super::claim::{Claim, claim};
-use super::decide::{Context, Decision, FRESH_AFTER_ANSWER, Look, OwnSecret, decide};
+use super::decide::{Context, Decision, DescribeNext, FRESH_AFTER_ANSWER, OwnSecret, decide};
 use super::record::{RegistrationRecord, SECOND_LOOK};
 use super::servers::{self, Servers};
 use super::{Candidate, FinalizerChange, RegistrationInput, RegistrationPlan, WriteReason};
-use super::{accept, holds, messages, release, tags};
+use super::{described, holds, messages, release, tags};
 use crate::api::{
     AppliedSettings, ConditionType, DirectoryDescription, DirectoryRegistrationStatus, Drift,
     RegistrationHold,
@@ -25,11 +25,11 @@ use crate::rotation::secret_digest;
 use crate::time;
 
 /// When nothing else asks for another look.
-const AT_REST: Duration = Duration::from_secs(600);
+const RESYNC_INTERVAL: Duration = Duration::from_secs(600);
 /// While something is expected to pass.
-const SOON: Duration = Duration::from_secs(15);
+const BLOCKED_INTERVAL: Duration = Duration::from_secs(15);
 /// While AWS works on a write.
-const WORKING: Duration = Duration::from_secs(3);
+const WRITE_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Plans everything for one DirectoryRegistration. Total: what is wrong becomes a condition.
 #[must_use]
@@ -107,7 +107,7 @@ impl<'a> Planning<'a> {
             tags: Vec::new(),
             write: None,
             events: Vec::new(),
-            requeue_after: AT_REST,
+            requeue_after: RESYNC_INTERVAL,
             describe_after: Duration::MAX,
             read_tags: false,
         }
@@ -127,7 +127,7 @@ impl<'a> Planning<'a> {
             });
             return plan;
         }
-        let described = accept::described(self.input, holder, self.now);
+        let described = described::described(self.input, holder, self.now);
         let servers = self.servers();
         let spec = &self.input.registration.spec;
         let since = self.record.out_of_sync_since.clone();
@@ -164,7 +164,7 @@ impl<'a> Planning<'a> {
                 holds::takes_back(context).map(str::to_owned),
             ),
             Err((reason, message)) => {
-                let again = time::later(self.now, SOON);
+                let again = time::later(self.now, BLOCKED_INTERVAL);
                 let mut decision = Decision::hold(*reason, message.clone()).until(again);
                 decision.hold = Some(holds::BLOCKED);
                 (decision, false, None)
@@ -283,9 +283,9 @@ impl<'a> Planning<'a> {
             plan.finalizer = FinalizerChange::Add;
         }
         (plan.requeue_after, plan.describe_after) = self.times(described, &decision);
-        plan.read_tags = decision.look == Look::DirectoryAndTags;
+        plan.read_tags = decision.describe_next == DescribeNext::DirectoryAndTags;
         if let Some((write, _)) = decision.write.take() {
-            plan.events.push(super::write::told(&write));
+            plan.events.push(super::write::sent(&write));
             if let (WriteReason::Adoption, Some(uid)) = (write.reason, taken_back) {
                 let note = format!(
                     "took the directory back from the cluster of the same name with uid {uid}, whose settings it has"
@@ -310,8 +310,8 @@ impl<'a> Planning<'a> {
             _ => None,
         };
         let mut plan = self.plan(self.record.clone());
-        plan.requeue_after = WORKING;
-        plan.describe_after = WORKING / 2;
+        plan.requeue_after = WRITE_POLL_INTERVAL;
+        plan.describe_after = WRITE_POLL_INTERVAL / 2;
         if let Some(directory) = self.directory {
             plan.status.description = Some(description(directory, &self.input.registration.spec.region));
         }
@@ -328,7 +328,7 @@ impl<'a> Planning<'a> {
             }
             release::Step::Wait(reason, message, again) => {
                 if let Some(again) = again {
-                    plan.requeue_after = time::until(self.now, again).max(WORKING);
+                    plan.requeue_after = time::until(self.now, again).max(WRITE_POLL_INTERVAL);
                 }
                 (reason, message)
             }
@@ -338,7 +338,7 @@ impl<'a> Planning<'a> {
                 (Reason::Deregistering, "DisableRadius is sent".to_owned())
             }
         };
-        plan.events.extend(write.as_ref().map(super::write::told));
+        plan.events.extend(write.as_ref().map(super::write::sent));
         plan.write = write;
         let registered =
             ConditionDraft::new(ConditionType::Registered, ConditionStatus::False, reason, message);
@@ -363,7 +363,7 @@ impl<'a> Planning<'a> {
         if decision.write.is_some() {
             return (Duration::from_secs(1), Duration::from_secs(1));
         }
-        if decision.look != Look::Due {
+        if decision.describe_next != DescribeNext::Due {
             return (Duration::from_millis(100), FRESH_AFTER_ANSWER);
         }
         let record = &self.record;
@@ -385,11 +385,19 @@ impl<'a> Planning<'a> {
                 || (record.applied.as_ref().is_some_and(incomplete)
                     && !record.drifted()
                     && !reports(RadiusStatus::Failed)));
-        let mut requeue = if working { WORKING } else { AT_REST };
-        let mut describe = if working { WORKING } else { Duration::MAX };
+        let mut requeue = if working {
+            WRITE_POLL_INTERVAL
+        } else {
+            RESYNC_INTERVAL
+        };
+        let mut describe = if working {
+            WRITE_POLL_INTERVAL
+        } else {
+            Duration::MAX
+        };
         if !described.is_true() {
-            requeue = requeue.min(SOON);
-            describe = SOON;
+            requeue = requeue.min(BLOCKED_INTERVAL);
+            describe = BLOCKED_INTERVAL;
         }
         if let Some(again) = decision.again {
             // Not at once: what is due now was decided now.

@@ -18,7 +18,7 @@ const WRONG_FOR: Duration = Duration::from_secs(3600);
 
 /// The status. What no pod reports now stays as it was: pods forget when they restart. `before` is the status of now,
 /// `probe_users` are the configured names, and no other is shown.
-pub(crate) fn shown(
+pub(crate) fn summary(
     reports: &[PodReport<'_>],
     clients: &BTreeSet<IpAddr>,
     probe_users: &[String],
@@ -229,7 +229,7 @@ mod tests {
             })
             .collect();
         let names = ["CORP\\FakeUserName".to_owned()];
-        shown(&reports, &clients(), &names, before, at(START + after).unwrap())
+        summary(&reports, &clients(), &names, before, at(START + after).unwrap())
     }
 
     #[test]
