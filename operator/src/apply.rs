@@ -29,7 +29,7 @@ use crate::context::Context;
 use crate::error::{Error, has_code};
 use crate::object_keys::RadiusProxyKey;
 use crate::reconcile_state::{Applied, ReconcileState, digest, trimmed};
-use crate::watch::rows;
+use crate::watch::owned;
 pub(crate) use adopt::{adopt, owner};
 pub(crate) use pods::{pod_gate, pod_image, pod_metadata};
 pub(crate) use registration::registration_spec;
@@ -134,7 +134,7 @@ pub(crate) async fn object(
         result => result?,
     };
     tracing::debug!(object = %id, "applied");
-    let fingerprint = rows::fingerprint(object.kind(), &applied);
+    let fingerprint = owned::fingerprint(object.kind(), &applied);
     state.applied.insert(
         id,
         Applied {

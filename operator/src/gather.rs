@@ -25,7 +25,8 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 use crate::reconcile_state::{ReconcileState, trimmed};
-use crate::watch::rows::{Detail, proxy_label};
+use crate::watch::owned::Detail;
+use crate::watch::row::proxy_label;
 use crate::watch::{SeedSecrets, Seeds, decoded};
 pub(crate) use registration::registration;
 

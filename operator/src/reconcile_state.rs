@@ -42,7 +42,7 @@ pub(crate) struct ReconcileState {
 pub(crate) struct Applied {
     /// Of what was wanted.
     pub(crate) wanted: u64,
-    /// Of what the API server made of it ([`crate::watch::rows::fingerprint`]).
+    /// Of what the API server made of it ([`crate::watch::owned::fingerprint`]).
     pub(crate) fingerprint: u64,
 }
 

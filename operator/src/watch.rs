@@ -2,8 +2,10 @@
 
 mod cache;
 mod kinds;
+pub(crate) mod owned;
+mod pod;
 mod reflector;
-pub(crate) mod rows;
+pub(crate) mod row;
 mod seeds;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +27,8 @@ use crate::queue::{Queue, WorkQueue};
 pub(crate) use cache::decoded;
 use cache::{Cache, Change, guarded, unguarded};
 pub(crate) use kinds::start;
-use rows::{Detail, NodeRow, Owned, Row};
+use owned::{Detail, Owned};
+use row::{NodeRow, Row};
 pub(crate) use seeds::{SeedSecrets, Seeds};
 
 /// Everything that is watched. `gather` reads it.

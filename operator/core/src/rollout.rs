@@ -21,6 +21,7 @@ mod configuration;
 mod context;
 mod deletion;
 mod desired_registration;
+mod desired_servers;
 mod events;
 mod known_directory;
 mod load_balancer;

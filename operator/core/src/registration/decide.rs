@@ -263,30 +263,28 @@ impl<'a> Context<'a> {
     }
 }
 
-impl RegistrationRecord {
-    /// Takes over what was decided.
-    pub(super) fn take(&mut self, decision: &Decision, since: &Time, adopts: bool) {
-        match decision.out_of_sync {
-            OutOfSync::Keep => {}
-            OutOfSync::Clear => self.out_of_sync_since = None,
-            OutOfSync::Start => {
-                self.out_of_sync_since.get_or_insert_with(|| since.clone());
-            }
+/// Records what was decided.
+pub(super) fn remember(record: &mut RegistrationRecord, decision: &Decision, since: &Time, adopts: bool) {
+    match decision.out_of_sync {
+        OutOfSync::Keep => {}
+        OutOfSync::Clear => record.out_of_sync_since = None,
+        OutOfSync::Start => {
+            record.out_of_sync_since.get_or_insert_with(|| since.clone());
         }
-        if decision.forgets_failure {
-            self.last_failure = None;
+    }
+    if decision.forgets_failure {
+        record.last_failure = None;
+    }
+    if let Some((write, pending)) = &decision.write {
+        if write.reason == WriteReason::SecretMismatch {
+            record.drift.secret_repair_time = Some(pending.time.clone());
         }
-        if let Some((write, pending)) = &decision.write {
-            if write.reason == WriteReason::SecretMismatch {
-                self.drift.secret_repair_time = Some(pending.time.clone());
-            }
-            if adopts {
-                self.adoption = Some(Adoption {
-                    holder_uid: pending.holder_uid.clone(),
-                    time: pending.time.clone(),
-                });
-            }
-            self.send(pending.clone(), write.reason, &write.message);
+        if adopts {
+            record.adoption = Some(Adoption {
+                holder_uid: pending.holder_uid.clone(),
+                time: pending.time.clone(),
+            });
         }
+        record.send(pending.clone(), write.reason, &write.message);
     }
 }

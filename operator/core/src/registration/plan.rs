@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use proxy_config::{DigestKey, SharedSecret};
 
 use super::claim::{Claim, claim};
-use super::decide::{Context, Decision, DescribeNext, FRESH_AFTER_ANSWER, OwnSecret, decide};
+use super::decide::{Context, Decision, DescribeNext, FRESH_AFTER_ANSWER, OwnSecret, decide, remember};
 use super::record::{RegistrationRecord, SECOND_LOOK};
 use super::servers::{self, Servers};
 use super::{Candidate, FinalizerChange, RegistrationInput, RegistrationPlan, WriteReason};
@@ -173,7 +173,7 @@ impl<'a> Planning<'a> {
         if ready.is_err() {
             self.record.out_of_sync_since = None;
         }
-        self.record.take(&decision, &since, adopts);
+        remember(&mut self.record, &decision, &since, adopts);
         self.decided(&described, decision, &servers, taken_back)
     }
 

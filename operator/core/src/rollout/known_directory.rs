@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::api::{ConditionType, DirectoryRegistration, RadiusProxy, RegisteredSettings};
+use crate::api::{ConditionType, DirectoryRegistration, RegisteredSettings};
 use crate::conditions::{ConditionDraft, ConditionStatus, Reason};
 use crate::observed::{NetworkType, RadiusStatus};
 
@@ -27,16 +27,6 @@ impl KnownDirectory {
             radius_settings: description.settings.clone(),
             client_addresses: clients.filter_map(|text| text.parse().ok()).collect(),
         })
-    }
-}
-
-impl DirectoryRegistration {
-    /// Whether this RadiusProxy holds the directory. One that was created again under its name does.
-    #[must_use]
-    pub fn is_held_by(&self, proxy: &RadiusProxy) -> bool {
-        let claim = &self.spec.claimed_by;
-        proxy.metadata.namespace.as_ref() == Some(&claim.namespace)
-            && proxy.metadata.name.as_ref() == Some(&claim.name)
     }
 }
 

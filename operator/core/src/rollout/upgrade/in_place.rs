@@ -1,6 +1,6 @@
 //! Images that are changed in running pods.
 
-use super::{PodRevision, UpgradeContext, halves, phase};
+use super::context::{PodRevision, UpgradeContext, halves, phase};
 use crate::api::{Surge, SurgePhase};
 use crate::observed::PodState;
 use crate::rollout::proxy_pods::ProxyPod;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::context::{PodRevision, UpgradeContext, halves};
 use super::in_place::has_image;
-use super::{PodRevision, UpgradeContext, halves, replace};
+use super::replace;
 use crate::api::{Surge, SurgePhase};
 use crate::objects::Layout;
 use crate::rollout::proxy_pods::ProxyPod;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::context::{PodRevision, UpgradeContext, halves};
 use super::replace::replaces;
-use super::{PodRevision, UpgradeContext, halves};
 use crate::api::{Surge, SurgePhase};
 
 /// What is under way, if something is.

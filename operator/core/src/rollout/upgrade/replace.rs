@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::context::{PodRevision, UpgradeContext, halves, phase};
 use super::layout::may_go;
-use super::{PodRevision, UpgradeContext, halves, phase};
 use crate::api::{AddressSource, Surge, SurgePhase};
 use crate::rollout::proxy_pods::ProxyPod;
 use crate::rollout::{ObjectKind, ObjectRef};

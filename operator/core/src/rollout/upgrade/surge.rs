@@ -1,7 +1,7 @@
 //! The phases of a surge.
 
+use super::context::{PodRevision, UpgradeContext, halves};
 use super::layout::held_end;
-use super::{PodRevision, UpgradeContext, halves};
 use crate::api::{Surge, SurgePhase};
 
 /// The surge after this rollout. One that has ended may be followed by the next at once.
