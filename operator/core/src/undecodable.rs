@@ -18,8 +18,8 @@ pub fn undecodable(
     now: Timestamp,
 ) -> Option<(Value, Event)> {
     let message = shortened(&format!(
-        "this version of the operator can't read the object, so it does nothing for it: {error}. What runs and what AWS has \
-         stay as they are. Change the field, or upgrade the operator to the version that knows it"
+        "this version of the operator can't read the object and ignores it: {error}. The pods and the settings \
+         at AWS stay as they are. Change the field, or upgrade the operator to a version that supports it"
     ));
     let before: Vec<Condition> = status
         .and_then(|status| status.get("conditions")?.as_array())

@@ -27,7 +27,7 @@ pub(super) const MAX_PREPARATION: Duration = Duration::from_secs(1);
 pub(crate) enum WriteTurn {
     /// Now.
     Now(Box<WritePermit>),
-    /// RolloutPlan again after this.
+    /// Plan again after this.
     Later(Duration),
 }
 

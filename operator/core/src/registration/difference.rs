@@ -41,7 +41,7 @@ pub(super) fn difference(context: &Context<'_>) -> Option<Difference> {
         return now(reason, "RADIUS is off".to_owned());
     };
     if context.directory.has_forgotten_settings() {
-        return now(WriteReason::Retry, "AWS has no settings any more".to_owned());
+        return now(WriteReason::Retry, "AWS no longer has settings".to_owned());
     }
     let have = context.directory.radius_settings.clone().unwrap_or_default();
     let Some(applied) = &record.applied else {

@@ -247,7 +247,8 @@ fn drift_is_reported(context: &Context<'_>) -> Option<Decision> {
     reported.then(|| {
         let changes = messages::changes(context.record, context.directory);
         let message = format!(
-            "somebody else changed the RADIUS settings ({changes}); spec.directory.driftPolicy: Report leaves it so"
+            "somebody else changed the RADIUS settings ({changes}). The operator leaves them \
+             (spec.directory.driftPolicy: Report)"
         );
         Decision::hold(Reason::Drifted, message)
     })
@@ -358,7 +359,7 @@ fn pods_lack_secret(context: &Context<'_>) -> Option<Decision> {
         .collect();
     (!lagging.is_empty()).then(|| {
         let message = format!(
-            "AWS gets the shared secret when every proxy reports a configuration that has it; waiting for {}",
+            "AWS gets the shared secret once every proxy reports a configuration with it; waiting for {}",
             lagging.join(", ")
         );
         Decision::hold(Reason::WaitingForConfiguration, message)
@@ -382,7 +383,7 @@ fn settles(context: &Context<'_>) -> Option<Decision> {
         return None;
     }
     let message = format!(
-        "{}; waiting for all {} proxies to serve, until {} at most, so that AWS is written to once",
+        "{}; waiting for all {} proxies to serve, until {} at most, so that one write to AWS is enough",
         context.difference.as_ref()?.message,
         context.desired.replicas,
         time::clock(settled_at)
@@ -419,7 +420,7 @@ fn description_is_old(context: &Context<'_>) -> Option<Decision> {
         return None;
     };
     let message = format!(
-        "{}; looking at the directory once more before writing.",
+        "{}; describing the directory again before writing.",
         difference.message
     );
     Some(Decision {

@@ -1,4 +1,4 @@
-//! RolloutInput to plan, for one DirectoryRegistration.
+//! The whole plan for one DirectoryRegistration.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -184,7 +184,7 @@ impl<'a> Planning<'a> {
         let speaks = |uid: &String| *uid == spec.claimed_by.uid;
         let Some(desired) = desired.filter(|desired| speaks(&desired.holder_uid)) else {
             let message = format!(
-                "RadiusProxy {} has not said what it wants yet",
+                "RadiusProxy {} has not written its desired registration yet",
                 messages::holder(spec)
             );
             return Some((Reason::Blocked, message));

@@ -85,8 +85,8 @@ fn name_conflicts(input: &RolloutInput) -> Option<String> {
         .collect();
     (!conflicts.is_empty()).then(|| {
         format!(
-            "the operator needs these names, and doesn't touch objects of other owners: {}. Delete them, or create the \
-             RadiusProxy under another name",
+            "the operator needs these names, and doesn't change objects of other owners: {}. Delete them, or \
+             create the RadiusProxy under another name",
             conflicts.join(", ")
         )
     })
@@ -103,8 +103,8 @@ fn directory(input: &RolloutInput, spec: &DirectorySpec) -> Result<(), Acceptanc
     ) == Err(NoAccess::NoGrant)
     {
         let message = format!(
-            "no DirectoryGrant allows namespace {namespace} to use directory {id} in region {region}; ask whoever owns the AWS \
-             side to add namespace and directory to one (kubectl get directorygrants)"
+            "no DirectoryGrant allows namespace {namespace} to use directory {id} in region {region}; ask the \
+             owner of the AWS account to add namespace and directory to one (kubectl get directorygrants)"
         );
         return Err(refused(ConditionStatus::False, (Reason::NoGrant, message)));
     }
@@ -142,7 +142,8 @@ fn warnings(input: &RolloutInput) -> Vec<String> {
     let mut warnings = Vec::new();
     if spec.replicas == 1 {
         warnings.push(
-            "spec.replicas is 1: while the one proxy restarts or moves, nobody can log in. Two are the least that fail over."
+            "spec.replicas is 1: while the proxy restarts or moves, nobody can log in. Fail-over needs at least \
+             two."
                 .to_owned(),
         );
     }
@@ -152,8 +153,8 @@ fn warnings(input: &RolloutInput) -> Vec<String> {
     };
     if directory.timeout_seconds > FAIL_OVER_TIMEOUT {
         warnings.push(format!(
-            "spec.directory.timeoutSeconds is {}: above {FAIL_OVER_TIMEOUT} fail-over is off, AWS cannot get to another \
-             server within one login.",
+            "spec.directory.timeoutSeconds is {}: above {FAIL_OVER_TIMEOUT} fail-over is off, because AWS \
+             doesn't try another server within one login.",
             directory.timeout_seconds
         ));
     }
@@ -172,8 +173,9 @@ fn little_memory(spec: &RadiusProxySpec, default: &ResourceRequirements) -> Opti
     let needed = f64::from(pending) * LOGIN_BYTES + BASE_BYTES;
     (needed > bytes(&limit.0)?).then(|| {
         format!(
-            "spec.policy.limits.pending is {pending}: so many waiting logins take {:.0} MiB of memory, above the limit of {}, and a \
-             proxy that reaches the limit is killed. Raise spec.resources.limits.memory or lower pending.",
+            "spec.policy.limits.pending is {pending}: that many waiting logins take {:.0} MiB of memory, above \
+             the limit of {}, and a proxy that reaches the limit is killed. Raise spec.resources.limits.memory \
+             or lower pending.",
             (needed / MIB).ceil(),
             limit.0
         )
@@ -225,7 +227,8 @@ fn unreadable_text(spec: &RadiusProxySpec, protocol: AuthenticationProtocol) -> 
     let typed = &spec.policy.typed_text;
     if typed.delimiter.is_some() || typed.passcode_suffix_length.is_some() {
         warnings.push(format!(
-            "spec.policy.typedText works with PAP alone: with {protocol} nothing can be cut off what was typed."
+            "spec.policy.typedText works with PAP alone: with {protocol} the proxy cannot split what the user \
+             types."
         ));
     }
     let only_codes = match (&provider.duo, &provider.okta) {

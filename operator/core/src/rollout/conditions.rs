@@ -47,7 +47,7 @@ pub(super) fn registered(
         ConditionDraft::new(ConditionType::Registered, status, reason, message)
     };
     let Some(spec) = &context.input.proxy.spec.directory else {
-        let message = "there is no directory to register with";
+        let message = "spec.directory is not set";
         return draft(ConditionStatus::True, Reason::NoDirectory, message);
     };
     let desired = registering.spec.as_ref().and_then(|spec| spec.desired.as_ref());
@@ -62,7 +62,7 @@ pub(super) fn registered(
         .held()
         .and_then(|registration| mirrored(registration, ConditionType::Registered));
     let Some(mut registered) = mirrored else {
-        let message = "the directory's registration has not been looked at yet";
+        let message = "the operator has not processed the DirectoryRegistration yet";
         return draft(ConditionStatus::False, Reason::Registering, message);
     };
     let applied = context.record.applied.as_ref();
@@ -71,7 +71,7 @@ pub(super) fn registered(
         same_but_servers(&applied.settings, &desired.settings) && Some(&applied.secret_digest) == wanted
     });
     if registered.is_true() && registered.reason == Reason::Registered && !is_applied {
-        let message = "the registration has not followed the latest change yet";
+        let message = "the registration does not include the latest change yet";
         registered = draft(ConditionStatus::False, Reason::Registering, message);
     }
     let client = directory_client::Context {
@@ -105,7 +105,7 @@ pub(super) fn available(
         ConditionDraft::new(ConditionType::Available, status, reason, message)
     };
     if !started {
-        let message = "no proxy is started until the spec is accepted and the Secrets are ready";
+        let message = "no proxy starts until the spec is accepted and the Secrets are ready";
         return draft(ConditionStatus::False, Reason::NotStarted, message.to_owned());
     }
     if let Some(upgrade) = upgrade
@@ -147,7 +147,7 @@ fn secrets_ready(context: &RolloutContext<'_>) -> ConditionDraft {
                 "These users cannot log in; the others can"
             };
             let message = format!(
-                "{}. {who}. `radius-proxy totp enrol --user USER` prints a good line",
+                "{}. {who}. `radius-proxy totp enrol --user USER` prints a valid line",
                 sources.complaints.join("; ")
             );
             let reason = if sources.twice {
@@ -161,9 +161,9 @@ fn secrets_ready(context: &RolloutContext<'_>) -> ConditionDraft {
             ConditionStatus::False,
             Reason::ProviderCredentialsRefused,
             format!(
-                "the provider refuses the credentials in Secret {}, as {} say: logins that need it are refused. Compare \
-                 its keys with the application's page at the provider, and mend the Secret: the proxies take it over \
-                 by themselves",
+                "the provider refuses the credentials in Secret {} (reported by {}), so logins that need the \
+                 provider are refused. Compare the keys with the application's page at the provider and correct \
+                 the Secret. The proxies reload it",
                 context.provider_secret().unwrap_or("of the provider"),
                 context.refused_by_provider().join(", "),
             ),
@@ -171,7 +171,7 @@ fn secrets_ready(context: &RolloutContext<'_>) -> ConditionDraft {
         Ok(_) => (
             ConditionStatus::True,
             Reason::SecretsReady,
-            "every Secret is there and holds what it should".to_owned(),
+            "every Secret exists and is valid".to_owned(),
         ),
     };
     ConditionDraft::new(ConditionType::SecretsReady, status, reason, message)

@@ -96,7 +96,7 @@ fn waits(input: &RolloutInput, now: Timestamp) -> Option<ConditionDraft> {
     if registration.is_held_by(&input.proxy) {
         return Some(
             mirrored(registration, ConditionType::Registered).unwrap_or_else(|| {
-                let message = "waiting for the directory's registration to end";
+                let message = "waiting for the DirectoryRegistration to be deleted";
                 ConditionDraft::new(
                     ConditionType::Registered,
                     ConditionStatus::False,

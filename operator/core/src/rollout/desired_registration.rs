@@ -133,7 +133,9 @@ fn blocked(context: &RolloutContext<'_>, acceptance: &Acceptance, configured: bo
         return Some("RADIUS is switched on once the NetworkPolicy is applied; see Stalled");
     }
     if context.record.applied.is_none() && context.nobody_could_log_in() {
-        return Some("RADIUS is not switched on or taken over while no user could log in; see SecretsReady");
+        return Some(
+            "RADIUS is neither switched on nor taken over while no user could log in; see SecretsReady",
+        );
     }
     None
 }

@@ -59,7 +59,7 @@ pub(super) fn of_upgrade(set: Option<&StatefulSetState>, upgrade: &Upgrade) -> O
             false,
             "UpgradeCompleted",
             "Upgrade",
-            "every proxy runs the present image and template",
+            "every proxy runs the current image and template",
         )),
         _ => None,
     }

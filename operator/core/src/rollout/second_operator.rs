@@ -61,8 +61,8 @@ pub(super) fn second(input: &RolloutInput, now: Timestamp) -> Option<String> {
     let fresh = now < time::later(time, STALE_AFTER);
     (fresh && operator != input.settings.operator).then(|| {
         format!(
-            "The operator {operator} (namespace/Lease) watches this RadiusProxy, too, and holds, since {} works on it. \
-             Uninstall one of the two releases, or give them different watchNamespaces.",
+            "The operator {operator} (namespace/Lease) watches this RadiusProxy too. It does nothing, because {} \
+             works on it. Uninstall one of the two releases, or give them different watchNamespaces.",
             input.settings.operator
         )
     })

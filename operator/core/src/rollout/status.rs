@@ -109,8 +109,8 @@ pub fn without_observation(
 ) -> (RadiusProxyStatus, Vec<Event>) {
     let mut status = proxy.status.clone().unwrap_or_default();
     let message = format!(
-        "the operator can't read what it needs, so the rest of this status may be old, and pods that come and go aren't \
-         registered: {why}. Check the operator's permissions and the API server"
+        "the operator can't read the objects that it needs, so the rest of this status may be out of date, and \
+         new pods aren't registered: {why}. Check the operator's permissions and the API server"
     );
     let reason = Reason::ApiServerErrors;
     let drafts = [

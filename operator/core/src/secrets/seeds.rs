@@ -104,7 +104,8 @@ impl<'a> Merging<'a> {
         }
         if seeds == 0 && self.complaints.len() + self.hidden == before {
             self.complain(format!(
-                "Secret {secret} holds no seed; add one otpauth:// URI a user, as `radius-proxy totp enrol --user USER` prints"
+                "Secret {secret} has no seed; add one otpauth:// URI per user, as `radius-proxy totp enrol \
+                 --user USER` prints it"
             ));
         }
     }

@@ -9,7 +9,7 @@ use crate::api::{Surge, SurgePhase};
 /// What is under way, if something is.
 pub(super) fn message(context: &UpgradeContext<'_>, surge: Option<&Surge>) -> Option<String> {
     if context.set()?.template.as_ref() != Some(&context.template.digest) {
-        return Some("the StatefulSet is given the new template".to_owned());
+        return Some("the StatefulSet is getting the new template".to_owned());
     }
     let Some(surge) = surge else {
         return without_surge(context);
@@ -25,7 +25,7 @@ pub(super) fn message(context: &UpgradeContext<'_>, surge: Option<&Surge>) -> Op
         }
         SurgePhase::Moved => format!("{new} run the new template and are registered in place of {old}"),
         SurgePhase::Returning => {
-            format!("{old} run the new template and are registered again; then {new} go")
+            format!("{old} run the new template and are registered again; then {new} are removed")
         }
     };
     Some(match surge.in_place_refused {
