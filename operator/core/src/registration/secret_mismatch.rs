@@ -50,7 +50,7 @@ pub(super) fn report(context: &Context<'_>, mut decision: Decision, mismatch: &R
     } else if let Some(next) = next {
         decision = decision.until(next);
         format!(
-            "The operator wrote it back less than an hour ago and does so again at {} at the earliest",
+            "The operator wrote it back less than an hour ago; the next time is {} at the earliest",
             time::clock(next)
         )
     } else {

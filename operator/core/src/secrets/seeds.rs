@@ -104,7 +104,7 @@ impl<'a> Merging<'a> {
         }
         if seeds == 0 && self.complaints.len() + self.hidden == before {
             self.complain(format!(
-                "Secret {secret} has no seed; add one otpauth:// URI per user, as `radius-proxy totp enrol \
+                "Secret {secret} holds no seed; add one otpauth:// URI per user, as `radius-proxy totp enrol \
                  --user USER` prints it"
             ));
         }
