@@ -3,6 +3,7 @@
 mod owners;
 mod refused_pods;
 mod registration;
+mod stateful_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,9 +17,7 @@ use operator_core::access::{DirectoryAccess, Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use operator_core::dns::LoadBalancer;
 use operator_core::names::ObjectNames;
-use operator_core::observed::{
-    Entropy, ObjectId, Report, RolloutInput, SecretContent, ServiceAccountState, StatefulSetState,
-};
+use operator_core::observed::{Entropy, ObjectId, Report, RolloutInput, SecretContent, ServiceAccountState};
 use operator_core::secrets;
 
 use crate::context::Context;
@@ -29,6 +28,7 @@ use crate::watch::owned::Detail;
 use crate::watch::row::proxy_label;
 use crate::watch::{SeedSecrets, Seeds, decoded};
 pub(crate) use registration::registration;
+use stateful_set::stateful_set;
 
 /// Secrets of one answer to a list.
 const SECRETS_A_PAGE: u32 = 500;
@@ -83,7 +83,7 @@ pub(crate) async fn input(
     let names = ObjectNames::new(&key.name);
     let secrets = Secrets::read(ctx, key, &proxy, &names).await?;
     let owners = owners::owners(ctx, key, &proxy).await?;
-    let stateful_set = stateful_set(ctx, key, &names, &proxy);
+    let stateful_set = stateful_set(ctx, key, &proxy, &owners.vacant, &state.applied).await?;
     let pods = ctx.cluster.pods(key);
     let wanted = stateful_set.as_ref().map_or(0, |set| set.replicas);
     let missing = pods.len() < usize::try_from(wanted).unwrap_or(usize::MAX);
@@ -285,24 +285,6 @@ fn has_seed_shards(ctx: &Context, key: &RadiusProxyKey, names: &ObjectNames) -> 
         .owned_of("Secret", key)
         .iter()
         .any(|(name, _)| *name == first)
-}
-
-fn stateful_set(
-    ctx: &Context,
-    key: &RadiusProxyKey,
-    names: &ObjectNames,
-    proxy: &RadiusProxy,
-) -> Option<StatefulSetState> {
-    let sets = ctx.cluster.owned_of("StatefulSet", key);
-    let (_, set) = sets.into_iter().find(|(name, _)| name == names.workload())?;
-    // One that another resource of the name left behind is about to go with it.
-    if set.controller != proxy.metadata.uid {
-        return None;
-    }
-    match set.detail {
-        Detail::StatefulSet(state) => Some(state),
-        _ => None,
-    }
 }
 
 fn service_account(

@@ -381,6 +381,18 @@ fn same_directory(a: &RadiusProxy, b: &RadiusProxy) -> bool {
 }
 
 #[cfg(test)]
+impl Cluster {
+    /// Shows a StatefulSet as a watch would.
+    pub(crate) fn put_stateful_set(&self, set: &k8s_openapi::api::apps::v1::StatefulSet) {
+        let row = owned::owned("StatefulSet", &set.metadata, owned::stateful_set(set));
+        let event = kube::runtime::watcher::Event::Apply(Row::new(&set.metadata, row));
+        if let Some(cache) = self.owned.get("StatefulSet") {
+            cache.apply(&None, event);
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use kube::runtime::watcher::Event;
     use operator_core::api::RadiusProxySpec;

@@ -1,10 +1,10 @@
 //! Everything that was observed about one RadiusProxy, as plain values.
 //!
-//! # What `gather` promises
-//! - [`RolloutInput::proxy`] is at least as new as the last status that this operator wrote: the status is also the memory of
-//!   what was sent to AWS, so reading an older one could repeat a write. After a patch use the object that it returned.
+//! # What the caller guarantees
+//! - [`RolloutInput::proxy`] and [`RolloutInput::registration`] are at least as new as what this process wrote last.
+//! - [`RolloutInput::stateful_set`] is at least as new as what this process applied last: it records the state of a surge.
 //! - [`Directory::as_of`] is when DescribeDirectories was *sent*.
-//! - Secrets, pods and Leases may be as old as a watch cache is.
+//! - Pods and Leases may be as old as a watch cache is.
 
 mod directory;
 mod objects;
@@ -24,7 +24,9 @@ pub(crate) use directory::canonical_address;
 pub use directory::{
     Directory, DirectoryKind, DirectoryObservation, NetworkType, RadiusStatus, WriteOutcome,
 };
-pub use objects::{ForeignObject, ObjectId, SecretContent, ServiceAccountState, StatefulSetState};
+pub use objects::{
+    ForeignObject, ObjectId, SecretContent, ServiceAccountState, StatefulSetState, Surge, SurgePhase,
+};
 pub use pods::{PodState, Report, ReportedProblem};
 pub use settings::Settings;
 #[cfg(test)]

@@ -11,10 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::directory_client;
 use operator_core::names::{
     REPORT_DIGEST_ANNOTATION, REPORT_OBSERVED_ANNOTATION, REPORT_POD_UID_ANNOTATION,
-    REPORT_PROBLEM_ANNOTATION, REPORT_VERSION_ANNOTATION, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION,
-    UPGRADING_ANNOTATION, WRITTEN_BY_LABEL,
+    REPORT_PROBLEM_ANNOTATION, REPORT_VERSION_ANNOTATION, RESTARTED_AT_ANNOTATION, SURGE_ANNOTATION,
+    TEMPLATE_ANNOTATION, UPGRADING_ANNOTATION, WRITTEN_BY_LABEL,
 };
-use operator_core::observed::{Report, ReportedProblem, ServiceAccountState, StatefulSetState};
+use operator_core::observed::{Report, ReportedProblem, ServiceAccountState, StatefulSetState, Surge};
 use proxy_config::ConfigDigest;
 use proxy_config::observed::Observed;
 
@@ -120,6 +120,8 @@ pub(crate) fn stateful_set(set: &StatefulSet) -> Detail {
         update_revision: status.update_revision.unwrap_or_default(),
         template: annotation(Some(&set.metadata), TEMPLATE_ANNOTATION),
         upgrading: annotation(Some(&set.metadata), UPGRADING_ANNOTATION).is_some(),
+        surge: annotation(Some(&set.metadata), SURGE_ANNOTATION)
+            .and_then(|text| Surge::from_annotation(&text)),
         restarted_at: annotation(
             set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()),
             RESTARTED_AT_ANNOTATION,

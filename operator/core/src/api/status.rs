@@ -54,9 +54,6 @@ pub struct RadiusProxyStatus {
     /// Directory as AWS describes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<DirectoryStatus>,
-    /// Pods that are replaced without a registered server being down.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub surge: Option<Surge>,
     /// Last write to AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_write: Option<LastWrite>,
@@ -127,30 +124,6 @@ pub struct LastWrite {
     /// AWS's request id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-}
-
-/// Progress of a surge. Pods 0 to N-1 are replaced while pods N to 2N-1 are registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Surge {
-    /// Current phase.
-    pub phase: SurgePhase,
-    /// N: `spec.replicas` as it was when the other pods were registered.
-    pub replicas: u32,
-    /// Revision to which a change in place was refused, if that is why new pods are needed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub in_place_refused: Option<String>,
-}
-
-/// The phases of a [`Surge`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum SurgePhase {
-    /// Pods N to 2N-1 start on the new template.
-    Starting,
-    /// They are registered in place of pods 0 to N-1, which are then replaced.
-    Moved,
-    /// Pods 0 to N-1 are registered again; then the others go.
-    Returning,
 }
 
 /// The condition types of a RadiusProxy.

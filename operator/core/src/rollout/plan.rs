@@ -113,7 +113,6 @@ fn assemble(context: &RolloutContext<'_>) -> RolloutPlan {
         context.input.proxy.metadata.generation,
         context.now,
     );
-    status.surge.clone_from(&upgrade.surge);
     let requeue_after = steps::requeue_after(context, [upgrade.again, registering.again]);
     let apply = apply && !taken;
     let peers = objects::peer_addresses(&context.owner, &context.input.pods);

@@ -87,7 +87,7 @@ pub(super) fn objects(
         objects.push(Object::Service(Box::new(objects::load_balancer(owner))));
     }
     let budget = objects::disruption_budget(owner, upgrade.surplus);
-    let set = objects::stateful_set(owner, template, upgrade.layout);
+    let set = objects::stateful_set(owner, template, upgrade.layout, upgrade.surge.as_ref());
     let budget = Object::PodDisruptionBudget(Box::new(budget));
     let mut pair = vec![budget];
     pair.extend(set.map(|set| Object::StatefulSet(Box::new(set))));

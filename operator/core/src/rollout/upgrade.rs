@@ -21,8 +21,8 @@ use super::ObjectRef;
 use super::acceptance::Acceptance;
 use super::context::RolloutContext;
 use super::proxy_pods::ProxyPod;
-use crate::api::Surge;
 use crate::objects::{Layout, Template};
+use crate::observed::Surge;
 use context::UpgradeContext;
 
 /// What is done about the template in this rollout.
@@ -60,7 +60,11 @@ pub(super) fn upgrade(
     proxies: &[ProxyPod<'_>],
     acceptance: &Acceptance,
 ) -> Upgrade {
-    let before = rollout.before.and_then(|status| status.surge.clone());
+    let before = rollout
+        .input
+        .stateful_set
+        .as_ref()
+        .and_then(|set| set.surge.clone());
     let context = UpgradeContext::new(rollout, template, proxies, acceptance, before.as_ref());
     let surge = if context.revision.is_some() {
         surge::advance(&context, before)

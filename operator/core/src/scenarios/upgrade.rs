@@ -6,8 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use super::world::{Answer, Pod, World};
-use crate::api::{AddressSource, SurgePhase};
+use crate::api::AddressSource;
 use crate::aws::AwsErrorClass;
+use crate::observed::SurgePhase;
 
 pub(super) fn ready() -> World {
     let mut world = World::new();
@@ -128,10 +129,10 @@ fn a_template_that_needs_new_pods_is_two_writes_and_no_registered_server_is_down
         world.run_for(Duration::from_secs(120));
         world.most_down = Some(0);
         other_template(&mut world, "300Mi");
-        world.run_until(|w| w.status().surge.is_some_and(|s| s.phase == SurgePhase::Moved));
+        world.run_until(|w| w.surge().is_some_and(|s| s.phase == SurgePhase::Moved));
         assert_eq!(world.status().replicas, replicas);
         world.run_until(is_over);
-        assert_eq!(world.status().surge, None);
+        assert_eq!(world.surge(), None);
         world.run_for(Duration::from_secs(3600));
         assert_eq!(world.aws.writes.len(), 3, "{:#?}", world.aws.writes);
         let mut servers = world.aws.writes[2].servers.clone();
@@ -146,7 +147,7 @@ fn when_an_image_may_not_be_changed_in_place_new_pods_are_made() {
     world.refuses_patches = true;
     world.most_down = Some(0);
     other_image(&mut world, "proxy:2");
-    world.run_until(|w| w.status().surge.is_some());
+    world.run_until(|w| w.surge().is_some());
     // Another leader does not begin anew.
     world.crash_after = Some(1);
     world.run_until(is_over);
@@ -164,7 +165,7 @@ fn a_template_that_does_not_start_takes_nothing_down_and_can_be_taken_back() {
     // In one round with the image, so that it is new pods.
     other_template(&mut world, "300Mi");
     world.run_for(Duration::from_secs(3600));
-    assert_eq!(world.status().surge.unwrap().phase, SurgePhase::Starting);
+    assert_eq!(world.surge().unwrap().phase, SurgePhase::Starting);
     assert_eq!((world.pods.len(), world.aws.writes.len()), (4, 1));
     world.edit(|proxy| {
         proxy.spec.image = None;
@@ -208,7 +209,7 @@ fn pods_that_never_served_are_replaced_at_once() {
     world.edit(|proxy| proxy.spec.image = Some("proxy:2".to_owned()));
     other_template(&mut world, "300Mi");
     world.run_until(is_over);
-    assert_eq!((world.aws.writes.len(), world.status().surge), (1, None));
+    assert_eq!((world.aws.writes.len(), world.surge()), (1, None));
 }
 
 #[test]
@@ -237,15 +238,15 @@ fn a_surge_survives_errors_and_crashes() {
         let mut world = ready();
         world.most_down = Some(0);
         other_template(&mut world, "300Mi");
-        world.run_until(|w| w.status().surge.is_some());
+        world.run_until(|w| w.surge().is_some());
         world.crash_after = Some(crash);
         world
             .aws
             .answers
             .push_back(Answer::Error(AwsErrorClass::Throttled));
-        world.run_until(|w| w.status().surge.is_some_and(|s| s.phase == SurgePhase::Moved));
+        world.run_until(|w| w.surge().is_some_and(|s| s.phase == SurgePhase::Moved));
         world.crash_after = Some(crash);
-        world.run_until(|w| w.status().surge.is_some_and(|s| s.phase == SurgePhase::Returning));
+        world.run_until(|w| w.surge().is_some_and(|s| s.phase == SurgePhase::Returning));
         world.crash_after = Some(crash);
         world.run_until(is_over);
         assert_eq!(world.aws.writes.len(), 3, "{crash}");

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use super::in_place::Marker;
 use super::{layout, replace};
-use crate::api::{AddressSource, Surge, SurgePhase};
+use crate::api::AddressSource;
 use crate::objects::Template;
 use crate::observed::{PodState, RadiusStatus, StatefulSetState};
+use crate::observed::{Surge, SurgePhase};
 use crate::rollout::acceptance::Acceptance;
 use crate::rollout::context::RolloutContext;
 use crate::rollout::proxy_pods::ProxyPod;

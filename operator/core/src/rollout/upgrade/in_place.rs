@@ -1,8 +1,8 @@
 //! Images that are changed in running pods.
 
 use super::context::{PodRevision, UpgradeContext, halves, phase};
-use crate::api::{Surge, SurgePhase};
 use crate::observed::PodState;
+use crate::observed::{Surge, SurgePhase};
 use crate::rollout::proxy_pods::ProxyPod;
 
 /// What the annotation of a change in place says: the revision that the pod comes to, and what ran before.

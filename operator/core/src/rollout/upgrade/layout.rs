@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::context::{PodRevision, UpgradeContext, halves};
 use super::in_place::has_image;
 use super::replace;
-use crate::api::{Surge, SurgePhase};
 use crate::objects::Layout;
+use crate::observed::{Surge, SurgePhase};
 use crate::rollout::proxy_pods::ProxyPod;
 use crate::time;
 

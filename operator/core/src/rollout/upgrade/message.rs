@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::context::{PodRevision, UpgradeContext, halves};
 use super::replace::replaces;
-use crate::api::{Surge, SurgePhase};
+use crate::observed::{Surge, SurgePhase};
 
 /// What is under way, if something is.
 pub(super) fn message(context: &UpgradeContext<'_>, surge: Option<&Surge>) -> Option<String> {

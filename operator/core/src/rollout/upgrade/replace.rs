@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::context::{PodRevision, UpgradeContext, halves, phase};
 use super::layout::may_go;
-use crate::api::{AddressSource, Surge, SurgePhase};
+use crate::api::AddressSource;
+use crate::observed::{Surge, SurgePhase};
 use crate::rollout::proxy_pods::ProxyPod;
 use crate::rollout::{ObjectKind, ObjectRef};
 

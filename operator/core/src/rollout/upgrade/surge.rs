@@ -2,7 +2,7 @@
 
 use super::context::{PodRevision, UpgradeContext, halves};
 use super::layout::held_end;
-use crate::api::{Surge, SurgePhase};
+use crate::observed::{Surge, SurgePhase};
 
 /// The surge after this rollout. One that has ended may be followed by the next at once.
 pub(super) fn advance(context: &UpgradeContext<'_>, before: Option<Surge>) -> Option<Surge> {

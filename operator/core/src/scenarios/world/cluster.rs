@@ -11,7 +11,7 @@ use proxy_config::{ConfigDigest, DigestKey, Secret};
 use serde_json::Value;
 
 use super::{BOOT, Mounted, Pod, World};
-use crate::observed::PodState;
+use crate::observed::{PodState, Surge};
 
 /// What a kubelet that nobody touches takes to sync the volumes.
 const RESYNC: Duration = Duration::from_secs(90);
@@ -58,6 +58,10 @@ impl World {
     pub(in crate::scenarios) fn is_upgrading(&self) -> bool {
         self.annotation_of_set(crate::names::UPGRADING_ANNOTATION)
             .is_some()
+    }
+
+    pub(in crate::scenarios) fn surge(&self) -> Option<Surge> {
+        Surge::from_annotation(&self.annotation_of_set(crate::names::SURGE_ANNOTATION)?)
     }
 
     pub(super) fn restarted_at(&self) -> Option<String> {

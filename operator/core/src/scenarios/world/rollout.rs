@@ -107,6 +107,7 @@ impl World {
                 update_revision: self.revisions.update.clone(),
                 template: self.annotation_of_set(TEMPLATE_ANNOTATION),
                 upgrading: self.is_upgrading(),
+                surge: self.surge(),
                 restarted_at: self.restarted_at(),
                 on_delete: self.strategy() == "OnDelete",
                 ..StatefulSetState::default()
