@@ -31,7 +31,7 @@ const EXECUTING: Duration = Duration::from_secs(90);
 const TAGGING: Duration = Duration::from_secs(3);
 /// How soon to look again when the leader's lease ends too soon for a write.
 const AFTER_RENEWAL: Duration = Duration::from_secs(1);
-/// The soonest and the latest next look.
+/// The shortest and the longest time until the next reconciliation.
 const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
 

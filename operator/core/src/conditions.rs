@@ -55,7 +55,7 @@ macro_rules! reasons {
                 Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
             }
 
-            /// How people are told.
+            /// The type of Event that announces it.
             #[must_use]
             pub const fn event_type(self) -> EventType {
                 match self { $(Self::$name => EventType::$event_type,)* }
@@ -64,14 +64,14 @@ macro_rules! reasons {
     };
 }
 
-/// How people are told of a condition's change.
+/// The type of Event that announces a condition's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventType {
-    /// By a Warning: somebody has to do something.
+    /// Warning: a person has to act.
     Warning,
-    /// By a Normal event.
+    /// Normal.
     Normal,
-    /// Not at all: it passes by itself in seconds or minutes.
+    /// No Event: the reason resolves itself in seconds or minutes.
     NoEvent,
 }
 
@@ -148,7 +148,7 @@ reasons! {
     PodsRefused => Warning,
     /// The API server has failed to take something for a minute or more.
     ApiServerErrors => Warning,
-    /// No proxy was started, since something else is wrong.
+    /// No proxy was started, because of another problem.
     NotStarted => NoEvent,
     /// AWS has Completed with the servers there should be.
     Registered => Normal,
@@ -162,7 +162,7 @@ reasons! {
     WaitingForConfiguration => NoEvent,
     /// The addresses to register are not known yet.
     WaitingForAddresses => NoEvent,
-    /// A load balancer's host name has no address, by DNS; what is registered stays.
+    /// A load balancer's host name has no address in DNS; the registered addresses stay.
     NameNotResolved => Warning,
     /// The directory is not Active.
     DirectoryNotActive => Warning,
@@ -170,7 +170,7 @@ reasons! {
     Registering => NoEvent,
     /// Churn settles before AWS is written to.
     Settling => NoEvent,
-    /// Fewer servers are registered than there should be; more are awaited.
+    /// Fewer servers are registered than wanted; the operator waits for more.
     ServersMissing => NoEvent,
     /// AWS could not reach or agree with the servers.
     RadiusFailed => Warning,

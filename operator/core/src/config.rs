@@ -33,7 +33,7 @@ pub(crate) const PREVIOUS_KEY: &str = "directory-previous";
 pub(crate) const DIGEST_KEY: &str = "digest-key";
 /// Key of the owned Secret: the key by which the pods tell each other about pending pushes.
 pub(crate) const PEER_KEY: &str = "peer-key";
-/// The longest that a proxy may take to answer pending logins when it is told to stop, in seconds.
+/// Maximum time for a stopping proxy to answer pending logins, in seconds.
 const MAX_DRAIN: u32 = 600;
 
 /// Everything that the pods get to read.
@@ -53,7 +53,7 @@ pub(crate) struct Rendered {
     pub(crate) digest: ConfigDigest,
 }
 
-/// What the rendering needs beside the spec.
+/// The input of the rendering in addition to the spec.
 #[derive(Debug)]
 pub(crate) struct ConfigInput<'a> {
     pub(crate) spec: &'a RadiusProxySpec,
@@ -69,7 +69,7 @@ pub(crate) struct ConfigInput<'a> {
     pub(crate) provider_host_suffixes: Option<&'a [String]>,
 }
 
-/// What the proxy would refuse, told before it starts.
+/// A configuration that the proxy would refuse, reported before the proxy starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigProblem {
     pub(crate) reason: Reason,
@@ -152,14 +152,14 @@ pub(crate) fn key_of(content: &Secret) -> DigestKey {
     DigestKey::new(content.trim_end().expose().to_vec())
 }
 
-/// The key that the pods share, made from the digest key: it is there when that one is, and stays as long.
+/// The key that the pods share, derived from the digest key. It exists as long as the digest key does.
 fn peer_key(digest_key: &Secret) -> Secret {
     let purpose: (&str, &[u8]) = ("purpose", b"pending pushes between the pods");
     let derived = ConfigDigest::compute(&key_of(digest_key), [purpose]);
     Secret::new(derived.as_str().as_bytes().to_vec())
 }
 
-/// How long a proxy answers pending logins when it is told to stop, in seconds: as long as a client may wait.
+/// Time for a stopping proxy to answer pending logins, in seconds: as long as a client may wait.
 pub(crate) fn drain_seconds(spec: &RadiusProxySpec) -> u32 {
     let budget = |timeout: u32, retries: u32| timeout.saturating_mul(retries.saturating_add(1));
     let clients = spec.clients.iter().map(|c| budget(c.timeout_seconds, c.retries));
@@ -414,7 +414,7 @@ fn okta(raw: &OktaSpec) -> file::Okta {
     }
 }
 
-/// Problems of the file, told by the names that the spec has for its fields.
+/// Problems of the file, with the names that the spec has for its fields.
 fn in_terms_of_the_spec(problems: &[Problem], spec: &RadiusProxySpec) -> ConfigProblem {
     let of_provider = problems.iter().all(|p| p.field.starts_with("provider."));
     let reason = if of_provider {

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::gather;
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 
-/// How often is looked whether another operator still works.
+/// The time between two checks whether another operator still works.
 const SECOND_OPERATOR_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What was gathered, with the RadiusProxy that holds the directory.

@@ -76,7 +76,7 @@ pub(super) fn merged(pod: &PodSpec, overrides: &Map<String, Value>) -> Result<Po
     }
 }
 
-/// The field that tells the items of a list apart; `None` for a list that is replaced as a whole.
+/// The field that identifies the items of a list; `None` for a list that is replaced as a whole.
 fn merge_key(list: &str) -> Option<&'static str> {
     match list {
         "containers" | "initContainers" | "volumes" | "env" | "imagePullSecrets" | "resourceClaims" => {

@@ -24,14 +24,14 @@ use crate::observed::{Directory, RadiusStatus};
 use crate::rotation::secret_digest;
 use crate::time;
 
-/// When nothing else asks for another look.
+/// The longest time between two reconciliations.
 const RESYNC_INTERVAL: Duration = Duration::from_secs(600);
-/// While something is expected to pass.
+/// The time between two reconciliations while registration is blocked.
 const BLOCKED_INTERVAL: Duration = Duration::from_secs(15);
-/// While AWS works on a write.
+/// The time between two descriptions while AWS works on a write.
 const WRITE_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Plans everything for one DirectoryRegistration. Total: what is wrong becomes a condition.
+/// Plans everything for one DirectoryRegistration. It is total: a problem becomes a condition.
 #[must_use]
 pub fn plan(input: &RegistrationInput, now: Timestamp) -> RegistrationPlan {
     let directory = input.directory.described().map(Directory::canonical);
@@ -59,7 +59,7 @@ struct Planning<'a> {
     directory: Option<&'a Directory>,
     now: Timestamp,
     secret: Option<OwnSecret>,
-    /// With what was learnt from the description.
+    /// The record, updated by the description.
     record: RegistrationRecord,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Planning<'a> {
         self.input.registration.status.as_ref()
     }
 
-    /// A plan that does nothing but remember.
+    /// A plan that only updates the status.
     fn plan(&self, record: RegistrationRecord) -> RegistrationPlan {
         let mut status = self.before().cloned().unwrap_or_default();
         status.observed_generation = self.input.registration.metadata.generation;
@@ -298,7 +298,7 @@ impl<'a> Planning<'a> {
         plan
     }
 
-    /// The holder ends and nobody follows.
+    /// Plans the end of a registration without a successor.
     fn release(mut self, holder: Option<&Candidate>) -> RegistrationPlan {
         let step = release::step(self.input, holder, self.directory, &self.record, self.now);
         let write = match &step {
@@ -358,7 +358,7 @@ impl<'a> Planning<'a> {
         plan
     }
 
-    /// When to look again, and how old the description may be then.
+    /// When to reconcile again, and how old the description may be then.
     fn times(&self, described: &ConditionDraft, decision: &Decision) -> (Duration, Duration) {
         if decision.write.is_some() {
             return (Duration::from_secs(1), Duration::from_secs(1));

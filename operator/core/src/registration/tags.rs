@@ -93,7 +93,7 @@ pub(super) fn note(failure: &AwsFailure) -> String {
     )
 }
 
-/// The Event of tags that AWS refuses. The note in the condition tells whether it was published.
+/// The Event for tags that AWS refuses. The note in the condition shows whether it was published.
 pub(super) fn refused(input: &RegistrationInput) -> Option<Event> {
     let note = note(&input.tag_failure.as_ref()?.0);
     let status = input.registration.status.as_ref();

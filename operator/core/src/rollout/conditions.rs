@@ -90,7 +90,7 @@ pub(super) fn registered(
     registered
 }
 
-/// The condition Available. `upgrade` is what is under way, of `replicas` pods that there should be.
+/// The condition Available. `upgrade` describes an upgrade that is under way; `replicas` is the wanted number of pods.
 pub(super) fn available(
     input: &RolloutInput,
     proxies: &[ProxyPod<'_>],

@@ -1,4 +1,4 @@
-//! The pods, as far as registration and rollout count on them.
+//! The pods as registration and rollout see them.
 
 use std::net::IpAddr;
 
@@ -6,24 +6,24 @@ use proxy_config::ConfigDigest;
 
 use crate::observed::{PodState, RolloutInput};
 
-/// A pod, and what it counts for.
+/// A pod as registration and rollout see it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProxyPod<'a> {
     pub(crate) pod: &'a PodState,
-    /// The number in its name; the highest there is when it has none.
+    /// The number in its name; the highest number if it has none.
     pub(crate) ordinal: u32,
-    /// It is registered when it serves.
+    /// Whether it is registered once it serves.
     pub(crate) is_eligible: bool,
-    /// It stays registered when it is.
+    /// Whether it stays registered.
     pub(crate) is_retained: bool,
-    /// It answers: containers ready, not terminating, on a node that is there.
+    /// Whether it answers: its containers are ready, it isn't terminating, and its node is ready.
     pub(crate) alive: bool,
-    /// It reports the current configuration.
+    /// Whether it reports the current configuration.
     pub(crate) configured: bool,
 }
 
 impl ProxyPod<'_> {
-    /// Rule 2: what is registered newly answers with the current configuration.
+    /// Whether it may be registered: it answers with the current configuration.
     pub(crate) const fn serves(&self) -> bool {
         self.alive && self.configured
     }

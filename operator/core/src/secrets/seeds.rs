@@ -27,7 +27,7 @@ pub(crate) struct SeedSource<'a> {
     pub(crate) merges: bool,
 }
 
-/// What was made of the Secrets.
+/// The merged seeds.
 pub(crate) struct Merged {
     /// As many as [`SEED_SHARDS`]. A user is always in the same one, so that no change of another moves anybody.
     pub(crate) shards: Vec<Files>,
