@@ -22,6 +22,7 @@ pub(crate) mod messages;
 mod plan;
 pub(crate) mod record;
 mod release;
+mod requeue;
 mod secret_mismatch;
 pub(crate) mod servers;
 mod tags;

@@ -41,7 +41,7 @@ pub(crate) struct Sources {
     /// The clients' secrets, by client name.
     pub(crate) clients: BTreeMap<String, SharedSecret>,
     /// Problems of lines of the seeds, without their text. Only the users of these lines can't log in.
-    pub(crate) complaints: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What is wrong with a Secret.
@@ -251,7 +251,7 @@ impl Reader<'_> {
         let merged = seeds::merge(&found, &user_names(&self.input.proxy.spec));
         sources.twice = merged.twice;
         sources.no_user = merged.no_user;
-        sources.complaints = merged.complaints;
+        sources.warnings = merged.warnings;
         sources.seed_shards = merged.shards;
         if totp.seeds_selector.is_none() {
             sources.seed_shards.clear();
@@ -261,7 +261,7 @@ impl Reader<'_> {
         if let Some(selector) = &totp.seeds_selector
             && self.input.seeds_by_label.is_empty()
         {
-            sources.complaints.push(format!(
+            sources.warnings.push(format!(
                 "no Secret has the labels {} (spec.provider.totp.seedsSelector)",
                 selector.to_query()
             ));

@@ -7,15 +7,13 @@ use jiff::Timestamp;
 use proxy_config::{DigestKey, SharedSecret};
 
 use super::claim::{Claim, claim};
-use super::decide::{Context, Decision, DescribeNext, FRESH_AFTER_ANSWER, OwnSecret, decide, remember};
+use super::decide::{Context, Decision, DescribeNext, OwnSecret, decide, remember};
 use super::record::{RegistrationRecord, SECOND_LOOK};
+use super::requeue::{BLOCKED_INTERVAL, RESYNC_INTERVAL, WRITE_POLL_INTERVAL, times};
 use super::servers::{self, Servers};
 use super::{Candidate, FinalizerChange, RegistrationInput, RegistrationPlan, WriteReason};
 use super::{described, holds, messages, release, tags};
-use crate::api::{
-    AppliedSettings, ConditionType, DirectoryDescription, DirectoryRegistrationStatus, Drift,
-    RegistrationHold,
-};
+use crate::api::{ConditionType, DirectoryDescription, DirectoryRegistrationStatus, Drift, RegistrationHold};
 use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions};
 use crate::config::{self, CURRENT_KEY, DIGEST_KEY};
 use crate::events::{Event, event};
@@ -23,13 +21,6 @@ use crate::names::{DirectoryTags, FINALIZER};
 use crate::observed::{Directory, RadiusStatus};
 use crate::rotation::secret_digest;
 use crate::time;
-
-/// The longest time between two reconciliations.
-const RESYNC_INTERVAL: Duration = Duration::from_secs(600);
-/// The time between two reconciliations while registration is blocked.
-const BLOCKED_INTERVAL: Duration = Duration::from_secs(15);
-/// The time between two descriptions while AWS works on a write.
-const WRITE_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Plans everything for one DirectoryRegistration. It is total: a problem becomes a condition.
 #[must_use]
@@ -282,7 +273,8 @@ impl<'a> Planning<'a> {
         {
             plan.finalizer = FinalizerChange::Add;
         }
-        (plan.requeue_after, plan.describe_after) = self.times(described, &decision);
+        (plan.requeue_after, plan.describe_after) =
+            times(&self.record, self.directory, described, &decision, self.now);
         plan.read_tags = decision.describe_next == DescribeNext::DirectoryAndTags;
         if let Some((write, _)) = decision.write.take() {
             plan.events.push(super::write::sent(&write));
@@ -356,54 +348,6 @@ impl<'a> Planning<'a> {
         });
         plan.status.conditions.extend(changed);
         plan
-    }
-
-    /// When to reconcile again, and how old the description may be then.
-    fn times(&self, described: &ConditionDraft, decision: &Decision) -> (Duration, Duration) {
-        if decision.write.is_some() {
-            return (Duration::from_secs(1), Duration::from_secs(1));
-        }
-        if decision.describe_next != DescribeNext::Due {
-            return (Duration::from_millis(100), FRESH_AFTER_ANSWER);
-        }
-        let record = &self.record;
-        let since = record
-            .applied
-            .as_ref()
-            .map_or(Timestamp::MIN, |applied| applied.time.0);
-        let reports = |status| {
-            self.directory
-                .is_some_and(|directory| directory.radius_status == Some(status) && directory.as_of >= since)
-        };
-        let incomplete = |applied: &AppliedSettings| applied.completed_time.is_none();
-        let working = described.is_true()
-            && (record.pending.is_some()
-                || self
-                    .directory
-                    .is_some_and(|directory| record.awaits_description(directory))
-                || reports(RadiusStatus::Creating)
-                || (record.applied.as_ref().is_some_and(incomplete)
-                    && !record.drifted()
-                    && !reports(RadiusStatus::Failed)));
-        let mut requeue = if working {
-            WRITE_POLL_INTERVAL
-        } else {
-            RESYNC_INTERVAL
-        };
-        let mut describe = if working {
-            WRITE_POLL_INTERVAL
-        } else {
-            Duration::MAX
-        };
-        if !described.is_true() {
-            requeue = requeue.min(BLOCKED_INTERVAL);
-            describe = BLOCKED_INTERVAL;
-        }
-        if let Some(again) = decision.again {
-            // Not at once: what is due now was decided now.
-            requeue = requeue.min(time::until(self.now, again).max(Duration::from_secs(1)));
-        }
-        (requeue, describe)
     }
 }
 

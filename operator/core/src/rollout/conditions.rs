@@ -140,7 +140,7 @@ fn secrets_ready(context: &RolloutContext<'_>) -> ConditionDraft {
             let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
             (ConditionStatus::False, reason, messages.join("; "))
         }
-        Ok(sources) if !sources.complaints.is_empty() => {
+        Ok(sources) if !sources.warnings.is_empty() => {
             let who = if sources.no_user {
                 "No user can log in"
             } else {
@@ -148,7 +148,7 @@ fn secrets_ready(context: &RolloutContext<'_>) -> ConditionDraft {
             };
             let message = format!(
                 "{}. {who}. `radius-proxy totp enrol --user USER` prints a valid line",
-                sources.complaints.join("; ")
+                sources.warnings.join("; ")
             );
             let reason = if sources.twice {
                 Reason::DuplicateTotpSeed

@@ -62,7 +62,7 @@ pub(crate) fn of_pod(pod: &PodState, host: bool) -> impl Iterator<Item = IpAddr>
 
 /// Which proxies do not serve, and why.
 pub(crate) fn not_serving(proxies: &[ProxyPod<'_>], input: &RolloutInput) -> String {
-    let mut told: Vec<String> = proxies
+    let mut messages: Vec<String> = proxies
         .iter()
         .filter(|proxy| !proxy.serves())
         .map(|proxy| {
@@ -88,10 +88,10 @@ pub(crate) fn not_serving(proxies: &[ProxyPod<'_>], input: &RolloutInput) -> Str
         .collect();
     let replicas = input.proxy.spec.replicas as usize;
     if proxies.len() < replicas {
-        told.push(format!("{} of {replicas} pods exist", proxies.len()));
+        messages.push(format!("{} of {replicas} pods exist", proxies.len()));
     }
-    if told.is_empty() {
-        told.push("the rest follows".to_owned());
+    if messages.is_empty() {
+        messages.push("the rest follows".to_owned());
     }
-    told.join("; ")
+    messages.join("; ")
 }

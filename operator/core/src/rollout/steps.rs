@@ -142,7 +142,8 @@ pub(super) fn pod_patches(
             let gate: Option<GateChange> = registers
                 .then(|| readiness_gate::change(proxy, context.directory, ours))
                 .flatten();
-            let news = |told: &Option<String>, knows: &Option<String>| told.clone().filter(|_| told != knows);
+            let news =
+                |wanted: &Option<String>, found: &Option<String>| wanted.clone().filter(|_| wanted != found);
             let config_digest = news(&digests.config, &proxy.pod.config_digest);
             let peers_digest = news(&digests.peers, &proxy.pod.peers_digest);
             let uid = &proxy.pod.uid;
