@@ -1,4 +1,4 @@
-//! Holds where the operator of another release works on a RadiusProxy ([`operator_core::plan::operators`]).
+//! Holds where the operator of another release works on a RadiusProxy ([`operator_core::rollout::second_operator`]).
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -6,25 +6,25 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use operator_core::api::RadiusProxy;
 use operator_core::names::{FIELD_MANAGER, SECOND_OPERATOR_ANNOTATION};
-use operator_core::plan::operators::{self, LeaseState};
+use operator_core::rollout::second_operator::{self, LeaseState};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::error::words;
-use crate::key::ProxyKey;
+use crate::error::message;
+use crate::object_keys::RadiusProxyKey;
 
-/// Whether another operator works on it. It is told of this one, and tells people.
-pub(crate) async fn holds(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> bool {
+/// Whether another operator works on it. Writes a notice, which the other operator shows in a condition.
+pub(crate) async fn holds(ctx: &Context, key: &RadiusProxyKey, proxy: &RadiusProxy) -> bool {
     let now = Timestamp::now();
     let own = &ctx.settings.operator;
-    let Some(other) = operators::other(proxy, own, now) else {
+    let Some(other) = second_operator::other(proxy, own, now) else {
         return false;
     };
-    if !operators::is_at_work(lease(ctx, other).await, now) {
+    if !second_operator::is_at_work(lease(ctx, other).await, now) {
         tracing::info!(operator = other, "took over from an operator that is gone");
         return false;
     }
-    if let Some(notice) = operators::notice(proxy, own, now) {
+    if let Some(notice) = second_operator::notice(proxy, own, now) {
         tracing::warn!(
             operator = other,
             "another operator works on this RadiusProxy; holding"
@@ -36,7 +36,7 @@ pub(crate) async fn holds(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) ->
         let change = json!({"metadata": {"annotations": {SECOND_OPERATOR_ANNOTATION: notice}}});
         let api: Api<RadiusProxy> = ctx.api(key);
         if let Err(error) = api.patch(&key.name, &params, &Patch::Merge(change)).await {
-            tracing::warn!(error = words(&error), "could not tell the other operator");
+            tracing::warn!(error = message(&error), "could not tell the other operator");
         }
     }
     true
@@ -95,7 +95,7 @@ mod tests {
         let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
         let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
         let proxy = serde_json::from_value(proxy()).unwrap();
-        let holds = holds(&ctx, &ProxyKey::new("auth", "mfa"), &proxy).await;
+        let holds = holds(&ctx, &RadiusProxyKey::new("auth", "mfa"), &proxy).await;
         (holds, api.calls(0, |call| call.method == "PATCH").await)
     }
 

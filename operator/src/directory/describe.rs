@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_directory::types::DirectoryDescription;
 use jiff::Timestamp;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::plan::LONGEST_ANSWER;
+use operator_core::registration::LONGEST_ANSWER;
 
 use super::calls::Calls;
 use super::convert::{self, Described, Details};
@@ -113,7 +113,7 @@ pub(super) async fn describe(
                 open.extend([right.to_vec(), left.to_vec()]);
             }
             Err(failed) => {
-                // What fails for the account fails for every id: this round sends no more calls.
+                // What fails for the account fails for every id: this batch sends no more calls.
                 let all = !may_be_one_id(failed.class);
                 results.extend(chunk.into_iter().map(|id| (id, Err(failed.clone()))));
                 if all {

@@ -1,4 +1,4 @@
-//! The holder is being deleted or gone, and nobody follows: what becomes of the settings at AWS.
+//! The end of a registration whose holder is being deleted or gone, without a successor.
 //!
 //! Nothing here needs a Secret, a pod or another object of the holder's namespace: those may be gone already.
 
@@ -15,8 +15,8 @@ use super::{
 use crate::api::{DeletionPolicy, DirectoryRegistrationSpec, PendingWrite, WriteRecord};
 use crate::aws::{AwsErrorClass, AwsOperation};
 use crate::conditions::Reason;
-use crate::input::{Directory, DirectoryObservation, RadiusStatus};
 use crate::names::ABANDON_ANNOTATION;
+use crate::observed::{Directory, DirectoryObservation, RadiusStatus};
 use crate::time;
 
 /// What to do next.
@@ -80,7 +80,7 @@ pub(super) fn step(
     disable_step(input, holder, directory, record, now)
 }
 
-/// The way out of whatever is stuck.
+/// Adds how to end a deletion that is stuck.
 fn stuck(spec: &DirectoryRegistrationSpec, message: &str) -> String {
     let holder = &spec.claimed_by;
     format!(
@@ -100,7 +100,7 @@ fn disable_step(
     let wait = |reason, message: &str| Step::Wait(reason, stuck(spec, message), None);
     let progress = |message: String| Step::Wait(Reason::Deregistering, message, None);
     if !holder.granted {
-        let message = "RADIUS cannot be switched off: no DirectoryGrant allows it any more.";
+        let message = "RADIUS cannot be switched off: no DirectoryGrant allows it.";
         return wait(Reason::NoGrant, message);
     }
     let failure = match &input.directory {
@@ -109,8 +109,8 @@ fn disable_step(
     };
     if failure.is_some_and(|failure| failure.class == AwsErrorClass::NotFound) {
         let why = format!(
-            "AWS knows no directory {} in region {} of this account (any more): if it exists elsewhere, its RADIUS settings stay \
-             and may name servers that no longer exist",
+            "AWS has no directory {} in region {} of this account. If it exists elsewhere, its RADIUS settings \
+             stay and may name servers that no longer exist",
             spec.directory_id, spec.region
         );
         return Step::Done { why, loud: true };
@@ -159,10 +159,10 @@ fn disable_step(
     }
     if directory.radius_status == Some(RadiusStatus::Creating) {
         let message =
-            "AWS is changing the directory's RADIUS settings; RADIUS is switched off when it is done.";
+            "AWS is changing the directory's RADIUS settings; the operator switches RADIUS off afterwards.";
         return wait(Reason::Deregistering, message);
     }
-    backs_off(spec, record, directory, now).unwrap_or(Step::Disable)
+    in_backoff(spec, record, directory, now).unwrap_or(Step::Disable)
 }
 
 /// The operator has switched RADIUS off. Domain controllers learn of it one by one, and ask the pods until then.
@@ -193,7 +193,7 @@ fn lags(directory: &Directory, record: &RegistrationRecord) -> bool {
     lags && !shown
 }
 
-fn backs_off(
+fn in_backoff(
     spec: &DirectoryRegistrationSpec,
     record: &RegistrationRecord,
     directory: &Directory,
@@ -211,7 +211,7 @@ fn backs_off(
     Some(Step::Wait(reason, stuck(spec, &message), Some(at)))
 }
 
-/// The settings stay. They may still name servers that end with this RadiusProxy: nobody could log in then.
+/// The settings stay. If they still name servers that end with this RadiusProxy, no one can log in.
 fn somebody_elses(
     spec: &DirectoryRegistrationSpec,
     record: &RegistrationRecord,
@@ -238,7 +238,8 @@ fn somebody_elses(
     );
     if !ending.is_empty() {
         why = format!(
-            "{why}, and they name {}, which ends with this RadiusProxy: users cannot log in unless something else answers there",
+            "{why}. They name {}, which ends with this RadiusProxy: users cannot log in unless something else \
+             answers there",
             ending.join(", ")
         );
     }

@@ -10,8 +10,8 @@ use super::tag_digest;
 use crate::api::{DirectoryRegistrationSpec, TaggedOwner};
 use crate::aws::{AwsErrorClass, AwsFailure};
 use crate::events::{Event, event};
-use crate::input::Directory;
 use crate::names::DirectoryTags;
+use crate::observed::Directory;
 use crate::time;
 
 /// How long after a failure the directory is tagged again only to repair its tags.
@@ -171,7 +171,7 @@ pub(super) fn note(failure: &AwsFailure) -> String {
     )
 }
 
-/// The Event of tags that AWS refuses. The note in the condition tells whether it was published.
+/// The Event for tags that AWS refuses. The note in the condition shows whether it was published.
 pub(super) fn refused(input: &RegistrationInput) -> Option<Event> {
     let note = note(&input.tag_failure.as_ref()?.0);
     let status = input.registration.status.as_ref();
