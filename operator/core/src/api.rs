@@ -1,4 +1,4 @@
-//! The API `radius-mfa.dev/v1alpha1`. Additive changes only.
+//! The API `radius-mfa.dev/v1alpha1`.
 //!
 //! Every bound is in the schema, so that `kubectl apply` refuses what AWS Directory Service would. The field
 //! descriptions are what `kubectl explain` shows.

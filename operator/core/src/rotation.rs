@@ -3,7 +3,7 @@
 //! The proxies accept two secrets: `directory` and `directory-previous` of the Secret that the operator owns, always
 //! both in the configuration (equal when nothing rotates), so that a rotation is one atomic change of one Secret. AWS
 //! holds one that is not readable; which one is known by the keyed digests in the status: `applied`, `pendingWrite` while
-//! it is not known whether a write arrived, and `unsureSecretDigest` when nothing will ever tell (a crash after a write of
+//! it is not known whether a write arrived, and `unconfirmedSecretDigest` when nothing will ever tell (a crash after a write of
 //! nothing but the secret): then both are held, and the next write ends the doubt.
 //!
 //! One invariant makes every crash and every second change safe: *a secret that AWS may hold is one that the proxies

@@ -81,7 +81,7 @@ impl World {
         );
     }
 
-    /// Rule 9: whichever secret a domain controller may hold, each registered proxy that answers accepts it.
+    /// Whichever secret a domain controller may hold, each registered proxy that answers accepts it.
     pub(super) fn check_that_logins_work(&self) {
         if self.aws.writes.is_empty() {
             return;
