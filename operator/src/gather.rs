@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;
@@ -21,7 +21,7 @@ use operator_core::input::{
 use operator_core::names::ObjectNames;
 
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, words};
 use crate::key::{ProxyKey, RegistrationKey};
 use crate::memory::{Memory, lean};
 use crate::registration;
@@ -88,10 +88,12 @@ pub(crate) async fn input(
     let outcomes = refused_pods::outcomes(ctx, key, &names, missing, memory).await;
     let input = Input {
         registration: registration_of(ctx, &proxy).await?,
+        registration_failure: RegistrationKey::of(&proxy).and_then(|key| ctx.registrations.failure(&key)),
         successor_waits: successor_waits(ctx, &proxy),
         grants,
         namespace_labels,
         secrets: secrets.named,
+        unreadable_secrets: secrets.unreadable,
         has_seed_shards: has_seed_shards(ctx, key, &names),
         seeds_by_label: secrets.seeds_by_label,
         radius_secret_exists: secrets.own.is_some(),
@@ -173,6 +175,8 @@ fn for_namespace(
 #[derive(Default)]
 struct Secrets {
     named: BTreeMap<String, SecretContent>,
+    /// Why others can't be read.
+    unreadable: BTreeMap<String, String>,
     seeds_by_label: SeedSecrets,
     own: Option<SecretContent>,
 }
@@ -192,28 +196,37 @@ impl Secrets {
                 ..Self::default()
             });
         }
+        let own = own?;
+        let (named, unreadable) = secrets(ctx, key, proxy).await?;
         Ok(Self {
-            own: own?,
-            named: secrets(ctx, key, proxy).await?,
+            own,
+            named,
+            unreadable,
             seeds_by_label: seeds_by_label(&ctx.api(key), &ctx.cluster.seeds, key, proxy).await?,
         })
     }
 }
 
+/// The Secrets that the spec names, and why the API server refuses to show others.
 async fn secrets(
     ctx: &Context,
     key: &ProxyKey,
     proxy: &RadiusProxy,
-) -> Result<BTreeMap<String, SecretContent>, Error> {
-    stream::iter(secrets_named_by(&proxy.spec))
-        .map(|name| async move {
-            let content = secret(ctx, key, &name).await?;
-            Ok(content.map(|content| (name, content)))
-        })
+) -> Result<(BTreeMap<String, SecretContent>, BTreeMap<String, String>), Error> {
+    let read: Vec<_> = stream::iter(secrets_named_by(&proxy.spec))
+        .map(|name| async move { (secret(ctx, key, &name).await, name) })
         .buffer_unordered(READS_AT_ONCE)
-        .try_filter_map(async |found| Ok(found))
-        .try_collect()
-        .await
+        .collect()
+        .await;
+    let (mut named, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+    for (found, name) in read {
+        match found {
+            Ok(found) => named.extend(found.map(|content| (name, content))),
+            Err(error) if error.is_refusal() => drop(unreadable.insert(name, words(&error))),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((named, unreadable))
 }
 
 async fn secret(ctx: &Context, key: &ProxyKey, name: &str) -> Result<Option<SecretContent>, Error> {

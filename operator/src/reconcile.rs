@@ -122,6 +122,39 @@ mod tests {
     use crate::watch::Cluster;
 
     #[tokio::test]
+    async fn a_secret_of_the_spec_that_cannot_be_read_is_named_in_the_status() {
+        let proxy = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "mfa", "namespace": "auth", "uid": "u", "resourceVersion": "1"},
+            "spec": {"provider": {"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}}}});
+        let api = FakeApi::new(move |call| {
+            let mut answer = proxy.clone();
+            if call.method == "PATCH" {
+                answer["status"] = call.body["status"].clone();
+            }
+            Some(match call.uri.as_str() {
+                uri if uri.contains("/secrets/duo") => refused(403, "Forbidden"),
+                uri if uri.contains("/radiusproxies/") => (200, answer),
+                _ => refused(404, "NotFound"),
+            })
+        });
+        let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
+        let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
+        let (key, mut memory) = (ProxyKey::new("auth", "mfa"), Memory::default());
+        run(&ctx, &key, &mut memory).await.unwrap();
+        let calls = api.calls(1, |call| call.method == "PATCH").await;
+        let conditions = calls[0].body["status"]["conditions"].as_array().unwrap();
+        let secrets = conditions.iter().find(|c| c["type"] == "SecretsReady").unwrap();
+        assert_eq!(
+            (&secrets["status"], &secrets["reason"]),
+            (&json!("False"), &json!("ApiServerErrors"))
+        );
+        assert!(
+            secrets["message"].as_str().unwrap().contains("says Forbidden"),
+            "{secrets}"
+        );
+    }
+
+    #[tokio::test]
     async fn secrets_that_stay_out_of_reach_end_a_ready_status() {
         let proxy = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
             "metadata": {"name": "mfa", "namespace": "auth", "uid": "u", "resourceVersion": "1"},
