@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PostParams};
 use operator_core::api::{DirectoryRegistration, DirectoryRegistrationSpec};
-use operator_core::aws::AwsFailure;
 use operator_core::input::WriteOutcome;
 use operator_core::names::{FIELD_MANAGER, FINALIZER};
+use operator_core::outcomes::LastingFailure;
+use operator_core::registration::TagFailure;
 use serde_json::json;
 
 use crate::apply::{by_us, merge_patch};
@@ -30,7 +31,11 @@ struct Memory {
     /// How the last write to AWS ended.
     outcome: Option<WriteOutcome>,
     /// How the last tag write failed.
-    tag_failure: Option<(AwsFailure, Timestamp)>,
+    tag_failure: Option<TagFailure>,
+    /// Since when no grant allows the holder the directory.
+    grant_missing_since: Option<Timestamp>,
+    /// How its rounds fail.
+    failure: Option<LastingFailure>,
     /// How old the directory's description may be.
     describe_after: Option<Duration>,
     /// Whether the tags were asked for.
@@ -45,6 +50,30 @@ impl Registrations {
     /// The registration is gone.
     pub(crate) fn forget(&self, key: &RegistrationKey) {
         self.lock().remove(key);
+    }
+
+    /// How the rounds of the registration fail.
+    pub(crate) fn failure(&self, key: &RegistrationKey) -> Option<LastingFailure> {
+        self.lock().get(key)?.failure.clone()
+    }
+
+    /// A round failed. Returns whether it is the first one.
+    fn failed(&self, key: &RegistrationKey, message: String) -> bool {
+        self.with(key, |memory| {
+            let before = memory.failure.take();
+            memory.failure = Some(LastingFailure {
+                since: before.as_ref().map_or_else(Timestamp::now, |before| before.since),
+                message,
+            });
+            before.is_none()
+        })
+    }
+
+    /// A round did all that it had to. Returns whether the one before failed.
+    fn succeeded(&self, key: &RegistrationKey) -> bool {
+        let mut all = self.lock();
+        all.get_mut(key)
+            .is_some_and(|memory| memory.failure.take().is_some())
     }
 
     fn with<T>(&self, key: &RegistrationKey, change: impl FnOnce(&mut Memory) -> T) -> T {

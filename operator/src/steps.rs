@@ -73,7 +73,10 @@ impl<'a> Round<'a> {
                 self.proxy = changed;
             }
         }
-        if let Some(spec) = &plan.registration {
+        // A registration without the finalizer may be one that the next plan blocks.
+        if let Some(spec) = &plan.registration
+            && !self.outcomes.failed_newly(&Step::Finalizer, &before)
+        {
             let name = DirectoryRegistration::name_of(&spec.directory_id, &spec.region);
             let result = registration::apply_spec(self.ctx, registration, spec).await;
             self.note(Step::Apply("DirectoryRegistration", name), result)?;
@@ -127,14 +130,14 @@ impl<'a> Round<'a> {
     }
 
     fn failed(&mut self, step: Step, error: &Error) {
-        let text = words(error);
+        let failure = error.failure(&step);
+        let (Failure::Refused { message: text, .. } | Failure::Transient { message: text }) = &failure;
         if self.memory.outcomes.failed(&step) {
             tracing::debug!(%step, error = text, "failed again");
         } else {
             tracing::warn!(%step, error = text, "failed; the steps that don't depend on it go on");
         }
         self.ctx.metrics.proxy.failed(self.key, error.class());
-        let failure = error.failure(&step);
         self.outcomes.record(step, failure, self.now);
     }
 

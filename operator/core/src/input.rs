@@ -22,7 +22,7 @@ use crate::api::{
 use crate::aws::AwsFailure;
 use crate::dns::LoadBalancer;
 use crate::names::ClusterName;
-use crate::outcomes::Outcomes;
+use crate::outcomes::{LastingFailure, Outcomes};
 
 /// Everything observed about one RadiusProxy.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Input {
     pub proxy: RadiusProxy,
     /// The registration of its directory, at least as new as what this process wrote last.
     pub registration: Option<DirectoryRegistration>,
+    /// How the rounds of that registration fail. Its status may be old then.
+    pub registration_failure: Option<LastingFailure>,
     /// Whether another RadiusProxy that is granted and not suspended waits for the directory.
     pub successor_waits: bool,
     /// The DirectoryGrants that apply to the RadiusProxy's namespace.
@@ -39,6 +41,8 @@ pub struct Input {
     pub namespace_labels: Option<Labels>,
     /// The Secrets of [`secrets_named_by`] that exist, by name.
     pub secrets: BTreeMap<String, SecretContent>,
+    /// Why Secrets of [`secrets_named_by`] can't be read, by name.
+    pub unreadable_secrets: BTreeMap<String, String>,
     /// The Secrets that `spec.provider.totp.seedsSelector` means, by name; none of them one that the operator made.
     pub seeds_by_label: BTreeMap<String, SecretContent>,
     /// Whether one of the Secrets [`crate::names::ObjectNames::seed_shard`] exists.

@@ -34,13 +34,14 @@ use jiff::Timestamp;
 use proxy_config::{ConfigDigest, DigestKey};
 
 use crate::api::{DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RegisteredSettings};
-use crate::aws::AwsFailure;
 use crate::events::Event;
 use crate::input::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
 
 pub use decide::{LONGEST_ANSWER, is_fresh};
+pub(crate) use holds::HOLDER_NOT_WATCHED;
 pub use holds::hold_names;
 pub use planning::plan;
+pub use tags::TagFailure;
 pub use write::{DirectoryCall, DirectoryWrite, RadiusSettings, WriteReason};
 
 /// Everything observed about one DirectoryRegistration.
@@ -50,14 +51,18 @@ pub struct RegistrationInput {
     pub registration: DirectoryRegistration,
     /// Every RadiusProxy that names the directory and region. One that a cache doesn't have was looked for at the API server.
     pub candidates: Vec<Candidate>,
+    /// Whether this operator works in the holder's namespace.
+    pub holder_is_watched: bool,
+    /// Since when no grant allows the holder the directory. `None` while a grant does, or while one can't be read that may.
+    pub grant_missing_since: Option<Timestamp>,
     /// The operator's own Secret in the holder's namespace, read live or from this process's own writes.
     pub secret: Option<SecretContent>,
     /// The directory.
     pub directory: DirectoryObservation,
     /// How the last [`DirectoryWrite`] of this process ended.
     pub outcome: Option<WriteOutcome>,
-    /// How the last tag write of this process failed, if it did, and when.
-    pub tag_failure: Option<(AwsFailure, Timestamp)>,
+    /// How the last tag write of this process failed, if it did.
+    pub tag_failure: Option<TagFailure>,
     /// The operator's settings.
     pub settings: Settings,
     /// The replica that plans; times in the status are by the clock of the one that wrote them.
@@ -108,6 +113,8 @@ pub struct RegistrationPlan {
     pub describe_after: Duration,
     /// Whether the directory's tags have to be read again for the next plan.
     pub read_tags: bool,
+    /// What is still remembered of the last tag write, unless [`RegistrationPlan::tags`] are added now.
+    pub tag_failure: Option<TagFailure>,
 }
 
 /// What happens to a finalizer.

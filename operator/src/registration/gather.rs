@@ -6,18 +6,20 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use operator_core::access::DirectoryAccess;
 use operator_core::api::{AdoptionPolicy, DirectoryRegistration, RadiusProxy};
-use operator_core::input::{DirectoryObservation, SecretContent};
+use operator_core::input::{DirectoryObservation, SecretContent, Settings};
 use operator_core::names::ABANDON_ANNOTATION;
-use operator_core::plan::operators;
 use operator_core::registration::{Candidate, RegistrationInput};
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::gather as of_proxy;
 use crate::key::{ProxyKey, RegistrationKey};
+use crate::second_operator;
 
 /// How often is looked whether another operator still works.
 const HELD: Duration = Duration::from_secs(60);
+/// The same where this operator doesn't watch the holder's namespace: there may be many such registrations.
+const NOT_WATCHED: Duration = Duration::from_secs(300);
 
 /// What was gathered, with the RadiusProxy that holds the directory.
 pub(super) struct Gathered {
@@ -56,15 +58,17 @@ pub(super) async fn gather(
         proxy = read.filter(|proxy| RegistrationKey::of(proxy).as_ref() == Some(key));
         proxies.extend(proxy.clone());
     }
-    let own = &ctx.settings.operator;
-    let other = proxy
-        .as_ref()
-        .and_then(|proxy| operators::other(proxy, own, Timestamp::now()));
-    if other.is_some() {
+    let now = Timestamp::now();
+    let holder_is_watched = ctx.watches(&holder.namespace);
+    if let Some(proxy) = &proxy
+        && second_operator::other(ctx, proxy, now).await.is_some()
+    {
         // Another release works on it.
-        return Ok(Err(HELD));
+        return Ok(Err(if holder_is_watched { HELD } else { NOT_WATCHED }));
     }
-    let access = proxy.as_ref().and_then(|proxy| of_proxy::access_of(ctx, proxy));
+    let access = proxy.as_ref().filter(|_| holder_is_watched);
+    let access = access.and_then(|proxy| of_proxy::access_of(ctx, proxy));
+    let is_missing = proxy.is_some() && access.is_none() && ctx.cluster.knows_grants_of(&holder.namespace);
     let observation = match &access {
         Some(access) => {
             let allowed = ctx.registrations.with(key, |memory| memory.describe_after);
@@ -88,19 +92,29 @@ pub(super) async fn gather(
         .collect();
     let secret = match secret(ctx, &holder, &registration).await {
         // A deletion needs none, and the namespace may be out of reach already.
-        Err(_) if is_ending(proxy.as_ref()) => None,
+        Err(_) if is_ending(proxy.as_ref()) || !holder_is_watched => None,
         read => read?,
     };
-    let (outcome, tag_failure) = ctx
-        .registrations
-        .with(key, |memory| (memory.outcome.clone(), memory.tag_failure.clone()));
+    let (outcome, tag_failure, grant_missing_since) = ctx.registrations.with(key, |memory| {
+        memory.grant_missing_since = is_missing.then(|| memory.grant_missing_since.unwrap_or(now));
+        (
+            memory.outcome.clone(),
+            memory.tag_failure.clone(),
+            memory.grant_missing_since,
+        )
+    });
     let input = RegistrationInput {
         candidates,
+        holder_is_watched,
+        grant_missing_since,
         secret,
         directory: observation,
         outcome,
         tag_failure,
-        settings: ctx.settings.clone(),
+        settings: Settings {
+            cluster_uid: ctx.cluster_uid().await?,
+            ..ctx.settings.clone()
+        },
         replica: ctx.replica.clone(),
         registration,
     };

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, Preconditions};
 use operator_core::access::DirectoryAccess;
-use operator_core::api::{DirectoryRegistration, DirectoryRegistrationStatus, RadiusProxy};
+use operator_core::api::{DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RadiusProxy};
 use operator_core::aws::{AwsErrorClass, AwsFailure};
 use operator_core::input::WriteOutcome;
 use operator_core::names::FINALIZER;
-use operator_core::registration::{DirectoryWrite, FinalizerChange, RegistrationPlan, plan};
+use operator_core::registration::{DirectoryWrite, FinalizerChange, RegistrationPlan, TagFailure, plan};
 use serde_json::json;
 
 use super::gather::{Gathered, Holder, gather};
@@ -18,7 +18,7 @@ use crate::apply::{by_us, encode_status, merge_patch, within};
 use crate::context::Context;
 use crate::controller::Next;
 use crate::directory::{WritePermit, WriteTurn};
-use crate::error::{Error, has_code};
+use crate::error::{Error, has_code, words};
 use crate::key::RegistrationKey;
 
 /// Bounds of the parts of a round.
@@ -26,6 +26,8 @@ const PREPARING: Duration = Duration::from_secs(90);
 const EXECUTING: Duration = Duration::from_secs(90);
 /// A tag comes before a write, and must not keep it waiting: one that fails is made later.
 const TAGGING: Duration = Duration::from_secs(3);
+/// The status that notes a write. A write that waited for longer is decided again.
+const NOTING: Duration = Duration::from_secs(5);
 /// How soon to look again when the leader's lease ends too soon for a write.
 const AFTER_RENEWAL: Duration = Duration::from_secs(1);
 /// The soonest and the latest next look.
@@ -42,6 +44,9 @@ pub(crate) async fn run(ctx: &Context, key: &RegistrationKey) -> Result<Next, Er
         if error.is_conflict() {
             // The rollout wrote meanwhile.
             return Ok(Next::After(SOONEST));
+        }
+        if ctx.registrations.failed(key, words(error)) {
+            ctx.cluster.enqueue_holder(key);
         }
     }
     result
@@ -67,12 +72,12 @@ async fn round(ctx: &Context, key: &RegistrationKey) -> Result<Next, Error> {
         Some(Err(failure)) => Some(Err(failure)),
         None => None,
     };
-    within(
-        "executing",
-        EXECUTING,
-        execute(ctx, key, &gathered, &plan, permit),
-    )
-    .await
+    let executed = execute(ctx, key, &gathered, &plan, permit);
+    let next = within("executing", EXECUTING, executed).await?;
+    if ctx.registrations.succeeded(key) {
+        ctx.cluster.enqueue_holder(key);
+    }
+    Ok(next)
 }
 
 /// The turn of the plan's write, if it has one.
@@ -107,25 +112,40 @@ async fn execute(
         ctx.registrations.know(key, moved.map_err(Error::WriteStatus)?);
         ctx.directories.forget(key);
         tell(ctx, gathered, plan).await;
+        publish(ctx, claim, None, plan).await;
         return Ok(Next::After(SOONEST));
     }
     let mut current = registration.clone();
     if plan.finalizer == FinalizerChange::Add {
-        current = finalizers(ctx, key, &current, vec![FINALIZER.to_owned()]).await?;
+        current = finalizer(ctx, key, &current, true).await?;
     }
-    write_status(ctx, key, current, &plan.status).await?;
+    let written = write_status(ctx, key, current, &plan.status);
+    match &plan.write {
+        None => written.await?,
+        // A write is decided by what was described a moment ago.
+        Some(write) => {
+            let written = within("noting a write", NOTING, written).await;
+            if written.is_err() {
+                let failure = not_sent(write, "it could not be noted in the status");
+                ctx.registrations
+                    .with(key, |memory| memory.outcome = Some(outcome(write, Err(failure))));
+            }
+            written?;
+        }
+    }
     ctx.metrics
         .proxy
         .show_registration(&holder.key, registration.status.as_ref(), &plan.status);
     let asks_for_tags = ctx.registrations.with(key, |memory| {
         memory.describe_after = Some(plan.describe_after);
+        memory.tag_failure.clone_from(&plan.tag_failure);
         !std::mem::replace(&mut memory.reads_tags, plan.read_tags) && plan.read_tags
     });
     if asks_for_tags {
         ctx.directories.read_tags(key);
     }
     if let (false, Some(access)) = (plan.tags.is_empty(), &holder.access) {
-        let failure = add_tags(ctx, key, holder, access, &plan.tags).await;
+        let failure = add_tags(ctx, key, holder, access, plan).await;
         ctx.registrations.with(key, |memory| memory.tag_failure = failure);
     }
     if let (Some(write), Some(permit)) = (&plan.write, permit) {
@@ -177,15 +197,19 @@ async fn write_status(
     }
 }
 
-async fn finalizers(
+/// Adds the operator's finalizer or takes it away. Those of others stay.
+async fn finalizer(
     ctx: &Context,
     key: &RegistrationKey,
     registration: &DirectoryRegistration,
-    wanted: Vec<String>,
+    held: bool,
 ) -> Result<DirectoryRegistration, Error> {
+    let mut finalizers = registration.metadata.finalizers.clone().unwrap_or_default();
+    finalizers.retain(|each| each != FINALIZER);
+    finalizers.extend(held.then(|| FINALIZER.to_owned()));
     let change = json!({"metadata": {
         "resourceVersion": registration.metadata.resource_version,
-        "finalizers": wanted,
+        "finalizers": finalizers,
     }});
     let changed = api(ctx)
         .patch(key.as_str(), &by_us(), &Patch::Merge(change))
@@ -203,24 +227,22 @@ async fn remove(ctx: &Context, key: &RegistrationKey) -> Result<(), Error> {
         ..Preconditions::default()
     });
     ctx.registrations.doubt(key);
-    match api(ctx).delete(key.as_str(), &params).await {
-        Ok(_) => {}
-        Err(error) if has_code(&error, 404) => return Ok(()),
+    let ending = match api(ctx).delete(key.as_str(), &params).await {
+        Ok(deleted) => deleted.left(),
+        Err(error) if has_code(&error, 404) => None,
         Err(source) => {
             return Err(Error::Delete {
                 what: format!("DirectoryRegistration {key}"),
                 source,
             });
         }
-    }
-    let change = json!({"metadata": {"finalizers": []}});
-    match api(ctx)
-        .patch(key.as_str(), &by_us(), &Patch::Merge(change))
-        .await
-    {
-        Ok(_) => {}
-        Err(error) if has_code(&error, 404) => {}
-        Err(error) => return Err(Error::Finalizer(error)),
+    };
+    match ending.filter(|ending| !ending.is_released()) {
+        Some(ending) => match finalizer(ctx, key, &ending, false).await {
+            Err(Error::Finalizer(error)) if has_code(&error, 404) => {}
+            freed => drop(freed?),
+        },
+        None => {}
     }
     ctx.registrations.forget(key);
     tracing::info!(registration = key.as_str(), "deleted");
@@ -229,10 +251,14 @@ async fn remove(ctx: &Context, key: &RegistrationKey) -> Result<(), Error> {
 
 /// Events about the RadiusProxy that holds the directory, also when it is gone.
 async fn tell(ctx: &Context, gathered: &Gathered, plan: &RegistrationPlan) {
+    let claim = &gathered.input.registration.spec.claimed_by;
+    publish(ctx, claim, gathered.holder.proxy.clone(), plan).await;
+}
+
+async fn publish(ctx: &Context, claim: &DirectoryClaim, proxy: Option<RadiusProxy>, plan: &RegistrationPlan) {
     if plan.events.is_empty() {
         return;
     }
-    let claim = &gathered.input.registration.spec.claimed_by;
     let stub = || {
         let json = json!({
             "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
@@ -241,7 +267,7 @@ async fn tell(ctx: &Context, gathered: &Gathered, plan: &RegistrationPlan) {
         });
         serde_json::from_value::<RadiusProxy>(json).ok()
     };
-    let Some(proxy) = gathered.holder.proxy.clone().or_else(stub) else {
+    let Some(proxy) = proxy.or_else(stub) else {
         return;
     };
     for event in &plan.events {
@@ -254,9 +280,9 @@ async fn add_tags(
     key: &RegistrationKey,
     holder: &Holder,
     access: &DirectoryAccess,
-    tags: &[(String, String)],
-) -> Option<(AwsFailure, Timestamp)> {
-    match ctx.directories.add_tags(key, access, tags, TAGGING).await {
+    plan: &RegistrationPlan,
+) -> Option<TagFailure> {
+    match ctx.directories.add_tags(key, access, &plan.tags, TAGGING).await {
         Ok(()) => {
             tracing::info!(directory = access.directory_id, "tagged the directory");
             ctx.directories.refresh(key);
@@ -265,7 +291,13 @@ async fn add_tags(
         Err(failure) => {
             tracing::warn!(directory = access.directory_id, %failure, "could not tag the directory");
             ctx.metrics.proxy.failed(&holder.key, failure.class.as_str());
-            Some((failure, Timestamp::now()))
+            let before = plan.tag_failure.as_ref();
+            let is_told = before.is_some_and(|before| before.told && before.failure.class == failure.class);
+            Some(TagFailure {
+                failure,
+                time: Timestamp::now(),
+                told: is_told,
+            })
         }
     }
 }
@@ -281,12 +313,7 @@ async fn send(
     let operation = write.call.operation();
     let result = match (permit, ctx.leadership.write_deadline(Instant::now())) {
         (Err(failure), _) => Err(failure),
-        (Ok(_), None) => Err(AwsFailure {
-            operation,
-            class: AwsErrorClass::NotSent,
-            message: "the leader's lease was about to end".to_owned(),
-            request_id: None,
-        }),
+        (Ok(_), None) => Err(not_sent(write, "the leader's lease was about to end")),
         (Ok(permit), Some(deadline)) => {
             let sent = permit.send(&write.call, deadline).await;
             ctx.metrics.proxy.wrote(&holder.key, write);
@@ -308,6 +335,19 @@ async fn send(
             ctx.metrics.proxy.failed(&holder.key, failure.class.as_str());
         }
     }
+    outcome(write, result)
+}
+
+fn not_sent(write: &DirectoryWrite, why: &str) -> AwsFailure {
+    AwsFailure {
+        operation: write.call.operation(),
+        class: AwsErrorClass::NotSent,
+        message: why.to_owned(),
+        request_id: None,
+    }
+}
+
+fn outcome(write: &DirectoryWrite, result: Result<Option<String>, AwsFailure>) -> WriteOutcome {
     WriteOutcome {
         id: write.id.clone(),
         result,
@@ -323,34 +363,192 @@ mod tests {
     use crate::queue::{Queue, WorkQueue};
     use crate::watch::Cluster;
 
-    #[tokio::test]
-    async fn a_registration_ends_with_its_holder_though_the_namespace_is_out_of_reach() {
-        let registration = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryRegistration",
+    fn registration(finalizers: &[&str]) -> serde_json::Value {
+        json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryRegistration",
             "metadata": {"name": "d-0000000001.eu-central-1", "uid": "r", "resourceVersion": "7",
-                "finalizers": [FINALIZER]},
+                "finalizers": finalizers},
             "spec": {"directoryId": "d-0000000001", "region": "eu-central-1",
                 "claimedBy": {"namespace": "b", "name": "p", "uid": "u"},
                 "desired": {"holderUid": "u", "settings": {"port": 1812, "timeoutSeconds": 20, "retries": 4},
-                    "sharedSecret": {"secretName": "p-radius-secrets", "digest": "d"}}}});
+                    "sharedSecret": {"secretName": "p-radius-secrets", "digest": "d"}}}})
+    }
+
+    fn holder() -> serde_json::Value {
+        json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "p", "namespace": "b", "uid": "u"},
+            "spec": {"directory": {"id": "d-0000000001", "region": "eu-central-1"}, "provider": {}}})
+    }
+
+    /// An API server with this registration, where the rest is answered by `answer`.
+    fn api_of(
+        finalizers: &[&str],
+        answer: impl Fn(&Call) -> Option<(u16, serde_json::Value)> + Send + Sync + 'static,
+    ) -> (FakeApi, Context, crate::leader::LeaseGuard) {
+        let registration = registration(finalizers);
         let api = FakeApi::new(move |call: &Call| {
-            Some(if call.uri.contains("/secrets/") {
-                refused(403, "Forbidden")
-            } else if call.uri.contains("/radiusproxies/") {
-                refused(404, "NotFound")
-            } else {
+            answer(call).or_else(|| {
                 let mut answer = registration.clone();
+                if call.method == "DELETE" {
+                    answer["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+                }
                 if let Some(status) = call.body.get("status") {
                     answer["status"] = status.clone();
                 }
-                (200, answer)
+                Some((200, answer))
             })
         });
         let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
-        let (context, _lease) = Context::for_test(api.client.clone(), cluster);
-        let key = RegistrationKey::new("d-0000000001.eu-central-1");
-        assert_eq!(run(&context, &key).await.unwrap(), Next::Gone);
-        assert_eq!(api.calls(1, |call| call.method == "DELETE").await.len(), 1);
-        let freed = |call: &Call| call.method == "PATCH" && call.body["metadata"]["finalizers"] == json!([]);
-        assert_eq!(api.calls(1, freed).await.len(), 1);
+        let (ctx, lease) = Context::for_test(api.client.clone(), cluster);
+        (api, ctx, lease)
+    }
+
+    fn key() -> RegistrationKey {
+        RegistrationKey::new("d-0000000001.eu-central-1")
+    }
+
+    fn without_holder(call: &Call) -> Option<(u16, serde_json::Value)> {
+        if call.uri.contains("/secrets/") {
+            Some(refused(403, "Forbidden"))
+        } else if call.uri.contains("/radiusproxies/") {
+            Some(refused(404, "NotFound"))
+        } else {
+            None
+        }
+    }
+
+    fn with_holder(call: &Call) -> Option<(u16, serde_json::Value)> {
+        if call.uri.contains("/secrets/") {
+            Some(refused(404, "NotFound"))
+        } else {
+            call.uri.contains("/radiusproxies/").then(|| (200, holder()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registration_ends_with_its_holder_though_the_namespace_is_out_of_reach() {
+        for scope in [None, Some("elsewhere".to_owned())] {
+            let (api, mut ctx, _lease) = api_of(&[FINALIZER], without_holder);
+            ctx.scopes = vec![scope];
+            assert_eq!(run(&ctx, &key()).await.unwrap(), Next::Gone);
+            assert_eq!(api.calls(1, |call| call.method == "DELETE").await.len(), 1);
+            let freed =
+                |call: &Call| call.method == "PATCH" && call.body["metadata"]["finalizers"] == json!([]);
+            assert_eq!(api.calls(1, freed).await.len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registration_ends_without_a_change_to_the_finalizers_of_others() {
+        let (api, ctx, _lease) = api_of(&["example.com/backup", FINALIZER], without_holder);
+        run(&ctx, &key()).await.unwrap();
+        let freed = |call: &Call| call.body["metadata"]["finalizers"].is_array();
+        let patches = api.calls(1, freed).await;
+        assert_eq!(
+            patches[0].body["metadata"]["finalizers"],
+            json!(["example.com/backup"])
+        );
+        let registration = serde_json::from_value(registration(&["example.com/backup"])).unwrap();
+        finalizer(&ctx, &key(), &registration, true).await.unwrap();
+        assert_eq!(
+            api.calls(2, freed).await[1].body["metadata"]["finalizers"],
+            json!(["example.com/backup", FINALIZER])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_held_for_a_holder_in_a_namespace_that_is_not_watched() {
+        let (api, mut ctx, _lease) = api_of(&[FINALIZER], with_holder);
+        ctx.scopes = vec![Some("elsewhere".to_owned())];
+        assert_eq!(
+            run(&ctx, &key()).await.unwrap(),
+            Next::After(Duration::from_secs(300))
+        );
+        let written = api.calls(1, |call| call.method == "PATCH").await;
+        let hold = &written[0].body["status"]["hold"];
+        assert_eq!(hold["name"], "HolderNotWatched");
+        assert!(
+            hold["message"].as_str().unwrap().contains("namespace b"),
+            "{hold}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_round_that_fails_is_remembered_until_one_succeeds() {
+        let refuses = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let is_refusing = Arc::clone(&refuses);
+        let (_api, ctx, _lease) = api_of(&[FINALIZER], move |call| {
+            let refuses = is_refusing.load(std::sync::atomic::Ordering::Relaxed);
+            if refuses && call.method == "PATCH" {
+                return Some(refused(403, "Forbidden"));
+            }
+            with_holder(call)
+        });
+        assert_eq!(ctx.registrations.failure(&key()), None);
+        run(&ctx, &key()).await.unwrap_err();
+        let first = ctx.registrations.failure(&key()).unwrap();
+        assert!(first.message.contains("says Forbidden"), "{first:?}");
+        run(&ctx, &key()).await.unwrap_err();
+        assert_eq!(ctx.registrations.failure(&key()).unwrap().since, first.since);
+        refuses.store(false, std::sync::atomic::Ordering::Relaxed);
+        run(&ctx, &key()).await.unwrap();
+        assert_eq!(ctx.registrations.failure(&key()), None);
+    }
+
+    /// A plan that was made of this registration.
+    async fn planned(ctx: &Context) -> (Gathered, RegistrationPlan) {
+        let registration = serde_json::from_value(registration(&[FINALIZER])).unwrap();
+        let gathered = gather(ctx, &key(), registration).await.unwrap().unwrap();
+        let plan = plan(&gathered.input, Timestamp::now());
+        (gathered, plan)
+    }
+
+    #[tokio::test]
+    async fn a_hand_over_is_an_event_at_both_holders() {
+        let (api, ctx, _lease) = api_of(&[FINALIZER], with_holder);
+        let (gathered, mut plan) = planned(&ctx).await;
+        plan.claim = Some(DirectoryClaim {
+            namespace: "new".to_owned(),
+            name: "q".to_owned(),
+            uid: "v".to_owned(),
+        });
+        plan.events = vec![operator_core::plan::Event {
+            warning: false,
+            reason: "DirectoryHandedOver",
+            action: "Claim",
+            note: "n".to_owned(),
+        }];
+        execute(&ctx, &key(), &gathered, &plan, None).await.unwrap();
+        let events = api.calls(2, |call| call.method == "POST").await;
+        let about: Vec<&serde_json::Value> = events
+            .iter()
+            .map(|call| &call.body["regarding"]["name"])
+            .collect();
+        assert_eq!(about, [&json!("p"), &json!("q")]);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_cannot_be_noted_in_time_is_not_sent() {
+        let (_api, ctx, _lease) = api_of(&[FINALIZER], with_holder);
+        let (gathered, mut plan) = planned(&ctx).await;
+        plan.write = Some(DirectoryWrite {
+            id: "w".to_owned(),
+            directory_id: "d-0000000001".to_owned(),
+            call: operator_core::registration::DirectoryCall::Disable,
+            reason: operator_core::registration::WriteReason::Deletion,
+            message: "m".to_owned(),
+        });
+        let silent = FakeApi::new(|_| None);
+        let ctx = Context {
+            client: silent.client.clone(),
+            ..ctx
+        };
+        let started = Instant::now();
+        let failed = execute(&ctx, &key(), &gathered, &plan, None).await;
+        assert!(matches!(failed, Err(Error::Slow { .. })), "{failed:?}");
+        assert!(started.elapsed() < 2 * NOTING);
+        let outcome = ctx.registrations.with(&key(), |memory| memory.outcome.clone());
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.id, "w");
+        assert_eq!(outcome.result.unwrap_err().class, AwsErrorClass::NotSent);
     }
 }

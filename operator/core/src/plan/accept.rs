@@ -13,6 +13,7 @@ use crate::api::{
 use crate::conditions::{Draft, Reason, Truth};
 use crate::config::ConfigProblem;
 use crate::input::{Input, NetworkType};
+use crate::registration::HOLDER_NOT_WATCHED;
 use crate::registration::messages::holder;
 
 /// Above this AWS "cannot retry with another RADIUS server" within one login.
@@ -116,6 +117,14 @@ fn directory(input: &Input, spec: &DirectorySpec) -> Result<(), Acceptance> {
         return Err(unknown());
     };
     if !registration.is_held_by(&input.proxy) {
+        let hold = registration
+            .status
+            .as_ref()
+            .and_then(|status| status.hold.as_ref());
+        if let Some(hold) = hold.filter(|hold| hold.name == HOLDER_NOT_WATCHED) {
+            let refusal = (Reason::DirectoryConflict, hold.message.clone());
+            return Err(refused(Truth::False, refusal));
+        }
         let message = format!(
             "RadiusProxy {} holds this directory in this region; delete one of the two, or move the directory: spec.suspend: \
              true there, and spec.directory.adoptionPolicy: Adopt here",

@@ -214,7 +214,7 @@ impl Round<'_> {
     }
 
     /// When to plan again at the latest.
-    pub(super) fn requeue_after(&self, others: [Option<Timestamp>; 2]) -> Duration {
+    pub(super) fn requeue_after(&self, others: [Option<Timestamp>; 3]) -> Duration {
         let mut requeue = AT_REST;
         if self.pods_are_missing() {
             // Nothing that is watched changes while pods are refused.

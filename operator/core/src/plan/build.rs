@@ -9,7 +9,7 @@ use proxy_config::{ConfigDigest, DigestKey, Secret};
 use super::accept::{Acceptance, accept};
 use super::actions::Digests;
 use super::desired::{client_addresses, digest_key, kept_pair};
-use super::known::{Known, mirrored};
+use super::known::{Known, mirrored, unobserved};
 use super::pods::proxies;
 use super::registering::Registering;
 use super::upgrade::upgrade;
@@ -22,6 +22,7 @@ use crate::config::{self, ConfigProblem, Rendered};
 use crate::directory_client::{self, PodReport};
 use crate::input::{Input, ReportedProblem};
 use crate::objects::{self, Owner, Template};
+use crate::outcomes::LastingFailure;
 use crate::registration::record::RegistrationRecord;
 use crate::registration::same_but_servers;
 use crate::rotation::Pair;
@@ -149,7 +150,11 @@ impl<'a> Round<'a> {
         status.config_digest = digest.as_ref().map(ToString::to_string);
         status.conditions = self.stamped(&drafts);
         status.surge.clone_from(&upgrade.surge);
-        let requeue_after = self.requeue_after([upgrade.again, registering.again]);
+        let failure = self.input.registration_failure.as_ref();
+        let told_at = failure
+            .map(LastingFailure::shown_from)
+            .filter(|at| *at > self.now);
+        let requeue_after = self.requeue_after([upgrade.again, registering.again, told_at]);
         let apply = apply && !taken;
         let peers = objects::peer_addresses(&self.owner, &self.input.pods);
         // Pods that read them again find them applied.
@@ -240,6 +245,9 @@ impl<'a> Round<'a> {
         };
         if !desired.blocked.is_empty() {
             return draft(Truth::False, Reason::Blocked, &desired.blocked);
+        }
+        if let Some(unobserved) = unobserved(self.input, self.now) {
+            return unobserved;
         }
         let mirrored = self
             .held()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::known::{Known, mirrored};
+use super::known::{Known, mirrored, unobserved};
 use super::{FinalizerChange, Object, Plan, PodPatch, operators};
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxyStatus};
 use crate::conditions::{Draft, Reason, Truth, stamp};
@@ -60,15 +60,14 @@ pub(super) fn follow_clients(plan: &mut Plan, input: &Input, full: impl FnOnce()
     let known = plan
         .status
         .directory
-        .as_mut()
-        .map(|directory| &mut directory.client_addresses);
-    let (Some(described), Some(known)) = (described, known) else {
-        return;
-    };
-    if described == known || input.stateful_set.is_none() {
+        .as_ref()
+        .map(|directory| &directory.client_addresses);
+    let Some(described) = described else { return };
+    if Some(described) == known || input.stateful_set.is_none() {
         return;
     }
-    known.clone_from(described);
+    let directory = plan.status.directory.get_or_insert_default();
+    directory.client_addresses.clone_from(described);
     let full = full();
     let follows = |object: &Object| matches!(object, Object::NetworkPolicy(_) | Object::ConfigMap(_));
     plan.apply = full.apply.into_iter().filter(follows).collect();
@@ -88,19 +87,18 @@ pub(super) fn follow_clients(plan: &mut Plan, input: &Input, full: impl FnOnce()
 
 /// What the deletion waits for.
 fn waits(input: &Input, now: Timestamp) -> Option<Draft> {
-    let registration = input.registration.as_ref()?;
+    let registration = input.registration.as_ref().filter(|each| !each.is_released())?;
     if registration.is_held_by(&input.proxy) {
-        return Some(
-            mirrored(registration, ConditionType::Registered).unwrap_or_else(|| {
-                let message = "waiting for the directory's registration to end";
-                Draft::new(
-                    ConditionType::Registered,
-                    Truth::False,
-                    Reason::Deregistering,
-                    message,
-                )
-            }),
-        );
+        let mirrored = || mirrored(registration, ConditionType::Registered);
+        return Some(unobserved(input, now).or_else(mirrored).unwrap_or_else(|| {
+            let message = "waiting for the directory's registration to end";
+            Draft::new(
+                ConditionType::Registered,
+                Truth::False,
+                Reason::Deregistering,
+                message,
+            )
+        }));
     }
     let annotations = input.proxy.metadata.annotations.as_ref();
     if annotations.is_some_and(|a| a.get(ABANDON_ANNOTATION).is_some_and(|value| value == "true")) {

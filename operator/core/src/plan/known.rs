@@ -3,9 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxy, RegisteredSettings};
 use crate::conditions::{Draft, Reason, Truth};
-use crate::input::{NetworkType, RadiusStatus};
+use crate::input::{Input, NetworkType, RadiusStatus};
+use crate::names::FINALIZER;
+use crate::time;
 
 /// The directory as it was described last.
 #[derive(Debug, Clone)]
@@ -31,6 +35,13 @@ impl Known {
 }
 
 impl DirectoryRegistration {
+    /// Whether it is being deleted and the operator is done with it: another party's finalizer keeps it.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        let finalizers = self.metadata.finalizers.as_deref().unwrap_or_default();
+        self.metadata.deletion_timestamp.is_some() && !finalizers.iter().any(|each| each == FINALIZER)
+    }
+
     /// Whether this RadiusProxy holds the directory. One that was created again under its name does.
     #[must_use]
     pub fn is_held_by(&self, proxy: &RadiusProxy) -> bool {
@@ -38,6 +49,24 @@ impl DirectoryRegistration {
         proxy.metadata.namespace.as_ref() == Some(&claim.namespace)
             && proxy.metadata.name.as_ref() == Some(&claim.name)
     }
+}
+
+/// The condition Registered while the rounds of the registration fail: what its status says may be old.
+pub(super) fn unobserved(input: &Input, now: Timestamp) -> Option<Draft> {
+    let failure = input.registration_failure.as_ref()?;
+    let message = format!(
+        "the operator has failed to work on the directory's DirectoryRegistration since {}, so servers that change aren't \
+         registered, and the rest of this status may be old: {}. Check admission policies and the operator's permissions",
+        time::clock(failure.since),
+        failure.message.trim_end_matches('.')
+    );
+    let draft = Draft::new(
+        ConditionType::Registered,
+        Truth::Unknown,
+        Reason::ApiServerErrors,
+        message,
+    );
+    (now >= failure.shown_from()).then_some(draft)
 }
 
 /// A condition of the registration, for the RadiusProxy's status.

@@ -11,15 +11,16 @@ use super::balancer::{Balancer, Listed};
 use super::build::Round;
 use super::pods::{Proxy, not_serving, of_pod};
 use crate::api::{
-    AddressProblem, AddressSource, AdoptionPolicy, DesiredRegistration, DesiredServer, DirectoryClaim,
-    DirectoryRegistrationSpec, DirectorySpec, PodWithoutSecret, RegisteredSettings, ReportedMismatch,
-    ServerState, SharedSecretSource,
+    AddressProblem, AddressSource, AdoptionPolicy, DeletionPolicy, DesiredRegistration, DesiredServer,
+    DirectoryClaim, DirectoryRegistrationSpec, DirectorySpec, PodWithoutSecret, RegisteredSettings,
+    ReportedMismatch, ServerState, SharedSecretSource,
 };
 use crate::conditions::Reason;
 use crate::directory_client::{PodReport, mismatch};
 use crate::dns::NoAddress;
 use crate::input::RadiusStatus;
 use crate::names::ObjectNames;
+use crate::outcomes::Step;
 use crate::rotation::secret_digest;
 use crate::time;
 
@@ -124,6 +125,13 @@ impl Round<'_> {
 
     /// Why the directory must not get any settings now.
     fn blocked(&self, acceptance: &Acceptance, configured: bool) -> Option<&'static str> {
+        let disables = self.input.proxy.spec.directory.as_ref();
+        let disables = disables.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Disable);
+        if disables && self.input.outcomes.failed(&Step::Finalizer) {
+            return Some(
+                "nothing is written to AWS until the finalizer is set, by which a deletion waits for DisableRadius; see Stalled",
+            );
+        }
         if !configured || self.pair.is_none() || !acceptance.may_write {
             return Some("nothing is written to AWS until the spec is accepted and the Secrets are ready");
         }

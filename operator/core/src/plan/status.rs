@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::events;
+use super::known::Known;
 use super::pods::{Proxy, not_serving};
 use crate::api::{
     ConditionType, DirectoryRegistrationStatus, DirectoryStatus, LastWrite, RadiusProxy, RadiusProxyStatus,
@@ -51,9 +52,22 @@ pub(super) fn tables(seen: &Seen<'_>, before: Option<&RadiusProxyStatus>) -> Rad
         last_write: old.last_write,
         ..RadiusProxyStatus::default()
     };
-    match seen.registration {
-        Some(registration) => of_registration(status, registration),
-        None => status,
+    match (seen.registration, &seen.input.registration) {
+        (Some(registration), _) => of_registration(status, registration),
+        (None, Some(registration)) if !registration.is_held_by(&seen.input.proxy) => {
+            let is_described =
+                Known::of(registration).is_some_and(|known| !known.client_addresses.is_empty());
+            RadiusProxyStatus {
+                registered_count: 0,
+                desired_count: 0,
+                registered_servers: Vec::new(),
+                // Until the registration has the client addresses, the proxies keep those of the status.
+                directory: status.directory.filter(|_| !is_described),
+                last_write: None,
+                ..status
+            }
+        }
+        _ => status,
     }
 }
 

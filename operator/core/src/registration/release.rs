@@ -243,8 +243,9 @@ fn is_ours(input: &RegistrationInput, record: &RegistrationRecord, directory: &D
         let tag = directory.tags.as_ref().and_then(|tags| tags.get(key));
         tag.is_some_and(|tag| tag != value)
     };
-    let tagged_by_another =
-        differs(&keys.owner, &owner) || differs(&keys.cluster_uid, &input.settings.cluster_uid);
+    let uid = &input.settings.cluster_uid;
+    let of_another_cluster = !uid.is_empty() && differs(&keys.cluster_uid, uid);
+    let tagged_by_another = differs(&keys.owner, &owner) || of_another_cluster;
     let applied = record.applied.as_ref().map(|applied| &applied.settings);
     let same = applied
         .zip(directory.radius_settings.as_ref())

@@ -11,7 +11,7 @@ use super::{Data, Pod, World};
 use crate::api::{DirectoryRegistration, DirectoryRegistrationSpec, RadiusProxyStatus};
 use crate::input::{Entropy, ForeignObject, Input, ObjectId, Report, SecretContent, StatefulSetState};
 use crate::names::{FINALIZER, RESTARTED_AT_ANNOTATION, SECOND_OPERATOR_ANNOTATION, TEMPLATE_ANNOTATION};
-use crate::outcomes::{Failure, Outcomes, Step, retry_after};
+use crate::outcomes::{Failure, LastingFailure, Outcomes, Step, retry_after};
 use crate::plan::ownership::{Ownership, object_ids, ownership};
 use crate::plan::{Object, ObjectKind, Plan, PodPatch, of_outcomes, operators, plan};
 use crate::registration::FinalizerChange;
@@ -76,12 +76,18 @@ impl World {
         Input {
             proxy: self.proxy.clone(),
             registration: registration.clone(),
+            registration_failure: self.failing_since.map(|since| LastingFailure {
+                since,
+                message: self.refused_registration.unwrap_or_default().to_owned(),
+            }),
+            unreadable_secrets: self.unreadable_secrets.clone(),
             successor_waits: self.rivals.iter().any(|rival| rival.granted && !rival.suspended),
             grants: self.grants.clone(),
             namespace_labels: None,
             secrets: self
                 .secrets
                 .iter()
+                .filter(|(name, _)| !self.unreadable_secrets.contains_key(*name))
                 .map(|(name, data)| (name.clone(), SecretContent { data: data.clone() }))
                 .collect(),
             seeds_by_label: self
@@ -214,6 +220,8 @@ impl World {
         self.outcome = None;
         self.own_secret = None;
         self.tag_failure = None;
+        self.grant_missing_since = None;
+        self.failing_since = None;
         self.outcomes = Outcomes::default();
         self.stopped_short = false;
         self.read_tags = false;
@@ -275,7 +283,9 @@ impl World {
                 self.proxy.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
             }
         }
-        if let Some(spec) = &plan.registration {
+        if let Some(spec) = &plan.registration
+            && !outcomes.failed_newly(&Step::Finalizer, &self.outcomes)
+        {
             let end = self.execute_spec(spec, version);
             if end != End::Finished {
                 return end;
