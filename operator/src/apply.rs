@@ -2,6 +2,7 @@
 
 mod adopt;
 mod pods;
+mod registration;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,20 +17,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use operator_core::api::{RadiusProxy, RadiusProxyStatus};
-use operator_core::input::ObjectId;
 use operator_core::names::{FIELD_MANAGER, FINALIZER};
+use operator_core::objects::Object;
+use operator_core::observed::ObjectId;
 use operator_core::outcomes::is_immutable;
-use operator_core::plan::ownership::Ownership;
-use operator_core::plan::{Object, ObjectKind, ObjectRef};
+use operator_core::rollout::ownership::Ownership;
+use operator_core::rollout::{ObjectKind, ObjectRef};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::error::{Error, has_code};
-use crate::key::ProxyKey;
-use crate::memory::{Applied, Memory, digest, lean};
-use crate::watch::rows;
+use crate::object_keys::RadiusProxyKey;
+use crate::reconcile_state::{Applied, ReconcileState, digest, trimmed};
+use crate::watch::owned;
 pub(crate) use adopt::{adopt, owner};
 pub(crate) use pods::{pod_gate, pod_image, pod_metadata};
+pub(crate) use registration::registration_spec;
 
 /// How long one call to the Kubernetes API may take. The client's own limit is that of a watch.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -47,7 +50,7 @@ pub(crate) async fn within<T>(
 }
 
 /// The API of one of the kinds that a plan applies.
-fn dynamic(ctx: &Context, key: &ProxyKey, kind: &str) -> Option<Api<DynamicObject>> {
+fn dynamic(ctx: &Context, key: &RadiusProxyKey, kind: &str) -> Option<Api<DynamicObject>> {
     let resource = match kind {
         "ServiceAccount" => ApiResource::erase::<ServiceAccount>(&()),
         "Role" => ApiResource::erase::<Role>(&()),
@@ -71,7 +74,7 @@ fn dynamic(ctx: &Context, key: &ProxyKey, kind: &str) -> Option<Api<DynamicObjec
 /// Live metadata of the object of this kind and name.
 pub(crate) async fn metadata(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     id: &ObjectId,
 ) -> Result<Option<ObjectMeta>, Error> {
     let Some(api) = dynamic(ctx, key, id.kind) else {
@@ -91,11 +94,11 @@ pub(crate) async fn metadata(
 /// is not what the API server made of it then. `vacant` are names that nobody had a moment ago.
 pub(crate) async fn object(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     proxy: &RadiusProxy,
     object: &Object,
     vacant: &BTreeSet<ObjectId>,
-    memory: &mut Memory,
+    state: &mut ReconcileState,
 ) -> Result<(), Error> {
     let id = object.id();
     let json = object.to_json().map_err(|source| Error::Encode {
@@ -103,12 +106,12 @@ pub(crate) async fn object(
         source,
     })?;
     let digest = digest(&json);
-    let seen = ctx.cluster.owned(object, key).map(|seen| seen.print);
-    if let (Some(before), Some(print)) = (memory.applied.get(&id), seen)
+    let seen = ctx.cluster.owned(object, key).map(|seen| seen.fingerprint);
+    if let (Some(before), Some(fingerprint)) = (state.applied.get(&id), seen)
         && *before
             == (Applied {
                 wanted: digest,
-                print,
+                fingerprint,
             })
     {
         return Ok(());
@@ -131,18 +134,23 @@ pub(crate) async fn object(
         result => result?,
     };
     tracing::debug!(object = %id, "applied");
-    let print = rows::print(object.kind(), &applied);
-    memory.applied.insert(
+    let fingerprint = owned::fingerprint(object.kind(), &applied);
+    state.applied.insert(
         id,
         Applied {
             wanted: digest,
-            print,
+            fingerprint,
         },
     );
     Ok(())
 }
 
-async fn apply(ctx: &Context, key: &ProxyKey, id: &ObjectId, json: &Value) -> Result<ObjectMeta, Error> {
+async fn apply(
+    ctx: &Context,
+    key: &RadiusProxyKey,
+    id: &ObjectId,
+    json: &Value,
+) -> Result<ObjectMeta, Error> {
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let patch = Patch::Apply(json);
     within("applying an object", LIMIT, async {
@@ -162,7 +170,7 @@ async fn apply(ctx: &Context, key: &ProxyKey, id: &ObjectId, json: &Value) -> Re
 /// Deletes an object of which a field can't change, and creates it with the wanted one.
 async fn create_again(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     proxy: &RadiusProxy,
     id: &ObjectId,
     json: &Value,
@@ -188,7 +196,7 @@ async fn create_again(
 /// looks again first.
 pub(crate) async fn status(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     proxy: RadiusProxy,
     wanted: &RadiusProxyStatus,
 ) -> Result<RadiusProxy, Error> {
@@ -205,10 +213,10 @@ pub(crate) async fn status(
     let api: Api<RadiusProxy> = ctx.api(key);
     let patched = api.patch_status(&key.name, &by_us(), &Patch::Merge(change)).await;
     let written = patched.map_err(Error::WriteStatus)?;
-    // The status is the memory of what was sent to AWS. An older CRD drops fields that it does not know, and without
+    // The status records what was sent to AWS. An older CRD drops fields that it does not know, and without
     // them the same write would be sent again and again.
     if encode_status(&written.status.clone().unwrap_or_default())? == encode_status(wanted)? {
-        Ok(lean(written))
+        Ok(trimmed(written))
     } else {
         Err(Error::StatusNotKept)
     }
@@ -251,7 +259,7 @@ pub(crate) fn by_us() -> PatchParams {
 /// Adds the finalizer or takes it away, at the resource version that was planned from.
 pub(crate) async fn finalizer(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     proxy: &RadiusProxy,
     held: bool,
 ) -> Result<Option<RadiusProxy>, Error> {
@@ -271,14 +279,14 @@ pub(crate) async fn finalizer(
     let params = by_us();
     let api: Api<RadiusProxy> = ctx.api(key);
     match api.patch(&key.name, &params, &Patch::Merge(change)).await {
-        Ok(changed) => Ok(Some(lean(changed))),
+        Ok(changed) => Ok(Some(trimmed(changed))),
         Err(error) if has_code(&error, 404) => Ok(None),
         Err(error) => Err(Error::Finalizer(error)),
     }
 }
 
 /// Deletes an object that is no longer wanted.
-pub(crate) async fn delete(ctx: &Context, key: &ProxyKey, object: &ObjectRef) -> Result<(), Error> {
+pub(crate) async fn delete(ctx: &Context, key: &RadiusProxyKey, object: &ObjectRef) -> Result<(), Error> {
     let mut params = DeleteParams::default();
     if let Some(uid) = &object.uid {
         params = params.preconditions(Preconditions {

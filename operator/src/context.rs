@@ -6,20 +6,21 @@ use std::time::Duration;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Resource};
-use operator_core::input::Settings;
+use operator_core::api::DirectoryRegistration;
+use operator_core::observed::Settings;
 use tokio::sync::OnceCell;
 
 use crate::directory::Directories;
 use crate::error::{Error, has_code};
 use crate::events::Events;
 use crate::health::Scope;
-use crate::key::ProxyKey;
 use crate::leader::Leadership;
-use crate::memory::Memories;
 use crate::metrics::Metrics;
-use crate::registration::Registrations;
+use crate::object_keys::RadiusProxyKey;
+use crate::reconcile_state::ReconcileStates;
+use crate::reconcile_state::RegistrationStates;
 use crate::resolve::Names;
-use crate::rollouts::Rollouts;
+use crate::rollout_limit::RolloutLimit;
 use crate::watch::Cluster;
 
 /// Clients, caches, settings. Shared by all workers.
@@ -30,11 +31,11 @@ pub(crate) struct Context {
     pub(crate) directories: Arc<Directories>,
     pub(crate) names: Arc<Names>,
     pub(crate) leadership: Leadership,
-    pub(crate) memories: Arc<Memories>,
-    pub(crate) registrations: Arc<Registrations>,
+    pub(crate) states: Arc<ReconcileStates>,
+    pub(crate) registration_states: Arc<RegistrationStates>,
     /// This replica.
     pub(crate) replica: String,
-    pub(crate) rollouts: Arc<Rollouts>,
+    pub(crate) rollout_limit: Arc<RolloutLimit>,
     pub(crate) metrics: Metrics,
     pub(crate) events: Events,
     pub(crate) settings: Settings,
@@ -48,12 +49,17 @@ pub(crate) struct Context {
 
 impl Context {
     /// The API of a kind in a RadiusProxy's namespace.
-    pub(crate) fn api<K>(&self, key: &ProxyKey) -> Api<K>
+    pub(crate) fn api<K>(&self, key: &RadiusProxyKey) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &key.namespace)
+    }
+
+    /// The API of DirectoryRegistrations.
+    pub(crate) fn registration_api(&self) -> Api<DirectoryRegistration> {
+        Api::all(self.client.clone())
     }
 
     /// Whether this operator works in a namespace.
@@ -164,10 +170,10 @@ mod for_test {
                 directories: Arc::new(Directories::new(4, directories)),
                 names: Arc::new(Names::new(resolve::SystemNames::new(), names)),
                 leadership,
-                memories: Arc::default(),
-                registrations: Arc::default(),
+                states: Arc::default(),
+                registration_states: Arc::default(),
                 replica: "test".to_owned(),
-                rollouts: Arc::new(Rollouts::new(1)),
+                rollout_limit: Arc::new(RolloutLimit::new(1)),
                 metrics,
                 events: Events::new(client.clone(), "test"),
                 settings: Settings::new(cluster_name, "proxy:1".to_owned()),

@@ -116,7 +116,9 @@ impl Error {
     /// The failure of a step, for the next plan and for people.
     pub(crate) fn failure(&self, step: &Step) -> Failure {
         let Some(kube::Error::Api(status)) = self.kubernetes() else {
-            return Failure::Transient { message: words(self) };
+            return Failure::Transient {
+                message: message(self),
+            };
         };
         // What is said of a Secret may quote its content.
         let message = match step {
@@ -166,7 +168,7 @@ impl Error {
 }
 
 /// An error and its sources, each once.
-pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn message(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

@@ -11,7 +11,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use crate::error::words;
+use crate::error::message;
 use crate::health::Heartbeat;
 use election::{Election, Step};
 
@@ -181,7 +181,7 @@ impl Candidate {
     async fn bounded_round(&mut self, deadline: Duration) {
         let failed = match tokio::time::timeout(deadline, self.round(Instant::now())).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(words(&error)),
+            Ok(Err(error)) => Some(message(&error)),
             Err(_) => Some(format!("no answer within {} s", deadline.as_secs())),
         };
         self.log_outcome(failed);
@@ -211,7 +211,7 @@ impl Candidate {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(
-                    error = words(&error),
+                    error = message(&error),
                     "could not give the lead up; the lease runs out by itself"
                 );
             }

@@ -8,8 +8,8 @@ use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use operator_core::api::{DirectoryGrant, DirectoryRegistration};
-use operator_core::input::Settings as PlanSettings;
 use operator_core::names::ClusterName;
+use operator_core::observed::Settings as PlanSettings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -23,13 +23,13 @@ use crate::grants;
 use crate::health::Health;
 use crate::lead;
 use crate::leader::{Candidate, Leadership};
-use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, WorkQueue};
+use crate::reconcile_state::ReconcileStates;
+use crate::reconcile_state::RegistrationStates;
 use crate::reconcilers::{DirectoryGrants, DirectoryRegistrations, RadiusProxies};
-use crate::registration::Registrations;
 use crate::resolve::{self, Names, SystemNames};
-use crate::rollouts::Rollouts;
+use crate::rollout_limit::RolloutLimit;
 use crate::server::{self, Pages};
 use crate::settings::Settings;
 use crate::watch::{self, Cluster};
@@ -97,7 +97,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
     let work = tokio::spawn(shared.clone().lead(leadership, plan_settings));
     shared.greet();
-    told_to_stop().await?;
+    stop_signal().await?;
     shared.end(work, watches, election).await?;
     server.abort();
     Ok(())
@@ -259,10 +259,12 @@ impl Shared {
             directories: Arc::new(Directories::new(settings.aws_calls_per_second, deps)),
             names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
-            memories: Arc::new(Memories::default()),
-            registrations: Arc::new(Registrations::default()),
+            states: Arc::new(ReconcileStates::default()),
+            registration_states: Arc::new(RegistrationStates::default()),
             replica: self.identity.clone(),
-            rollouts: Arc::new(Rollouts::new(usize::try_from(settings.max_rollouts).unwrap_or(1))),
+            rollout_limit: Arc::new(RolloutLimit::new(
+                usize::try_from(settings.max_rollouts).unwrap_or(1),
+            )),
             metrics: self.metrics.clone(),
             events: Events::new(self.client.clone(), &self.identity),
             settings: plan_settings,
@@ -293,7 +295,7 @@ fn plan_settings(settings: &Settings, namespace: &str) -> anyhow::Result<PlanSet
     })
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
+async fn stop_signal() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     tokio::select! {

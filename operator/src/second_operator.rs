@@ -1,4 +1,4 @@
-//! Holds where the operator of another release works on a RadiusProxy ([`operator_core::plan::operators`]).
+//! Holds where the operator of another release works on a RadiusProxy ([`operator_core::rollout::second_operator`]).
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -6,20 +6,20 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use operator_core::api::RadiusProxy;
 use operator_core::names::{FIELD_MANAGER, SECOND_OPERATOR_ANNOTATION};
-use operator_core::plan::operators::{self, LeaseState};
+use operator_core::rollout::second_operator::{self, LeaseState};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::error::words;
-use crate::key::ProxyKey;
+use crate::error::message;
+use crate::object_keys::RadiusProxyKey;
 
 /// Whether another operator works on it. It is told of this one, and tells people.
-pub(crate) async fn holds(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> bool {
+pub(crate) async fn holds(ctx: &Context, key: &RadiusProxyKey, proxy: &RadiusProxy) -> bool {
     let now = Timestamp::now();
     let Some(other) = other(ctx, proxy, now).await else {
         return false;
     };
-    if let Some(notice) = operators::notice(proxy, &ctx.settings.operator, now) {
+    if let Some(notice) = second_operator::notice(proxy, &ctx.settings.operator, now) {
         tracing::warn!(
             operator = other,
             "another operator works on this RadiusProxy; holding"
@@ -31,7 +31,7 @@ pub(crate) async fn holds(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) ->
         let change = json!({"metadata": {"annotations": {SECOND_OPERATOR_ANNOTATION: notice}}});
         let api: Api<RadiusProxy> = ctx.api(key);
         if let Err(error) = api.patch(&key.name, &params, &Patch::Merge(change)).await {
-            tracing::warn!(error = words(&error), "could not tell the other operator");
+            tracing::warn!(error = message(&error), "could not tell the other operator");
         }
     }
     true
@@ -39,8 +39,8 @@ pub(crate) async fn holds(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) ->
 
 /// The operator of another release that works on it.
 pub(crate) async fn other<'a>(ctx: &Context, proxy: &'a RadiusProxy, now: Timestamp) -> Option<&'a str> {
-    let other = operators::other(proxy, &ctx.settings.operator, now)?;
-    operators::is_at_work(lease(ctx, other).await, now).then_some(other)
+    let other = second_operator::other(proxy, &ctx.settings.operator, now)?;
+    second_operator::is_at_work(lease(ctx, other).await, now).then_some(other)
 }
 
 /// The other operator's Lease; this one may lack the permission to read it.
@@ -104,7 +104,7 @@ mod tests {
         let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
         let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
         let proxy = serde_json::from_value(proxy()).unwrap();
-        let holds = holds(&ctx, &ProxyKey::new("auth", "mfa"), &proxy).await;
+        let holds = holds(&ctx, &RadiusProxyKey::new("auth", "mfa"), &proxy).await;
         (holds, api.calls(0, |call| call.method == "PATCH").await)
     }
 

@@ -46,9 +46,7 @@ pub use secret_refs::{
     BasicAuthKeys, BasicAuthSecretRef, DuoCredentialKeys, DuoCredentialsRef, OktaCredentialsRef,
     PasswordKeyRef, SecretKeyRef, SeedsSecretRef,
 };
-pub use status::{
-    ConditionType, DirectoryStatus, LastWrite, RadiusProxyStatus, RegisteredServer, Surge, SurgePhase,
-};
+pub use status::{ConditionType, DirectoryStatus, LastWrite, RadiusProxyStatus, RegisteredServer};
 pub use totp::{RedisSpec, SeedsSelector, StoreOutage, TotpSpec, UsedCodesSpec};
 pub(crate) use workload::quantities_as_text;
 pub use workload::{PodMetadataOverrides, PodTemplateOverrides, SchedulingSpec};

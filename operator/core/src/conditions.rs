@@ -13,7 +13,7 @@ const CUT_MESSAGE: usize = 2_000;
 
 /// `status` of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Truth {
+pub enum ConditionStatus {
     /// True
     True,
     /// False
@@ -22,7 +22,7 @@ pub enum Truth {
     Unknown,
 }
 
-impl Truth {
+impl ConditionStatus {
     /// As Kubernetes writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -35,7 +35,7 @@ impl Truth {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident => $tone:ident,)*) => {
+    ($($(#[$doc:meta])* $name:ident => $event_type:ident,)*) => {
         /// Why a condition is what it is.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason { $($(#[$doc])* $name,)* }
@@ -57,8 +57,8 @@ macro_rules! reasons {
 
             /// How people are told.
             #[must_use]
-            pub const fn tone(self) -> Tone {
-                match self { $(Self::$name => Tone::$tone,)* }
+            pub const fn event_type(self) -> EventType {
+                match self { $(Self::$name => EventType::$event_type,)* }
             }
         }
     };
@@ -66,18 +66,18 @@ macro_rules! reasons {
 
 /// How people are told of a condition's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub enum EventType {
     /// By a Warning: somebody has to do something.
     Warning,
     /// By a Normal event.
     Normal,
     /// Not at all: it passes by itself in seconds or minutes.
-    Passing,
+    NoEvent,
 }
 
 reasons! {
     /// Accepted: nothing is wrong with it.
-    Accepted => Passing,
+    Accepted => NoEvent,
     /// Accepted: it will work, but not as well as it could.
     AcceptedWithWarnings => Warning,
     /// This version of the operator can't decode the object.
@@ -95,9 +95,9 @@ reasons! {
     /// The directory is of a type without RADIUS settings of its own.
     DirectoryTypeUnsupported => Warning,
     /// Described: AWS has described the directory, and its type has RADIUS settings.
-    Described => Passing,
+    Described => NoEvent,
     /// The directory was not described yet.
-    DirectoryUnknown => Passing,
+    DirectoryUnknown => NoEvent,
     /// The operator has no AWS credentials.
     NoAwsCredentials => Warning,
     /// AWS does not take the operator's credentials.
@@ -107,7 +107,7 @@ reasons! {
     /// AWS answers that it is asked too often.
     AwsThrottled => Warning,
     /// A write was not sent, since the leader's lease was about to end; it is sent later.
-    LeaseEnding => Passing,
+    LeaseEnding => NoEvent,
     /// AWS cannot be reached, or answers with errors of its own.
     AwsUnreachable => Warning,
     /// AWS refuses the call.
@@ -117,7 +117,7 @@ reasons! {
     /// Other settings cannot work.
     ConfigInvalid => Warning,
     /// Every Secret is there.
-    SecretsReady => Passing,
+    SecretsReady => NoEvent,
     /// A Secret is missing.
     SecretMissing => Warning,
     /// A key of a Secret is missing.
@@ -135,13 +135,13 @@ reasons! {
     /// Users have two TOTP seeds.
     DuplicateTotpSeed => Warning,
     /// All proxies serve.
-    ProxiesServe => Passing,
+    ProxiesServe => NoEvent,
     /// Enough proxies serve, not all.
-    SomeProxiesServe => Passing,
+    SomeProxiesServe => NoEvent,
     /// Too few proxies serve.
-    TooFewProxies => Passing,
+    TooFewProxies => NoEvent,
     /// Proxies are being changed to a new image or template.
-    Upgrading => Passing,
+    Upgrading => NoEvent,
     /// The API server, a quota or an admission policy refuses an object, a patch or a pod.
     ObjectRefused => Warning,
     /// The API server, a quota or an admission policy refuses new pods.
@@ -149,29 +149,29 @@ reasons! {
     /// The API server has failed to take something for a minute or more.
     ApiServerErrors => Warning,
     /// No proxy was started, since something else is wrong.
-    NotStarted => Passing,
+    NotStarted => NoEvent,
     /// AWS has Completed with the servers there should be.
     Registered => Normal,
     /// There is no directory to register with.
-    NoDirectory => Passing,
+    NoDirectory => NoEvent,
     /// Nothing is registered until the RadiusProxy is accepted and its Secrets are ready.
-    Blocked => Passing,
+    Blocked => NoEvent,
     /// No proxy serves the current configuration yet.
-    WaitingForProxies => Passing,
+    WaitingForProxies => NoEvent,
     /// Not every proxy reports the current configuration yet.
-    WaitingForConfiguration => Passing,
+    WaitingForConfiguration => NoEvent,
     /// The addresses to register are not known yet.
-    WaitingForAddresses => Passing,
+    WaitingForAddresses => NoEvent,
     /// A load balancer's host name has no address, by DNS; what is registered stays.
     NameNotResolved => Warning,
     /// The directory is not Active.
     DirectoryNotActive => Warning,
     /// AWS is changing the settings.
-    Registering => Passing,
+    Registering => NoEvent,
     /// Churn settles before AWS is written to.
-    Settling => Passing,
+    Settling => NoEvent,
     /// Fewer servers are registered than there should be; more are awaited.
-    ServersMissing => Passing,
+    ServersMissing => NoEvent,
     /// AWS could not reach or agree with the servers.
     RadiusFailed => Warning,
     /// Nothing is written to AWS, since the spec says so.
@@ -187,50 +187,60 @@ reasons! {
     /// Somebody switched RADIUS off.
     RadiusDisabled => Warning,
     /// RADIUS is being switched off.
-    Deregistering => Passing,
+    Deregistering => NoEvent,
     /// All of the other conditions are true.
     Ready => Normal,
 }
 
 /// A condition before it has times.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Draft {
+pub(crate) struct ConditionDraft {
     pub(crate) kind: ConditionType,
-    pub(crate) truth: Truth,
+    pub(crate) status: ConditionStatus,
     pub(crate) reason: Reason,
     pub(crate) message: String,
 }
 
-impl Draft {
-    pub(crate) fn new(kind: ConditionType, truth: Truth, reason: Reason, message: impl Into<String>) -> Self {
+impl ConditionDraft {
+    pub(crate) fn new(
+        kind: ConditionType,
+        status: ConditionStatus,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             kind,
-            truth,
+            status,
             reason,
             message: message.into(),
         }
     }
 
     pub(crate) fn is_true(&self) -> bool {
-        self.truth == Truth::True
+        self.status == ConditionStatus::True
     }
 }
 
 /// `Ready` from the others: true when all are and every proxy serves the current configuration, else what the first says
 /// that is not. So `kubectl wait` on it ends when a change has come to every pod.
-pub(crate) fn ready(others: &[Draft], message: String) -> Draft {
-    let unfinished = |draft: &&Draft| {
+pub(crate) fn ready(others: &[ConditionDraft], message: String) -> ConditionDraft {
+    let unfinished = |draft: &&ConditionDraft| {
         !draft.is_true()
             || draft.kind == ConditionType::Stalled
             || matches!(draft.reason, Reason::SomeProxiesServe | Reason::Upgrading)
     };
     match others.iter().find(unfinished) {
-        None => Draft::new(ConditionType::Ready, Truth::True, Reason::Ready, message),
-        Some(first) => Draft {
+        None => ConditionDraft::new(
+            ConditionType::Ready,
+            ConditionStatus::True,
+            Reason::Ready,
+            message,
+        ),
+        Some(first) => ConditionDraft {
             kind: ConditionType::Ready,
-            truth: match first.truth {
-                Truth::True if first.reason == Reason::ApiServerErrors => Truth::Unknown,
-                Truth::True => Truth::False,
+            status: match first.status {
+                ConditionStatus::True if first.reason == Reason::ApiServerErrors => ConditionStatus::Unknown,
+                ConditionStatus::True => ConditionStatus::False,
                 other => other,
             },
             ..first.clone()
@@ -239,8 +249,8 @@ pub(crate) fn ready(others: &[Draft], message: String) -> Draft {
 }
 
 /// The conditions with times: `lastTransitionTime` moves only when the status does.
-pub(crate) fn stamp(
-    drafts: &[Draft],
+pub(crate) fn set_conditions(
+    drafts: &[ConditionDraft],
     before: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
@@ -250,13 +260,13 @@ pub(crate) fn stamp(
         .map(|draft| {
             let old = before.iter().find(|c| c.type_ == draft.kind.as_str());
             let since = old
-                .filter(|old| old.status == draft.truth.as_str())
+                .filter(|old| old.status == draft.status.as_str())
                 .map_or_else(|| time::floor(now), |old| old.last_transition_time.clone());
             Condition {
                 type_: draft.kind.as_str().to_owned(),
-                status: draft.truth.as_str().to_owned(),
+                status: draft.status.as_str().to_owned(),
                 reason: draft.reason.as_str().to_owned(),
-                message: shown(&draft.message),
+                message: shortened(&draft.message),
                 observed_generation: generation,
                 last_transition_time: since,
             }
@@ -265,7 +275,7 @@ pub(crate) fn stamp(
 }
 
 /// A message as the condition has it.
-pub(crate) fn shown(message: &str) -> String {
+pub(crate) fn shortened(message: &str) -> String {
     cut(message, CUT_MESSAGE)
 }
 
@@ -288,18 +298,23 @@ mod tests {
     #[test]
     fn a_transition_time_stays_until_the_status_changes() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let draft = |truth, reason| Draft::new(ConditionType::Available, truth, reason, "m");
-        let first = stamp(&[draft(Truth::False, Reason::NotStarted)], &[], Some(1), at(1));
-        let second = stamp(
-            &[draft(Truth::False, Reason::TooFewProxies)],
+        let draft = |status, reason| ConditionDraft::new(ConditionType::Available, status, reason, "m");
+        let first = set_conditions(
+            &[draft(ConditionStatus::False, Reason::NotStarted)],
+            &[],
+            Some(1),
+            at(1),
+        );
+        let second = set_conditions(
+            &[draft(ConditionStatus::False, Reason::TooFewProxies)],
             &first,
             Some(2),
             at(2),
         );
         assert_eq!(second[0].last_transition_time.0, at(1));
         assert_eq!(second[0].observed_generation, Some(2));
-        let third = stamp(
-            &[draft(Truth::True, Reason::ProxiesServe)],
+        let third = set_conditions(
+            &[draft(ConditionStatus::True, Reason::ProxiesServe)],
             &second,
             Some(2),
             at(3),
@@ -309,26 +324,35 @@ mod tests {
 
     #[test]
     fn ready_says_what_the_first_untrue_condition_says() {
-        let one = Draft::new(ConditionType::Accepted, Truth::True, Reason::Accepted, "fine");
-        let two = Draft::new(
+        let one = ConditionDraft::new(
+            ConditionType::Accepted,
+            ConditionStatus::True,
+            Reason::Accepted,
+            "fine",
+        );
+        let two = ConditionDraft::new(
             ConditionType::SecretsReady,
-            Truth::False,
+            ConditionStatus::False,
             Reason::SecretMissing,
             "no",
         );
         let told = ready(&[one.clone(), two], String::new());
         assert_eq!(
-            (told.kind, told.truth, told.reason),
-            (ConditionType::Ready, Truth::False, Reason::SecretMissing)
+            (told.kind, told.status, told.reason),
+            (
+                ConditionType::Ready,
+                ConditionStatus::False,
+                Reason::SecretMissing
+            )
         );
         assert!(ready(std::slice::from_ref(&one), "all".to_owned()).is_true());
-        let some = Draft::new(
+        let some = ConditionDraft::new(
             ConditionType::Available,
-            Truth::True,
+            ConditionStatus::True,
             Reason::SomeProxiesServe,
             "1 of 2",
         );
-        assert_eq!(ready(&[one, some], String::new()).truth, Truth::False);
+        assert_eq!(ready(&[one, some], String::new()).status, ConditionStatus::False);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) struct Rendered {
 
 /// What the rendering needs beside the spec.
 #[derive(Debug)]
-pub(crate) struct Ingredients<'a> {
+pub(crate) struct ConfigInput<'a> {
     pub(crate) spec: &'a RadiusProxySpec,
     /// The RadiusProxy's name, which the users see when there is no directory and no application.
     pub(crate) name: &'a str,
@@ -80,7 +80,7 @@ pub(crate) struct ConfigProblem {
 ///
 /// # Errors
 /// The proxy would refuse it.
-pub(crate) fn render(from: &Ingredients<'_>) -> Result<Rendered, ConfigProblem> {
+pub(crate) fn render(from: &ConfigInput<'_>) -> Result<Rendered, ConfigProblem> {
     let file = config_file(from);
     let text = toml::to_string(&file).map_err(|error| ConfigProblem {
         reason: Reason::ConfigInvalid,
@@ -170,7 +170,7 @@ pub(crate) fn drain_seconds(spec: &RadiusProxySpec) -> u32 {
     clients.chain(directory).max().unwrap_or_default().min(MAX_DRAIN)
 }
 
-fn config_file(from: &Ingredients<'_>) -> ConfigFile {
+fn config_file(from: &ConfigInput<'_>) -> ConfigFile {
     let spec = from.spec;
     let application = spec.application.clone().or_else(|| {
         let directory = spec.directory.as_ref()?;
@@ -206,7 +206,7 @@ fn config_file(from: &Ingredients<'_>) -> ConfigFile {
 /// The one client that no `spec.clients` can be called.
 const DIRECTORY_CLIENT: &str = "directory";
 
-fn directory_client(from: &Ingredients<'_>) -> Option<file::Client> {
+fn directory_client(from: &ConfigInput<'_>) -> Option<file::Client> {
     let directory = from.spec.directory.as_ref()?;
     Some(file::Client {
         name: DIRECTORY_CLIENT.to_owned(),
@@ -285,7 +285,7 @@ fn policy(spec: &RadiusProxySpec) -> file::Policy {
 }
 
 /// The schema lets exactly one provider through; of several, the first would count.
-fn provider(from: &Ingredients<'_>) -> file::Provider {
+fn provider(from: &ConfigInput<'_>) -> file::Provider {
     let provider = &from.spec.provider;
     if let Some(raw) = &provider.duo {
         return file::Provider::Duo(duo(raw));

@@ -22,6 +22,8 @@ pub const TEMPLATE_ANNOTATION: &str = "radius-mfa.dev/template-digest";
 pub const POD_TEMPLATE_ANNOTATION: &str = "radius-mfa.dev/pod-template-digest";
 /// On a StatefulSet whose pods are being brought to another image or template.
 pub const UPGRADING_ANNOTATION: &str = "radius-mfa.dev/upgrading";
+/// Annotation of the StatefulSet during a surge: its state ([`crate::observed::Surge`], JSON).
+pub const SURGE_ANNOTATION: &str = "radius-mfa.dev/surge";
 /// In a pod template: when `kubectl rollout restart` was called last.
 pub const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 /// Annotation of a pod whose image was changed in place: `<revision>/<id of the container before>`. The change is over

@@ -289,7 +289,7 @@ fn sentences(failures: &[(&Step, &Entry)]) -> String {
     if failures.len() > MAX_SHOWN {
         let others = failures.iter().skip(MAX_SHOWN).map(|(step, _)| step.to_string());
         told.push(format!(
-            "The same with {}.",
+            "The same applies to {}.",
             others.collect::<Vec<_>>().join(", ")
         ));
     }
@@ -302,7 +302,7 @@ fn sentence(step: &Step, entry: &Entry) -> String {
         Failure::Refused { code, message } => refusal::sentence(step, *code, message),
         Failure::Transient { message } => {
             format!(
-                "The API server has failed to take {step} since {}: {}.",
+                "The API server has not accepted {step} since {}: {}.",
                 time::clock(entry.since),
                 message.trim_end_matches('.')
             )

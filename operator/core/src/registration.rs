@@ -12,14 +12,14 @@
 //! write as pending, with a keyed digest of its secret, so that the next leader notices a crash between the two. How the write
 //! ended is [`RegistrationInput::outcome`] of the next round, which has to follow at once.
 
-mod accept;
 mod backoff;
 mod claim;
 mod decide;
+mod described;
 mod difference;
 mod holds;
 pub(crate) mod messages;
-mod planning;
+mod plan;
 pub(crate) mod record;
 mod release;
 mod secret_mismatch;
@@ -35,12 +35,13 @@ use proxy_config::{ConfigDigest, DigestKey};
 
 use crate::api::{DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RegisteredSettings};
 use crate::events::Event;
-use crate::input::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
+use crate::names::FINALIZER;
+use crate::observed::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
 
 pub use decide::{LONGEST_ANSWER, is_fresh};
 pub(crate) use holds::HOLDER_NOT_WATCHED;
 pub use holds::hold_names;
-pub use planning::plan;
+pub use plan::plan;
 pub use tags::TagFailure;
 pub use write::{DirectoryCall, DirectoryWrite, RadiusSettings, WriteReason};
 
@@ -126,6 +127,14 @@ pub enum FinalizerChange {
     Add,
     /// It is removed, after everything else.
     Remove,
+}
+
+/// Whether a registration is being deleted and the operator is done with it: another party's finalizer keeps it.
+#[must_use]
+pub fn is_released(registration: &DirectoryRegistration) -> bool {
+    let meta = &registration.metadata;
+    let finalizers = meta.finalizers.as_deref().unwrap_or_default();
+    meta.deletion_timestamp.is_some() && !finalizers.iter().any(|each| each == FINALIZER)
 }
 
 /// The stage of a directory that works.

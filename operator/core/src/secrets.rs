@@ -3,18 +3,22 @@
 //! What the pods mount are copies that the operator makes of what is valid. So a Secret that is deleted or spoiled
 //! takes no pod down: those that run and those that start keep the last good one.
 
+mod references;
+mod seeds;
+
 use std::collections::BTreeMap;
 
 use proxy_config::file::UserNames;
 use proxy_config::{CaseRule, Secret, SharedSecret, UserNameRule};
 
-use crate::api::{
-    BasicAuthSecretRef, PasswordKeyRef, RadiusProxySpec, SecretKeyRef, SeedsSecretRef, TotpSpec,
-};
+use crate::api::{PasswordKeyRef, RadiusProxySpec, SecretKeyRef, SeedsSecretRef, TotpSpec};
 use crate::conditions::Reason;
-use crate::input::Input;
 use crate::names::ObjectNames;
-use crate::seeds::{self, SeedSource};
+use crate::observed::RolloutInput;
+use references::proxy_secret;
+use seeds::SeedSource;
+
+pub use references::{named_by, seeds_selector};
 
 /// Files of a folder: name and content.
 pub(crate) type Files = BTreeMap<String, Secret>;
@@ -51,7 +55,7 @@ pub(crate) struct SecretProblem {
 ///
 /// # Errors
 /// Everything that is missing or wrong, never empty.
-pub(crate) fn read(input: &Input) -> Result<Sources, Vec<SecretProblem>> {
+pub(crate) fn read(input: &RolloutInput) -> Result<Sources, Vec<SecretProblem>> {
     let spec = &input.proxy.spec;
     let names = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default());
     let mut reader = Reader {
@@ -85,7 +89,7 @@ pub(crate) fn read(input: &Input) -> Result<Sources, Vec<SecretProblem>> {
 }
 
 struct Reader<'a> {
-    input: &'a Input,
+    input: &'a RolloutInput,
     reserved: Vec<String>,
     problems: Vec<SecretProblem>,
 }
@@ -287,13 +291,6 @@ fn user_names(spec: &RadiusProxySpec) -> UserNameRule {
 /// The files of the user name and the password for the HTTP proxy.
 pub(crate) const PROXY_USERNAME: &str = "http-proxy-username";
 pub(crate) const PROXY_PASSWORD: &str = "http-proxy-password";
-
-/// The Secret for the HTTP proxy, and the provider whose it is.
-pub(crate) fn proxy_secret(spec: &RadiusProxySpec) -> Option<(&'static str, &BasicAuthSecretRef)> {
-    let (duo, okta) = (spec.provider.duo.as_ref(), spec.provider.okta.as_ref());
-    let duo = duo.and_then(|duo| Some(("duo", duo.http_proxy_secret_ref.as_ref()?)));
-    duo.or_else(|| Some(("okta", okta?.http_proxy_secret_ref.as_ref()?)))
-}
 
 /// The file with the password of the store of used codes.
 pub(crate) const REDIS_PASSWORD_FILE: &str = "redis-password";

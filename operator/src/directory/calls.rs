@@ -12,7 +12,7 @@ use aws_sdk_directory::operation::RequestId;
 use aws_sdk_directory::types::{DirectoryDescription, DomainController, Tag};
 use futures::future::{Either, select};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::plan::LONGEST_ANSWER;
+use operator_core::registration::LONGEST_ANSWER;
 
 use super::failure;
 use super::session::Session;

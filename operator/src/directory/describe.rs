@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_directory::types::DirectoryDescription;
 use jiff::Timestamp;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::plan::LONGEST_ANSWER;
+use operator_core::registration::LONGEST_ANSWER;
 
 use super::calls::Calls;
 use super::convert::{self, Described, Details};

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use futures::stream::{self, StreamExt as _};
 use operator_core::api::RadiusProxy;
-use operator_core::input::{ForeignObject, ObjectId};
-use operator_core::plan::ownership::{Ownership, object_ids};
+use operator_core::observed::{ForeignObject, ObjectId};
+use operator_core::rollout::ownership::{Ownership, object_ids};
 
 use crate::apply;
 use crate::context::Context;
 use crate::error::Error;
-use crate::key::ProxyKey;
+use crate::object_keys::RadiusProxyKey;
 
 /// Objects whose metadata is read at once.
 const READS_AT_ONCE: usize = 8;
@@ -24,7 +24,11 @@ pub(super) struct Owners {
 }
 
 /// Looks at the objects that the watch doesn't show as this RadiusProxy's.
-pub(super) async fn owners(ctx: &Context, key: &ProxyKey, proxy: &RadiusProxy) -> Result<Owners, Error> {
+pub(super) async fn owners(
+    ctx: &Context,
+    key: &RadiusProxyKey,
+    proxy: &RadiusProxy,
+) -> Result<Owners, Error> {
     // A deletion applies nothing, and what it could ask for may be out of reach.
     if proxy.metadata.deletion_timestamp.is_some() {
         return Ok(Owners::default());
@@ -91,7 +95,7 @@ mod tests {
             json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
             "metadata": {"name": "mfa", "namespace": "auth", "uid": "u"}, "spec": {"provider": {}}}),
         );
-        owners(&ctx, &ProxyKey::new("auth", "mfa"), &proxy.unwrap()).await
+        owners(&ctx, &RadiusProxyKey::new("auth", "mfa"), &proxy.unwrap()).await
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{AddressSource, DeletionPolicy, DriftPolicy};
+use super::{AddressSource, DeletionPolicy, DriftPolicy, RadiusProxy};
 
 pub use status::{
     Adoption, AppliedSettings, DirectoryDescription, DirectoryRegistrationStatus, Drift, LastFailure,
@@ -284,5 +284,13 @@ impl DirectoryRegistration {
     #[must_use]
     pub fn name_of(directory_id: &str, region: &str) -> String {
         format!("{directory_id}.{region}")
+    }
+
+    /// Whether this RadiusProxy holds the directory. One that was created again under its name does.
+    #[must_use]
+    pub fn is_held_by(&self, proxy: &RadiusProxy) -> bool {
+        let claim = &self.spec.claimed_by;
+        proxy.metadata.namespace.as_ref() == Some(&claim.namespace)
+            && proxy.metadata.name.as_ref() == Some(&claim.name)
     }
 }

@@ -8,7 +8,7 @@ use super::{PodReport, SKEW, at};
 use crate::api::{
     AppliedSettings, AuthenticationProtocol, DirectorySpec, ObservedDirectory, ObservedSigning, ProviderSpec,
 };
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 use crate::time;
 
 /// Retries that have to be seen before they say how long the directory waits.

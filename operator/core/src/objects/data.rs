@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use proxy_config::{ConfigDigest, DigestKey};
 
 use super::Owner;
-use crate::input::PodState;
 use crate::names::{CONFIG_KEY, PEERS_KEY, WRITTEN_BY_LABEL, peer_port};
+use crate::observed::PodState;
 use crate::secrets::Files;
 
 /// The configuration file.

@@ -18,9 +18,9 @@ use crate::api::{
     RegisteredSettings, ReportedMismatch,
 };
 use crate::aws::AwsOperation;
-use crate::conditions::{Draft, Reason, Truth};
-use crate::input::{Directory, RadiusStatus};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason};
 use crate::names::DirectoryTags;
+use crate::observed::{Directory, RadiusStatus};
 use crate::registration::{DirectoryCall, DirectoryWrite, RadiusSettings};
 use crate::time;
 
@@ -71,7 +71,7 @@ pub(crate) struct Context<'a> {
 
 /// What is described before the next decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum DescribeNext {
     /// Whatever is due.
     #[default]
     Due,
@@ -97,14 +97,14 @@ pub(crate) enum OutOfSync {
 #[derive(Debug)]
 pub(crate) struct Decision {
     /// The condition Registered.
-    pub(crate) condition: Draft,
+    pub(crate) condition: ConditionDraft,
     /// The hold that decided, unless AWS is written to.
     pub(crate) hold: Option<&'static str>,
     /// The write, with what is remembered of it.
     pub(crate) write: Option<(DirectoryWrite, PendingWrite)>,
     /// When to decide again, if nothing happens before.
     pub(crate) again: Option<Timestamp>,
-    pub(crate) look: Look,
+    pub(crate) describe_next: DescribeNext,
     pub(crate) out_of_sync: OutOfSync,
     /// Whether the last failure is over.
     pub(crate) forgets_failure: bool,
@@ -113,11 +113,16 @@ pub(crate) struct Decision {
 impl Decision {
     pub(crate) fn hold(reason: Reason, message: impl Into<String>) -> Self {
         Self {
-            condition: Draft::new(ConditionType::Registered, Truth::False, reason, message),
+            condition: ConditionDraft::new(
+                ConditionType::Registered,
+                ConditionStatus::False,
+                reason,
+                message,
+            ),
             hold: None,
             write: None,
             again: None,
-            look: Look::Due,
+            describe_next: DescribeNext::Due,
             out_of_sync: OutOfSync::Keep,
             forgets_failure: false,
         }
@@ -258,30 +263,28 @@ impl<'a> Context<'a> {
     }
 }
 
-impl RegistrationRecord {
-    /// Takes over what was decided.
-    pub(super) fn take(&mut self, decision: &Decision, since: &Time, adopts: bool) {
-        match decision.out_of_sync {
-            OutOfSync::Keep => {}
-            OutOfSync::Clear => self.out_of_sync_since = None,
-            OutOfSync::Start => {
-                self.out_of_sync_since.get_or_insert_with(|| since.clone());
-            }
+/// Records what was decided.
+pub(super) fn remember(record: &mut RegistrationRecord, decision: &Decision, since: &Time, adopts: bool) {
+    match decision.out_of_sync {
+        OutOfSync::Keep => {}
+        OutOfSync::Clear => record.out_of_sync_since = None,
+        OutOfSync::Start => {
+            record.out_of_sync_since.get_or_insert_with(|| since.clone());
         }
-        if decision.forgets_failure {
-            self.last_failure = None;
+    }
+    if decision.forgets_failure {
+        record.last_failure = None;
+    }
+    if let Some((write, pending)) = &decision.write {
+        if write.reason == WriteReason::SecretMismatch {
+            record.drift.secret_repair_time = Some(pending.time.clone());
         }
-        if let Some((write, pending)) = &decision.write {
-            if write.reason == WriteReason::SecretMismatch {
-                self.drift.secret_repair_time = Some(pending.time.clone());
-            }
-            if adopts {
-                self.adoption = Some(Adoption {
-                    holder_uid: pending.holder_uid.clone(),
-                    time: pending.time.clone(),
-                });
-            }
-            self.send(pending.clone(), write.reason, &write.message);
+        if adopts {
+            record.adoption = Some(Adoption {
+                holder_uid: pending.holder_uid.clone(),
+                time: pending.time.clone(),
+            });
         }
+        record.send(pending.clone(), write.reason, &write.message);
     }
 }

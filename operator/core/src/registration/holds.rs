@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::decide::{Context, Decision, FRESH_AFTER_ANSWER, Look, OutOfSync, is_fresh};
+use super::decide::{Context, Decision, DescribeNext, FRESH_AFTER_ANSWER, OutOfSync, is_fresh};
 use super::difference::someone_serves;
 use super::{WriteReason, backoff, fingerprint, messages, secret_mismatch, tag_digest, takes_writes};
 use crate::api::DriftPolicy;
-use crate::conditions::{Reason, Truth};
-use crate::input::RadiusStatus;
+use crate::conditions::{ConditionStatus, Reason};
+use crate::observed::RadiusStatus;
 use crate::registration::record::FAILED;
 use crate::time;
 
@@ -40,7 +40,7 @@ pub(crate) const HOLDS: &[Hold] = holds! {
     in_sync => "InSync",
     nothing_to_register => "NothingToRegister",
     successor_awaited => "SuccessorAwaited",
-    backs_off => "BacksOff",
+    in_backoff => "InBackoff",
     pods_lack_secret => "PodsLackSecret",
     settles => "Settles",
     description_is_old => "DescriptionIsOld",
@@ -86,7 +86,7 @@ fn suspended(context: &Context<'_>) -> Option<Decision> {
     let message = format!("spec.suspend is true: nothing is written to AWS{more}");
     let mut decision = Decision::hold(Reason::Suspended, message).out_of_sync(OutOfSync::Clear);
     if !differs {
-        decision.condition.truth = Truth::True;
+        decision.condition.status = ConditionStatus::True;
     }
     Some(beside_mismatch(context, decision))
 }
@@ -252,7 +252,8 @@ fn drift_is_reported(context: &Context<'_>) -> Option<Decision> {
     reported.then(|| {
         let changes = messages::changes(context.record, context.directory);
         let message = format!(
-            "somebody else changed the RADIUS settings ({changes}); spec.directory.driftPolicy: Report leaves it so"
+            "somebody else changed the RADIUS settings ({changes}). The operator leaves them \
+             (spec.directory.driftPolicy: Report)"
         );
         Decision::hold(Reason::Drifted, message)
     })
@@ -323,7 +324,7 @@ fn successor_awaited(context: &Context<'_>) -> Option<Decision> {
 }
 
 /// AWS failed or refused a while ago: the same settings wait, others may go at once.
-fn backs_off(context: &Context<'_>) -> Option<Decision> {
+fn in_backoff(context: &Context<'_>) -> Option<Decision> {
     let failure = context.record.last_failure.as_ref()?;
     let (same_at, other_at) = backoff::retry_at(failure);
     let print = fingerprint(&context.secret.key, &context.wanted, &context.secret.digest);
@@ -363,7 +364,7 @@ fn pods_lack_secret(context: &Context<'_>) -> Option<Decision> {
         .collect();
     (!lagging.is_empty()).then(|| {
         let message = format!(
-            "AWS gets the shared secret when every proxy reports a configuration that has it; waiting for {}",
+            "AWS gets the shared secret once every proxy reports a configuration with it; waiting for {}",
             lagging.join(", ")
         );
         Decision::hold(Reason::WaitingForConfiguration, message)
@@ -387,7 +388,7 @@ fn settles(context: &Context<'_>) -> Option<Decision> {
         return None;
     }
     let message = format!(
-        "{}; waiting for all {} proxies to serve, until {} at most, so that AWS is written to once",
+        "{}; waiting for all {} proxies to serve, until {} at most, so that one write to AWS is enough",
         context.difference.as_ref()?.message,
         context.desired.replicas,
         time::clock(settled_at)
@@ -416,19 +417,19 @@ fn description_is_old(context: &Context<'_>) -> Option<Decision> {
     let difference = context.difference.as_ref()?;
     let directory = context.directory;
     let by_tags = matches!(difference.reason, WriteReason::Drift | WriteReason::Adoption);
-    let look = if by_tags && !tags_count(context) {
-        Look::DirectoryAndTags
+    let describe_next = if by_tags && !tags_count(context) {
+        DescribeNext::DirectoryAndTags
     } else if !is_fresh(directory, context.now) {
-        Look::Directory
+        DescribeNext::Directory
     } else {
         return None;
     };
     let message = format!(
-        "{}; looking at the directory once more before writing.",
+        "{}; describing the directory again before writing.",
         difference.message
     );
     Some(Decision {
-        look,
+        describe_next,
         ..context
             .under_way(Reason::Settling, message)
             .out_of_sync(OutOfSync::Start)

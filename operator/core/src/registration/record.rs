@@ -13,7 +13,7 @@ use crate::api::{
     RegisteredSettings, SuspectedDrift, WriteRecord,
 };
 use crate::aws::AwsFailure;
-use crate::input::{Directory, RadiusStatus, WriteOutcome};
+use crate::observed::{Directory, RadiusStatus, WriteOutcome};
 use crate::time;
 
 /// How long AWS may go on describing what was there before a write that it has taken.

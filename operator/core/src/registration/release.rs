@@ -14,8 +14,8 @@ use super::{
 use crate::api::{DeletionPolicy, DirectoryRegistrationSpec, PendingWrite, WriteRecord};
 use crate::aws::{AwsErrorClass, AwsOperation};
 use crate::conditions::Reason;
-use crate::input::{Directory, DirectoryObservation, RadiusStatus};
 use crate::names::{ABANDON_ANNOTATION, DirectoryTags};
+use crate::observed::{Directory, DirectoryObservation, RadiusStatus};
 use crate::time;
 
 /// What to do next.
@@ -91,7 +91,7 @@ fn disable_step(
     let wait = |reason, message: &str| Step::Wait(reason, stuck(spec, message), None);
     let progress = |message: String| Step::Wait(Reason::Deregistering, message, None);
     if !holder.granted {
-        let message = "RADIUS cannot be switched off: no DirectoryGrant allows it any more.";
+        let message = "RADIUS cannot be switched off: no DirectoryGrant allows it.";
         return wait(Reason::NoGrant, message);
     }
     let failure = match &input.directory {
@@ -100,8 +100,8 @@ fn disable_step(
     };
     if failure.is_some_and(|failure| failure.class == AwsErrorClass::NotFound) {
         let why = format!(
-            "AWS knows no directory {} in region {} of this account (any more): if it exists elsewhere, its RADIUS settings stay \
-             and may name servers that no longer exist",
+            "AWS has no directory {} in region {} of this account. If it exists elsewhere, its RADIUS settings \
+             stay and may name servers that no longer exist",
             spec.directory_id, spec.region
         );
         return Step::Done { why, loud: true };
@@ -138,7 +138,7 @@ fn disable_step(
         // Domain controllers learn of it one by one, and ask the pods until then.
         let asked_until = disabled.map(|last| time::after(&last.time, input.settings.rotation_grace));
         if let Some(until) = asked_until.filter(|until| now < *until) {
-            let message = "RADIUS is switched off; the proxies answer until every domain controller knows";
+            let message = "RADIUS is off; the proxies answer until every domain controller has the change";
             return Step::Wait(Reason::Deregistering, message.to_owned(), Some(until));
         }
         return Step::Done {
@@ -155,10 +155,10 @@ fn disable_step(
     }
     if directory.radius_status == Some(RadiusStatus::Creating) {
         let message =
-            "AWS is changing the directory's RADIUS settings; RADIUS is switched off when it is done.";
+            "AWS is changing the directory's RADIUS settings; the operator switches RADIUS off afterwards.";
         return wait(Reason::Deregistering, message);
     }
-    backs_off(spec, record, directory, now).unwrap_or(Step::Disable)
+    in_backoff(spec, record, directory, now).unwrap_or(Step::Disable)
 }
 
 /// The latest write, if it is DisableRadius and AWS has accepted it.
@@ -179,7 +179,7 @@ fn lags(directory: &Directory, record: &RegistrationRecord) -> bool {
     lags && !shown
 }
 
-fn backs_off(
+fn in_backoff(
     spec: &DirectoryRegistrationSpec,
     record: &RegistrationRecord,
     directory: &Directory,
@@ -224,7 +224,8 @@ fn somebody_elses(
     );
     if !ending.is_empty() {
         why = format!(
-            "{why}, and they name {}, which ends with this RadiusProxy: users cannot log in unless something else answers there",
+            "{why}. They name {}, which ends with this RadiusProxy: users cannot log in unless something else \
+             answers there",
             ending.join(", ")
         );
     }

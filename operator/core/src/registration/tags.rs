@@ -10,8 +10,8 @@ use super::tag_digest;
 use crate::api::DirectoryRegistrationSpec;
 use crate::aws::{AwsErrorClass, AwsFailure};
 use crate::events::{Event, event};
-use crate::input::Directory;
 use crate::names::DirectoryTags;
+use crate::observed::Directory;
 use crate::time;
 
 /// How long after a failure the directory is tagged again only to repair its tags.

@@ -1,0 +1,114 @@
+//! What this process remembers between two reconciliations. All of it can be lost: what must last is in the status.
+
+mod registration;
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use kube::Resource;
+use operator_core::api::RadiusProxy;
+use operator_core::observed::{ObjectId, SecretContent};
+use operator_core::outcomes::Outcomes;
+
+use crate::object_keys::RadiusProxyKey;
+pub(crate) use registration::{RegistrationStates, is_older};
+
+/// What this process remembers of one RadiusProxy.
+#[derive(Debug, Default)]
+pub(crate) struct ReconcileState {
+    /// The RadiusProxy as this process last read it live or wrote it: an older one from the watch is not used, since its
+    /// status is the memory of what was sent to AWS.
+    pub(crate) newest: Option<RadiusProxy>,
+    /// The uid of the RadiusProxy, and the content of the operator's own Secret.
+    pub(crate) own_secret: Option<(String, SecretContent)>,
+    /// How the steps of the last round failed.
+    pub(crate) outcomes: Outcomes,
+    /// Whether that round ended before the status, for the sake of a plan that knows of its failures.
+    pub(crate) stopped_short: bool,
+    /// Rounds in a row in which a step failed.
+    pub(crate) failed_rounds: u32,
+    /// Since when what a plan needs can't be read.
+    pub(crate) unreadable_since: Option<Instant>,
+    /// Since when pods are missing.
+    pub(crate) pods_missing_since: Option<Instant>,
+    /// What was applied.
+    pub(crate) applied: HashMap<ObjectId, Applied>,
+}
+
+/// An object as it was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// Of what was wanted.
+    pub(crate) wanted: u64,
+    /// Of what the API server made of it ([`crate::watch::owned::fingerprint`]).
+    pub(crate) fingerprint: u64,
+}
+
+/// A number for what is wanted; it never leaves the process.
+pub(crate) fn digest(json: &serde_json::Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    json.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The object without its managed fields, which only the API server needs and which are larger than all the rest.
+pub(crate) fn trimmed<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
+}
+
+impl ReconcileState {
+    /// Whether `seen` is as new as what this process knows. `None` when nothing is known, or versions cannot be
+    /// compared: then the object is read live.
+    pub(crate) fn is_new(&self, seen: &RadiusProxy) -> Option<bool> {
+        let version = |proxy: &RadiusProxy| proxy.metadata.resource_version.as_ref()?.parse::<u64>().ok();
+        Some(version(seen)? >= version(self.newest.as_ref()?)?)
+    }
+}
+
+/// The reconcile states of all RadiusProxy resources, for one term of leadership: another replica may lead after it.
+#[derive(Debug, Default)]
+pub(crate) struct ReconcileStates(Mutex<HashMap<RadiusProxyKey, ReconcileState>>);
+
+impl ReconcileStates {
+    /// Takes a state out for one reconciliation; it is put back by [`ReconcileStates::put`].
+    pub(crate) fn take(&self, key: &RadiusProxyKey) -> ReconcileState {
+        self.lock().remove(key).unwrap_or_default()
+    }
+
+    /// Puts a state back.
+    pub(crate) fn put(&self, key: RadiusProxyKey, state: ReconcileState) {
+        self.lock().insert(key, state);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RadiusProxyKey, ReconcileState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use operator_core::api::RadiusProxySpec;
+    use serde_json::json;
+
+    use super::*;
+
+    fn proxy(version: &str) -> RadiusProxy {
+        let spec: RadiusProxySpec = serde_json::from_value(json!({"provider": {}})).unwrap();
+        let mut proxy = RadiusProxy::new("a", spec);
+        proxy.metadata.resource_version = Some(version.to_owned());
+        proxy
+    }
+
+    #[test]
+    fn a_watch_that_lags_behind_our_own_write_is_noticed() {
+        let mut state = ReconcileState::default();
+        assert_eq!(state.is_new(&proxy("7")), None);
+        state.newest = Some(proxy("9"));
+        assert_eq!(state.is_new(&proxy("8")), Some(false));
+        assert_eq!(state.is_new(&proxy("10")), Some(true));
+        assert_eq!(state.is_new(&proxy("abc")), None);
+    }
+}
