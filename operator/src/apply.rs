@@ -91,7 +91,7 @@ pub(crate) async fn metadata(
 }
 
 /// Applies an object, unless it is known to be applied already: what is wanted now was not wanted before, or what is there
-/// is not what the API server made of it then. `vacant` are names that nobody had a moment ago.
+/// is not what the API server made of it then. `vacant` are names without an object a moment ago.
 pub(crate) async fn object(
     ctx: &Context,
     key: &RadiusProxyKey,

@@ -1,4 +1,4 @@
-//! What every piece of work needs.
+//! What every reconciliation needs.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,10 @@
-//! How a piece of work can fail. What is wrong with a RadiusProxy or at AWS is no error but part of the plan's input.
+//! How a reconciliation can fail. A problem of a RadiusProxy or at AWS isn't an error, but part of the plan's input.
 
 use std::time::Duration;
 
 use operator_core::outcomes::{Failure, Step};
 
-/// A failed piece of work; it is tried again with growing delays.
+/// A failed reconciliation; it is retried with growing delays.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// An object could not be read.
@@ -161,7 +161,7 @@ impl Error {
         }
     }
 
-    /// Whether somebody else wrote in between: looking again is all it takes, and nobody needs to hear of it.
+    /// Whether somebody else wrote in between. A retry solves that, so no one is told.
     pub(crate) fn is_conflict(&self) -> bool {
         self.kubernetes().is_some_and(|error| has_code(error, 409))
     }

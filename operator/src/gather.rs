@@ -32,7 +32,7 @@ use stateful_set::stateful_set;
 
 /// Secrets of one answer to a list.
 const SECRETS_A_PAGE: u32 = 500;
-/// Secrets of seeds that are looked at; the shards hold fewer users.
+/// Maximum number of Secrets with seeds; the shards hold fewer users.
 const MOST_SECRETS: usize = 100_000;
 /// Secrets that are read at once.
 const READS_AT_ONCE: usize = 8;
@@ -61,7 +61,7 @@ pub(crate) async fn proxy(
     Ok(found)
 }
 
-/// What was observed, and the names among those that the plan needs which nobody has.
+/// The input of a plan, and the names that it needs and that have no object.
 pub(crate) struct Gathered {
     pub(crate) input: RolloutInput,
     pub(crate) vacant: BTreeSet<ObjectId>,
@@ -326,7 +326,7 @@ fn reports(ctx: &Context, key: &RadiusProxyKey) -> BTreeMap<String, Report> {
         .collect()
 }
 
-/// The Service's addresses, and what is known of its host names; nobody waits for DNS.
+/// The Service's addresses, and the known addresses of its host names. It doesn't wait for DNS.
 fn load_balancer(ctx: &Context, key: &RadiusProxyKey, names: &ObjectNames) -> LoadBalancer {
     let services = ctx.cluster.owned_of("Service", key);
     let wanted = names.load_balancer();

@@ -136,7 +136,7 @@ pub(crate) struct Candidate {
     identity: String,
     election: Election,
     term: watch::Sender<Term>,
-    /// Whether the last round reached the API server.
+    /// Whether the last attempt reached the API server.
     reachable: bool,
 }
 
@@ -187,7 +187,7 @@ impl Candidate {
         self.log_outcome(failed);
     }
 
-    /// Logs the first failed round only, as an unreachable API server fails every round.
+    /// Logs the first failed attempt only, as an unreachable API server fails every attempt.
     fn log_outcome(&mut self, failed: Option<String>) {
         let reachable = failed.is_none();
         match failed {

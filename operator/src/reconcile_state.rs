@@ -19,15 +19,15 @@ pub(crate) use registration::{RegistrationStates, is_older};
 #[derive(Debug, Default)]
 pub(crate) struct ReconcileState {
     /// The RadiusProxy as this process last read it live or wrote it: an older one from the watch is not used, since its
-    /// status is the memory of what was sent to AWS.
+    /// status records what people and the next plan rely on.
     pub(crate) newest: Option<RadiusProxy>,
     /// The uid of the RadiusProxy, and the content of the operator's own Secret.
     pub(crate) own_secret: Option<(String, SecretContent)>,
-    /// How the steps of the last round failed.
+    /// How the steps of the last reconciliation failed.
     pub(crate) outcomes: Outcomes,
-    /// Whether that round ended before the status, for the sake of a plan that knows of its failures.
+    /// Whether that reconciliation ended before the status, so that the next plan has its failures as input.
     pub(crate) stopped_short: bool,
-    /// Rounds in a row in which a step failed.
+    /// Reconciliations in a row in which a step failed.
     pub(crate) failed_rounds: u32,
     /// Since when what a plan needs can't be read.
     pub(crate) unreadable_since: Option<Instant>,

@@ -13,7 +13,7 @@ use crate::health::{Health, Lists};
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 use crate::{registration, rollout};
 
-/// When an object is looked at again that waits for a list. The list's end triggers it earlier.
+/// When to reconcile an object again that waits for a list. The end of the list triggers it earlier.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Reconciles RadiusProxy resources.

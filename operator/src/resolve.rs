@@ -1,4 +1,4 @@
-//! Host names of load balancers, looked up in the background: nobody waits for DNS, and one name for no other.
+//! Host names of load balancers, resolved in the background: no reconciliation waits for DNS, and no name for another.
 
 mod system;
 #[cfg(test)]
@@ -20,7 +20,7 @@ use crate::object_keys::RadiusProxyKey;
 use crate::queue::WorkQueue;
 pub(crate) use system::SystemNames;
 
-/// How long a look may take.
+/// Time limit of a lookup.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Names that are looked up at once; further ones wait.
 const LOOKS_AT_ONCE: usize = 64;

@@ -18,12 +18,12 @@ use crate::reconcile_state::ReconcileState;
 use crate::second_operator;
 use steps::Execution;
 
-/// Bounds of the parts of a piece of work.
+/// Time limits of the parts of a reconciliation.
 const PREPARING: Duration = Duration::from_secs(90);
 const EXECUTING: Duration = Duration::from_secs(150);
-/// How long what a plan needs can't be read before people are told.
+/// How long reads may fail before the status reports it.
 const UNREADABLE_LIMIT: Duration = Duration::from_secs(30);
-/// How often is looked whether another operator still works.
+/// The time between two checks whether another operator still works.
 const SECOND_OPERATOR_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Reconciles one RadiusProxy.
@@ -89,7 +89,7 @@ async fn prepare(ctx: &Context, key: &RadiusProxyKey, state: &mut ReconcileState
     }
 }
 
-/// Nothing can be planned for a while: what the status says of now isn't known.
+/// Reports that nothing can be planned, so that the status is out of date.
 async fn report_unreadable(ctx: &Context, key: &RadiusProxyKey, proxy: RadiusProxy, error: &Error) {
     ctx.metrics.proxy.status_not_written(key);
     let (status, events) = without_observation(&proxy, &message(error), Timestamp::now());

@@ -58,7 +58,7 @@ struct Shared {
     ended: CancellationToken,
 }
 
-/// Runs the operator until it is told to stop.
+/// Runs the operator until it gets a signal to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let listener = server::listen(settings.metrics_address)
         .await

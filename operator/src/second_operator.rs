@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::message;
 use crate::object_keys::RadiusProxyKey;
 
-/// Whether another operator works on it. It is told of this one, and tells people.
+/// Whether another operator works on it. Writes a notice, which the other operator shows in a condition.
 pub(crate) async fn holds(ctx: &Context, key: &RadiusProxyKey, proxy: &RadiusProxy) -> bool {
     let now = Timestamp::now();
     let Some(other) = other(ctx, proxy, now).await else {

@@ -9,9 +9,12 @@
     reason = "the derive makes them; the types are re-exported below"
 )]
 
+mod addresses;
+mod client;
 mod directory;
 mod grant;
 mod observed;
+mod policy;
 mod provider;
 mod proxy;
 mod registration;
@@ -23,19 +26,19 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use addresses::{AddressSource, AddressesSpec, LoadBalancerSpec};
+pub use client::{ClientSpec, MessageAuthenticatorPolicy};
 pub use directory::{
     AdoptionPolicy, AuthenticationProtocol, DeletionPolicy, DirectorySpec, DriftPolicy, directory_id_pattern,
 };
 pub use grant::{DirectoryGrant, DirectoryGrantSpec, DirectoryGrantStatus, GrantUser, GrantedDirectories};
 pub use observed::{ObservedClientAddress, ObservedDirectory, ObservedRetries, ObservedSigning};
+pub use policy::{LimitsSpec, PolicySpec, TypedTextSpec, UserNamesSpec};
 pub use provider::{
     DuoFactor, DuoSignatureVersion, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec,
     UpstreamServerSpec, UpstreamSpec,
 };
-pub use proxy::{
-    AddressSource, AddressesSpec, ClientSpec, LimitsSpec, LoadBalancerSpec, MessageAuthenticatorPolicy,
-    PolicySpec, RadiusProxy, RadiusProxySpec, TypedTextSpec, UserNamesSpec,
-};
+pub use proxy::{RadiusProxy, RadiusProxySpec};
 pub use registration::{
     AddressProblem, Adoption, AppliedSettings, DesiredRegistration, DesiredServer, DirectoryClaim,
     DirectoryDescription, DirectoryRegistration, DirectoryRegistrationSpec, DirectoryRegistrationStatus,

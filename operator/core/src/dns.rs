@@ -17,7 +17,7 @@ const MOST_IN_ANSWER: usize = 16;
 const MOST_REMEMBERED: usize = 64;
 /// How long an address is remembered that is in no answer any more.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// When to look again after news or failure.
+/// When to look a name up again after a change or a failure.
 const UNSETTLED_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Where a load balancer is, as its Service and DNS say.
@@ -70,16 +70,16 @@ pub struct NamedAddress {
     pub confirmed: bool,
 }
 
-/// A look that brought no address.
+/// A lookup without an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NameFailure {
     /// Why.
     pub why: NoAddress,
-    /// Since when every look ends like this or in another failure.
+    /// When lookups began to fail, for this or another reason.
     pub since: Timestamp,
 }
 
-/// Why a look brought no address; a metric label.
+/// Why a lookup returned no address; a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoAddress {
     /// NXDOMAIN (RFC 1035 section 4.1.1, RCODE 3).
@@ -105,7 +105,7 @@ impl NoAddress {
     }
 }
 
-/// What a look brought: the addresses of each family, or why there are none.
+/// The result of a lookup: the addresses of each family, or why there are none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Of the A records.
@@ -171,7 +171,7 @@ impl HostName {
         }
     }
 
-    /// Takes in what a look brought. Says whether it is news.
+    /// Takes the result of a lookup. Returns whether it changed anything.
     pub fn take(&mut self, answer: &Answer, now: Timestamp) -> bool {
         let before = self.clone();
         let answer = answer.of_use();

@@ -1,4 +1,4 @@
-//! The objects that a RadiusProxy owns, complete and deterministic: what is applied is what there should be.
+//! The objects that a RadiusProxy owns, complete and deterministic.
 //!
 //! Only fields that the operator means are set, so that server-side apply owns no more than these.
 

@@ -77,7 +77,7 @@ pub struct RolloutInput {
     pub load_balancer: LoadBalancer,
     /// Whether the operator's limit of concurrent rollouts leaves room for this one. One that is under way goes on without.
     pub may_begin: bool,
-    /// How the steps of the last round failed.
+    /// How the steps of the last reconciliation failed.
     pub outcomes: Outcomes,
     /// The operator's settings.
     pub settings: Settings,

@@ -1,4 +1,4 @@
-//! How the steps of the last round failed, as an input of the next plan.
+//! How the steps of the last reconciliation failed, as an input of the next plan.
 //!
 //! All steps of a plan are tried. One that fails stops only the steps that depend on it ([`Outcomes::allows`]), and the
 //! next plan shows it to people in the words of whoever refused it.
@@ -21,7 +21,7 @@ use crate::time;
 const MAX_FAILURES: usize = 256;
 /// The most failures that a condition names.
 const MAX_SHOWN: usize = 3;
-/// How long the API server may fail before people are told: restarts and elections of it take less.
+/// How long the API server may fail before a condition reports it: its restarts and elections take less.
 const TRANSIENT_FOR: Duration = Duration::from_secs(60);
 /// The delays after rounds in which a step failed double from the first to the last of these. A policy that was lifted
 /// is noticed within the last.
@@ -104,30 +104,30 @@ struct Entry {
     since: Timestamp,
 }
 
-/// A failure that goes on: the rounds of a DirectoryRegistration fail at the Kubernetes API.
+/// A failure that goes on: reconciliations of a DirectoryRegistration fail at the Kubernetes API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastingFailure {
-    /// When the first of the failed rounds ended.
+    /// When the first of the failed reconciliations ended.
     pub since: Timestamp,
     /// How the latest of them failed; never the content of a Secret.
     pub message: String,
 }
 
 impl LastingFailure {
-    /// When people are told.
+    /// From when on a condition shows it.
     pub(crate) fn shown_from(&self) -> Timestamp {
         time::later(self.since, TRANSIENT_FOR)
     }
 }
 
-/// The failures of a round by step. A step without an entry succeeded or wasn't tried.
+/// The failures of a reconciliation by step. A step without an entry succeeded or wasn't tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcomes {
     failures: BTreeMap<Step, Entry>,
 }
 
 impl Outcomes {
-    /// Records a failure. Beyond the bound it is left out; nobody would read that far.
+    /// Records a failure, up to a bound.
     pub fn record(&mut self, step: Step, failure: Failure, now: Timestamp) {
         if self.failures.len() < MAX_FAILURES || self.failures.contains_key(&step) {
             self.failures.insert(step, Entry { failure, since: now });

@@ -10,7 +10,7 @@
 //!
 //! 1 and 3 are written at the resource version that was planned from. The status is written before AWS is called: it holds the
 //! write as pending, with a keyed digest of its secret, so that the next leader notices a crash between the two. How the write
-//! ended is [`RegistrationInput::outcome`] of the next round, which has to follow at once.
+//! ended is [`RegistrationInput::outcome`] of the next reconciliation, which has to follow at once.
 
 mod backoff;
 mod claim;
@@ -22,6 +22,7 @@ pub(crate) mod messages;
 mod plan;
 pub(crate) mod record;
 mod release;
+mod requeue;
 mod secret_mismatch;
 pub(crate) mod servers;
 mod tags;
@@ -93,7 +94,7 @@ pub struct Candidate {
     pub abandons: bool,
 }
 
-/// What has to be done for one DirectoryRegistration.
+/// Everything to do for one DirectoryRegistration.
 #[derive(Debug, Clone)]
 pub struct RegistrationPlan {
     /// The new holder.
@@ -108,7 +109,7 @@ pub struct RegistrationPlan {
     pub write: Option<DirectoryWrite>,
     /// Events about the holder.
     pub events: Vec<Event>,
-    /// When to plan again at the latest.
+    /// The longest time until the next plan.
     pub requeue_after: Duration,
     /// How old the directory's description may be in the next plan.
     pub describe_after: Duration,
@@ -118,7 +119,7 @@ pub struct RegistrationPlan {
     pub tag_failure: Option<TagFailure>,
 }
 
-/// What happens to a finalizer.
+/// The change of a finalizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinalizerChange {
     /// Nothing.
@@ -185,15 +186,15 @@ pub(crate) fn same_but_servers(a: &RegisteredSettings, b: &RegisteredSettings) -
     without(a) == without(b)
 }
 
-/// What the tag on the directory says of settings: a cluster that is built anew has no key of the old one, so the digest
-/// has none. It covers nothing but what everybody sees who may describe the directory.
+/// The digest of settings in the directory's tag. It has no key, since a rebuilt cluster doesn't have the old one's. It covers
+/// only what everyone who may describe the directory can see.
 pub(crate) fn tag_digest(settings: &RegisteredSettings) -> String {
     let mut digest = fingerprint(&DigestKey::new(b"applied".to_vec()), settings, "");
     digest.truncate(32);
     digest
 }
 
-/// A keyed digest of what is sent, to know the same again. The order of servers does not count.
+/// A keyed digest that identifies what is sent. The order of servers doesn't count.
 pub(crate) fn fingerprint(key: &DigestKey, settings: &RegisteredSettings, secret_digest: &str) -> String {
     let mut sorted = settings.clone();
     for list in [&mut sorted.servers, &mut sorted.servers_ipv6] {

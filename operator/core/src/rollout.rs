@@ -46,30 +46,30 @@ pub use events::of_outcomes;
 pub use plan::plan;
 pub use status::without_observation;
 
-/// What has to be done for one RadiusProxy.
+/// Everything to do for one RadiusProxy.
 #[derive(Debug, Clone)]
 pub struct RolloutPlan {
     /// The finalizer [`crate::names::FINALIZER`].
     pub finalizer: FinalizerChange,
-    /// What the directory's registration should say: created with [`crate::names::FINALIZER`] when there is none, else
-    /// applied when it differs.
+    /// The spec of the directory's registration: to create with [`crate::names::FINALIZER`] when there is none, otherwise to
+    /// apply when it differs.
     pub registration: Option<DirectoryRegistrationSpec>,
-    /// Objects to apply by server-side apply (force, field manager [`crate::names::FIELD_MANAGER`]), in this order. All
-    /// there should be, each time; whoever executes may leave out what he knows to be applied already.
+    /// Objects to apply by server-side apply (force, field manager [`crate::names::FIELD_MANAGER`]), in this order. The
+    /// list is always complete; the caller may skip objects that it knows to be applied.
     pub apply: Vec<Object>,
     /// Objects whose owner is gone, to be taken over before anything is applied ([`ownership`]).
     pub adopt: Vec<ObjectId>,
     /// Patches of pods.
     pub pods: Vec<PodPatch>,
-    /// The whole status, to be written when it differs from what is there.
+    /// The whole status, to write when it differs.
     pub status: RadiusProxyStatus,
     /// Objects to delete; absent ones are fine.
     pub delete: Vec<ObjectRef>,
     /// Whether pods are being brought to another image or template: one of the operator's concurrent rollouts.
     pub upgrading: bool,
-    /// What people are told, once.
+    /// Events to publish once.
     pub events: Vec<Event>,
-    /// When to plan again at the latest.
+    /// The longest time until the next plan.
     pub requeue_after: Duration,
 }
 

@@ -19,7 +19,7 @@ use crate::api::{AppliedSettings, PendingWrite};
 pub(crate) struct Pair {
     /// What AWS is to have.
     pub(crate) current: SharedSecret,
-    /// What is still accepted beside it.
+    /// The secret that is still accepted in addition.
     pub(crate) previous: Option<SharedSecret>,
 }
 
@@ -45,7 +45,7 @@ impl Held<'_> {
     }
 }
 
-/// A keyed digest of a shared secret: without the key nobody can try secrets against it.
+/// A keyed digest of a shared secret: without the key, no one can test secrets against it.
 pub(crate) fn secret_digest(key: &DigestKey, secret: &SharedSecret) -> String {
     ConfigDigest::compute(key, [("shared secret", secret.expose())])
         .as_str()

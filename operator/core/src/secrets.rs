@@ -1,6 +1,6 @@
 //! The Secrets that a spec names, read: what is missing or wrong, and what goes into the pods.
 //!
-//! What the pods mount are copies that the operator makes of what is valid. So a Secret that is deleted or spoiled
+//! The pods mount copies that the operator makes of valid content. So a Secret that is deleted or invalid
 //! takes no pod down: those that run and those that start keep the last good one.
 
 mod references;
@@ -23,7 +23,7 @@ pub use references::{named_by, seeds_selector};
 /// Files of a folder: name and content.
 pub(crate) type Files = BTreeMap<String, Secret>;
 
-/// Everything that was found in the Secrets.
+/// The content of the Secrets.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sources {
     /// The secret shared with the directory; `None` when it is to be generated or there is no directory.
@@ -32,7 +32,7 @@ pub(crate) struct Sources {
     pub(crate) provider: Files,
     /// Seed files.
     pub(crate) seeds: Files,
-    /// Seed files by label, as many as there are Secrets for them, empty ones too.
+    /// Seed files by label: one entry for each Secret, empty ones too.
     pub(crate) seed_shards: Vec<Files>,
     /// Whether a user has two seeds.
     pub(crate) twice: bool,
@@ -40,8 +40,8 @@ pub(crate) struct Sources {
     pub(crate) no_user: bool,
     /// The clients' secrets, by client name.
     pub(crate) clients: BTreeMap<String, SharedSecret>,
-    /// What is wrong with lines of the seeds, without their text. It costs those users and nobody else.
-    pub(crate) complaints: Vec<String>,
+    /// Problems of lines of the seeds, without their text. Only the users of these lines can't log in.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What is wrong with a Secret.
@@ -256,7 +256,7 @@ impl Reader<'_> {
         let merged = seeds::merge(&found, &user_names(&self.input.proxy.spec));
         sources.twice = merged.twice;
         sources.no_user = merged.no_user;
-        sources.complaints = merged.complaints;
+        sources.warnings = merged.warnings;
         sources.seed_shards = merged.shards;
         if totp.seeds_selector.is_none() {
             sources.seed_shards.clear();
@@ -266,7 +266,7 @@ impl Reader<'_> {
         if let Some(selector) = &totp.seeds_selector
             && self.input.seeds_by_label.is_empty()
         {
-            sources.complaints.push(format!(
+            sources.warnings.push(format!(
                 "no Secret has the labels {} (spec.provider.totp.seedsSelector)",
                 selector.to_query()
             ));

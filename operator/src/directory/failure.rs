@@ -78,7 +78,7 @@ pub(super) fn from_credentials(operation: AwsOperation, error: &CredentialsError
     }
 }
 
-/// A failure that was noticed here and not told by AWS.
+/// A failure that the operator noticed itself, without an answer from AWS.
 pub(super) fn own(operation: AwsOperation, class: AwsErrorClass, message: impl Into<String>) -> AwsFailure {
     AwsFailure {
         operation,

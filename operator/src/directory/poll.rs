@@ -22,7 +22,7 @@ use state::DirectoryState;
 
 /// Directories that become due at nearly the same time are described together.
 const BATCH_DEBOUNCE: Duration = Duration::from_millis(30);
-/// The most directories of a round whose last description failed: each needs a call of its own.
+/// Maximum number of directories in a batch whose last description failed: each needs a call of its own.
 const MAX_FAILED: usize = 8;
 /// The longest wait while no directory is due.
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -221,7 +221,7 @@ impl Group {
     }
 }
 
-/// A directory to describe in a round.
+/// A directory to describe in a batch.
 struct Request {
     directory: DirectoryKey,
     account: Account,

@@ -15,7 +15,7 @@ use crate::reconcile_state::ReconcileState;
 
 /// How long a StatefulSet may take to create its pods before its Events are read.
 const PODS_COME_WITHIN: Duration = Duration::from_secs(5);
-/// Events of one StatefulSet that are looked at.
+/// Maximum number of Events of one StatefulSet that are read.
 const EVENTS_AT_ONCE: u32 = 100;
 /// How old the last refusal may be, in seconds.
 const REFUSAL_LASTS: i64 = 1200;

@@ -13,8 +13,8 @@ use crate::object_keys::RadiusProxyKey;
 use crate::reconcile_state::Applied;
 use crate::watch::owned::{self, Detail, Owned};
 
-/// The StatefulSet as the watch has it, or read live where the watch may be late. `vacant` are names that nobody had a moment
-/// ago.
+/// The StatefulSet as the watch has it, or read live where the watch may be late. `vacant` are names without an object a
+/// moment ago.
 pub(super) async fn stateful_set(
     ctx: &Context,
     key: &RadiusProxyKey,

@@ -158,7 +158,7 @@ impl ProxyMetrics {
         self.writes.get_or_create(&labels).inc();
     }
 
-    /// Shows a status, after a piece of work that ended well.
+    /// Shows a status, after a successful reconciliation.
     pub(crate) fn show(&self, key: &RadiusProxyKey, status: &RadiusProxyStatus, now: Timestamp) {
         self.know(key);
         self.status_time(key, Some(status));
@@ -232,7 +232,7 @@ impl ProxyMetrics {
         }
     }
 
-    /// The status says what was, and may say Ready: its metrics don't.
+    /// The status is out of date and may say Ready; its metrics don't.
     pub(crate) fn status_not_written(&self, key: &RadiusProxyKey) {
         self.know(key);
         let ready = condition_of(key, ConditionType::Ready);

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 use crate::{gather, second_operator};
 
-/// How often is looked whether another operator still works.
+/// The time between two checks whether another operator still works.
 const SECOND_OPERATOR_INTERVAL: Duration = Duration::from_secs(60);
 /// The same where this operator doesn't watch the holder's namespace: there may be many such registrations.
 const NOT_WATCHED_INTERVAL: Duration = Duration::from_secs(300);

@@ -25,7 +25,7 @@ mod tests;
 const OBJECTS_LIMIT: Duration = Duration::from_secs(45);
 const PODS_LIMIT: Duration = Duration::from_secs(20);
 
-/// The soonest and the latest requeue.
+/// The shortest and the longest time until the next reconciliation.
 const SOONEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(3600);
 
@@ -247,7 +247,7 @@ impl<'a> Execution<'a> {
     }
 }
 
-/// When the rollout is looked at again.
+/// The time until the next reconciliation.
 fn next(plan: &RolloutPlan) -> Duration {
     plan.requeue_after.clamp(SOONEST, LATEST)
 }

@@ -25,7 +25,7 @@ pub(crate) struct Owned {
     pub(crate) controller: Option<String>,
     /// Changes with everything that the operator applies.
     pub(crate) fingerprint: u64,
-    /// What decisions need of it beside that it is there.
+    /// The details that decisions need.
     pub(crate) detail: Detail,
 }
 

@@ -1,6 +1,7 @@
 use proxy_config::SharedSecret;
 use serde_json::json;
 
+use super::problems::spec_fields_in;
 use super::*;
 
 fn spec(provider: &serde_json::Value, more: &serde_json::Value) -> RadiusProxySpec {

@@ -17,7 +17,7 @@ use crate::names::{
 };
 use crate::observed::{Settings, StatefulSetState, Surge};
 
-/// How many pods there are, and who replaces them.
+/// The number of pods, and what replaces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// `spec.replicas`.
@@ -179,7 +179,7 @@ fn is_later(at: &str, spec: Option<&String>) -> bool {
     })
 }
 
-/// Without what is the operator's own.
+/// The pairs without the operator's own.
 fn not_reserved(pairs: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     pairs
         .iter()

@@ -25,7 +25,7 @@ pub enum DirectoryObservation {
 }
 
 impl DirectoryObservation {
-    /// The newest description there is.
+    /// The latest description.
     #[must_use]
     pub fn described(&self) -> Option<&Directory> {
         match self {
@@ -59,7 +59,7 @@ pub struct Directory {
     pub tags: Option<BTreeMap<String, String>>,
     /// When the tags were asked for, which are read less often than the rest.
     pub tags_as_of: Timestamp,
-    /// When this was asked. AWS may have looked at any time from then until `answered`.
+    /// When the call was sent. The description is from any time between then and `answered`.
     pub as_of: Timestamp,
     /// When AWS answered.
     pub answered: Timestamp,

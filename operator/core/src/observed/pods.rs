@@ -56,13 +56,13 @@ pub struct Report {
     pub digest: ConfigDigest,
     /// The proxy's version.
     pub version: Option<String>,
-    /// What somebody has to mend.
+    /// A problem that a person has to solve.
     pub problem: Option<ReportedProblem>,
     /// What it has observed of the directory ([`crate::directory_client::read`]).
     pub observed: Option<Observed>,
 }
 
-/// What a proxy says of itself, of a closed set.
+/// A problem that a proxy reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportedProblem {
     /// The provider refuses the proxy's own credentials.

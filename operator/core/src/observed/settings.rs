@@ -33,7 +33,7 @@ pub struct Settings {
     pub default_resources: ResourceRequirements,
     /// How long churn may settle before it is written to AWS, from the first difference.
     pub settle: Duration,
-    /// How long a server without a pod stays registered while its successor is awaited.
+    /// How long a server without a pod stays registered while the operator waits for its successor.
     pub removal_after: Duration,
     /// How long the previous shared secret is still accepted after AWS has the new one.
     pub rotation_grace: Duration,

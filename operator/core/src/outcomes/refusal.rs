@@ -11,7 +11,7 @@ pub(super) const POLICY: [&str; 5] = [
     "unable to validate against any security context",
 ];
 
-/// What refuses, as far as its words tell.
+/// What refused, judged by its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refuser {
     Quota,

@@ -6,11 +6,11 @@ use crate::api::DirectoryClaim;
 /// What becomes of the claim.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Claim<'a> {
-    /// The holder keeps it.
+    /// The claim stays.
     Held(&'a Candidate),
     /// Another RadiusProxy holds it from now on, for this reason.
     Moves(DirectoryClaim, &'static str),
-    /// The holder is being deleted, or is gone, and nobody follows.
+    /// The holder is being deleted, or is gone, without a successor.
     Ends(Option<&'a Candidate>),
 }
 

@@ -24,7 +24,7 @@ use crate::observed::{Directory, RadiusStatus};
 use crate::registration::{DirectoryCall, DirectoryWrite, RadiusSettings};
 use crate::time;
 
-/// How old a description may be that a write is decided by: somebody else may have written since.
+/// Maximum age of the description that a write is based on: somebody else may have written since.
 const FRESH: Duration = Duration::from_secs(10);
 /// The same, after AWS's answer: where AWS takes long, nothing fresher can be had.
 pub(crate) const FRESH_AFTER_ANSWER: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub(crate) struct OwnSecret {
     pub(crate) digest: String,
 }
 
-/// Everything that the decision is made of.
+/// The input of the decision.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) input: &'a RegistrationInput,
@@ -69,7 +69,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// What is described before the next decision.
+/// What to describe before the next decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum DescribeNext {
     /// Whatever is due.
@@ -100,7 +100,7 @@ pub(crate) struct Decision {
     pub(crate) condition: ConditionDraft,
     /// The hold that decided, unless AWS is written to.
     pub(crate) hold: Option<&'static str>,
-    /// The write, with what is remembered of it.
+    /// The write, with its record.
     pub(crate) write: Option<(DirectoryWrite, PendingWrite)>,
     /// When to decide again, if nothing happens before.
     pub(crate) again: Option<Timestamp>,

@@ -46,7 +46,7 @@ pub(super) fn described(input: &RegistrationInput, holder: &Candidate, now: Time
     ConditionDraft::new(ConditionType::Described, status, reason, message)
 }
 
-/// Whether a failure is temporary and AWS's own, so that nobody has to do anything.
+/// Whether a failure is temporary and on AWS's side, so that no one has to act.
 const fn passes(failure: &AwsFailure) -> bool {
     matches!(
         failure.class,

@@ -15,7 +15,7 @@ use crate::time;
 pub(crate) struct Difference {
     pub(crate) reason: WriteReason,
     pub(crate) message: String,
-    /// Not before this time, when it can wait: a server without a pod, whose successor is awaited.
+    /// Earliest time of a write that can wait for the successor of a server without a pod.
     pub(crate) due: Option<Timestamp>,
 }
 

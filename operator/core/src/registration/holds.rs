@@ -1,4 +1,4 @@
-//! The holds: reasons not to write to AWS now, in the order in which they are looked at. docs/operations.md quotes them by name.
+//! The holds: reasons not to write to AWS now, in the order of the checks. docs/operations.md lists them by name.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ fn suspended(context: &Context<'_>) -> Option<Decision> {
     Some(beside_mismatch(context, decision))
 }
 
-/// Mentions a changed shared secret beside another reason.
+/// Mentions a changed shared secret in addition to another reason.
 fn beside_mismatch(context: &Context<'_>, mut decision: Decision) -> Decision {
     decision.note(context.mismatch.map(secret_mismatch::besides));
     decision
@@ -313,7 +313,7 @@ fn nothing_to_register(context: &Context<'_>) -> Option<Decision> {
     Some(Decision::hold(Reason::WaitingForAddresses, message))
 }
 
-/// Only servers to remove: their successors are awaited, so that both are one write.
+/// There are only servers to remove. Waiting for their successors makes both one write.
 fn successor_awaited(context: &Context<'_>) -> Option<Decision> {
     let due = context
         .difference
@@ -412,7 +412,7 @@ fn tags_count(context: &Context<'_>) -> bool {
     since_change && age <= TAGS_COUNT_FOR.max(took + FRESH_AFTER_ANSWER)
 }
 
-/// A write is decided by what AWS said a moment ago; one that may undo somebody else's also by the tags of that moment.
+/// A write needs a recent description; one that may undo somebody else's change also needs recent tags.
 fn description_is_old(context: &Context<'_>) -> Option<Decision> {
     let difference = context.difference.as_ref()?;
     let directory = context.directory;

@@ -1,4 +1,4 @@
-//! Messages about registration: what is the matter, and what to do next.
+//! Messages about registration: what is wrong, and what to do next.
 
 use jiff::Timestamp;
 
@@ -135,7 +135,7 @@ pub(crate) fn stage_holds(directory: &Directory) -> String {
     )
 }
 
-/// A stage in which AWS may refuse what is written.
+/// A stage in which AWS may refuse writes.
 pub(crate) fn stage_note(directory: &Directory) -> Option<String> {
     (directory.stage != ACTIVE).then(|| {
         format!(

@@ -7,15 +7,13 @@ use jiff::Timestamp;
 use proxy_config::{DigestKey, SharedSecret};
 
 use super::claim::{Claim, claim};
-use super::decide::{Context, Decision, DescribeNext, FRESH_AFTER_ANSWER, OwnSecret, decide, remember};
+use super::decide::{Context, Decision, DescribeNext, OwnSecret, decide, remember};
 use super::record::{RegistrationRecord, SECOND_LOOK};
+use super::requeue::{BLOCKED_INTERVAL, RESYNC_INTERVAL, WRITE_POLL_INTERVAL, times};
 use super::servers::{self, Servers};
 use super::{Candidate, FinalizerChange, RegistrationInput, RegistrationPlan, TagFailure, WriteReason};
 use super::{described, holds, messages, release, tags};
-use crate::api::{
-    AppliedSettings, ConditionType, DirectoryDescription, DirectoryRegistrationStatus, Drift,
-    RegistrationHold,
-};
+use crate::api::{ConditionType, DirectoryDescription, DirectoryRegistrationStatus, Drift, RegistrationHold};
 use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions};
 use crate::config::{self, CURRENT_KEY, DIGEST_KEY};
 use crate::events::{Event, event};
@@ -24,18 +22,12 @@ use crate::observed::{Directory, RadiusStatus};
 use crate::rotation::secret_digest;
 use crate::time;
 
-/// When nothing else asks for another look.
-const RESYNC_INTERVAL: Duration = Duration::from_secs(600);
-/// While something is expected to pass.
-const BLOCKED_INTERVAL: Duration = Duration::from_secs(15);
 /// How long the holder's grant may be missing before another RadiusProxy may hold the directory.
 const GRANT_LOST_AFTER: Duration = Duration::from_secs(60);
 /// While the holder's namespace isn't watched: there may be many such registrations.
 const NOT_WATCHED_INTERVAL: Duration = Duration::from_secs(300);
-/// While AWS works on a write.
-const WRITE_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Plans everything for one DirectoryRegistration. Total: what is wrong becomes a condition.
+/// Plans everything for one DirectoryRegistration. It is total: a problem becomes a condition.
 #[must_use]
 pub fn plan(input: &RegistrationInput, now: Timestamp) -> RegistrationPlan {
     let directory = input.directory.described().map(Directory::canonical);
@@ -67,7 +59,7 @@ struct Planning<'a> {
     directory: Option<&'a Directory>,
     now: Timestamp,
     secret: Option<OwnSecret>,
-    /// With what was learnt from the description.
+    /// The record, updated by the description.
     record: RegistrationRecord,
 }
 
@@ -102,7 +94,7 @@ impl<'a> Planning<'a> {
         self.input.registration.status.as_ref()
     }
 
-    /// A plan that does nothing but remember.
+    /// A plan that only updates the status.
     fn plan(&self, record: RegistrationRecord) -> RegistrationPlan {
         let mut status = self.before().cloned().unwrap_or_default();
         status.observed_generation = self.input.registration.metadata.generation;
@@ -339,7 +331,8 @@ impl<'a> Planning<'a> {
         {
             plan.finalizer = FinalizerChange::Add;
         }
-        (plan.requeue_after, plan.describe_after) = self.times(described, &decision);
+        (plan.requeue_after, plan.describe_after) =
+            times(&self.record, self.directory, described, &decision, self.now);
         plan.read_tags = decision.describe_next == DescribeNext::DirectoryAndTags;
         if let Some((write, _)) = decision.write.take() {
             plan.events.push(super::write::sent(&write));
@@ -355,7 +348,7 @@ impl<'a> Planning<'a> {
         plan
     }
 
-    /// The holder ends and nobody follows.
+    /// Plans the end of a registration without a successor.
     fn release(mut self, holder: Option<&Candidate>) -> RegistrationPlan {
         let step = release::step(self.input, holder, self.directory, &self.record, self.now);
         let write = match &step {
@@ -399,54 +392,6 @@ impl<'a> Planning<'a> {
         plan.write = write;
         self.show(&mut plan.status, holds::RELEASING, reason, message);
         plan
-    }
-
-    /// When to look again, and how old the description may be then.
-    fn times(&self, described: &ConditionDraft, decision: &Decision) -> (Duration, Duration) {
-        if decision.write.is_some() {
-            return (Duration::from_secs(1), Duration::from_secs(1));
-        }
-        if decision.describe_next != DescribeNext::Due {
-            return (Duration::from_millis(100), FRESH_AFTER_ANSWER);
-        }
-        let record = &self.record;
-        let since = record
-            .applied
-            .as_ref()
-            .map_or(Timestamp::MIN, |applied| applied.time.0);
-        let reports = |status| {
-            self.directory
-                .is_some_and(|directory| directory.radius_status == Some(status) && directory.as_of >= since)
-        };
-        let incomplete = |applied: &AppliedSettings| applied.completed_time.is_none();
-        let working = described.is_true()
-            && (record.pending.is_some()
-                || self
-                    .directory
-                    .is_some_and(|directory| record.awaits_description(directory))
-                || reports(RadiusStatus::Creating)
-                || (record.applied.as_ref().is_some_and(incomplete)
-                    && !record.drifted()
-                    && !reports(RadiusStatus::Failed)));
-        let mut requeue = if working {
-            WRITE_POLL_INTERVAL
-        } else {
-            RESYNC_INTERVAL
-        };
-        let mut describe = if working {
-            WRITE_POLL_INTERVAL
-        } else {
-            Duration::MAX
-        };
-        if !described.is_true() {
-            requeue = requeue.min(BLOCKED_INTERVAL);
-            describe = BLOCKED_INTERVAL;
-        }
-        if let Some(again) = decision.again {
-            // Not at once: what is due now was decided now.
-            requeue = requeue.min(time::until(self.now, again).max(Duration::from_secs(1)));
-        }
-        (requeue, describe)
     }
 }
 

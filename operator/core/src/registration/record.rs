@@ -1,5 +1,5 @@
-//! What was sent to AWS and what is known to have become of it. The record is the status of the DirectoryRegistration, which
-//! is written before AWS is called.
+//! The record of the writes to AWS and their results. It is kept in the status of the DirectoryRegistration, which is written
+//! before each call.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::aws::AwsFailure;
 use crate::observed::{Directory, RadiusStatus, WriteOutcome};
 use crate::time;
 
-/// How long AWS may go on describing what was there before a write that it has taken.
+/// How long AWS may describe the old settings after it accepted a write.
 pub(crate) const DESCRIPTION_LAG: Duration = Duration::from_secs(30);
 /// How long a write without an answer may still show up in the description.
 pub(crate) const UNANSWERED: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(3);
 /// Writes that are kept.
 const HISTORY: usize = 20;
 
-/// What is remembered of the directory.
+/// The record of one directory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct RegistrationRecord {
     pub(crate) applied: Option<AppliedSettings>,
@@ -110,7 +110,7 @@ impl RegistrationRecord {
         }
     }
 
-    /// Remembers a write that is about to be sent.
+    /// Records a write that is about to be sent.
     pub(crate) fn send(&mut self, pending: PendingWrite, reason: WriteReason, message: &str) {
         self.end(&pending.time, "Superseded");
         self.writes.push(WriteRecord {
@@ -136,7 +136,7 @@ impl RegistrationRecord {
         }
     }
 
-    /// Takes in how the last write ended and what AWS describes.
+    /// Updates the record by the result of the last write and by what AWS describes.
     pub(crate) fn learn(
         &mut self,
         outcome: Option<&WriteOutcome>,
@@ -259,7 +259,7 @@ impl RegistrationRecord {
         });
     }
 
-    /// What a description says about what was applied. True for a change of somebody else's that isn't known yet.
+    /// Compares a description with the applied settings. Returns whether it shows a foreign change that isn't known yet.
     fn observe(&mut self, directory: &Directory, key: &DigestKey, now: Timestamp) -> bool {
         let Some(applied) = &mut self.applied else {
             return false;
@@ -345,7 +345,7 @@ impl RegistrationRecord {
         }
     }
 
-    /// Whether AWS has yet to describe what was applied.
+    /// Whether AWS doesn't describe the applied settings yet.
     pub(crate) fn awaits_description(&self, directory: &Directory) -> bool {
         let Some(applied) = &self.applied else {
             return false;
@@ -379,7 +379,7 @@ impl RegistrationRecord {
         under_way && last.is_some() && last == self.drift.secret_repair_time.as_ref()
     }
 
-    /// Whether what AWS describes is not what was applied.
+    /// Whether AWS describes other settings than the applied ones.
     pub(crate) const fn drifted(&self) -> bool {
         self.drift.seen.is_some() || self.drift.disabled
     }

@@ -1,4 +1,4 @@
-//! The holder is being deleted or gone, and nobody follows: what becomes of the settings at AWS.
+//! The end of a registration whose holder is being deleted or gone, without a successor.
 //!
 //! Nothing here needs a Secret, a pod or another object of the holder's namespace: those may be gone already.
 
@@ -71,7 +71,7 @@ pub(super) fn step(
     disable_step(input, holder, directory, record, now)
 }
 
-/// The way out of whatever is stuck.
+/// Adds how to end a deletion that is stuck.
 fn stuck(spec: &DirectoryRegistrationSpec, message: &str) -> String {
     let holder = &spec.claimed_by;
     format!(
@@ -197,7 +197,7 @@ fn in_backoff(
     Some(Step::Wait(reason, stuck(spec, &message), Some(at)))
 }
 
-/// The settings stay. They may still name servers that end with this RadiusProxy: nobody could log in then.
+/// The settings stay. If they still name servers that end with this RadiusProxy, no one can log in.
 fn somebody_elses(
     spec: &DirectoryRegistrationSpec,
     record: &RegistrationRecord,

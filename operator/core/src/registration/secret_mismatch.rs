@@ -67,7 +67,7 @@ pub(super) fn besides(mismatch: &ReportedMismatch) -> String {
     format!("In addition, {}.", found(mismatch))
 }
 
-/// What is the matter, and what to look at.
+/// What is wrong, and what to check.
 fn found(mismatch: &ReportedMismatch) -> String {
     format!(
         "somebody seems to have changed the shared secret at AWS: since {} every request of {} fails under the secrets that \

@@ -93,7 +93,7 @@ pub(super) fn registered(
     registered
 }
 
-/// The condition Available. `upgrade` is what is under way, of `replicas` pods that there should be.
+/// The condition Available. `upgrade` describes an upgrade that is under way; `replicas` is the wanted number of pods.
 pub(super) fn available(
     input: &RolloutInput,
     proxies: &[ProxyPod<'_>],
@@ -143,7 +143,7 @@ fn secrets_ready(context: &RolloutContext<'_>) -> ConditionDraft {
             let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
             (ConditionStatus::False, reason, messages.join("; "))
         }
-        Ok(sources) if !sources.complaints.is_empty() => {
+        Ok(sources) if !sources.warnings.is_empty() => {
             let who = if sources.no_user {
                 "No user can log in"
             } else {
@@ -151,7 +151,7 @@ fn secrets_ready(context: &RolloutContext<'_>) -> ConditionDraft {
             };
             let message = format!(
                 "{}. {who}. `radius-proxy totp enrol --user USER` prints a valid line",
-                sources.complaints.join("; ")
+                sources.warnings.join("; ")
             );
             let reason = if sources.twice {
                 Reason::DuplicateTotpSeed

@@ -1,4 +1,4 @@
-//! What the pods should read: the configuration of now, or the last one that could be made.
+//! The configuration that the pods should read: the current one, or the last valid one.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::observed::{RadiusStatus, RolloutInput};
 use crate::rotation::{self, Held, Pair};
 use crate::secrets::Sources;
 
-/// The digest key's file, and whether it had to be made.
+/// The digest key's file: the stored one, or a new one.
 pub(super) fn digest_key(input: &RolloutInput) -> Secret {
     let kept = input.radius_secret.as_ref().and_then(|s| s.data.get(DIGEST_KEY));
     kept.filter(|key| !key.expose().is_empty())

@@ -32,7 +32,7 @@ pub(super) struct RolloutContext<'a> {
     pub(super) record: RegistrationRecord,
     pub(super) clients: BTreeSet<IpAddr>,
     pub(super) sources: Result<Sources, Vec<SecretProblem>>,
-    /// The configuration of now; `None` when it cannot be made, and the pods keep the last good one.
+    /// The current configuration; `None` when it can't be rendered, and the pods keep the last valid one.
     pub(super) rendered: Option<Rendered>,
     pub(super) problem: Option<ConfigProblem>,
     /// The secrets that the pods accept after this plan.
@@ -91,14 +91,14 @@ impl<'a> RolloutContext<'a> {
         self.input.registration.as_ref().filter(|_| self.holds)
     }
 
-    /// Whether every login would fail, by what is known of the provider's credentials and the seeds.
+    /// Whether every login would fail, judged by the provider's credentials and the seeds.
     pub(super) fn nobody_could_log_in(&self) -> bool {
         let no_user = self.sources.as_ref().is_ok_and(|sources| sources.no_user);
         let exempts = !self.input.proxy.spec.policy.exempt_users.is_empty();
         !self.refused_by_provider().is_empty() || (no_user && !exempts)
     }
 
-    /// The pods whose provider does not take their credentials.
+    /// The pods whose provider refuses their credentials.
     pub(super) fn refused_by_provider(&self) -> Vec<&str> {
         let refused = |uid: &String| {
             let report = self.input.reports.get(uid);

@@ -1,6 +1,6 @@
-//! The RadiusProxy is being deleted. Its pods answer until AWS asks them no more; they go with the finalizer.
+//! The deletion of a RadiusProxy. Its pods answer until AWS no longer sends them requests; they end with the finalizer.
 //!
-//! Nothing is created here: the namespace may be ending, too.
+//! A deletion creates no object, since the namespace may be ending too.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::registration::is_released;
 use crate::registration::record::RegistrationRecord;
 use crate::time;
 
-/// How often the registration is looked at meanwhile.
+/// The time between two reconciliations during a deletion.
 const DELETION_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Whether the finalizer is there.
@@ -52,7 +52,7 @@ pub(super) fn plan(input: &RolloutInput, now: Timestamp) -> RolloutPlan {
     plan
 }
 
-/// While the deletion waits, domain controllers that were added may ask, too: of what `full` would do, only that is done.
+/// Lets new domain controllers in while the deletion waits, and does nothing else of the `full` plan.
 pub(super) fn follow_clients(
     plan: &mut RolloutPlan,
     input: &RolloutInput,
@@ -90,7 +90,7 @@ pub(super) fn follow_clients(
         .collect();
 }
 
-/// What the deletion waits for.
+/// The condition that the deletion waits for.
 fn waits(input: &RolloutInput, now: Timestamp) -> Option<ConditionDraft> {
     let registration = input.registration.as_ref().filter(|each| !is_released(each))?;
     if registration.is_held_by(&input.proxy) {
@@ -140,7 +140,7 @@ fn still_asked(input: &RolloutInput, registration: &DirectoryRegistration, now: 
         || learnt.is_none_or(|learnt| now < learnt)
 }
 
-/// The conditions, and Events where they are news.
+/// Sets the conditions. Returns Events for those that changed.
 fn show_waiting(
     status: &mut RadiusProxyStatus,
     input: &RolloutInput,

@@ -32,7 +32,7 @@ pub(super) struct Servers {
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
     pub(super) message: String,
-    /// Until when nobody has to do anything.
+    /// The time until which no one has to act.
     pub(super) passing_until: Option<Timestamp>,
 }
 

@@ -1,4 +1,4 @@
-//! Events: what a person would ask about, once and not each round.
+//! Events: each change once.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -37,7 +37,7 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[ConditionDraft]) -> 
         .collect()
 }
 
-/// What failed since the round before and no condition can say.
+/// New failures that no condition can show.
 #[must_use]
 pub fn of_outcomes(before: &Outcomes, now: &Outcomes) -> Vec<Event> {
     let news = |step, note: Option<String>| note.filter(|_| !before.failed(&step));

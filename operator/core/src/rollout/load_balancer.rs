@@ -1,4 +1,4 @@
-//! The addresses of a load balancer: those there are, those that have to prove themselves, those that are missed.
+//! The addresses of a load balancer: current ones, unconfirmed ones and missing ones.
 //!
 //! Each write blocks logins, so an address of a host name joins once two answers had it and it has settled; where nothing of
 //! this RadiusProxy is registered yet, as soon as a second answer is no longer than the first. One that the answers no longer
@@ -18,20 +18,20 @@ const MOST_REGISTERED: usize = 16;
 /// How long it counts that the answers of a name are parts of a longer list.
 const ROTATES_FOR: Duration = Duration::from_secs(3600);
 
-/// What is known of a load balancer now.
+/// The current state of a load balancer.
 pub(super) struct Balancer<'a> {
     pub(super) seen: &'a LoadBalancer,
-    /// What AWS has and this RadiusProxy applied. What somebody else registered is nothing to keep.
+    /// Addresses at AWS that this RadiusProxy applied. Addresses that somebody else registered aren't kept.
     pub(super) own: &'a [&'a String],
     /// The families that the directory has.
     pub(super) network: NetworkType,
     pub(super) settle: Duration,
-    /// How long an address of a name whose answers are parts is awaited.
+    /// How long to wait for a missing address of a name whose answers are parts of a longer list.
     pub(super) removal_after: Duration,
     pub(super) now: Timestamp,
 }
 
-/// What should be registered of it.
+/// The addresses to register.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) addresses: Vec<IpAddr>,

@@ -24,7 +24,7 @@ pub enum Ownership {
     Ours,
     /// It has the operator's labels for this RadiusProxy, and its controller is gone.
     Orphan,
-    /// Another owner controls it, or nobody and it has other labels.
+    /// Another owner controls it, or it has no controller and other labels.
     Foreign {
         /// The controller's kind and name.
         controller: Option<String>,
@@ -97,7 +97,7 @@ fn secrets(names: &ObjectNames) -> [String; 3] {
     ]
 }
 
-/// The input without the content of a Secret that nobody vouches for.
+/// The input without the content of a Secret that may be planted.
 pub(super) fn without_planted_secret(input: &RolloutInput) -> Cow<'_, RolloutInput> {
     let name = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default()).radius_secret();
     let is_orphan = input

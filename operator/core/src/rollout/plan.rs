@@ -21,7 +21,7 @@ use crate::objects::{self, Template};
 use crate::observed::RolloutInput;
 use crate::outcomes::LastingFailure;
 
-/// Plans everything for one RadiusProxy. Total: what is wrong becomes a condition.
+/// Plans everything for one RadiusProxy. It is total: a problem becomes a condition.
 #[must_use]
 pub fn plan(input: &RolloutInput, now: Timestamp) -> RolloutPlan {
     let input = &*ownership::without_planted_secret(input);
@@ -41,7 +41,7 @@ pub fn plan(input: &RolloutInput, now: Timestamp) -> RolloutPlan {
     plan
 }
 
-/// Everything to do, given what is known.
+/// Puts the plan together.
 fn assemble(context: &RolloutContext<'_>) -> RolloutPlan {
     let set = context.input.stateful_set.as_ref();
     let running = set.is_some();
@@ -145,7 +145,7 @@ fn assemble(context: &RolloutContext<'_>) -> RolloutPlan {
     }
 }
 
-/// How the directory asks, as far as the pods have seen.
+/// How the directory sends requests, as observed by the pods.
 fn observed(context: &RolloutContext<'_>, reports: &[PodReport<'_>]) -> Option<ObservedDirectory> {
     let before = context
         .before
@@ -154,7 +154,7 @@ fn observed(context: &RolloutContext<'_>, reports: &[PodReport<'_>]) -> Option<O
     directory_client::summary(reports, &context.clients, probes, before, context.now)
 }
 
-/// The configuration that pods should report: the present one, or the last one that could be made.
+/// The configuration that pods should report: the current one, or the last valid one.
 fn digest(context: &RolloutContext<'_>, fresh: Option<&Rendered>, running: bool) -> Option<ConfigDigest> {
     let last = context
         .before
@@ -165,8 +165,7 @@ fn digest(context: &RolloutContext<'_>, fresh: Option<&Rendered>, running: bool)
         .or_else(|| last.map(ConfigDigest::from_reported))
 }
 
-/// A deletion has to wait where it means DisableRadius, or where another RadiusProxy takes over: the pods have to answer
-/// until then.
+/// A deletion has to wait if it means DisableRadius or if another RadiusProxy takes over: the pods have to answer until then.
 fn finalizer(context: &RolloutContext<'_>, acceptance: &Acceptance) -> FinalizerChange {
     let spec = context.input.proxy.spec.directory.as_ref();
     let disables = spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Disable);

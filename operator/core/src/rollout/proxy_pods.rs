@@ -1,4 +1,4 @@
-//! The pods, as far as registration and rollout count on them.
+//! The pods as registration and rollout see them.
 
 use std::net::IpAddr;
 
@@ -6,24 +6,24 @@ use proxy_config::ConfigDigest;
 
 use crate::observed::{PodState, RolloutInput};
 
-/// A pod, and what it counts for.
+/// A pod as registration and rollout see it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProxyPod<'a> {
     pub(crate) pod: &'a PodState,
-    /// The number in its name; the highest there is when it has none.
+    /// The number in its name; the highest number if it has none.
     pub(crate) ordinal: u32,
-    /// It is registered when it serves.
+    /// Whether it is registered once it serves.
     pub(crate) is_eligible: bool,
-    /// It stays registered when it is.
+    /// Whether it stays registered.
     pub(crate) is_retained: bool,
-    /// It answers: containers ready, not terminating, on a node that is there.
+    /// Whether it answers: its containers are ready, it isn't terminating, and its node is ready.
     pub(crate) alive: bool,
-    /// It reports the current configuration.
+    /// Whether it reports the current configuration.
     pub(crate) configured: bool,
 }
 
 impl ProxyPod<'_> {
-    /// Rule 2: what is registered newly answers with the current configuration.
+    /// Whether it may be registered: it answers with the current configuration.
     pub(crate) const fn serves(&self) -> bool {
         self.alive && self.configured
     }
@@ -62,7 +62,7 @@ pub(crate) fn of_pod(pod: &PodState, host: bool) -> impl Iterator<Item = IpAddr>
 
 /// Which proxies do not serve, and why.
 pub(crate) fn not_serving(proxies: &[ProxyPod<'_>], input: &RolloutInput) -> String {
-    let mut told: Vec<String> = proxies
+    let mut messages: Vec<String> = proxies
         .iter()
         .filter(|proxy| !proxy.serves())
         .map(|proxy| {
@@ -88,10 +88,10 @@ pub(crate) fn not_serving(proxies: &[ProxyPod<'_>], input: &RolloutInput) -> Str
         .collect();
     let replicas = input.proxy.spec.replicas as usize;
     if proxies.len() < replicas {
-        told.push(format!("{} of {replicas} pods exist", proxies.len()));
+        messages.push(format!("{} of {replicas} pods exist", proxies.len()));
     }
-    if told.is_empty() {
-        told.push("the rest follows".to_owned());
+    if messages.is_empty() {
+        messages.push("the rest follows".to_owned());
     }
-    told.join("; ")
+    messages.join("; ")
 }

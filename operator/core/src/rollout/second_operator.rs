@@ -58,7 +58,7 @@ pub fn notice(proxy: &RadiusProxy, own: &str, now: Timestamp) -> Option<String> 
     (!fresh).then(|| format!("{own} {}", time::floor(now).0))
 }
 
-/// What people are told of a second operator.
+/// The message about a second operator.
 pub(super) fn second(input: &RolloutInput, now: Timestamp) -> Option<String> {
     let (operator, time) = written(&input.proxy)?;
     let fresh = now < time::later(time, STALE_AFTER);

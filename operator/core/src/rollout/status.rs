@@ -15,7 +15,7 @@ use crate::events::Event;
 use crate::objects::Owner;
 use crate::observed::{PodState, RolloutInput};
 
-/// What the numbers are made of.
+/// The input of the status.
 #[derive(Debug)]
 pub(super) struct StatusInput<'a> {
     pub(super) input: &'a RolloutInput,
@@ -25,7 +25,7 @@ pub(super) struct StatusInput<'a> {
     pub(super) registration: Option<&'a DirectoryRegistrationStatus>,
 }
 
-/// The numbers and tables of the status. What cannot be seen now stays as it was.
+/// The numbers and tables of the status. What isn't observed now stays as it was.
 pub(super) fn tables(seen: &StatusInput<'_>, before: Option<&RadiusProxyStatus>) -> RadiusProxyStatus {
     let count = |test: fn(&ProxyPod<'_>) -> bool| {
         let number = seen

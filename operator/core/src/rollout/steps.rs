@@ -1,4 +1,4 @@
-//! What is done: objects, patches, tags, deletions, Events, and when to look again.
+//! The steps of a plan: objects, patches, deletions, Events, and the time of the next plan.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use crate::observed::PodState;
 use crate::rotation::{self, Pair};
 use crate::time;
 
-/// When nothing else asks for another look.
+/// The longest time between two reconciliations.
 const RESYNC_INTERVAL: Duration = Duration::from_secs(600);
-/// While something is expected to pass.
+/// The time between two reconciliations while pods are missing.
 const MISSING_PODS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What the pods should read, by digests.
+/// Digests of what the pods should read.
 pub(super) struct Digests {
     /// The configuration.
     pub(super) config: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Digests {
     pub(super) peers: Option<String>,
 }
 
-/// Everything there should be; secrets before the configuration that names them, the network policy and the
+/// All objects; secrets before the configuration that names them, the network policy and the
 /// configuration before the pods.
 pub(super) fn objects(
     context: &RolloutContext<'_>,
@@ -142,7 +142,8 @@ pub(super) fn pod_patches(
             let gate: Option<GateChange> = registers
                 .then(|| readiness_gate::change(proxy, context.directory, ours))
                 .flatten();
-            let news = |told: &Option<String>, knows: &Option<String>| told.clone().filter(|_| told != knows);
+            let news =
+                |wanted: &Option<String>, found: &Option<String>| wanted.clone().filter(|_| wanted != found);
             let config_digest = news(&digests.config, &proxy.pod.config_digest);
             let peers_digest = news(&digests.peers, &proxy.pod.peers_digest);
             let uid = &proxy.pod.uid;

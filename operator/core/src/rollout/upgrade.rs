@@ -28,7 +28,7 @@ use context::UpgradeContext;
 /// What is done about the template in this rollout.
 #[derive(Debug, Clone)]
 pub(super) struct Upgrade {
-    /// The phase of the surge, if there is one.
+    /// The state of the surge, if there is one.
     pub(super) surge: Option<Surge>,
     pub(super) layout: Layout,
     /// Ordinals of the pods that are registered once they serve.
@@ -49,11 +49,11 @@ pub(super) struct Upgrade {
     pub(super) delete: Vec<ObjectRef>,
     /// What is under way, for people.
     pub(super) message: Option<String>,
-    /// When to look again.
+    /// When to plan again.
     pub(super) again: Option<Timestamp>,
 }
 
-/// Decides what is done about the template.
+/// Decides how the pods come to the template.
 pub(super) fn upgrade(
     rollout: &RolloutContext<'_>,
     template: &Template,

@@ -11,7 +11,7 @@ use proxy_config::{Secret, UserNameRule};
 use super::Files;
 use crate::names::SEED_SHARDS;
 
-/// How many complaints are shown; the rest is counted.
+/// How many warnings are shown; the rest is counted.
 const SHOWN: usize = 5;
 /// How many users with two seeds are shown.
 const SHOWN_USERS: usize = 10;
@@ -27,12 +27,12 @@ pub(crate) struct SeedSource<'a> {
     pub(crate) merges: bool,
 }
 
-/// What was made of the Secrets.
+/// The merged seeds.
 pub(crate) struct Merged {
     /// As many as [`SEED_SHARDS`]. A user is always in the same one, so that no change of another moves anybody.
     pub(crate) shards: Vec<Files>,
     /// What is wrong: Secret, key and line number, never the text.
-    pub(crate) complaints: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// Whether a user has two seeds.
     pub(crate) twice: bool,
     /// Whether no user can log in.
@@ -61,17 +61,17 @@ struct Merging<'a> {
     lines: BTreeMap<String, Vec<&'a [u8]>>,
     /// Scratch codes, where they stand and whose they are.
     scratch: Vec<(String, String, ScratchLine)>,
-    complaints: Vec<String>,
+    warnings: Vec<String>,
     hidden: usize,
 }
 
 impl<'a> Merging<'a> {
     fn add(&mut self, source: &SeedSource<'a>, names: &UserNameRule) {
         let secret = source.secret;
-        let (mut seeds, before) = (0_usize, self.complaints.len() + self.hidden);
+        let (mut seeds, before) = (0_usize, self.warnings.len() + self.hidden);
         for (key, content) in source.files {
             if key.starts_with('.') {
-                self.complain(format!(
+                self.warn(format!(
                     "key {key:?} of Secret {secret} begins with a dot and is not used; give it another name"
                 ));
                 continue;
@@ -93,7 +93,7 @@ impl<'a> Merging<'a> {
                         (user, true)
                     }
                     Err(problem) => {
-                        self.complain(format!("{} {problem}", place()));
+                        self.warn(format!("{} {problem}", place()));
                         continue;
                     }
                 };
@@ -102,8 +102,8 @@ impl<'a> Merging<'a> {
                 }
             }
         }
-        if seeds == 0 && self.complaints.len() + self.hidden == before {
-            self.complain(format!(
+        if seeds == 0 && self.warnings.len() + self.hidden == before {
+            self.warn(format!(
                 "Secret {secret} holds no seed; add one otpauth:// URI per user, as `radius-proxy totp enrol \
                  --user USER` prints it"
             ));
@@ -120,9 +120,9 @@ impl<'a> Merging<'a> {
         is_new
     }
 
-    fn complain(&mut self, complaint: String) {
-        if self.complaints.len() < SHOWN {
-            self.complaints.push(complaint);
+    fn warn(&mut self, complaint: String) {
+        if self.warnings.len() < SHOWN {
+            self.warnings.push(complaint);
         } else {
             self.hidden += 1;
         }
@@ -145,7 +145,7 @@ impl<'a> Merging<'a> {
             } else {
                 continue;
             };
-            self.complain(format!("{place} {problem}"));
+            self.warn(format!("{place} {problem}"));
         }
     }
 
@@ -153,11 +153,11 @@ impl<'a> Merging<'a> {
         self.judge_scratch();
         let (shards, left_out) = self.shards();
         if self.hidden > 0 {
-            self.complaints
+            self.warnings
                 .push(format!("{} more lines are malformed", self.hidden));
         }
         if left_out > 0 {
-            self.complaints.push(format!(
+            self.warnings.push(format!(
                 "{left_out} users found no room: {SEED_SHARDS} Secrets of {MAX_SHARD} bytes hold all seeds by label"
             ));
         }
@@ -165,7 +165,7 @@ impl<'a> Merging<'a> {
         let any = !twice.is_empty();
         Merged {
             shards,
-            complaints: twice.into_iter().chain(self.complaints).collect(),
+            warnings: twice.into_iter().chain(self.warnings).collect(),
             twice: any,
             no_user: !self.by_user.values().any(|seeds| seeds.len() == 1),
         }
@@ -198,10 +198,10 @@ impl<'a> Merging<'a> {
 
     /// Who has two seeds, and where they are.
     fn twice(&self) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut messages = Vec::new();
         let mut hidden = 0;
         for (user, seeds) in self.by_user.iter().filter(|(_, seeds)| seeds.len() > 1) {
-            if told.len() >= SHOWN_USERS {
+            if messages.len() >= SHOWN_USERS {
                 hidden += 1;
                 continue;
             }
@@ -210,12 +210,12 @@ impl<'a> Merging<'a> {
             let mut text = format!("user {user:?} has {} seeds, in Secret ", seeds.len());
             // Writing to a String cannot fail.
             let _ = write!(text, "{}; remove all but one", names.join(" and Secret "));
-            told.push(text);
+            messages.push(text);
         }
         if hidden > 0 {
-            told.push(format!("{hidden} more users have two seeds"));
+            messages.push(format!("{hidden} more users have two seeds"));
         }
-        told
+        messages
     }
 }
 
@@ -259,8 +259,8 @@ mod tests {
         merge(&sources, &RULE)
     }
 
-    fn complaints(text: &str) -> Vec<String> {
-        merged(&[("s", files("eve", text))], false).complaints
+    fn warnings(text: &str) -> Vec<String> {
+        merged(&[("s", files("eve", text))], false).warnings
     }
 
     fn text(merged: &Merged) -> String {
@@ -272,23 +272,23 @@ mod tests {
     fn good_lines_comments_and_empty_lines_are_no_complaint() {
         let text = "# staff\n\notpauth://totp/Corp%3A%20jane?secret=gezd%20gnbv-gy3tqojq====&digits=8\r\n\
             otpauth://totp/bob?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&period=60&algorithm=sha256";
-        assert_eq!(complaints(text), Vec::<String>::new());
+        assert_eq!(warnings(text), Vec::<String>::new());
     }
 
     #[test]
     fn a_bad_line_is_named_by_key_and_number_without_its_text() {
         let told =
-            complaints("otpauth://totp/bob?secret=JBSWY3DPEHPK3PXP\notpauth://totp/eve?secret=NOT!BASE32");
+            warnings("otpauth://totp/bob?secret=JBSWY3DPEHPK3PXP\notpauth://totp/eve?secret=NOT!BASE32");
         assert_eq!(
             told,
             ["key \"eve\" of Secret s, line 2, has a secret that is not base32 (A to Z and 2 to 7)"]
         );
-        assert!(complaints("")[0].contains("Secret s holds no seed"));
+        assert!(warnings("")[0].contains("Secret s holds no seed"));
     }
 
     #[test]
     fn many_bad_lines_make_a_short_list() {
-        let told = complaints(&"x\n".repeat(1000));
+        let told = warnings(&"x\n".repeat(1000));
         assert_eq!(
             (told.len(), told[5].as_str()),
             (6, "995 more lines are malformed")
@@ -303,7 +303,7 @@ mod tests {
         let merged = merged(&[one, two], true);
         assert!(merged.twice);
         assert_eq!(
-            merged.complaints,
+            merged.warnings,
             ["user \"jane\" has 2 seeds, in Secret one and Secret two; remove all but one"]
         );
         assert_eq!(text(&merged).lines().count(), 3, "the proxy refuses her by both");
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn scratch_codes_need_a_key_and_have_a_limit() {
         let many: Vec<String> = (0..21).map(|n| format!("{}", 10_000_000 + n)).collect();
-        let told = complaints(&format!(
+        let told = warnings(&format!(
             "scratch:bob:12345678\n{}\nscratch:joe:12345678\nscratch:bob:{}",
             seed("bob"),
             many.join(",")
@@ -334,7 +334,7 @@ mod tests {
         );
         let two = ("two", files("a", &format!("\"{}\"", seed("jane@corp"))));
         let merged = merged(&[one, two], true);
-        assert_eq!((merged.twice, &merged.complaints), (false, &Vec::new()));
+        assert_eq!((merged.twice, &merged.warnings), (false, &Vec::new()));
         assert_eq!(text(&merged), format!("{}\n", seed("CORP%5CJane")));
     }
 
@@ -343,9 +343,9 @@ mod tests {
         let line = |secret: &str| format!("otpauth://totp/jane?secret={secret}");
         for length in [17, 19, 22, 25, 27, 30] {
             let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".get(..length).unwrap();
-            assert_eq!(complaints(&line(secret)), Vec::<String>::new(), "{length}");
+            assert_eq!(warnings(&line(secret)), Vec::<String>::new(), "{length}");
         }
-        let told = complaints("\u{feff}otpauth://totp/bob?secret=GEZDGNBVGY3TQOJQ\n\" TOTP_AUTH\n");
+        let told = warnings("\u{feff}otpauth://totp/bob?secret=GEZDGNBVGY3TQOJQ\n\" TOTP_AUTH\n");
         assert!(
             told[0].starts_with("key \"eve\" of Secret s, line 2, is of a .google_authenticator file"),
             "{told:?}"
@@ -355,7 +355,7 @@ mod tests {
             .flat_map(u16::to_le_bytes)
             .collect();
         let file = [("eve".to_owned(), Secret::new(utf16))].into();
-        let told = merged(&[("s", file)], false).complaints;
+        let told = merged(&[("s", file)], false).warnings;
         assert_eq!(
             told,
             ["key \"eve\" of Secret s, line 1, is UTF-16 text; save the file as UTF-8"]
@@ -366,7 +366,7 @@ mod tests {
     fn a_key_that_begins_with_a_dot_is_refused_in_words() {
         let told = merged(&[("s", files(".staff", &seed("jane")))], true);
         assert_eq!(
-            told.complaints,
+            told.warnings,
             ["key \".staff\" of Secret s begins with a dot and is not used; give it another name"]
         );
         assert_eq!(text(&told), "");
@@ -409,9 +409,9 @@ mod tests {
         let lines: String = (0..150_000).map(|i| seed(&format!("user{i}")) + "\n").collect();
         let merged = merged(&[("s", files("all", &lines))], true);
         assert!(
-            merged.complaints[0].contains("users found no room"),
+            merged.warnings[0].contains("users found no room"),
             "{:?}",
-            merged.complaints
+            merged.warnings
         );
         for shard in &merged.shards {
             assert!(shard.values().all(|file| file.expose().len() <= MAX_SHARD));

@@ -1,4 +1,4 @@
-//! One round of a group: obtains credentials, describes all directories, then reads the details that are due.
+//! One batch of a group: obtains credentials, describes all directories, then reads the details that are due.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use super::{Group, Request};
 /// How many sessions obtain credentials at the same time.
 const CONCURRENT_CREDENTIALS: usize = 8;
 
-/// What all steps of a round need.
+/// What all steps of a batch need.
 struct BatchContext<'a> {
     group: &'a Group,
     deps: &'a Deps,
-    /// No call of the round was sent before this.
+    /// No call of the batch was sent before this.
     sent: Instant,
     /// How often details are read.
     interval: Duration,
@@ -131,7 +131,7 @@ impl BatchContext<'_> {
     }
 
     /// Reads details, one directory after the other, until another directory is due: each takes one or two calls within the
-    /// rate limit, and a write must not wait for all of them. The next round continues here.
+    /// rate limit, and a write must not wait for all of them. The next batch continues here.
     async fn details(&self, detailed: &[Detailed<'_>]) {
         for (done, each) in detailed.iter().enumerate() {
             let rest = detailed.get(done..).unwrap_or_default();

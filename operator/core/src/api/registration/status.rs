@@ -110,7 +110,7 @@ pub struct Adoption {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationHold {
-    /// Name of the hold; the operations page lists them in the order in which they are looked at.
+    /// Name of the hold; the operations page lists them in the order of the checks.
     pub name: String,
     /// Reason, as in the condition Registered.
     pub reason: String,

@@ -17,7 +17,7 @@ use crate::rollout::proxy_pods::ProxyPod;
 use crate::rollout::readiness_gate;
 use crate::time;
 
-/// What a pod has of the template.
+/// How much of the template a pod has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PodRevision {
     /// All of it.
@@ -196,7 +196,7 @@ impl<'a> UpgradeContext<'a> {
         self.with(range, PodRevision::Current).any(ProxyPod::serves)
     }
 
-    /// Whether there is every pod of these ordinals, and each serves on the new template.
+    /// Whether every pod of these ordinals exists and serves on the new template.
     pub(super) fn complete(&self, range: &Range<u32>) -> bool {
         self.with(range, PodRevision::Current)
             .filter(|proxy| proxy.serves())

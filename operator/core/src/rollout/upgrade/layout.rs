@@ -1,4 +1,4 @@
-//! How many pods there are, and from which template missing ones are created.
+//! The number of pods, and the template of missing ones.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::observed::{Surge, SurgePhase};
 use crate::rollout::proxy_pods::ProxyPod;
 use crate::time;
 
-/// How long a missing pod is tried on one template before the other one. Nobody tells the operator why a pod isn't created.
+/// How long a missing pod is tried on one template before the other one. The API doesn't show why a pod isn't created.
 const TURN: Duration = Duration::from_secs(30);
 /// How long a rollout waits before it looks again whether it may begin.
 const WAIT_FOR_PLACE: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What people are told about a rollout.
+//! Messages about an upgrade.
 
 use std::ops::Range;
 
