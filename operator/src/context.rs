@@ -62,6 +62,15 @@ impl Context {
         Api::all(self.client.clone())
     }
 
+    /// Forgets a RadiusProxy that is gone, can't be decoded, or is another operator's.
+    pub(crate) fn forget(&self, key: &RadiusProxyKey) {
+        self.states.take(key);
+        self.names.observe(key, &[]);
+        self.cluster.seeds.forget(key);
+        self.rollout_limit.planned(key, false);
+        self.metrics.proxy.forget(key);
+    }
+
     /// Whether this operator works in a namespace.
     pub(crate) fn watches(&self, namespace: &str) -> bool {
         let has = |scope: &Scope| scope.as_ref().is_none_or(|scope| *scope == namespace);

@@ -23,7 +23,7 @@ use operator_core::secrets;
 use crate::context::Context;
 use crate::error::{Error, message};
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
-use crate::reconcile_state::{ReconcileState, trimmed};
+use crate::reconcile_state::{ReconcileState, newer, trimmed};
 use crate::watch::owned::Detail;
 use crate::watch::row::proxy_label;
 use crate::watch::{SeedSecrets, Seeds, decoded};
@@ -43,13 +43,8 @@ pub(crate) async fn proxy(
     key: &RadiusProxyKey,
     state: &mut ReconcileState,
 ) -> Result<Option<RadiusProxy>, Error> {
-    let seen = ctx.cluster.proxy(key);
-    if let Some(seen) = &seen {
-        match state.is_new(seen) {
-            Some(true) => return Ok(Some(seen.clone())),
-            Some(false) => return Ok(state.newest.clone()),
-            None => {}
-        }
+    if let Some(newer) = newer(ctx.cluster.proxy(key), state.newest.clone()) {
+        return Ok(Some(newer));
     }
     let read = ctx.api::<RadiusProxy>(key).get_opt(&key.name).await;
     let found = read.map_err(|source| Error::Read {

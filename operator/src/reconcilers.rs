@@ -62,12 +62,7 @@ impl Reconciler for RadiusProxies {
     }
 
     fn forget(&self, object: &ObjectRef<RadiusProxy>) {
-        let (context, key) = (&self.context, RadiusProxyKey::from(object));
-        context.states.take(&key);
-        context.names.observe(&key, &[]);
-        context.cluster.seeds.forget(&key);
-        context.rollout_limit.planned(&key, false);
-        context.metrics.proxy.forget(&key);
+        self.context.forget(&RadiusProxyKey::from(object));
     }
 
     fn failed(&self, object: &ObjectRef<RadiusProxy>, class: &'static str) {

@@ -7,23 +7,21 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, Preconditions};
 use operator_core::access::DirectoryAccess;
-use operator_core::api::{DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RadiusProxy};
+use operator_core::api::{DirectoryClaim, RadiusProxy};
 use operator_core::aws::{AwsErrorClass, AwsFailure};
-use operator_core::names::FINALIZER;
 use operator_core::observed::WriteOutcome;
 use operator_core::registration::{
     DirectoryWrite, FinalizerChange, RegistrationPlan, TagFailure, is_released, plan,
 };
 use serde_json::json;
 
-use crate::apply::{by_us, encode_status, merge_patch, within};
+use crate::apply::{self, by_us, within};
 use crate::context::Context;
 use crate::controller::Next;
 use crate::directory::{WritePermit, WriteTurn};
 use crate::error::{Error, has_code, message};
 use crate::gather;
 use crate::object_keys::RegistrationKey;
-use crate::reconcile_state::trimmed;
 use observe::{Gathered, Holder, observe};
 
 /// Time limits of the parts of a reconciliation.
@@ -126,12 +124,15 @@ async fn execute(
         publish_about(ctx, claim, None, plan).await;
         return Ok(Next::After(SOONEST));
     }
-    let mut current = registration.clone();
+    let (api, mut current) = (ctx.registration_api(), registration.clone());
     if plan.finalizer == FinalizerChange::Add {
-        current = finalizer(ctx, key, &current, true).await?;
+        let Some(changed) = apply::finalizer(&api, &current, true).await? else {
+            return Ok(Next::Gone);
+        };
+        current = changed;
     }
-    let written = write_status(ctx, key, current, &plan.status);
-    match &plan.write {
+    let written = apply::status(&api, current, &plan.status);
+    let written = match &plan.write {
         None => written.await?,
         // A write is decided by what was described a moment ago.
         Some(write) => {
@@ -141,9 +142,10 @@ async fn execute(
                 ctx.registration_states
                     .with(key, |state| state.outcome = Some(outcome(write, Err(failure))));
             }
-            written?;
+            written?
         }
-    }
+    };
+    ctx.registration_states.know(key, written);
     ctx.metrics
         .proxy
         .show_registration(&holder.key, registration.status.as_ref(), &plan.status);
@@ -179,58 +181,6 @@ async fn execute(
     }))
 }
 
-/// Writes the status when it differs, at the resource version that was planned from.
-async fn write_status(
-    ctx: &Context,
-    key: &RegistrationKey,
-    registration: DirectoryRegistration,
-    wanted: &DirectoryRegistrationStatus,
-) -> Result<(), Error> {
-    let before = encode_status(&registration.status.clone().unwrap_or_default())?;
-    let after = encode_status(wanted)?;
-    if before == after && registration.status.is_some() {
-        return Ok(());
-    }
-    let change = json!({
-        "metadata": {"resourceVersion": registration.metadata.resource_version},
-        "status": merge_patch(&before, after.clone()),
-    });
-    let patched = ctx
-        .registration_api()
-        .patch_status(key.as_str(), &by_us(), &Patch::Merge(change))
-        .await;
-    let written = patched.map_err(Error::WriteStatus)?;
-    let kept = encode_status(&written.status.clone().unwrap_or_default())?;
-    ctx.registration_states.know(key, written);
-    // Without a field that an older CRD drops, the same write would be sent again and again.
-    if kept == after {
-        Ok(())
-    } else {
-        Err(Error::StatusNotKept)
-    }
-}
-
-/// Adds the operator's finalizer or takes it away. Those of others stay.
-async fn finalizer(
-    ctx: &Context,
-    key: &RegistrationKey,
-    registration: &DirectoryRegistration,
-    held: bool,
-) -> Result<DirectoryRegistration, Error> {
-    let mut finalizers = registration.metadata.finalizers.clone().unwrap_or_default();
-    finalizers.retain(|each| each != FINALIZER);
-    finalizers.extend(held.then(|| FINALIZER.to_owned()));
-    let change = json!({"metadata": {
-        "resourceVersion": registration.metadata.resource_version,
-        "finalizers": finalizers,
-    }});
-    let changed = ctx
-        .registration_api()
-        .patch(key.as_str(), &by_us(), &Patch::Merge(change))
-        .await;
-    changed.map(trimmed).map_err(Error::Finalizer)
-}
-
 /// Deletes the registration, and then lets it go.
 async fn remove(ctx: &Context, key: &RegistrationKey) -> Result<(), Error> {
     let Some(registration) = gather::registration(ctx, key).await? else {
@@ -251,11 +201,8 @@ async fn remove(ctx: &Context, key: &RegistrationKey) -> Result<(), Error> {
             });
         }
     };
-    if let Some(ending) = ending.filter(|ending| !is_released(ending)) {
-        match finalizer(ctx, key, &ending, false).await {
-            Err(Error::Finalizer(error)) if has_code(&error, 404) => {}
-            freed => drop(freed?),
-        }
+    if let Some(ending) = ending {
+        apply::finalizer(&ctx.registration_api(), &ending, false).await?;
     }
     ctx.registration_states.forget(key);
     tracing::info!(registration = key.as_str(), "deleted");

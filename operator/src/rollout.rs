@@ -70,7 +70,7 @@ async fn prepare(ctx: &Context, key: &RadiusProxyKey, state: &mut ReconcileState
     if second_operator::holds(ctx, key, &proxy).await {
         // What it remembers is overtaken when the other one is gone.
         *state = ReconcileState::default();
-        forget(ctx, key);
+        ctx.forget(key);
         return Ok(Prepared::Held);
     }
     ctx.metrics.proxy.status_time(key, proxy.status.as_ref());
@@ -93,7 +93,7 @@ async fn prepare(ctx: &Context, key: &RadiusProxyKey, state: &mut ReconcileState
 async fn report_unreadable(ctx: &Context, key: &RadiusProxyKey, proxy: RadiusProxy, error: &Error) {
     ctx.metrics.proxy.status_not_written(key);
     let (status, events) = without_observation(&proxy, &message(error), Timestamp::now());
-    match apply::status(ctx, key, proxy, &status).await {
+    match apply::status(&ctx.api(key), proxy, &status).await {
         Ok(proxy) => {
             for event in &events {
                 ctx.events.publish(&proxy, event).await;
@@ -101,11 +101,6 @@ async fn report_unreadable(ctx: &Context, key: &RadiusProxyKey, proxy: RadiusPro
         }
         Err(error) => tracing::debug!(error = message(&error), "could not tell so in the status either"),
     }
-}
-
-fn forget(ctx: &Context, key: &RadiusProxyKey) {
-    ctx.names.observe(key, &[]);
-    ctx.metrics.proxy.forget(key);
 }
 
 #[cfg(test)]

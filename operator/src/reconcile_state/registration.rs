@@ -10,7 +10,7 @@ use operator_core::observed::WriteOutcome;
 use operator_core::outcomes::LastingFailure;
 use operator_core::registration::TagFailure;
 
-use super::trimmed;
+use super::{newer, trimmed};
 use crate::object_keys::RegistrationKey;
 
 /// What this process remembers of one DirectoryRegistration. All of it can be lost: what must last is in the status.
@@ -77,13 +77,9 @@ impl RegistrationStates {
     /// Stores what was read or written, unless the stored one is newer.
     pub(crate) fn know(&self, key: &RegistrationKey, registration: DirectoryRegistration) {
         self.with(key, |state| {
-            if state
-                .newest
-                .as_ref()
-                .is_none_or(|newest| !is_older(&registration, newest))
-            {
-                state.newest = Some(trimmed(registration));
-            }
+            let registration = trimmed(registration);
+            let newer = newer(Some(registration.clone()), state.newest.take());
+            state.newest = Some(newer.unwrap_or(registration));
         });
     }
 
@@ -95,13 +91,4 @@ impl RegistrationStates {
     fn lock(&self) -> MutexGuard<'_, HashMap<RegistrationKey, RegistrationState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a version is known to be older than another.
-pub(crate) fn is_older(one: &DirectoryRegistration, other: &DirectoryRegistration) -> bool {
-    let version =
-        |object: &DirectoryRegistration| object.metadata.resource_version.as_ref()?.parse::<u64>().ok();
-    version(one)
-        .zip(version(other))
-        .is_some_and(|(one, other)| one < other)
 }

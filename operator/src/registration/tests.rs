@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use operator_core::api::DirectoryRegistration;
+use operator_core::names::FINALIZER;
+
 use super::*;
 use crate::fake_api::{Call, FakeApi, refused};
 use crate::queue::{Queue, WorkQueue};
@@ -90,8 +93,11 @@ async fn a_registration_ends_without_a_change_to_the_finalizers_of_others() {
         patches[0].body["metadata"]["finalizers"],
         json!(["example.com/backup"])
     );
-    let registration = serde_json::from_value(registration(&["example.com/backup"])).unwrap();
-    finalizer(&ctx, &key(), &registration, true).await.unwrap();
+    let registration: DirectoryRegistration =
+        serde_json::from_value(registration(&["example.com/backup"])).unwrap();
+    apply::finalizer(&ctx.registration_api(), &registration, true)
+        .await
+        .unwrap();
     assert_eq!(
         api.calls(2, freed).await[1].body["metadata"]["finalizers"],
         json!(["example.com/backup", FINALIZER])

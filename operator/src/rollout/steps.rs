@@ -71,7 +71,7 @@ impl<'a> Execution<'a> {
     ) -> Result<Next, Error> {
         let before = self.state.outcomes.clone();
         if plan.finalizer == FinalizerChange::Add {
-            let result = apply::finalizer(self.ctx, self.key, &self.proxy, true).await;
+            let result = apply::finalizer(&self.ctx.api(self.key), &self.proxy, true).await;
             if let Some(Some(changed)) = self.note(Step::Finalizer, result)? {
                 self.state.newest = Some(changed.clone());
                 self.proxy = changed;
@@ -216,7 +216,7 @@ impl<'a> Execution<'a> {
 
     async fn status_and_later(&mut self, plan: &RolloutPlan) -> Result<(), Error> {
         let (ctx, key) = (self.ctx, self.key);
-        let written = apply::status(ctx, key, self.proxy.clone(), &plan.status).await;
+        let written = apply::status(&ctx.api(key), self.proxy.clone(), &plan.status).await;
         let Some(written) = self.note(Step::Status, written)? else {
             // It may have arrived, and what was read before it is old then.
             self.state.newest = None;
@@ -240,7 +240,7 @@ impl<'a> Execution<'a> {
             ctx.events.publish(&self.proxy, event).await;
         }
         if plan.finalizer == FinalizerChange::Remove {
-            let result = apply::finalizer(ctx, key, &self.proxy, false).await;
+            let result = apply::finalizer(&ctx.api(key), &self.proxy, false).await;
             self.state.newest = self.note(Step::Finalizer, result)?.flatten();
         }
         Ok(())
