@@ -179,7 +179,7 @@ impl Candidate {
     }
 
     async fn bounded_round(&mut self, deadline: Duration) {
-        let failed = match tokio::time::timeout(deadline, self.round(Instant::now())).await {
+        let failed = match tokio::time::timeout(deadline, self.attempt(Instant::now())).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(message(&error)),
             Err(_) => Some(format!("no answer within {} s", deadline.as_secs())),
@@ -221,7 +221,7 @@ impl Candidate {
 
     /// Reads the Lease and writes it at most once. The term counts from before the write was sent: another candidate can't
     /// have seen it earlier.
-    async fn round(&mut self, started: Instant) -> Result<(), kube::Error> {
+    async fn attempt(&mut self, started: Instant) -> Result<(), kube::Error> {
         let found = self.leases.get_opt(&self.name).await?;
         let written = match self
             .election
@@ -265,7 +265,7 @@ impl Candidate {
                 Ok(())
             }
             Ok(_) => Ok(()),
-            // Another candidate was faster. The next round sees it.
+            // Another candidate was faster. The next attempt sees it.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(error),
         }

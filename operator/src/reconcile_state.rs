@@ -28,7 +28,7 @@ pub(crate) struct ReconcileState {
     /// Whether that reconciliation ended before the status, so that the next plan has its failures as input.
     pub(crate) stopped_short: bool,
     /// Reconciliations in a row in which a step failed.
-    pub(crate) failed_rounds: u32,
+    pub(crate) failed_in_a_row: u32,
     /// Since when what a plan needs can't be read.
     pub(crate) unreadable_since: Option<Instant>,
     /// Since when pods are missing.

@@ -23,8 +23,8 @@ const MAX_FAILURES: usize = 256;
 const MAX_SHOWN: usize = 3;
 /// How long the API server may fail before a condition reports it: its restarts and elections take less.
 const TRANSIENT_FOR: Duration = Duration::from_secs(60);
-/// The delays after rounds in which a step failed double from the first to the last of these. A policy that was lifted
-/// is noticed within the last.
+/// The first and the last delay after a reconciliation in which a step failed; delays double in between. The operator notices
+/// within the last one that a policy was lifted.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(45);
 
@@ -158,7 +158,7 @@ impl Outcomes {
         self.failures.retain(|step, _| !later(step));
     }
 
-    /// The outcomes before the status is written, with what stays of those of the round before: the failures of later
+    /// The outcomes before the status is written, with the remaining ones of the reconciliation before: the failures of later
     /// steps, and of changes in place unless these were tried (`images`), since the plan leaves them out.
     #[must_use]
     pub fn keeping(mut self, before: &Self, images: bool) -> Self {
@@ -192,7 +192,7 @@ impl Outcomes {
         !self.failures.keys().eq(before.failures.keys())
     }
 
-    /// Whether an object may be applied after what failed before it in the round: the configuration names files in
+    /// Whether an object may be applied after what failed before it in the reconciliation: the configuration names files in
     /// Secrets, and the pods mount both.
     #[must_use]
     pub fn allow(&self, kind: &str, name: &str) -> bool {
@@ -258,10 +258,10 @@ impl Outcomes {
     }
 }
 
-/// How long a round that had a failure waits until the next, after so many such rounds in a row.
+/// The delay after this number of failed reconciliations in a row.
 #[must_use]
-pub fn retry_after(rounds: u32) -> Duration {
-    let doubled = FIRST_RETRY.saturating_mul(1 << rounds.saturating_sub(1).min(16));
+pub fn retry_after(failed: u32) -> Duration {
+    let doubled = FIRST_RETRY.saturating_mul(1 << failed.saturating_sub(1).min(16));
     doubled.min(LAST_RETRY)
 }
 

@@ -130,7 +130,7 @@ pub(super) async fn describe(
                 open.extend([right.to_vec(), left.to_vec()]);
             }
             Err(failed) => {
-                // What fails for the account fails for every id: this round sends no more calls.
+                // What fails for the account fails for every id: this batch sends no more calls.
                 let all = !may_be_one_id(failed.class);
                 results.extend(chunk.into_iter().map(|id| (id, Err(failed.clone()))));
                 if all {

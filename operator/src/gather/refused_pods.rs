@@ -20,8 +20,8 @@ const EVENTS_AT_ONCE: u32 = 100;
 /// How old the last refusal may be, in seconds.
 const REFUSAL_LASTS: i64 = 1200;
 
-/// The outcomes of the last round, and that of the StatefulSet's controller where pods stay missing: it says in Events why
-/// it can't create them.
+/// The outcomes of the last reconciliation, and that of the StatefulSet's controller while pods stay missing. Its Events say
+/// why it can't create them.
 pub(super) async fn outcomes(
     ctx: &Context,
     key: &RadiusProxyKey,

@@ -20,7 +20,7 @@ use crate::reconcile_state::ReconcileState;
 #[cfg(test)]
 mod tests;
 
-/// How long objects, and then pods, may take together. What is left then is tried in the next round; the status isn't kept
+/// How long objects, and then pods, may take together. The rest is tried in the next reconciliation; the status isn't kept
 /// waiting.
 const OBJECTS_LIMIT: Duration = Duration::from_secs(45);
 const PODS_LIMIT: Duration = Duration::from_secs(20);
@@ -104,17 +104,17 @@ impl<'a> Execution<'a> {
         }
         let news = outcomes.differ_from(before);
         let state = self.state;
-        state.failed_rounds = if outcomes.is_good() {
+        state.failed_in_a_row = if outcomes.is_good() {
             0
         } else {
-            state.failed_rounds.saturating_add(1)
+            state.failed_in_a_row.saturating_add(1)
         };
         state.outcomes = outcomes;
         let next = next(plan);
-        Next::After(match (news, state.failed_rounds) {
+        Next::After(match (news, state.failed_in_a_row) {
             (true, _) => next.min(SOONEST),
             (false, 0) => next,
-            (false, rounds) => next.min(retry_after(rounds)),
+            (false, failed) => next.min(retry_after(failed)),
         })
     }
 

@@ -232,7 +232,7 @@ impl RegistrationRecord {
         let tried = pending.settings.as_ref().map_or_else(String::new, |settings| {
             fingerprint(key, settings, &pending.secret_digest)
         });
-        // The same answer is seen in each round until something changes: it is one failure.
+        // Each reconciliation sees the same answer until something changes: it is one failure.
         let known = self
             .last_failure
             .as_ref()

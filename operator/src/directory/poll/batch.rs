@@ -142,7 +142,7 @@ impl BatchContext<'_> {
                 session: each.session,
                 metrics: &self.deps.metrics,
             };
-            // Tags may have been written since the round began.
+            // Tags may have been written since the batch began.
             let mut details = self.group.details(&each.request.directory).unwrap_or_default();
             let (described, now) = (each.described, Instant::now());
             let answer = describe::details(calls, &described.description, &mut details, now, self.interval)

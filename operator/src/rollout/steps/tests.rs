@@ -1,4 +1,4 @@
-//! A round against an API server of the test's own.
+//! An execution against an API server of the test's own.
 
 use std::sync::Arc;
 
@@ -93,14 +93,14 @@ fn taken(call: &Call) -> (u16, Value) {
     (200, meta)
 }
 
-struct Operator {
+struct Harness {
     api: FakeApi,
     ctx: Context,
     state: ReconcileState,
     _lead: crate::leader::LeaseGuard,
 }
 
-impl Operator {
+impl Harness {
     fn new(answer: impl Fn(&Call) -> (u16, Value) + Send + Sync + 'static) -> Self {
         let api = FakeApi::new(move |call| Some(answer(call)));
         let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
@@ -113,11 +113,11 @@ impl Operator {
         }
     }
 
-    async fn round(&mut self) -> Next {
+    async fn reconcile(&mut self) -> Next {
         let (plan, key) = (plan(), RadiusProxyKey::new("auth", "mfa"));
         let vacant = plan.apply.iter().map(Object::id).collect();
-        let round = Execution::new(&self.ctx, &key, proxy(), &mut self.state);
-        round.execute(&plan, None, &vacant).await.unwrap()
+        let execution = Execution::new(&self.ctx, &key, proxy(), &mut self.state);
+        execution.execute(&plan, None, &vacant).await.unwrap()
     }
 
     async fn count(&self, part: &str) -> usize {
@@ -131,17 +131,17 @@ impl Operator {
 
 #[tokio::test]
 async fn a_refused_secret_stops_the_configuration_and_the_pods_template_and_nothing_else() {
-    let mut harness = Operator::new(|call| match call.uri.contains("/secrets/") {
+    let mut harness = Harness::new(|call| match call.uri.contains("/secrets/") {
         true => refused(403, "Forbidden"),
         false => taken(call),
     });
-    assert_eq!(harness.round().await, Next::After(SOONEST));
+    assert_eq!(harness.reconcile().await, Next::After(SOONEST));
     assert_eq!(
         harness.count("/radiusproxies/mfa/status").await,
         0,
         "the next plan knows of it"
     );
-    assert_eq!(harness.round().await, Next::After(retry_after(2)));
+    assert_eq!(harness.reconcile().await, Next::After(retry_after(2)));
     assert_eq!(harness.count("/secrets/").await, 2);
     assert_eq!(harness.count("/services/").await, 2);
     assert_eq!(
@@ -156,12 +156,12 @@ async fn a_refused_secret_stops_the_configuration_and_the_pods_template_and_noth
 
 #[tokio::test]
 async fn a_refused_pod_patch_stops_neither_the_readiness_gate_nor_the_status() {
-    let mut harness = Operator::new(|call| match call.uri.contains("/pods/mfa-0?") {
+    let mut harness = Harness::new(|call| match call.uri.contains("/pods/mfa-0?") {
         true => refused(422, "Invalid"),
         false => taken(call),
     });
-    harness.round().await;
-    harness.round().await;
+    harness.reconcile().await;
+    harness.reconcile().await;
     assert_eq!(harness.count("/pods/mfa-0/status").await, 2);
     assert_eq!(harness.count("/radiusproxies/mfa/status").await, 1);
     assert!(
@@ -174,12 +174,12 @@ async fn a_refused_pod_patch_stops_neither_the_readiness_gate_nor_the_status() {
 
 #[tokio::test]
 async fn a_status_that_is_refused_is_an_event_and_not_ready_in_the_metrics() {
-    let mut harness = Operator::new(|call| match call.uri.contains("/radiusproxies/mfa/status") {
+    let mut harness = Harness::new(|call| match call.uri.contains("/radiusproxies/mfa/status") {
         true => refused(403, "Forbidden"),
         false => taken(call),
     });
     for _ in 0..3 {
-        harness.round().await;
+        harness.reconcile().await;
     }
     assert_eq!(harness.count("/events").await, 1);
     assert!(harness.state.newest.is_none());
@@ -204,16 +204,16 @@ async fn a_config_map_that_cannot_change_is_created_again_and_a_secret_never() {
             _ => taken(call),
         }
     };
-    let mut harness = Operator::new(immutable);
+    let mut harness = Harness::new(immutable);
     let mut plan = plan();
     plan.apply.remove(0);
     let (key, vacant) = (
         RadiusProxyKey::new("auth", "mfa"),
         plan.apply.iter().map(Object::id).collect(),
     );
-    let round = Execution::new(&harness.ctx, &key, proxy(), &mut harness.state);
-    round.execute(&plan, None, &vacant).await.unwrap();
-    harness.round().await;
+    let execution = Execution::new(&harness.ctx, &key, proxy(), &mut harness.state);
+    execution.execute(&plan, None, &vacant).await.unwrap();
+    harness.reconcile().await;
     let deleted = harness.api.calls(0, |call| call.method == "DELETE").await;
     assert_eq!(deleted.len(), 1, "{deleted:?}");
     assert!(deleted[0].uri.contains("/configmaps/") && deleted[0].body["preconditions"]["uid"] == "c");
