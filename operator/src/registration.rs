@@ -257,11 +257,12 @@ async fn add_tags(
             tracing::warn!(directory = access.directory_id, %failure, "could not tag the directory");
             ctx.metrics.proxy.failed(&holder.key, failure.class.as_str());
             let before = plan.tag_failure.as_ref();
-            let is_told = before.is_some_and(|before| before.told && before.failure.class == failure.class);
+            let is_published =
+                before.is_some_and(|before| before.published && before.failure.class == failure.class);
             Some(TagFailure {
                 failure,
                 time: Timestamp::now(),
-                told: is_told,
+                published: is_published,
             })
         }
     }

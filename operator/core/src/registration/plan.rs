@@ -312,7 +312,7 @@ impl<'a> Planning<'a> {
             let failure = tags::failure(self.input, &self.record, directory);
             plan.events.extend(failure.and_then(tags::refused));
             plan.tag_failure = failure.map(|failure| TagFailure {
-                told: true,
+                published: true,
                 ..failure.clone()
             });
             let changes = messages::changes(&self.record, directory);

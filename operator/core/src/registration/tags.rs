@@ -25,7 +25,7 @@ pub struct TagFailure {
     /// When.
     pub time: Timestamp,
     /// Whether an Event was published about it.
-    pub told: bool,
+    pub published: bool,
 }
 
 /// The tags to add: with each write, and to repair tags that are missing.
@@ -123,5 +123,5 @@ pub(super) fn failure<'a>(
 
 /// The Event of tags that AWS refuses, once.
 pub(super) fn refused(failure: &TagFailure) -> Option<Event> {
-    (!failure.told).then(|| event(true, "TagsRefused", "Tag", &note(&failure.failure)))
+    (!failure.published).then(|| event(true, "TagsRefused", "Tag", &note(&failure.failure)))
 }

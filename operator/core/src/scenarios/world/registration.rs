@@ -156,7 +156,7 @@ impl World {
                     self.tag_failure = Some(TagFailure {
                         failure: failure(AwsOperation::AddTagsToResource, class),
                         time: self.clock(),
-                        told: plan.tag_failure.as_ref().is_some_and(|before| before.told),
+                        published: plan.tag_failure.as_ref().is_some_and(|before| before.published),
                     });
                 }
             }
