@@ -115,6 +115,34 @@ mod tests {
     use crate::watch::Cluster;
 
     #[tokio::test]
+    async fn a_plan_knows_that_reconciliations_of_the_registration_fail() {
+        let registration = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryRegistration",
+            "metadata": {"name": "d-0000000001.eu-central-1", "resourceVersion": "1"},
+            "spec": {"directoryId": "d-0000000001", "region": "eu-central-1",
+                "claimedBy": {"namespace": "auth", "name": "mfa", "uid": "u"}}});
+        let api = FakeApi::new(move |call| {
+            Some(match call.uri.contains("/directoryregistrations/") {
+                true => (200, registration.clone()),
+                false => refused(404, "NotFound"),
+            })
+        });
+        let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
+        let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
+        let proxy: RadiusProxy = serde_json::from_value(json!({
+            "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "mfa", "namespace": "auth", "uid": "u"},
+            "spec": {"directory": {"id": "d-0000000001", "region": "eu-central-1"}, "provider": {}}}))
+        .unwrap();
+        let (key, mut state) = (RadiusProxyKey::of(&proxy), ReconcileState::default());
+        let registration = crate::object_keys::RegistrationKey::of(&proxy).unwrap();
+        ctx.registration_states
+            .failed(&registration, "denied the request".to_owned());
+        let gathered = gather::input(&ctx, &key, proxy, &mut state).await.unwrap();
+        let failure = gathered.input.registration_failure.unwrap();
+        assert_eq!(failure.message, "denied the request");
+    }
+
+    #[tokio::test]
     async fn a_secret_of_the_spec_that_cannot_be_read_is_named_in_the_status() {
         let proxy = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
             "metadata": {"name": "mfa", "namespace": "auth", "uid": "u", "resourceVersion": "1"},
