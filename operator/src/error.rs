@@ -122,10 +122,10 @@ impl Error {
         };
         // What is said of a Secret may quote its content.
         let message = match step {
-            Step::Apply("Secret", _) => status.reason.clone(),
+            Step::Apply("Secret", _) | Step::Adopt("Secret", _) => status.reason.clone(),
             _ => status.message.clone(),
         };
-        if (400..500).contains(&status.code) && !matches!(status.code, 409 | 429) {
+        if self.is_refusal() {
             Failure::Refused {
                 code: status.code,
                 message,
@@ -133,6 +133,14 @@ impl Error {
         } else {
             Failure::Transient { message }
         }
+    }
+
+    /// Whether the API server doesn't take it, however often it is tried.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Some(kube::Error::Api(status)) = self.kubernetes() else {
+            return false;
+        };
+        (400..500).contains(&status.code) && !matches!(status.code, 409 | 429)
     }
 
     /// The API client's error.
@@ -183,13 +191,16 @@ pub(crate) fn has_code(error: &kube::Error, code: u16) -> bool {
 mod tests {
     use super::*;
 
-    fn failure(kind: &'static str, code: u16) -> Failure {
+    fn error(kind: &str, code: u16) -> Error {
         let status = kube::core::Status::failure("Invalid value: hunter2", "Invalid").with_code(code);
-        let error = Error::Apply {
+        Error::Apply {
             what: kind.to_owned(),
             source: kube::Error::Api(Box::new(status)),
-        };
-        error.failure(&Step::Apply(kind, "mfa".to_owned()))
+        }
+    }
+
+    fn failure(kind: &'static str, code: u16) -> Failure {
+        error(kind, code).failure(&Step::Apply(kind, "mfa".to_owned()))
     }
 
     fn refused(code: u16, message: &str) -> Failure {
@@ -204,6 +215,8 @@ mod tests {
             refused(422, "Invalid value: hunter2")
         );
         assert_eq!(failure("Secret", 422), refused(422, "Invalid"));
+        let adopt = Step::Adopt("Secret", "mfa".to_owned());
+        assert_eq!(error("Secret", 422).failure(&adopt), refused(422, "Invalid"));
         for passing in [409, 429, 500, 503] {
             assert!(matches!(
                 failure("StatefulSet", passing),

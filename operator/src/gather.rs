@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;
@@ -21,9 +21,9 @@ use operator_core::observed::{Entropy, ObjectId, Report, RolloutInput, SecretCon
 use operator_core::secrets;
 
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, message};
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
-use crate::reconcile_state::{ReconcileState, trimmed};
+use crate::reconcile_state::{ReconcileState, newer, trimmed};
 use crate::watch::owned::Detail;
 use crate::watch::row::proxy_label;
 use crate::watch::{SeedSecrets, Seeds, decoded};
@@ -43,13 +43,8 @@ pub(crate) async fn proxy(
     key: &RadiusProxyKey,
     state: &mut ReconcileState,
 ) -> Result<Option<RadiusProxy>, Error> {
-    let seen = ctx.cluster.proxy(key);
-    if let Some(seen) = &seen {
-        match state.is_new(seen) {
-            Some(true) => return Ok(Some(seen.clone())),
-            Some(false) => return Ok(state.newest.clone()),
-            None => {}
-        }
+    if let Some(newer) = newer(ctx.cluster.proxy(key), state.newest.clone()) {
+        return Ok(Some(newer));
     }
     let read = ctx.api::<RadiusProxy>(key).get_opt(&key.name).await;
     let found = read.map_err(|source| Error::Read {
@@ -90,10 +85,13 @@ pub(crate) async fn input(
     let outcomes = refused_pods::outcomes(ctx, key, &names, missing, state).await;
     let input = RolloutInput {
         registration: registration_of(ctx, &proxy).await?,
+        registration_failure: RegistrationKey::of(&proxy)
+            .and_then(|key| ctx.registration_states.failure(&key)),
         successor_waits: successor_waits(ctx, &proxy),
         grants,
         namespace_labels,
         secrets: secrets.named,
+        unreadable_secrets: secrets.unreadable,
         has_seed_shards: has_seed_shards(ctx, key, &names),
         seeds_by_label: secrets.seeds_by_label,
         radius_secret_exists: secrets.own.is_some(),
@@ -175,6 +173,8 @@ fn for_namespace(
 #[derive(Default)]
 struct Secrets {
     named: BTreeMap<String, SecretContent>,
+    /// Why others can't be read.
+    unreadable: BTreeMap<String, String>,
     seeds_by_label: SeedSecrets,
     own: Option<SecretContent>,
 }
@@ -190,37 +190,44 @@ impl Secrets {
     ) -> Result<Self, Error> {
         let own = secret(ctx, key, &names.radius_secret()).await;
         let sources = async {
-            let named = secrets(ctx, key, proxy).await?;
+            let (named, unreadable) = secrets(ctx, key, proxy).await?;
             let by_label = seeds_by_label(&ctx.api(key), &ctx.cluster.seeds, key, proxy).await?;
-            Ok((named, by_label))
+            Ok((named, unreadable, by_label))
         };
         let (own, sources) = match sources.await {
             sources if proxy.metadata.deletion_timestamp.is_none() => (own?, sources?),
             sources => (own.ok().flatten(), sources.unwrap_or_default()),
         };
-        let (named, seeds_by_label) = sources;
+        let (named, unreadable, seeds_by_label) = sources;
         Ok(Self {
             named,
+            unreadable,
             seeds_by_label,
             own,
         })
     }
 }
 
+/// The Secrets that the spec names, and why the API server refuses to show others.
 async fn secrets(
     ctx: &Context,
     key: &RadiusProxyKey,
     proxy: &RadiusProxy,
-) -> Result<BTreeMap<String, SecretContent>, Error> {
-    stream::iter(secrets::named_by(&proxy.spec))
-        .map(|name| async move {
-            let content = secret(ctx, key, &name).await?;
-            Ok(content.map(|content| (name, content)))
-        })
+) -> Result<(BTreeMap<String, SecretContent>, BTreeMap<String, String>), Error> {
+    let read: Vec<_> = stream::iter(secrets::named_by(&proxy.spec))
+        .map(|name| async move { (secret(ctx, key, &name).await, name) })
         .buffer_unordered(READS_AT_ONCE)
-        .try_filter_map(async |found| Ok(found))
-        .try_collect()
-        .await
+        .collect()
+        .await;
+    let (mut named, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+    for (found, name) in read {
+        match found {
+            Ok(found) => named.extend(found.map(|content| (name, content))),
+            Err(error) if error.is_refusal() => drop(unreadable.insert(name, message(&error))),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((named, unreadable))
 }
 
 async fn secret(ctx: &Context, key: &RadiusProxyKey, name: &str) -> Result<Option<SecretContent>, Error> {

@@ -13,7 +13,7 @@ use operator_core::observed::{ObjectId, SecretContent};
 use operator_core::outcomes::Outcomes;
 
 use crate::object_keys::RadiusProxyKey;
-pub(crate) use registration::{RegistrationStates, is_older};
+pub(crate) use registration::RegistrationStates;
 
 /// What this process remembers of one RadiusProxy.
 #[derive(Debug, Default)]
@@ -59,13 +59,13 @@ pub(crate) fn trimmed<K: Resource>(mut object: K) -> K {
     object
 }
 
-impl ReconcileState {
-    /// Whether `seen` is as new as what this process knows. `None` when nothing is known, or versions cannot be
-    /// compared: then the object is read live.
-    pub(crate) fn is_new(&self, seen: &RadiusProxy) -> Option<bool> {
-        let version = |proxy: &RadiusProxy| proxy.metadata.resource_version.as_ref()?.parse::<u64>().ok();
-        Some(version(seen)? >= version(self.newest.as_ref()?)?)
-    }
+/// The newer one of an object as the watch shows it and as this process read or wrote it last. `None` when it has to be read
+/// live: one of the two isn't there, or their versions can't be compared.
+pub(crate) fn newer<K: Resource>(seen: Option<K>, stored: Option<K>) -> Option<K> {
+    let version = |object: &K| object.meta().resource_version.as_ref()?.parse::<u64>().ok();
+    let (seen, stored) = (seen?, stored?);
+    let is_newer = version(&seen)? >= version(&stored)?;
+    Some(if is_newer { seen } else { stored })
 }
 
 /// The reconcile states of all RadiusProxy resources, for one term of leadership: another replica may lead after it.
@@ -104,11 +104,13 @@ mod tests {
 
     #[test]
     fn a_watch_that_lags_behind_our_own_write_is_noticed() {
-        let mut state = ReconcileState::default();
-        assert_eq!(state.is_new(&proxy("7")), None);
-        state.newest = Some(proxy("9"));
-        assert_eq!(state.is_new(&proxy("8")), Some(false));
-        assert_eq!(state.is_new(&proxy("10")), Some(true));
-        assert_eq!(state.is_new(&proxy("abc")), None);
+        let newer = |seen: &str, stored: Option<&str>| {
+            let newer = newer(Some(proxy(seen)), stored.map(proxy))?;
+            newer.metadata.resource_version
+        };
+        assert_eq!(newer("7", None), None);
+        assert_eq!(newer("8", Some("9")).as_deref(), Some("9"));
+        assert_eq!(newer("10", Some("9")).as_deref(), Some("10"));
+        assert_eq!(newer("abc", Some("9")), None);
     }
 }

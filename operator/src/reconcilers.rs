@@ -9,7 +9,7 @@ use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use crate::context::Context;
 use crate::controller::{Next, Reconciler};
 use crate::error::Error;
-use crate::health::{Health, Lists, Scope};
+use crate::health::{Health, Lists};
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 use crate::{registration, rollout};
 
@@ -62,12 +62,7 @@ impl Reconciler for RadiusProxies {
     }
 
     fn forget(&self, object: &ObjectRef<RadiusProxy>) {
-        let (context, key) = (&self.context, RadiusProxyKey::from(object));
-        context.states.take(&key);
-        context.names.observe(&key, &[]);
-        context.cluster.seeds.forget(&key);
-        context.rollout_limit.planned(&key, false);
-        context.metrics.proxy.forget(&key);
+        self.context.forget(&RadiusProxyKey::from(object));
     }
 
     fn failed(&self, object: &ObjectRef<RadiusProxy>, class: &'static str) {
@@ -80,20 +75,17 @@ impl Reconciler for RadiusProxies {
 pub(crate) struct DirectoryRegistrations {
     pub(crate) context: Arc<Context>,
     pub(crate) health: Health,
-    /// The namespaces whose RadiusProxy resources are this operator's.
-    pub(crate) scopes: Vec<Scope>,
 }
 
 impl DirectoryRegistrations {
-    /// Whether the holder's namespace is this operator's, and its RadiusProxy resources are known. A namespace that is out of
-    /// reach may be gone, and the registration with it.
+    /// Whether the RadiusProxy resources of the holder's namespace are known. A namespace that is out of reach may be gone,
+    /// and the registration with it.
     fn may_reconcile(&self, key: &RegistrationKey) -> bool {
         let Some(registration) = self.context.cluster.registration(key) else {
             return true;
         };
         let namespace = registration.spec.claimed_by.namespace;
-        let is_ours = |scope: &Scope| scope.as_ref().is_none_or(|scope| *scope == namespace);
-        self.scopes.iter().any(is_ours) && self.health.lists(&namespace) != Lists::Pending
+        self.health.lists(&namespace) != Lists::Pending
     }
 }
 

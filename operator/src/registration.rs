@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, Preconditions};
 use operator_core::access::DirectoryAccess;
-use operator_core::api::{DirectoryRegistration, DirectoryRegistrationStatus, RadiusProxy};
+use operator_core::api::{DirectoryClaim, RadiusProxy};
 use operator_core::aws::{AwsErrorClass, AwsFailure};
-use operator_core::names::FINALIZER;
 use operator_core::observed::WriteOutcome;
-use operator_core::registration::{DirectoryWrite, FinalizerChange, RegistrationPlan, plan};
+use operator_core::registration::{
+    DirectoryWrite, FinalizerChange, RegistrationPlan, TagFailure, is_released, plan,
+};
 use serde_json::json;
 
-use crate::apply::{by_us, encode_status, merge_patch, within};
+use crate::apply::{self, by_us, within};
 use crate::context::Context;
 use crate::controller::Next;
 use crate::directory::{WritePermit, WriteTurn};
-use crate::error::{Error, has_code};
+use crate::error::{Error, has_code, message};
 use crate::gather;
 use crate::object_keys::RegistrationKey;
-use crate::reconcile_state::trimmed;
 use observe::{Gathered, Holder, observe};
 
 /// Time limits of the parts of a reconciliation.
@@ -29,6 +29,8 @@ const PREPARING: Duration = Duration::from_secs(90);
 const EXECUTING: Duration = Duration::from_secs(90);
 /// A tag comes before a write, and must not keep it waiting: one that fails is made later.
 const TAGGING: Duration = Duration::from_secs(3);
+/// The status that notes a write. A write that waited for longer is decided again.
+const NOTING_LIMIT: Duration = Duration::from_secs(5);
 /// How soon to look again when the leader's lease ends too soon for a write.
 const AFTER_RENEWAL: Duration = Duration::from_secs(1);
 /// The shortest and the longest time until the next reconciliation.
@@ -47,6 +49,9 @@ pub(crate) async fn run(ctx: &Context, key: &RegistrationKey) -> Result<Next, Er
             // The rollout wrote meanwhile.
             return Ok(Next::After(SOONEST));
         }
+        if ctx.registration_states.failed(key, message(error)) {
+            ctx.cluster.enqueue_holder(key);
+        }
     }
     result
 }
@@ -55,6 +60,9 @@ async fn reconcile(ctx: &Context, key: &RegistrationKey) -> Result<Next, Error> 
     let Some(registration) = gather::registration(ctx, key).await? else {
         return Ok(Next::Gone);
     };
+    if is_released(&registration) {
+        return Ok(Next::Gone);
+    }
     let gathered = match within("gathering", PREPARING, observe(ctx, key, registration)).await? {
         Ok(gathered) => gathered,
         Err(wait) => return Ok(Next::After(wait.max(SOONEST))),
@@ -71,12 +79,12 @@ async fn reconcile(ctx: &Context, key: &RegistrationKey) -> Result<Next, Error> 
         Some(Err(failure)) => Some(Err(failure)),
         None => None,
     };
-    within(
-        "executing",
-        EXECUTING,
-        execute(ctx, key, &gathered, &plan, permit),
-    )
-    .await
+    let executed = execute(ctx, key, &gathered, &plan, permit);
+    let next = within("executing", EXECUTING, executed).await?;
+    if ctx.registration_states.succeeded(key) {
+        ctx.cluster.enqueue_holder(key);
+    }
+    Ok(next)
 }
 
 /// The turn of the plan's write, if it has one.
@@ -113,25 +121,44 @@ async fn execute(
             .know(key, moved.map_err(Error::WriteStatus)?);
         ctx.directories.forget(key);
         publish_events(ctx, gathered, plan).await;
+        publish_about(ctx, claim, None, plan).await;
         return Ok(Next::After(SOONEST));
     }
-    let mut current = registration.clone();
+    let (api, mut current) = (ctx.registration_api(), registration.clone());
     if plan.finalizer == FinalizerChange::Add {
-        current = finalizers(ctx, key, &current, vec![FINALIZER.to_owned()]).await?;
+        let Some(changed) = apply::finalizer(&api, &current, true).await? else {
+            return Ok(Next::Gone);
+        };
+        current = changed;
     }
-    write_status(ctx, key, current, &plan.status).await?;
+    let written = apply::status(&api, current, &plan.status);
+    let written = match &plan.write {
+        None => written.await?,
+        // A write is decided by what was described a moment ago.
+        Some(write) => {
+            let written = within("noting a write", NOTING_LIMIT, written).await;
+            if written.is_err() {
+                let failure = not_sent(write, "it could not be noted in the status");
+                ctx.registration_states
+                    .with(key, |state| state.outcome = Some(outcome(write, Err(failure))));
+            }
+            written?
+        }
+    };
+    ctx.registration_states.know(key, written);
     ctx.metrics
         .proxy
         .show_registration(&holder.key, registration.status.as_ref(), &plan.status);
     let asks_for_tags = ctx.registration_states.with(key, |state| {
         state.describe_after = Some(plan.describe_after);
+        state.tag_failure.clone_from(&plan.tag_failure);
         !std::mem::replace(&mut state.reads_tags, plan.read_tags) && plan.read_tags
     });
     if asks_for_tags {
         ctx.directories.read_tags(key);
     }
     if let (false, Some(access)) = (plan.tags.is_empty(), &holder.access) {
-        let failure = add_tags(ctx, key, holder, access, &plan.tags).await;
+        let failure = add_tags(ctx, key, holder, access, plan).await;
         ctx.registration_states
             .with(key, |state| state.tag_failure = failure);
     }
@@ -154,54 +181,6 @@ async fn execute(
     }))
 }
 
-/// Writes the status when it differs, at the resource version that was planned from.
-async fn write_status(
-    ctx: &Context,
-    key: &RegistrationKey,
-    registration: DirectoryRegistration,
-    wanted: &DirectoryRegistrationStatus,
-) -> Result<(), Error> {
-    let before = encode_status(&registration.status.clone().unwrap_or_default())?;
-    let after = encode_status(wanted)?;
-    if before == after && registration.status.is_some() {
-        return Ok(());
-    }
-    let change = json!({
-        "metadata": {"resourceVersion": registration.metadata.resource_version},
-        "status": merge_patch(&before, after.clone()),
-    });
-    let patched = ctx
-        .registration_api()
-        .patch_status(key.as_str(), &by_us(), &Patch::Merge(change))
-        .await;
-    let written = patched.map_err(Error::WriteStatus)?;
-    let kept = encode_status(&written.status.clone().unwrap_or_default())?;
-    ctx.registration_states.know(key, written);
-    // Without a field that an older CRD drops, the same write would be sent again and again.
-    if kept == after {
-        Ok(())
-    } else {
-        Err(Error::StatusNotKept)
-    }
-}
-
-async fn finalizers(
-    ctx: &Context,
-    key: &RegistrationKey,
-    registration: &DirectoryRegistration,
-    wanted: Vec<String>,
-) -> Result<DirectoryRegistration, Error> {
-    let change = json!({"metadata": {
-        "resourceVersion": registration.metadata.resource_version,
-        "finalizers": wanted,
-    }});
-    let changed = ctx
-        .registration_api()
-        .patch(key.as_str(), &by_us(), &Patch::Merge(change))
-        .await;
-    changed.map(trimmed).map_err(Error::Finalizer)
-}
-
 /// Deletes the registration, and then lets it go.
 async fn remove(ctx: &Context, key: &RegistrationKey) -> Result<(), Error> {
     let Some(registration) = gather::registration(ctx, key).await? else {
@@ -212,25 +191,18 @@ async fn remove(ctx: &Context, key: &RegistrationKey) -> Result<(), Error> {
         ..Preconditions::default()
     });
     ctx.registration_states.doubt(key);
-    match ctx.registration_api().delete(key.as_str(), &params).await {
-        Ok(_) => {}
-        Err(error) if has_code(&error, 404) => return Ok(()),
+    let ending = match ctx.registration_api().delete(key.as_str(), &params).await {
+        Ok(deleted) => deleted.left(),
+        Err(error) if has_code(&error, 404) => None,
         Err(source) => {
             return Err(Error::Delete {
                 what: format!("DirectoryRegistration {key}"),
                 source,
             });
         }
-    }
-    let change = json!({"metadata": {"finalizers": []}});
-    match ctx
-        .registration_api()
-        .patch(key.as_str(), &by_us(), &Patch::Merge(change))
-        .await
-    {
-        Ok(_) => {}
-        Err(error) if has_code(&error, 404) => {}
-        Err(error) => return Err(Error::Finalizer(error)),
+    };
+    if let Some(ending) = ending {
+        apply::finalizer(&ctx.registration_api(), &ending, false).await?;
     }
     ctx.registration_states.forget(key);
     tracing::info!(registration = key.as_str(), "deleted");
@@ -239,10 +211,19 @@ async fn remove(ctx: &Context, key: &RegistrationKey) -> Result<(), Error> {
 
 /// Events about the RadiusProxy that holds the directory, also when it is gone.
 async fn publish_events(ctx: &Context, gathered: &Gathered, plan: &RegistrationPlan) {
+    let claim = &gathered.input.registration.spec.claimed_by;
+    publish_about(ctx, claim, gathered.holder.proxy.clone(), plan).await;
+}
+
+async fn publish_about(
+    ctx: &Context,
+    claim: &DirectoryClaim,
+    proxy: Option<RadiusProxy>,
+    plan: &RegistrationPlan,
+) {
     if plan.events.is_empty() {
         return;
     }
-    let claim = &gathered.input.registration.spec.claimed_by;
     let stub = || {
         let json = json!({
             "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
@@ -251,7 +232,7 @@ async fn publish_events(ctx: &Context, gathered: &Gathered, plan: &RegistrationP
         });
         serde_json::from_value::<RadiusProxy>(json).ok()
     };
-    let Some(proxy) = gathered.holder.proxy.clone().or_else(stub) else {
+    let Some(proxy) = proxy.or_else(stub) else {
         return;
     };
     for event in &plan.events {
@@ -264,9 +245,9 @@ async fn add_tags(
     key: &RegistrationKey,
     holder: &Holder,
     access: &DirectoryAccess,
-    tags: &[(String, String)],
-) -> Option<(AwsFailure, Timestamp)> {
-    match ctx.directories.add_tags(key, access, tags, TAGGING).await {
+    plan: &RegistrationPlan,
+) -> Option<TagFailure> {
+    match ctx.directories.add_tags(key, access, &plan.tags, TAGGING).await {
         Ok(()) => {
             tracing::info!(directory = access.directory_id, "tagged the directory");
             ctx.directories.refresh(key);
@@ -275,7 +256,14 @@ async fn add_tags(
         Err(failure) => {
             tracing::warn!(directory = access.directory_id, %failure, "could not tag the directory");
             ctx.metrics.proxy.failed(&holder.key, failure.class.as_str());
-            Some((failure, Timestamp::now()))
+            let before = plan.tag_failure.as_ref();
+            let is_published =
+                before.is_some_and(|before| before.published && before.failure.class == failure.class);
+            Some(TagFailure {
+                failure,
+                time: Timestamp::now(),
+                published: is_published,
+            })
         }
     }
 }
@@ -291,12 +279,7 @@ async fn send(
     let operation = write.call.operation();
     let result = match (permit, ctx.leadership.write_deadline(Instant::now())) {
         (Err(failure), _) => Err(failure),
-        (Ok(_), None) => Err(AwsFailure {
-            operation,
-            class: AwsErrorClass::NotSent,
-            message: "the leader's lease was about to end".to_owned(),
-            request_id: None,
-        }),
+        (Ok(_), None) => Err(not_sent(write, "the leader's lease was about to end")),
         (Ok(permit), Some(deadline)) => {
             let sent = permit.send(&write.call, deadline).await;
             ctx.metrics.proxy.wrote(&holder.key, write);
@@ -318,6 +301,19 @@ async fn send(
             ctx.metrics.proxy.failed(&holder.key, failure.class.as_str());
         }
     }
+    outcome(write, result)
+}
+
+fn not_sent(write: &DirectoryWrite, why: &str) -> AwsFailure {
+    AwsFailure {
+        operation: write.call.operation(),
+        class: AwsErrorClass::NotSent,
+        message: why.to_owned(),
+        request_id: None,
+    }
+}
+
+fn outcome(write: &DirectoryWrite, result: Result<Option<String>, AwsFailure>) -> WriteOutcome {
     WriteOutcome {
         id: write.id.clone(),
         result,
@@ -325,42 +321,4 @@ async fn send(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::fake_api::{Call, FakeApi, refused};
-    use crate::queue::{Queue, WorkQueue};
-    use crate::watch::Cluster;
-
-    #[tokio::test]
-    async fn a_registration_ends_with_its_holder_though_the_namespace_is_out_of_reach() {
-        let registration = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryRegistration",
-            "metadata": {"name": "d-0000000001.eu-central-1", "uid": "r", "resourceVersion": "7",
-                "finalizers": [FINALIZER]},
-            "spec": {"directoryId": "d-0000000001", "region": "eu-central-1",
-                "claimedBy": {"namespace": "b", "name": "p", "uid": "u"},
-                "desired": {"holderUid": "u", "settings": {"port": 1812, "timeoutSeconds": 20, "retries": 4},
-                    "sharedSecret": {"secretName": "p-radius-secrets", "digest": "d"}}}});
-        let api = FakeApi::new(move |call: &Call| {
-            Some(if call.uri.contains("/secrets/") {
-                refused(403, "Forbidden")
-            } else if call.uri.contains("/radiusproxies/") {
-                refused(404, "NotFound")
-            } else {
-                let mut answer = registration.clone();
-                if let Some(status) = call.body.get("status") {
-                    answer["status"] = status.clone();
-                }
-                (200, answer)
-            })
-        });
-        let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
-        let (context, _lease) = Context::for_test(api.client.clone(), cluster);
-        let key = RegistrationKey::new("d-0000000001.eu-central-1");
-        assert_eq!(run(&context, &key).await.unwrap(), Next::Gone);
-        assert_eq!(api.calls(1, |call| call.method == "DELETE").await.len(), 1);
-        let freed = |call: &Call| call.method == "PATCH" && call.body["metadata"]["finalizers"] == json!([]);
-        assert_eq!(api.calls(1, freed).await.len(), 1);
-    }
-}
+mod tests;

@@ -70,7 +70,7 @@ async fn prepare(ctx: &Context, key: &RadiusProxyKey, state: &mut ReconcileState
     if second_operator::holds(ctx, key, &proxy).await {
         // What it remembers is overtaken when the other one is gone.
         *state = ReconcileState::default();
-        forget(ctx, key);
+        ctx.forget(key);
         return Ok(Prepared::Held);
     }
     ctx.metrics.proxy.status_time(key, proxy.status.as_ref());
@@ -93,7 +93,7 @@ async fn prepare(ctx: &Context, key: &RadiusProxyKey, state: &mut ReconcileState
 async fn report_unreadable(ctx: &Context, key: &RadiusProxyKey, proxy: RadiusProxy, error: &Error) {
     ctx.metrics.proxy.status_not_written(key);
     let (status, events) = without_observation(&proxy, &message(error), Timestamp::now());
-    match apply::status(ctx, key, proxy, &status).await {
+    match apply::status(&ctx.api(key), proxy, &status).await {
         Ok(proxy) => {
             for event in &events {
                 ctx.events.publish(&proxy, event).await;
@@ -101,11 +101,6 @@ async fn report_unreadable(ctx: &Context, key: &RadiusProxyKey, proxy: RadiusPro
         }
         Err(error) => tracing::debug!(error = message(&error), "could not tell so in the status either"),
     }
-}
-
-fn forget(ctx: &Context, key: &RadiusProxyKey) {
-    ctx.names.observe(key, &[]);
-    ctx.metrics.proxy.forget(key);
 }
 
 #[cfg(test)]
@@ -118,6 +113,67 @@ mod tests {
     use crate::fake_api::{FakeApi, refused};
     use crate::queue::{Queue, WorkQueue};
     use crate::watch::Cluster;
+
+    #[tokio::test]
+    async fn a_plan_knows_that_reconciliations_of_the_registration_fail() {
+        let registration = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryRegistration",
+            "metadata": {"name": "d-0000000001.eu-central-1", "resourceVersion": "1"},
+            "spec": {"directoryId": "d-0000000001", "region": "eu-central-1",
+                "claimedBy": {"namespace": "auth", "name": "mfa", "uid": "u"}}});
+        let api = FakeApi::new(move |call| {
+            Some(match call.uri.contains("/directoryregistrations/") {
+                true => (200, registration.clone()),
+                false => refused(404, "NotFound"),
+            })
+        });
+        let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
+        let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
+        let proxy: RadiusProxy = serde_json::from_value(json!({
+            "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "mfa", "namespace": "auth", "uid": "u"},
+            "spec": {"directory": {"id": "d-0000000001", "region": "eu-central-1"}, "provider": {}}}))
+        .unwrap();
+        let (key, mut state) = (RadiusProxyKey::of(&proxy), ReconcileState::default());
+        let registration = crate::object_keys::RegistrationKey::of(&proxy).unwrap();
+        ctx.registration_states
+            .failed(&registration, "denied the request".to_owned());
+        let gathered = gather::input(&ctx, &key, proxy, &mut state).await.unwrap();
+        let failure = gathered.input.registration_failure.unwrap();
+        assert_eq!(failure.message, "denied the request");
+    }
+
+    #[tokio::test]
+    async fn a_secret_of_the_spec_that_cannot_be_read_is_named_in_the_status() {
+        let proxy = json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "RadiusProxy",
+            "metadata": {"name": "mfa", "namespace": "auth", "uid": "u", "resourceVersion": "1"},
+            "spec": {"provider": {"duo": {"apiHost": "api-1.duosecurity.com", "credentialsSecretRef": {"name": "duo"}}}}});
+        let api = FakeApi::new(move |call| {
+            let mut answer = proxy.clone();
+            if call.method == "PATCH" {
+                answer["status"] = call.body["status"].clone();
+            }
+            Some(match call.uri.as_str() {
+                uri if uri.contains("/secrets/duo") => refused(403, "Forbidden"),
+                uri if uri.contains("/radiusproxies/") => (200, answer),
+                _ => refused(404, "NotFound"),
+            })
+        });
+        let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
+        let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
+        let (key, mut state) = (RadiusProxyKey::new("auth", "mfa"), ReconcileState::default());
+        run(&ctx, &key, &mut state).await.unwrap();
+        let calls = api.calls(1, |call| call.method == "PATCH").await;
+        let conditions = calls[0].body["status"]["conditions"].as_array().unwrap();
+        let secrets = conditions.iter().find(|c| c["type"] == "SecretsReady").unwrap();
+        assert_eq!(
+            (&secrets["status"], &secrets["reason"]),
+            (&json!("False"), &json!("ApiServerErrors"))
+        );
+        assert!(
+            secrets["message"].as_str().unwrap().contains("says Forbidden"),
+            "{secrets}"
+        );
+    }
 
     #[tokio::test]
     async fn secrets_that_stay_out_of_reach_end_a_ready_status() {

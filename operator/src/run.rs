@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
-use kube::{Api, Client};
 use operator_core::api::{DirectoryGrant, DirectoryRegistration};
 use operator_core::names::ClusterName;
 use operator_core::observed::Settings as PlanSettings;
@@ -19,7 +18,6 @@ use crate::client;
 use crate::context::Context;
 use crate::controller::{Controller, Reconciler};
 use crate::directory::{Deps, Directories};
-use crate::error::message;
 use crate::events::Events;
 use crate::grants;
 use crate::health::Health;
@@ -86,10 +84,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         namespace,
         metrics,
     };
-    let plan_settings = PlanSettings {
-        cluster_uid: cluster_uid(&shared.client).await,
-        ..plan_settings(&shared.settings, &shared.namespace)?
-    };
+    let plan_settings = plan_settings(&shared.settings, &shared.namespace)?;
     let (election, leadership) = shared.elect();
     let watches = watch::start(
         &shared.client,
@@ -191,7 +186,6 @@ impl Shared {
             let registrations = DirectoryRegistrations {
                 context: Arc::clone(&context),
                 health: self.health.clone(),
-                scopes: self.settings.scopes(),
             };
             let registrations = self.controller(
                 registrations,
@@ -274,32 +268,23 @@ impl Shared {
             metrics: self.metrics.clone(),
             events: Events::new(self.client.clone(), &self.identity),
             settings: plan_settings,
+            cluster_uid: Arc::default(),
+            scopes: settings.scopes(),
             describe_interval: Duration::from_secs(settings.describe_interval.into()),
-        }
-    }
-}
-
-/// The uid of the namespace kube-system, by which clusters of one name differ. It is empty without the permission to read it.
-async fn cluster_uid(client: &Client) -> String {
-    let read = Api::<Namespace>::all(client.clone())
-        .get_metadata("kube-system")
-        .await;
-    match read {
-        Ok(namespace) => namespace.metadata.uid.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(
-                error = message(&error),
-                "could not read namespace kube-system: clusters of one name can't be told apart"
-            );
-            String::new()
         }
     }
 }
 
 fn plan_settings(settings: &Settings, namespace: &str) -> anyhow::Result<PlanSettings> {
     let cluster = ClusterName::parse(&settings.cluster_name)?;
+    // Without an election there is no Lease whose absence would say that the operator is gone.
+    let election = if settings.leader_election {
+        ""
+    } else {
+        "/no-election"
+    };
     Ok(PlanSettings {
-        operator: format!("{namespace}/{}", settings.lease_name),
+        operator: format!("{namespace}/{}{election}", settings.lease_name),
         image_pull_policy: settings.proxy_image_pull_policy.clone(),
         provider_host_suffixes: settings.host_suffixes(),
         pod_dns_policy: settings.pod_dns_policy.clone(),

@@ -148,6 +148,24 @@ impl Cluster {
         self.grants.store().state()
     }
 
+    /// Whether a grant that isn't found for a namespace isn't there: each can be decoded, and those that select by labels
+    /// know the namespace's.
+    pub(crate) fn knows_grants_of(&self, namespace: &str) -> bool {
+        let selects = |grant: &DirectoryGrant| grant.spec.namespace_selector.is_some();
+        self.grants.undecodable() == 0
+            && (self.namespace_labels(namespace).is_some()
+                || !decoded(&self.grants()).into_iter().any(selects))
+    }
+
+    /// Has the RadiusProxy reconciled that holds this directory.
+    pub(crate) fn enqueue_holder(&self, key: &RegistrationKey) {
+        if let Some(registration) = self.registration(key) {
+            let claim = &registration.spec.claimed_by;
+            self.queue
+                .enqueue(RadiusProxyKey::new(&claim.namespace, &claim.name));
+        }
+    }
+
     /// The labels of a namespace; `None` when they are unknown.
     pub(crate) fn namespace_labels(&self, name: &str) -> Option<Labels> {
         let namespace = self.namespaces.store().get(&ObjectRef::new(name))?;
@@ -301,6 +319,9 @@ impl Cluster {
         for proxy in decoded(&self.proxies()) {
             if proxy.metadata.namespace.as_ref() == Some(&namespace.name) {
                 self.queue.enqueue(RadiusProxyKey::of(proxy));
+                if let Some(key) = RegistrationKey::of(proxy) {
+                    self.registration_queue.enqueue(key);
+                }
                 for rival in self.rivals(proxy) {
                     self.queue.enqueue(RadiusProxyKey::of(&rival));
                 }
@@ -458,6 +479,63 @@ mod tests {
         assert_eq!(drain(&queue), [""; 0]);
         put(&cluster, proxy("a", "d-0000000001", 2));
         assert_eq!(drain(&queue), ["a", "b"]);
+    }
+
+    fn grant(spec: &serde_json::Value) -> DeserializeGuard<DirectoryGrant> {
+        serde_json::from_value(
+            json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant",
+            "metadata": {"name": "g"}, "spec": spec}),
+        )
+        .unwrap()
+    }
+
+    fn by_labels() -> DeserializeGuard<DirectoryGrant> {
+        grant(&json!({"namespaceSelector": {"matchLabels": {"mfa": "yes"}}, "directories": []}))
+    }
+
+    fn put_grant(cluster: &Cluster, grant: DeserializeGuard<DirectoryGrant>) {
+        for change in cluster.grants.apply(&None, Event::Apply(grant)) {
+            cluster.grant_changed(&change);
+        }
+    }
+
+    fn label(cluster: &Cluster, value: &str) {
+        let row = Row {
+            namespace: None,
+            name: "mfa".to_owned(),
+            proxy: String::new(),
+            value: Labels::from([("mfa".to_owned(), value.to_owned())]),
+        };
+        for change in cluster.namespaces.apply(&None, Event::Apply(row)) {
+            cluster.namespace_changed(&change);
+        }
+    }
+
+    #[test]
+    fn labels_of_a_namespace_trigger_its_registrations_too() {
+        let (cluster, queue, _open) = cluster();
+        let _registrations = cluster.registration_queue.requests();
+        put(&cluster, proxy("a", "d-0000000001", 1));
+        put_grant(&cluster, by_labels());
+        drain(&queue);
+        cluster.registration_queue.take_requested();
+        label(&cluster, "yes");
+        assert_eq!(drain(&queue), ["a"]);
+        let requested = cluster.registration_queue.take_requested();
+        let names: Vec<&str> = requested.iter().map(|object| object.name.as_str()).collect();
+        assert_eq!(names, ["d-0000000001.eu-central-1"]);
+    }
+
+    #[test]
+    fn a_grant_is_known_to_be_missing_only_when_every_grant_can_be_read() {
+        let (cluster, _queue, _open) = cluster();
+        assert!(cluster.knows_grants_of("mfa"));
+        put_grant(&cluster, by_labels());
+        assert!(!cluster.knows_grants_of("mfa"), "its labels are unknown");
+        label(&cluster, "no");
+        assert!(cluster.knows_grants_of("mfa"));
+        put_grant(&cluster, grant(&json!({"namespaces": 7})));
+        assert!(!cluster.knows_grants_of("mfa"));
     }
 
     #[test]

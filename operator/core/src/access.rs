@@ -121,7 +121,8 @@ pub fn users(
 }
 
 /// The status of a grant. `users` are those in the namespaces that this operator watches: `watched`, or all when it is `None`.
-/// Users elsewhere are another operator's to report, and stay. `namespaces` are all namespaces of the cluster by name.
+/// Users elsewhere are another operator's to report, and stay. `namespaces` are all namespaces of the cluster by name, none when
+/// they can't be listed.
 #[must_use]
 pub fn status(
     grant: &DirectoryGrant,
@@ -164,7 +165,7 @@ fn accepted(grant: &DirectoryGrant, namespaces: &BTreeMap<String, Labels>) -> Co
     }
     let missing = grant.spec.namespaces.iter();
     let missing: Vec<&str> = missing
-        .filter(|name| !namespaces.contains_key(*name))
+        .filter(|name| !namespaces.is_empty() && !namespaces.contains_key(*name))
         .map(String::as_str)
         .collect();
     if missing.is_empty() {

@@ -18,7 +18,7 @@ use proxy_config::Secret;
 use crate::access::Labels;
 use crate::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use crate::dns::LoadBalancer;
-use crate::outcomes::Outcomes;
+use crate::outcomes::{LastingFailure, Outcomes};
 
 pub(crate) use directory::canonical_address;
 pub use directory::{
@@ -39,6 +39,8 @@ pub struct RolloutInput {
     pub proxy: RadiusProxy,
     /// The registration of its directory, at least as new as what this process wrote last.
     pub registration: Option<DirectoryRegistration>,
+    /// How reconciliations of that registration fail. Its status may be old then.
+    pub registration_failure: Option<LastingFailure>,
     /// Whether another RadiusProxy that is granted and not suspended waits for the directory.
     pub successor_waits: bool,
     /// The DirectoryGrants that apply to the RadiusProxy's namespace.
@@ -47,6 +49,8 @@ pub struct RolloutInput {
     pub namespace_labels: Option<Labels>,
     /// The Secrets of [`crate::secrets::named_by`] that exist, by name.
     pub secrets: BTreeMap<String, SecretContent>,
+    /// Why Secrets of [`crate::secrets::named_by`] can't be read, by name.
+    pub unreadable_secrets: BTreeMap<String, String>,
     /// The Secrets that `spec.provider.totp.seedsSelector` means, by name; none of them one that the operator made.
     pub seeds_by_label: BTreeMap<String, SecretContent>,
     /// Whether one of the Secrets [`crate::names::ObjectNames::seed_shard`] exists.

@@ -104,6 +104,22 @@ struct Entry {
     since: Timestamp,
 }
 
+/// A failure that goes on: reconciliations of a DirectoryRegistration fail at the Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastingFailure {
+    /// When the first of the failed reconciliations ended.
+    pub since: Timestamp,
+    /// How the latest of them failed; never the content of a Secret.
+    pub message: String,
+}
+
+impl LastingFailure {
+    /// From when on a condition shows it.
+    pub(crate) fn shown_from(&self) -> Timestamp {
+        time::later(self.since, TRANSIENT_FOR)
+    }
+}
+
 /// The failures of a reconciliation by step. A step without an entry succeeded or wasn't tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcomes {
@@ -128,6 +144,12 @@ impl Outcomes {
     #[must_use]
     pub fn failed(&self, step: &Step) -> bool {
         self.failures.contains_key(step)
+    }
+
+    /// Whether this step failed, and the plan didn't know that it would.
+    #[must_use]
+    pub fn failed_newly(&self, step: &Step, before: &Self) -> bool {
+        self.failed(step) && !before.failed(step)
     }
 
     /// The status is written: its failure is over, and deletions are tried now.

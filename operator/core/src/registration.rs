@@ -37,13 +37,15 @@ use proxy_config::{ConfigDigest, DigestKey};
 use crate::api::{
     DeletionPolicy, DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RegisteredSettings,
 };
-use crate::aws::AwsFailure;
 use crate::events::Event;
+use crate::names::FINALIZER;
 use crate::observed::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
 
 pub use decide::{LONGEST_ANSWER, is_fresh};
+pub(crate) use holds::HOLDER_NOT_WATCHED;
 pub use holds::hold_names;
 pub use plan::plan;
+pub use tags::TagFailure;
 pub use write::{DirectoryCall, DirectoryWrite, RadiusSettings, WriteReason};
 
 /// Everything observed about one DirectoryRegistration.
@@ -53,14 +55,18 @@ pub struct RegistrationInput {
     pub registration: DirectoryRegistration,
     /// Every RadiusProxy that names the directory and region. One that a cache doesn't have was looked for at the API server.
     pub candidates: Vec<Candidate>,
+    /// Whether this operator works in the holder's namespace.
+    pub holder_is_watched: bool,
+    /// Since when no grant allows the holder the directory. `None` while a grant does, or while one can't be read that may.
+    pub grant_missing_since: Option<Timestamp>,
     /// The operator's own Secret in the holder's namespace, read live or from this process's own writes.
     pub secret: Option<SecretContent>,
     /// The directory.
     pub directory: DirectoryObservation,
     /// How the last [`DirectoryWrite`] of this process ended.
     pub outcome: Option<WriteOutcome>,
-    /// How the last tag write of this process failed, if it did, and when.
-    pub tag_failure: Option<(AwsFailure, Timestamp)>,
+    /// How the last tag write of this process failed, if it did.
+    pub tag_failure: Option<TagFailure>,
     /// The operator's settings.
     pub settings: Settings,
     /// The replica that plans; times in the status are by the clock of the one that wrote them.
@@ -113,6 +119,8 @@ pub struct RegistrationPlan {
     pub describe_after: Duration,
     /// Whether the directory's tags have to be read again for the next plan.
     pub read_tags: bool,
+    /// What is still remembered of the last tag write, unless [`RegistrationPlan::tags`] are added now.
+    pub tag_failure: Option<TagFailure>,
 }
 
 /// The change of a finalizer.
@@ -124,6 +132,14 @@ pub enum FinalizerChange {
     Add,
     /// It is removed, after everything else.
     Remove,
+}
+
+/// Whether a registration is being deleted and the operator is done with it: another party's finalizer keeps it.
+#[must_use]
+pub fn is_released(registration: &DirectoryRegistration) -> bool {
+    let meta = &registration.metadata;
+    let finalizers = meta.finalizers.as_deref().unwrap_or_default();
+    meta.deletion_timestamp.is_some() && !finalizers.iter().any(|each| each == FINALIZER)
 }
 
 /// The stage of a directory that works.

@@ -107,6 +107,11 @@ impl Reader<'_> {
             self.problem(Reason::SecretReserved, message);
             return None;
         }
+        if let Some(words) = self.input.unreadable_secrets.get(name) {
+            let message = format!("{field} names Secret {name}, which the operator can't read: {words}");
+            self.problem(Reason::ApiServerErrors, message);
+            return None;
+        }
         match self.input.secrets.get(name) {
             Some(content) => Some(content.data.clone()),
             None => {

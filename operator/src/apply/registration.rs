@@ -5,7 +5,8 @@ use operator_core::api::{DirectoryRegistration, DirectoryRegistrationSpec};
 use operator_core::names::{FIELD_MANAGER, FINALIZER};
 use serde_json::json;
 
-use super::{by_us, merge_patch};
+use super::by_us;
+use super::root_object::{encode, merge_patch};
 use crate::context::Context;
 use crate::error::Error;
 use crate::object_keys::RegistrationKey;
@@ -35,15 +36,10 @@ pub(crate) async fn registration_spec(
             ctx.registration_api().create(&params, &registration).await
         }
         Some(before) => {
-            let encode = |spec: &DirectoryRegistrationSpec| {
-                serde_json::to_value(spec).map_err(|source| Error::Encode {
-                    what: format!("DirectoryRegistration {name}"),
-                    source,
-                })
-            };
+            let what = format!("DirectoryRegistration {name}");
             let change = json!({
                 "metadata": {"resourceVersion": before.metadata.resource_version},
-                "spec": merge_patch(&encode(&before.spec)?, encode(spec)?),
+                "spec": merge_patch(&encode(&what, &before.spec)?, encode(&what, spec)?),
             });
             ctx.registration_api()
                 .patch(&name, &by_us(), &Patch::Merge(change))

@@ -5,7 +5,7 @@ use operator_core::api::DirectoryRegistration;
 use crate::context::Context;
 use crate::error::Error;
 use crate::object_keys::RegistrationKey;
-use crate::reconcile_state::{is_older, trimmed};
+use crate::reconcile_state::{newer, trimmed};
 
 /// The registration, at least as new as what this process last wrote; `None` when there is none.
 ///
@@ -15,9 +15,9 @@ pub(crate) async fn registration(
     ctx: &Context,
     key: &RegistrationKey,
 ) -> Result<Option<DirectoryRegistration>, Error> {
-    let newest = ctx.registration_states.with(key, |state| state.newest.clone());
-    if let (Some(seen), Some(newest)) = (ctx.cluster.registration(key), newest) {
-        return Ok(Some(if is_older(&seen, &newest) { newest } else { seen }));
+    let stored = ctx.registration_states.with(key, |state| state.newest.clone());
+    if let Some(newer) = newer(ctx.cluster.registration(key), stored) {
+        return Ok(Some(newer));
     }
     let read = ctx.registration_api().get_opt(key.as_str()).await;
     let read = read.map_err(|source| Error::Read {

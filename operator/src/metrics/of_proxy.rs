@@ -205,11 +205,17 @@ impl ProxyMetrics {
             .get_or_create(&of(key))
             .set(i64::from(not_resolved));
         // From the status, so that a new leader shows what another one wrote.
-        if let Some(last) = &status.last_write {
-            let time = self.last_write.get_or_create(&of(key));
-            time.set(seconds_of(last.time.0));
+        match &status.last_write {
+            Some(last) => {
+                let time = self.last_write.get_or_create(&of(key));
+                time.set(seconds_of(last.time.0));
+            }
+            None => drop(self.last_write.remove(&of(key))),
         }
-        if status.directory.is_some() {
+        if status.directory.is_none() {
+            // Another RadiusProxy holds the directory now.
+            self.switched_off.remove(&of(key));
+        } else {
             // A counter that begins at its first count shows no increase then, and alerts look for one.
             self.writes.get_or_create(&repair_of(key)).inc_by(0);
             self.failures

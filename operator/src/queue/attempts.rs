@@ -107,7 +107,7 @@ impl<K: Eq + Hash> Attempts<K> {
     }
 }
 
-/// The delay after so many failures in a row: between half and all of 0.5 s, 1 s, 2 s … 5 min.
+/// The delay after so many failures in a row: between half and all of 0.5 s, 1 s, 2 s … 60 s.
 fn back_off(failures: u32, jitter: f64) -> Duration {
     let doubled = FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let most = doubled.min(LAST_DELAY);

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use operator_core::api::DirectoryRegistration;
-use operator_core::aws::AwsFailure;
 use operator_core::observed::WriteOutcome;
+use operator_core::outcomes::LastingFailure;
+use operator_core::registration::TagFailure;
 
-use super::trimmed;
+use super::{newer, trimmed};
 use crate::object_keys::RegistrationKey;
 
 /// What this process remembers of one DirectoryRegistration. All of it can be lost: what must last is in the status.
@@ -20,7 +21,11 @@ pub(crate) struct RegistrationState {
     /// How the last write to AWS ended.
     pub(crate) outcome: Option<WriteOutcome>,
     /// How the last tag write failed.
-    pub(crate) tag_failure: Option<(AwsFailure, Timestamp)>,
+    pub(crate) tag_failure: Option<TagFailure>,
+    /// Since when no grant allows the holder the directory.
+    pub(crate) grant_missing_since: Option<Timestamp>,
+    /// How its reconciliations fail.
+    failure: Option<LastingFailure>,
     /// How old the directory's description may be.
     pub(crate) describe_after: Option<Duration>,
     /// Whether the tags were asked for.
@@ -37,6 +42,30 @@ impl RegistrationStates {
         self.lock().remove(key);
     }
 
+    /// How reconciliations of the registration fail.
+    pub(crate) fn failure(&self, key: &RegistrationKey) -> Option<LastingFailure> {
+        self.lock().get(key)?.failure.clone()
+    }
+
+    /// Remembers that a reconciliation failed. Returns whether it is the first one.
+    pub(crate) fn failed(&self, key: &RegistrationKey, message: String) -> bool {
+        self.with(key, |state| {
+            let before = state.failure.take();
+            state.failure = Some(LastingFailure {
+                since: before.as_ref().map_or_else(Timestamp::now, |before| before.since),
+                message,
+            });
+            before.is_none()
+        })
+    }
+
+    /// Remembers that a reconciliation did all that it had to. Returns whether the one before failed.
+    pub(crate) fn succeeded(&self, key: &RegistrationKey) -> bool {
+        let mut all = self.lock();
+        all.get_mut(key)
+            .is_some_and(|state| state.failure.take().is_some())
+    }
+
     pub(crate) fn with<T>(
         &self,
         key: &RegistrationKey,
@@ -48,13 +77,9 @@ impl RegistrationStates {
     /// Stores what was read or written, unless the stored one is newer.
     pub(crate) fn know(&self, key: &RegistrationKey, registration: DirectoryRegistration) {
         self.with(key, |state| {
-            if state
-                .newest
-                .as_ref()
-                .is_none_or(|newest| !is_older(&registration, newest))
-            {
-                state.newest = Some(trimmed(registration));
-            }
+            let registration = trimmed(registration);
+            let newer = newer(Some(registration.clone()), state.newest.take());
+            state.newest = Some(newer.unwrap_or(registration));
         });
     }
 
@@ -66,13 +91,4 @@ impl RegistrationStates {
     fn lock(&self) -> MutexGuard<'_, HashMap<RegistrationKey, RegistrationState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a version is known to be older than another.
-pub(crate) fn is_older(one: &DirectoryRegistration, other: &DirectoryRegistration) -> bool {
-    let version =
-        |object: &DirectoryRegistration| object.metadata.resource_version.as_ref()?.parse::<u64>().ok();
-    version(one)
-        .zip(version(other))
-        .is_some_and(|(one, other)| one < other)
 }

@@ -7,17 +7,18 @@ use k8s_openapi::api::core::v1::Secret;
 use operator_core::access::DirectoryAccess;
 use operator_core::api::{AdoptionPolicy, DirectoryRegistration, RadiusProxy};
 use operator_core::names::ABANDON_ANNOTATION;
-use operator_core::observed::{DirectoryObservation, SecretContent};
+use operator_core::observed::{DirectoryObservation, SecretContent, Settings};
 use operator_core::registration::{Candidate, RegistrationInput};
-use operator_core::rollout::second_operator;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::gather;
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
+use crate::{gather, second_operator};
 
 /// The time between two checks whether another operator still works.
 const SECOND_OPERATOR_INTERVAL: Duration = Duration::from_secs(60);
+/// The same where this operator doesn't watch the holder's namespace: there may be many such registrations.
+const NOT_WATCHED_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What was gathered, with the RadiusProxy that holds the directory.
 pub(super) struct Gathered {
@@ -56,15 +57,21 @@ pub(super) async fn observe(
         proxy = read.filter(|proxy| RegistrationKey::of(proxy).as_ref() == Some(key));
         proxies.extend(proxy.clone());
     }
-    let own = &ctx.settings.operator;
-    let other = proxy
-        .as_ref()
-        .and_then(|proxy| second_operator::other(proxy, own, Timestamp::now()));
-    if other.is_some() {
+    let now = Timestamp::now();
+    let holder_is_watched = ctx.watches(&holder.namespace);
+    if let Some(proxy) = &proxy
+        && second_operator::other(ctx, proxy, now).await.is_some()
+    {
         // Another release works on it.
-        return Ok(Err(SECOND_OPERATOR_INTERVAL));
+        return Ok(Err(if holder_is_watched {
+            SECOND_OPERATOR_INTERVAL
+        } else {
+            NOT_WATCHED_INTERVAL
+        }));
     }
-    let access = proxy.as_ref().and_then(|proxy| gather::access_of(ctx, proxy));
+    let access = proxy.as_ref().filter(|_| holder_is_watched);
+    let access = access.and_then(|proxy| gather::access_of(ctx, proxy));
+    let is_missing = proxy.is_some() && access.is_none() && ctx.cluster.knows_grants_of(&holder.namespace);
     let observation = match &access {
         Some(access) => {
             let allowed = ctx.registration_states.with(key, |state| state.describe_after);
@@ -88,19 +95,29 @@ pub(super) async fn observe(
         .collect();
     let secret = match secret(ctx, &holder, &registration).await {
         // A deletion needs none, and the namespace may be out of reach already.
-        Err(_) if is_ending(proxy.as_ref()) => None,
+        Err(_) if is_ending(proxy.as_ref()) || !holder_is_watched => None,
         read => read?,
     };
-    let (outcome, tag_failure) = ctx
-        .registration_states
-        .with(key, |state| (state.outcome.clone(), state.tag_failure.clone()));
+    let (outcome, tag_failure, grant_missing_since) = ctx.registration_states.with(key, |state| {
+        state.grant_missing_since = is_missing.then(|| state.grant_missing_since.unwrap_or(now));
+        (
+            state.outcome.clone(),
+            state.tag_failure.clone(),
+            state.grant_missing_since,
+        )
+    });
     let input = RegistrationInput {
         candidates,
+        holder_is_watched,
+        grant_missing_since,
         secret,
         directory: observation,
         outcome,
         tag_failure,
-        settings: ctx.settings.clone(),
+        settings: Settings {
+            cluster_uid: ctx.cluster_uid().await?,
+            ..ctx.settings.clone()
+        },
         replica: ctx.replica.clone(),
         registration,
     };

@@ -71,13 +71,16 @@ impl<'a> Execution<'a> {
     ) -> Result<Next, Error> {
         let before = self.state.outcomes.clone();
         if plan.finalizer == FinalizerChange::Add {
-            let result = apply::finalizer(self.ctx, self.key, &self.proxy, true).await;
+            let result = apply::finalizer(&self.ctx.api(self.key), &self.proxy, true).await;
             if let Some(Some(changed)) = self.note(Step::Finalizer, result)? {
                 self.state.newest = Some(changed.clone());
                 self.proxy = changed;
             }
         }
-        if let Some(spec) = &plan.registration {
+        // A registration without the finalizer may be one that the next plan blocks.
+        if let Some(spec) = &plan.registration
+            && !self.outcomes.failed_newly(&Step::Finalizer, &before)
+        {
             let name = DirectoryRegistration::name_of(&spec.directory_id, &spec.region);
             let result = apply::registration_spec(self.ctx, registration, spec).await;
             self.note(Step::Apply("DirectoryRegistration", name), result)?;
@@ -131,14 +134,14 @@ impl<'a> Execution<'a> {
     }
 
     fn failed(&mut self, step: Step, error: &Error) {
-        let text = message(error);
+        let failure = error.failure(&step);
+        let (Failure::Refused { message: text, .. } | Failure::Transient { message: text }) = &failure;
         if self.state.outcomes.failed(&step) {
             tracing::debug!(%step, error = text, "failed again");
         } else {
             tracing::warn!(%step, error = text, "failed; the steps that don't depend on it go on");
         }
         self.ctx.metrics.proxy.failed(self.key, error.class());
-        let failure = error.failure(&step);
         self.outcomes.record(step, failure, self.now);
     }
 
@@ -216,7 +219,7 @@ impl<'a> Execution<'a> {
 
     async fn status_and_later(&mut self, plan: &RolloutPlan) -> Result<(), Error> {
         let (ctx, key) = (self.ctx, self.key);
-        let written = apply::status(ctx, key, self.proxy.clone(), &plan.status).await;
+        let written = apply::status(&ctx.api(key), self.proxy.clone(), &plan.status).await;
         let Some(written) = self.note(Step::Status, written)? else {
             // It may have arrived, and what was read before it is old then.
             self.state.newest = None;
@@ -240,7 +243,7 @@ impl<'a> Execution<'a> {
             ctx.events.publish(&self.proxy, event).await;
         }
         if plan.finalizer == FinalizerChange::Remove {
-            let result = apply::finalizer(ctx, key, &self.proxy, false).await;
+            let result = apply::finalizer(&ctx.api(key), &self.proxy, false).await;
             self.state.newest = self.note(Step::Finalizer, result)?.flatten();
         }
         Ok(())

@@ -142,9 +142,9 @@ impl Watches {
         });
     }
 
-    /// Labels of namespaces, for grants that select by them.
+    /// Labels of namespaces, for grants that select by them. Nothing else needs them.
     fn namespaces(&mut self) {
-        let list = self.health.expect_list("Namespace", &None, Needed::Always);
+        let list = self.health.expect_list("Namespace", &None, Needed::ToNotice);
         let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
         self.watch(
             "Namespace",

@@ -11,7 +11,7 @@ use super::holds::{HOLDS, Hold};
 use super::record::RegistrationRecord;
 use super::servers::Servers;
 use super::{
-    RegistrationInput, WriteReason, all_servers, backoff, messages, same, secret_mismatch, takes_writes,
+    RegistrationInput, WriteReason, all_servers, backoff, messages, same, secret_mismatch, tags, takes_writes,
 };
 use crate::api::{
     AddressSource, Adoption, ConditionType, DesiredRegistration, DirectoryRegistrationSpec, PendingWrite,
@@ -166,8 +166,8 @@ pub(crate) fn decide(context: &Context<'_>) -> Decision {
     if takes_writes(&context.directory.stage) {
         decision.note(messages::stage_note(context.directory));
     }
-    let failed = context.input.tag_failure.as_ref();
-    decision.note(failed.map(|(failure, _)| super::tags::note(failure)));
+    let failed = tags::failure(context.input, context.record, context.directory);
+    decision.note(failed.map(|failed| tags::note(&failed.failure)));
     decision
 }
 
@@ -235,7 +235,7 @@ impl<'a> Context<'a> {
                 .filter(|have| same(have, &shown))
                 .map(all_servers)
                 .unwrap_or_default(),
-            taken_over_from: super::tags::taken_over_from(self.input, self.record, self.directory),
+            taken_over_from: tags::taken_over_from(self.input, self.record, self.directory),
             time,
         };
         let settings = Box::new(RadiusSettings {

@@ -53,6 +53,8 @@ const TAGS_COUNT_FOR: Duration = Duration::from_secs(30);
 /// How long a write waits for pods that are starting when no registered server answers: two writes in a row take AWS longer.
 const START_TOGETHER: Duration = Duration::from_secs(4);
 
+/// The hold while the holder is in a namespace that the operator doesn't work in.
+pub(crate) const HOLDER_NOT_WATCHED: &str = "HolderNotWatched";
 /// The hold while something is missing that every other decision needs.
 pub(super) const BLOCKED: &str = "Blocked";
 /// The hold while the holder is being deleted.
@@ -62,7 +64,10 @@ pub(super) const RELEASING: &str = "Releasing";
 #[must_use]
 pub fn hold_names() -> Vec<&'static str> {
     let listed = HOLDS.iter().map(|hold| hold.name);
-    [RELEASING, BLOCKED].into_iter().chain(listed).collect()
+    [HOLDER_NOT_WATCHED, RELEASING, BLOCKED]
+        .into_iter()
+        .chain(listed)
+        .collect()
 }
 
 fn soon(context: &Context<'_>) -> Timestamp {

@@ -11,7 +11,7 @@ use super::decide::{Context, Decision, DescribeNext, OwnSecret, decide, remember
 use super::record::{RegistrationRecord, SECOND_LOOK, UNANSWERED};
 use super::requeue::{BLOCKED_INTERVAL, RESYNC_INTERVAL, WRITE_POLL_INTERVAL, times};
 use super::servers::{self, Servers};
-use super::{Candidate, FinalizerChange, RegistrationInput, RegistrationPlan, WriteReason};
+use super::{Candidate, FinalizerChange, RegistrationInput, RegistrationPlan, TagFailure, WriteReason};
 use super::{described, holds, messages, release, tags};
 use crate::api::{ConditionType, DirectoryDescription, DirectoryRegistrationStatus, Drift, RegistrationHold};
 use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions};
@@ -22,12 +22,21 @@ use crate::observed::{Directory, RadiusStatus};
 use crate::rotation::secret_digest;
 use crate::time;
 
+/// How long the holder's grant may be missing before another RadiusProxy may hold the directory.
+const GRANT_LOST_AFTER: Duration = Duration::from_secs(60);
+/// While the holder's namespace isn't watched: there may be many such registrations.
+const NOT_WATCHED_INTERVAL: Duration = Duration::from_secs(300);
+
 /// Plans everything for one DirectoryRegistration. It is total: a problem becomes a condition.
 #[must_use]
 pub fn plan(input: &RegistrationInput, now: Timestamp) -> RegistrationPlan {
     let directory = input.directory.described().map(Directory::canonical);
     let planning = Planning::new(input, directory.as_ref(), now);
-    match claim(&input.registration.spec.claimed_by, &input.candidates) {
+    let lost_grant = |since: &Timestamp| time::until(*since, now) >= GRANT_LOST_AFTER;
+    let lost_grant = input.grant_missing_since.as_ref().is_some_and(lost_grant);
+    let claim = claim(&input.registration.spec.claimed_by, &input.candidates, lost_grant);
+    match claim {
+        _ if !input.holder_is_watched && planning.holder_exists() => planning.not_watched(),
         Claim::Moves(to, why) => {
             let note = format!(
                 "RadiusProxy {}/{} holds directory {} now: {why}",
@@ -102,7 +111,51 @@ impl<'a> Planning<'a> {
             requeue_after: RESYNC_INTERVAL,
             describe_after: Duration::MAX,
             read_tags: false,
+            tag_failure: self.input.tag_failure.clone(),
         }
+    }
+
+    fn holder_exists(&self) -> bool {
+        let claim = &self.input.registration.spec.claimed_by;
+        let is_holder = |each: &Candidate| each.namespace == claim.namespace && each.name == claim.name;
+        self.input.candidates.iter().any(is_holder)
+    }
+
+    /// Nothing is done for a holder whose namespace this operator doesn't work in.
+    fn not_watched(self) -> RegistrationPlan {
+        let spec = &self.input.registration.spec;
+        let message = format!(
+            "RadiusProxy {} holds the directory, and this operator doesn't watch namespace {}. Add the namespace to \
+             watchNamespaces, or delete that RadiusProxy",
+            messages::holder(spec),
+            spec.claimed_by.namespace
+        );
+        let mut plan = self.plan(self.record.clone());
+        plan.requeue_after = NOT_WATCHED_INTERVAL;
+        self.show(
+            &mut plan.status,
+            holds::HOLDER_NOT_WATCHED,
+            Reason::Blocked,
+            message,
+        );
+        plan
+    }
+
+    /// Shows a hold that comes before every decision, and why.
+    fn show(&self, status: &mut DirectoryRegistrationStatus, hold: &str, reason: Reason, message: String) {
+        let registered =
+            ConditionDraft::new(ConditionType::Registered, ConditionStatus::False, reason, message);
+        let generation = self.input.registration.metadata.generation;
+        let changed = set_conditions(&[registered], &status.conditions, generation, self.now);
+        status
+            .conditions
+            .retain(|old| old.type_ != ConditionType::Registered.as_str());
+        status.hold = changed.first().map(|registered| RegistrationHold {
+            name: hold.to_owned(),
+            reason: registered.reason.clone(),
+            message: registered.message.clone(),
+        });
+        status.conditions.extend(changed);
     }
 
     fn hold(mut self, holder: &Candidate) -> RegistrationPlan {
@@ -263,7 +316,12 @@ impl<'a> Planning<'a> {
             if !suspended {
                 plan.tags = tags::to_add(self.input, &self.record, directory, writes, self.now);
             }
-            plan.events.extend(tags::refused(self.input));
+            let failure = tags::failure(self.input, &self.record, directory);
+            plan.events.extend(failure.and_then(tags::refused));
+            plan.tag_failure = failure.map(|failure| TagFailure {
+                published: true,
+                ..failure.clone()
+            });
             let changes = messages::changes(&self.record, directory);
             plan.events
                 .extend(of_drift(before.drift.as_ref(), &self.record.drift, &changes));
@@ -339,21 +397,7 @@ impl<'a> Planning<'a> {
         };
         plan.events.extend(write.as_ref().map(super::write::sent));
         plan.write = write;
-        let registered =
-            ConditionDraft::new(ConditionType::Registered, ConditionStatus::False, reason, message);
-        let before = self.before().map_or(&[][..], |before| &before.conditions);
-        let generation = self.input.registration.metadata.generation;
-        let changed = set_conditions(&[registered], before, generation, self.now);
-        let kept = |old: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
-            old.type_ != ConditionType::Registered.as_str()
-        };
-        plan.status.conditions.retain(kept);
-        plan.status.hold = changed.first().map(|registered| RegistrationHold {
-            name: holds::RELEASING.to_owned(),
-            reason: registered.reason.clone(),
-            message: registered.message.clone(),
-        });
-        plan.status.conditions.extend(changed);
+        self.show(&mut plan.status, holds::RELEASING, reason, message);
         plan
     }
 }

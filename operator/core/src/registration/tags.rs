@@ -17,6 +17,17 @@ use crate::time;
 /// How long after a failure the directory is tagged again only to repair its tags.
 const RETRY_AFTER: Duration = Duration::from_secs(3600);
 
+/// A tag write that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagFailure {
+    /// How.
+    pub failure: AwsFailure,
+    /// When.
+    pub time: Timestamp,
+    /// Whether an Event was published about it.
+    pub published: bool,
+}
+
 /// Whose the ownership tags say that a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tagged<'a> {
@@ -110,33 +121,39 @@ pub(super) fn to_add(
     let spec = &input.registration.spec;
     let keys = DirectoryTags::of(&spec.region);
     let (owner, uid) = (owner(input, spec), input.settings.cluster_uid.clone());
-    let tag = |key: &str| directory.tags.as_ref().and_then(|tags| tags.get(key));
-    let has = |key: &str, value: &String| tag(key) == Some(value);
-    let digests = digests(record);
-    let is_told = digests.first().is_none_or(|newest| {
-        tag(&keys.applied).is_some_and(|applied| applied.split(' ').any(|known| known == newest))
-    });
-    let is_complete = has(&keys.owner, &owner) && (uid.is_empty() || has(&keys.cluster_uid, &uid)) && is_told;
     // Only to repair tags that are seen to be wrong, and not repeatedly.
     let free_or_ours = matches!(tagged(input, record, directory), Tagged::Nobodys | Tagged::Ours);
     let repairs =
         record.applied.is_some() && record.pending.is_none() && free_or_ours && may_retry(input, now);
-    if is_complete || !(writes || repairs) {
+    if are_complete(input, record, directory) || !(writes || repairs) {
         return Vec::new();
     }
     vec![
         (keys.owner, owner),
         (keys.cluster_uid, uid),
-        (keys.applied, digests.join(" ")),
+        (keys.applied, digests(record).join(" ")),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
     .collect()
 }
 
+/// Whether the directory has the tags that it should have.
+fn are_complete(input: &RegistrationInput, record: &RegistrationRecord, directory: &Directory) -> bool {
+    let spec = &input.registration.spec;
+    let keys = DirectoryTags::of(&spec.region);
+    let uid = &input.settings.cluster_uid;
+    let tag = |key: &str| directory.tags.as_ref().and_then(|tags| tags.get(key));
+    let has = |key: &str, value: &String| tag(key) == Some(value);
+    let names_newest = digests(record).first().is_none_or(|newest| {
+        tag(&keys.applied).is_some_and(|applied| applied.split(' ').any(|known| known == newest))
+    });
+    has(&keys.owner, &owner(input, spec)) && (uid.is_empty() || has(&keys.cluster_uid, uid)) && names_newest
+}
+
 fn may_retry(input: &RegistrationInput, now: Timestamp) -> bool {
     let failed = input.tag_failure.as_ref();
-    failed.is_none_or(|(_, at)| time::until(*at, now) >= RETRY_AFTER)
+    failed.is_none_or(|failed| time::until(failed.time, now) >= RETRY_AFTER)
 }
 
 /// The value of the owner's tag: `<cluster>/<namespace>/<name>`.
@@ -171,11 +188,17 @@ pub(super) fn note(failure: &AwsFailure) -> String {
     )
 }
 
-/// The Event for tags that AWS refuses. The note in the condition shows whether it was published.
-pub(super) fn refused(input: &RegistrationInput) -> Option<Event> {
-    let note = note(&input.tag_failure.as_ref()?.0);
-    let status = input.registration.status.as_ref();
-    let is_known =
-        status.is_some_and(|status| status.conditions.iter().any(|each| each.message.contains(&note)));
-    (!is_known).then(|| event(true, "TagsRefused", "Tag", &note))
+/// The failure of the last tag write, unless the directory has the tags all the same.
+pub(super) fn failure<'a>(
+    input: &'a RegistrationInput,
+    record: &RegistrationRecord,
+    directory: &Directory,
+) -> Option<&'a TagFailure> {
+    let failure = input.tag_failure.as_ref();
+    failure.filter(|_| !are_complete(input, record, directory))
+}
+
+/// The Event of tags that AWS refuses, once.
+pub(super) fn refused(failure: &TagFailure) -> Option<Event> {
+    (!failure.published).then(|| event(true, "TagsRefused", "Tag", &note(&failure.failure)))
 }

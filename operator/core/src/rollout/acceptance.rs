@@ -15,6 +15,7 @@ use crate::conditions::{ConditionDraft, ConditionStatus, Reason};
 use crate::config::ConfigProblem;
 use crate::objects::Owner;
 use crate::observed::{NetworkType, RolloutInput};
+use crate::registration::HOLDER_NOT_WATCHED;
 use crate::registration::messages::holder;
 
 /// Above this AWS "cannot retry with another RADIUS server" within one login.
@@ -118,6 +119,14 @@ fn directory(input: &RolloutInput, spec: &DirectorySpec) -> Result<(), Acceptanc
         return Err(unknown());
     };
     if !registration.is_held_by(&input.proxy) {
+        let hold = registration
+            .status
+            .as_ref()
+            .and_then(|status| status.hold.as_ref());
+        if let Some(hold) = hold.filter(|hold| hold.name == HOLDER_NOT_WATCHED) {
+            let refusal = (Reason::DirectoryConflict, hold.message.clone());
+            return Err(refused(ConditionStatus::False, refusal));
+        }
         let message = format!(
             "RadiusProxy {} holds this directory in this region; delete one of the two, or move the directory: spec.suspend: \
              true there, and spec.directory.adoptionPolicy: Adopt here",

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::acceptance::Acceptance;
 use super::context::RolloutContext;
 use super::desired_registration::Registering;
-use super::known_directory::mirrored;
+use super::known_directory::{mirrored, unobserved};
 use super::proxy_pods::{ProxyPod, not_serving};
 use crate::api::{ConditionType, ObservedDirectory};
 use crate::conditions::{ConditionDraft, ConditionStatus, Reason, progress, ready};
@@ -60,6 +60,9 @@ pub(super) fn registered(
     };
     if !desired.blocked.is_empty() {
         return draft(ConditionStatus::False, Reason::Blocked, &desired.blocked);
+    }
+    if let Some(unobserved) = unobserved(context.input, context.now) {
+        return unobserved;
     }
     let mirrored = context
         .held()

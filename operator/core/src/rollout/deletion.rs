@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::known_directory::{KnownDirectory, mirrored};
+use super::known_directory::{KnownDirectory, mirrored, unobserved};
 use super::{FinalizerChange, Object, PodPatch, RolloutPlan, second_operator};
 use crate::api::{ConditionType, DirectoryRegistration, RadiusProxyStatus};
 use crate::conditions::{ConditionDraft, ConditionStatus, Reason, progress, set_conditions};
 use crate::names::{ABANDON_ANNOTATION, FINALIZER};
 use crate::observed::{RadiusStatus, RolloutInput};
+use crate::registration::is_released;
 use crate::registration::record::RegistrationRecord;
 use crate::time;
 
@@ -64,12 +65,10 @@ pub(super) fn follow_clients(
     let known = plan
         .status
         .directory
-        .as_mut()
-        .map(|directory| &mut directory.client_addresses);
-    let (Some(described), Some(known)) = (described, known) else {
-        return;
-    };
-    if described == known || input.stateful_set.is_none() {
+        .as_ref()
+        .map(|directory| &directory.client_addresses);
+    let Some(described) = described else { return };
+    if Some(described) == known || input.stateful_set.is_none() {
         return;
     }
     let full = full();
@@ -79,7 +78,8 @@ pub(super) fn follow_clients(
         .iter()
         .any(|object| matches!(object, Object::Secret(_)));
     if is_rendered && !input.outcomes.configuration_failed() && !input.outcomes.network_policy_failed() {
-        known.clone_from(described);
+        let directory = plan.status.directory.get_or_insert_default();
+        directory.client_addresses.clone_from(described);
     }
     plan.apply = full.apply.into_iter().filter(follows).collect();
     plan.pods = full
@@ -98,19 +98,18 @@ pub(super) fn follow_clients(
 
 /// The condition that the deletion waits for.
 fn waits(input: &RolloutInput, now: Timestamp) -> Option<ConditionDraft> {
-    let registration = input.registration.as_ref()?;
+    let registration = input.registration.as_ref().filter(|each| !is_released(each))?;
     if registration.is_held_by(&input.proxy) {
-        return Some(
-            mirrored(registration, ConditionType::Registered).unwrap_or_else(|| {
-                let message = "waiting for the DirectoryRegistration to be deleted";
-                ConditionDraft::new(
-                    ConditionType::Registered,
-                    ConditionStatus::False,
-                    Reason::Deregistering,
-                    message,
-                )
-            }),
-        );
+        let mirrored = || mirrored(registration, ConditionType::Registered);
+        return Some(unobserved(input, now).or_else(mirrored).unwrap_or_else(|| {
+            let message = "waiting for the DirectoryRegistration to be deleted";
+            ConditionDraft::new(
+                ConditionType::Registered,
+                ConditionStatus::False,
+                Reason::Deregistering,
+                message,
+            )
+        }));
     }
     let annotations = input.proxy.metadata.annotations.as_ref();
     if annotations.is_some_and(|a| a.get(ABANDON_ANNOTATION).is_some_and(|value| value == "true")) {

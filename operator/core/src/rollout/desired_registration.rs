@@ -10,13 +10,14 @@ use super::context::RolloutContext;
 use super::desired_servers::servers;
 use super::proxy_pods::{ProxyPod, not_serving};
 use crate::api::{
-    AddressProblem, AdoptionPolicy, AppliedSettings, DesiredRegistration, DirectoryClaim,
+    AddressProblem, AdoptionPolicy, AppliedSettings, DeletionPolicy, DesiredRegistration, DirectoryClaim,
     DirectoryRegistrationSpec, DirectorySpec, PodWithoutSecret, RegisteredSettings, ReportedMismatch,
     SharedSecretSource,
 };
 use crate::conditions::Reason;
 use crate::directory_client::{PodReport, mismatch};
 use crate::observed::RadiusStatus;
+use crate::outcomes::Step;
 use crate::rotation::secret_digest;
 use crate::time;
 
@@ -116,6 +117,13 @@ pub(super) fn registering(
 
 /// Why the directory must not get any settings now.
 fn blocked(context: &RolloutContext<'_>, acceptance: &Acceptance, configured: bool) -> Option<&'static str> {
+    let directory = context.input.proxy.spec.directory.as_ref();
+    let disables = directory.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Disable);
+    if disables && context.input.outcomes.failed(&Step::Finalizer) {
+        return Some(
+            "nothing is written to AWS until the finalizer is set, by which a deletion waits for DisableRadius; see Stalled",
+        );
+    }
     if !configured || context.pair.is_none() || !acceptance.may_write {
         return Some("nothing is written to AWS until the spec is accepted and the Secrets are ready");
     }

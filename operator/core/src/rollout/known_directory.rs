@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
 use crate::api::{ConditionType, DirectoryRegistration, RegisteredSettings};
 use crate::conditions::{ConditionDraft, ConditionStatus, Reason};
-use crate::observed::{NetworkType, RadiusStatus};
+use crate::observed::{NetworkType, RadiusStatus, RolloutInput};
+use crate::time;
 
 /// The directory as it was described last.
 #[derive(Debug, Clone)]
@@ -28,6 +31,24 @@ impl KnownDirectory {
             client_addresses: clients.filter_map(|text| text.parse().ok()).collect(),
         })
     }
+}
+
+/// The condition Registered while reconciliations of the registration fail: what its status says may be old.
+pub(super) fn unobserved(input: &RolloutInput, now: Timestamp) -> Option<ConditionDraft> {
+    let failure = input.registration_failure.as_ref()?;
+    let message = format!(
+        "the operator has failed to reconcile the directory's DirectoryRegistration since {}, so servers that change aren't \
+         registered, and the rest of this status may be old: {}. Check admission policies and the operator's permissions",
+        time::clock(failure.since),
+        failure.message.trim_end_matches('.')
+    );
+    let draft = ConditionDraft::new(
+        ConditionType::Registered,
+        ConditionStatus::Unknown,
+        Reason::ApiServerErrors,
+        message,
+    );
+    (now >= failure.shown_from()).then_some(draft)
 }
 
 /// A condition of the registration, for the RadiusProxy's status.

@@ -20,6 +20,7 @@ use crate::config::{ConfigProblem, Rendered};
 use crate::directory_client::{self, PodReport};
 use crate::objects::{self, Template};
 use crate::observed::{ObjectId, RolloutInput};
+use crate::outcomes::LastingFailure;
 
 /// Plans everything for one RadiusProxy. It is total: a problem becomes a condition.
 #[must_use]
@@ -99,9 +100,9 @@ fn assemble(context: &RolloutContext<'_>) -> RolloutPlan {
         input: context.input,
         owner: &context.owner,
         proxies: &proxies,
-        registration: (context.input.registration.as_ref())
+        registration: context
+            .held()
             .and_then(|registration| registration.status.as_ref()),
-        holds: context.holds,
     };
     let mut status = status::tables(&seen, context.before);
     if let Some(directory) = &mut status.directory {
@@ -114,7 +115,11 @@ fn assemble(context: &RolloutContext<'_>) -> RolloutPlan {
         context.input.proxy.metadata.generation,
         context.now,
     );
-    let requeue_after = steps::requeue_after(context, [upgrade.again, registering.again]);
+    let failure = context.input.registration_failure.as_ref();
+    let shown_at = failure
+        .map(LastingFailure::shown_from)
+        .filter(|at| *at > context.now);
+    let requeue_after = steps::requeue_after(context, [upgrade.again, registering.again, shown_at]);
     let apply = apply && !taken;
     let peers = objects::peer_addresses(&context.owner, &context.input.pods);
     // Pods that read them again find them applied.

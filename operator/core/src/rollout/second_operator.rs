@@ -23,8 +23,10 @@ const LEADERLESS_FOR: Duration = Duration::from_secs(60);
 /// What the Lease of another operator says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseState {
-    /// It can't be read, or there is none: an operator may run without an election.
+    /// It can't be read, or the operator runs without an election.
     Unknown,
+    /// It was deleted, as with its release.
+    Absent,
     /// It ran out, or was given up, at this time; or it will then.
     Until(Timestamp),
 }
@@ -43,6 +45,7 @@ pub fn other<'a>(proxy: &'a RadiusProxy, own: &str, now: Timestamp) -> Option<&'
 pub fn is_at_work(lease: LeaseState, now: Timestamp) -> bool {
     match lease {
         LeaseState::Unknown => true,
+        LeaseState::Absent => false,
         LeaseState::Until(end) => now < time::later(end, LEADERLESS_FOR),
     }
 }
@@ -101,5 +104,6 @@ mod tests {
         assert!(is_at_work(LeaseState::Until(at(100)), at(159)));
         assert!(!is_at_work(LeaseState::Until(at(100)), at(160)));
         assert!(is_at_work(LeaseState::Unknown, at(160)));
+        assert!(!is_at_work(LeaseState::Absent, at(100)));
     }
 }

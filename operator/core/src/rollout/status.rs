@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::events;
+use super::known_directory::KnownDirectory;
 use super::proxy_pods::ProxyPod;
 use crate::api::{
     ConditionType, DirectoryRegistrationStatus, DirectoryStatus, LastWrite, RadiusProxy, RadiusProxyStatus,
@@ -22,10 +23,8 @@ pub(super) struct StatusInput<'a> {
     pub(super) input: &'a RolloutInput,
     pub(super) owner: &'a Owner<'a>,
     pub(super) proxies: &'a [ProxyPod<'a>],
-    /// The status of the directory's registration.
+    /// The status of the registration, if this RadiusProxy holds the directory.
     pub(super) registration: Option<&'a DirectoryRegistrationStatus>,
-    /// Whether this RadiusProxy holds the directory.
-    pub(super) holds: bool,
 }
 
 /// The numbers and tables of the status. What isn't observed now stays as it was.
@@ -55,17 +54,22 @@ pub(super) fn tables(seen: &StatusInput<'_>, before: Option<&RadiusProxyStatus>)
         last_write: old.last_write,
         ..RadiusProxyStatus::default()
     };
-    match seen.registration {
-        Some(registration) if seen.holds => of_registration(status, registration),
-        Some(registration) => RadiusProxyStatus {
-            directory: of_registration(status.clone(), registration).directory,
-            registered_count: 0,
-            desired_count: 0,
-            registered_servers: Vec::new(),
-            last_write: None,
-            ..status
-        },
-        None => status,
+    match (seen.registration, &seen.input.registration) {
+        (Some(registration), _) => of_registration(status, registration),
+        (None, Some(registration)) if !registration.is_held_by(&seen.input.proxy) => {
+            let is_described =
+                KnownDirectory::of(registration).is_some_and(|known| !known.client_addresses.is_empty());
+            RadiusProxyStatus {
+                registered_count: 0,
+                desired_count: 0,
+                registered_servers: Vec::new(),
+                // Until the registration has the client addresses, the proxies keep those of the status.
+                directory: status.directory.filter(|_| !is_described),
+                last_write: None,
+                ..status
+            }
+        }
+        _ => status,
     }
 }
 

@@ -220,7 +220,7 @@ pub(super) fn deletions(context: &RolloutContext<'_>, replaced: Vec<ObjectRef>) 
 }
 
 /// When to plan again at the latest.
-pub(super) fn requeue_after(context: &RolloutContext<'_>, others: [Option<Timestamp>; 2]) -> Duration {
+pub(super) fn requeue_after(context: &RolloutContext<'_>, others: [Option<Timestamp>; 3]) -> Duration {
     let mut requeue = RESYNC_INTERVAL;
     if pods_are_missing(context) {
         // Nothing that is watched changes while pods are refused.

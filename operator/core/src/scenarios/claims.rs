@@ -321,9 +321,10 @@ fn the_tag_of_a_former_holder_in_the_same_cluster_is_replaced_and_stops_no_delet
             .tags
             .insert(OWNER.to_owned(), "test/other/old".to_owned());
         world.refused_tags = Some(AwsErrorClass::AccessDenied);
+        let asked = world.asked_tags;
         disable(&mut world);
         world.run_for(Duration::from_secs(600));
-        assert_eq!(world.asked_tags, 1, "AWS is asked once an hour");
+        assert_eq!(world.asked_tags, asked + 1, "AWS is asked once an hour");
         let mut deleted = world.clone();
         deleted.delete();
         deleted.run_until(World::has_ended);
@@ -359,20 +360,6 @@ fn a_directory_is_not_handed_over_to_proxies_that_can_log_nobody_in() {
     world.reported_problem = None;
     world.wake();
     world.run_until(|w| w.aws.writes.len() == 2);
-}
-
-#[test]
-fn a_radius_proxy_that_lost_its_directory_shows_nothing_of_it() {
-    let mut world = ready();
-    world.rivals = vec![rival()];
-    world.grants.clear();
-    world.wake_registration();
-    world.wake();
-    world.run_for(Duration::from_secs(60));
-    assert_eq!(world.registration.as_ref().unwrap().spec.claimed_by.name, "old");
-    let status = world.status();
-    assert_eq!((status.registered_count, status.desired_count), (0, 0));
-    assert!(status.registered_servers.is_empty() && status.last_write.is_none());
 }
 
 #[test]
@@ -438,4 +425,101 @@ fn a_deletion_that_waits_follows_the_domain_controllers_once_the_secrets_can_be_
     world.secrets = secrets;
     world.run_for(Duration::from_secs(240));
     assert!(world.pods.iter().all(|pod| pod.accepts_client("10.0.0.11")));
+}
+
+#[test]
+fn a_deletion_switches_radius_off_though_the_uid_of_the_cluster_is_unknown() {
+    let mut world = ready();
+    world.run_for(Duration::from_secs(60));
+    disable(&mut world);
+    world.settings.cluster_uid.clear();
+    world.delete();
+    world.run_until(World::has_ended);
+    assert_eq!(
+        world.aws.writes.last().unwrap().operation,
+        AwsOperation::DisableRadius
+    );
+}
+
+#[test]
+fn without_the_uid_of_the_cluster_the_directory_is_tagged_once() {
+    let mut world = World::new();
+    world.run_until(World::is_ready);
+    world.run_for(Duration::from_secs(6 * 3600));
+    assert_eq!((world.asked_tags, world.aws.writes.len()), (1, 1));
+}
+
+#[test]
+fn a_grant_that_is_missing_for_less_than_a_minute_moves_no_directory() {
+    let mut world = ready();
+    world.rivals = vec![rival()];
+    let grants = std::mem::take(&mut world.grants);
+    world.wake_registration();
+    world.run_for(Duration::from_secs(50));
+    world.grants = grants;
+    world.run_for(Duration::from_secs(600));
+    assert_eq!(world.registration.as_ref().unwrap().spec.claimed_by.name, "mfa");
+    world.grants.clear();
+    world.wake_registration();
+    world.run_for(Duration::from_secs(80));
+    assert_eq!(world.registration.as_ref().unwrap().spec.claimed_by.name, "old");
+}
+
+#[test]
+fn while_a_grant_cannot_be_decoded_a_missing_one_moves_no_directory() {
+    let mut world = ready();
+    world.rivals = vec![rival()];
+    world.undecodable_grant = true;
+    world.grants.clear();
+    world.wake_registration();
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.registration.as_ref().unwrap().spec.claimed_by.name, "mfa");
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn a_directory_is_held_for_a_radius_proxy_whose_namespace_is_not_watched() {
+    let mut world = ready();
+    world.rivals = vec![rival()];
+    world.holder_is_watched = false;
+    world.foreign_write("THEIRS");
+    world.wake_registration();
+    world.run_for(Duration::from_secs(600));
+    let hold = world.record().hold.unwrap();
+    assert_eq!(
+        (hold.name.as_str(), hold.reason.as_str()),
+        ("HolderNotWatched", "Blocked")
+    );
+    assert!(
+        hold.message.contains("doesn't watch namespace auth"),
+        "{}",
+        hold.message
+    );
+    assert_eq!(world.registration.as_ref().unwrap().spec.claimed_by.name, "mfa");
+    assert_eq!(world.aws.writes.len(), 1);
+    // It is gone, by a look at the API server.
+    world.gone = true;
+    world.wake_registration();
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.registration.as_ref().unwrap().spec.claimed_by.name, "old");
+}
+
+#[test]
+fn a_radius_proxy_that_gave_its_directory_up_shows_nothing_of_it() {
+    let mut world = ready();
+    let held = world.status();
+    assert!(held.registered_count == 2 && held.last_write.is_some() && held.directory.is_some());
+    world.rivals = vec![rival()];
+    world.grants.clear();
+    world.wake_registration();
+    world.run_for(Duration::from_secs(300));
+    let status = world.status();
+    assert_eq!(world.registration.as_ref().unwrap().spec.claimed_by.name, "old");
+    assert_eq!((status.registered_count, status.desired_count), (0, 0));
+    assert!(status.registered_servers.is_empty());
+    assert!(
+        status.last_write.is_none() && status.directory.is_none(),
+        "{status:#?}"
+    );
+    assert!(world.pods.iter().all(|pod| pod.accepts_client("10.0.0.10")));
 }

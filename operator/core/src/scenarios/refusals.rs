@@ -406,3 +406,81 @@ fn a_refused_registration_keeps_back_nothing_but_the_shared_secret_and_the_confi
     world.run_until(|world| world.aws.secret == b"the second secret");
     world.run_until(World::is_ready);
 }
+
+#[test]
+fn a_tag_failure_is_over_when_the_directory_has_the_tags() {
+    let mut world = World::new();
+    world.run_until(World::is_ready);
+    let tags = world.aws.tags.clone();
+    let mut world = World::new();
+    world.refused_tags = Some(AwsErrorClass::AccessDenied);
+    world.run_until(World::is_ready);
+    assert!(world.condition("Registered").2.contains("isn't tagged"));
+    world.aws.tags.extend(tags);
+    world.run_for(Duration::from_secs(1800));
+    let (_, _, message) = world.condition("Registered");
+    assert!(!message.contains("isn't tagged"), "{message}");
+}
+
+#[test]
+fn refused_tags_are_one_event_while_registration_is_blocked_too() {
+    let mut world = World::new();
+    world.refused_tags = Some(AwsErrorClass::AccessDenied);
+    world.run_until(World::is_ready);
+    world.refuse(Step::Finalizer, 403, "no");
+    world.edit(|proxy| {
+        proxy.spec.directory.as_mut().unwrap().deletion_policy = crate::api::DeletionPolicy::Disable;
+    });
+    world.run_for(Duration::from_secs(600));
+    assert_eq!(world.record().hold.unwrap().name, "Blocked");
+    assert_eq!(count(&world, "TagsRefused"), 1);
+}
+
+#[test]
+fn without_the_finalizer_nothing_is_written_to_aws_where_a_deletion_has_to_disable_radius() {
+    let mut world = World::new();
+    world.proxy.spec.directory.as_mut().unwrap().deletion_policy = crate::api::DeletionPolicy::Disable;
+    world.refuse(Step::Finalizer, 403, "no finalizers");
+    world.run_for(Duration::from_secs(600));
+    assert_eq!(world.aws.writes.len(), 0);
+    let (_, reason, message) = world.condition("Registered");
+    assert!(reason == "Blocked" && message.contains("finalizer"), "{message}");
+    assert_eq!(told(&world, "Stalled"), "True/ObjectRefused");
+    world.refuse_nothing();
+    world.run_until(World::is_ready);
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn a_registration_that_cannot_be_worked_on_ends_a_ready_status_after_a_minute() {
+    let mut world = World::new();
+    world.run_until(World::is_ready);
+    world.refused_registration = Some("admission webhook \"x\" denied the request");
+    world.wake_registration();
+    world.run_for(Duration::from_secs(50));
+    assert!(world.is_ready());
+    world.run_for(Duration::from_secs(15));
+    assert_eq!(told(&world, "Registered"), "Unknown/ApiServerErrors");
+    assert_eq!(told(&world, "Ready"), "Unknown/ApiServerErrors");
+    assert!(world.condition("Ready").2.contains("denied the request"));
+    world.refused_registration = None;
+    world.run_for(Duration::from_secs(40));
+    assert!(world.is_ready());
+    assert_eq!(world.aws.writes.len(), 1);
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_named_and_the_configuration_stays() {
+    let mut world = World::new();
+    world.run_until(World::is_ready);
+    world
+        .unreadable_secrets
+        .insert("duo".to_owned(), "secrets \"duo\" is forbidden".to_owned());
+    world.wake();
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(told(&world, "SecretsReady"), "False/ApiServerErrors");
+    assert!(world.condition("SecretsReady").2.contains("\"duo\" is forbidden"));
+    world.kill_pod(0);
+    world.run_until(is_registered);
+    assert_eq!(told(&world, "Available"), "True/ProxiesServe");
+}

@@ -129,6 +129,14 @@ pub(super) struct World {
     pub(super) failing: BTreeMap<Step, Failure>,
     /// The words of whoever refuses pods at their creation.
     pub(super) refused_pods: Option<&'static str>,
+    /// How the API server refuses what the registration writes.
+    pub(super) refused_registration: Option<&'static str>,
+    /// Whether a grant can't be decoded.
+    pub(super) undecodable_grant: bool,
+    /// Whether the operator works in the namespace of the directory's holder.
+    pub(super) holder_is_watched: bool,
+    /// Why Secrets can't be read, by name.
+    pub(super) unreadable_secrets: BTreeMap<String, String>,
     /// How AWS fails to tag the directory.
     pub(super) refused_tags: Option<AwsErrorClass>,
     pub(super) settings: Settings,
@@ -159,7 +167,7 @@ pub(super) struct World {
     stopped_short: bool,
     /// When the operator looks again for the sake of steps that failed.
     again: Duration,
-    /// How often AWS was asked for tags and refused.
+    /// How often AWS was asked to add tags.
     pub(super) asked_tags: usize,
     /// How often somebody logs in through each client address of the directory, and when next.
     pub(super) traffic: Option<Duration>,
@@ -171,8 +179,12 @@ pub(super) struct World {
     /// Asked for, and not answered yet.
     asking: Option<Directory>,
     outcome: Option<WriteOutcome>,
-    /// How the last tag write failed, and when.
-    tag_failure: Option<(crate::aws::AwsFailure, Timestamp)>,
+    /// How the last tag write failed.
+    tag_failure: Option<crate::registration::TagFailure>,
+    /// Since when the holder's grant is missing.
+    grant_missing_since: Option<Timestamp>,
+    /// Since when the rounds of the registration fail.
+    failing_since: Option<Timestamp>,
     /// When the rollout and the registration are looked at next.
     due: Timestamp,
     registration_due: Timestamp,
@@ -259,6 +271,10 @@ impl World {
             looks: BTreeMap::new(),
             failing: BTreeMap::new(),
             refused_pods: None,
+            refused_registration: None,
+            undecodable_grant: false,
+            holder_is_watched: true,
+            unreadable_secrets: BTreeMap::new(),
             refused_tags: None,
             revisions: Revisions::default(),
             bad_images: Vec::new(),
@@ -284,6 +300,8 @@ impl World {
             asking: None,
             outcome: None,
             tag_failure: None,
+            grant_missing_since: None,
+            failing_since: None,
             due: now,
             registration_due: Timestamp::MAX,
             read_tags: false,

@@ -132,3 +132,24 @@ fn each_time_that_aws_reports_failed_is_counted_once() {
         .get();
     assert_eq!(counter, 2);
 }
+
+#[test]
+fn a_radius_proxy_that_gave_its_directory_up_is_not_shown_as_switched_off() {
+    let (metrics, key) = (ProxyMetrics::default(), RadiusProxyKey::new("mfa", "workspaces"));
+    let off = DirectoryRegistrationStatus {
+        drift: Some(Drift {
+            disabled: true,
+            ..Drift::default()
+        }),
+        ..DirectoryRegistrationStatus::default()
+    };
+    metrics.show_registration(&key, None, &off);
+    let shown = |metrics: &ProxyMetrics| {
+        samples(metrics)
+            .iter()
+            .any(|line| line.starts_with("proxy_switched_off") && line.ends_with(" 1"))
+    };
+    assert!(shown(&metrics));
+    metrics.show(&key, &RadiusProxyStatus::default(), Timestamp::UNIX_EPOCH);
+    assert!(!shown(&metrics));
+}

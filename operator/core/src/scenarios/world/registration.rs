@@ -11,7 +11,9 @@ use crate::api::{AdoptionPolicy, DirectoryRegistration, DirectoryRegistrationSta
 use crate::aws::AwsOperation;
 use crate::names::ABANDON_ANNOTATION;
 use crate::observed::{Directory, DirectoryObservation, WriteOutcome};
-use crate::registration::{self, Candidate, FinalizerChange, RegistrationInput, RegistrationPlan};
+use crate::registration::{
+    self, Candidate, FinalizerChange, RegistrationInput, RegistrationPlan, TagFailure,
+};
 
 impl World {
     fn gather_registration(&mut self, registration: DirectoryRegistration) -> RegistrationInput {
@@ -29,9 +31,13 @@ impl World {
             (None, Some(directory)) => DirectoryObservation::Described(directory),
             (None, None) => DirectoryObservation::Unasked,
         };
+        let is_missing = holder.is_some_and(|holder| !holder.granted) && !self.undecodable_grant;
+        self.grant_missing_since = is_missing.then(|| self.grant_missing_since.unwrap_or(self.now));
         RegistrationInput {
             registration,
             candidates,
+            holder_is_watched: self.holder_is_watched,
+            grant_missing_since: self.grant_missing_since,
             secret: self.own_secret(),
             directory,
             outcome: self.outcome.clone(),
@@ -81,6 +87,17 @@ impl World {
             self.registration_due = self.now.saturating_add(left).unwrap();
             return;
         }
+        if self.refused_registration.is_some() {
+            if self.failing_since.is_none() {
+                self.failing_since = Some(now);
+                self.wake();
+            }
+            self.registration_due = self.later(Duration::from_secs(30));
+            return;
+        }
+        if self.failing_since.take().is_some() {
+            self.wake();
+        }
         let input = self.gather_registration(registration);
         let plan = registration::plan(&input, now);
         assert_eq!(format!("{plan:?}").find("first secret"), None);
@@ -126,10 +143,12 @@ impl World {
         if self.registration.as_ref().unwrap().status.as_ref() != Some(&status) {
             self.change_registration(|registration| registration.status = Some(status));
         }
+        self.tag_failure.clone_from(&plan.tag_failure);
         if !plan.tags.is_empty() {
             if !self.lives() {
                 return End::Crashed;
             }
+            self.asked_tags += 1;
             match self.refused_tags {
                 None => {
                     self.aws.tags.extend(plan.tags.iter().cloned());
@@ -137,9 +156,11 @@ impl World {
                     self.tag_failure = None;
                 }
                 Some(class) => {
-                    self.asked_tags += 1;
-                    let failure = failure(AwsOperation::AddTagsToResource, class);
-                    self.tag_failure = Some((failure, self.clock()));
+                    self.tag_failure = Some(TagFailure {
+                        failure: failure(AwsOperation::AddTagsToResource, class),
+                        time: self.clock(),
+                        published: plan.tag_failure.as_ref().is_some_and(|before| before.published),
+                    });
                 }
             }
         }

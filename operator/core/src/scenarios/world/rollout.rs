@@ -14,7 +14,7 @@ use crate::objects::Object;
 use crate::observed::{
     Entropy, ForeignObject, ObjectId, Report, RolloutInput, SecretContent, StatefulSetState,
 };
-use crate::outcomes::{Failure, Outcomes, Step, retry_after};
+use crate::outcomes::{Failure, LastingFailure, Outcomes, Step, retry_after};
 use crate::registration::FinalizerChange;
 use crate::rollout::ownership::{Ownership, object_ids, ownership};
 use crate::rollout::{ObjectKind, PodPatch, RolloutPlan, of_outcomes, plan, second_operator};
@@ -79,12 +79,18 @@ impl World {
         RolloutInput {
             proxy: self.proxy.clone(),
             registration: registration.clone(),
+            registration_failure: self.failing_since.map(|since| LastingFailure {
+                since,
+                message: self.refused_registration.unwrap_or_default().to_owned(),
+            }),
+            unreadable_secrets: self.unreadable_secrets.clone(),
             successor_waits: self.rivals.iter().any(|rival| rival.granted && !rival.suspended),
             grants: self.grants.clone(),
             namespace_labels: None,
             secrets: self
                 .secrets
                 .iter()
+                .filter(|(name, _)| !self.unreadable_secrets.contains_key(*name))
                 .map(|(name, data)| (name.clone(), SecretContent { data: data.clone() }))
                 .collect(),
             seeds_by_label: self
@@ -218,6 +224,8 @@ impl World {
         self.outcome = None;
         self.own_secret = None;
         self.tag_failure = None;
+        self.grant_missing_since = None;
+        self.failing_since = None;
         self.outcomes = Outcomes::default();
         self.stopped_short = false;
         self.read_tags = false;
@@ -279,7 +287,9 @@ impl World {
                 self.proxy.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
             }
         }
-        if let Some(spec) = &plan.registration {
+        if let Some(spec) = &plan.registration
+            && !outcomes.failed_newly(&Step::Finalizer, &self.outcomes)
+        {
             let name = DirectoryRegistration::name_of(&spec.directory_id, &spec.region);
             let differs = (self.registration.as_ref()).is_none_or(|registration| registration.spec != *spec);
             if !differs || self.tries(Step::Apply("DirectoryRegistration", name), &mut outcomes) {
