@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::decide::is_fresh;
 use super::record::{DESCRIPTION_LAG, RegistrationRecord};
 use super::tags::Tagged;
 use super::{
@@ -161,6 +162,9 @@ fn disable_step(
         let message =
             "AWS is changing the directory's RADIUS settings; the operator switches RADIUS off afterwards.";
         return wait(Reason::Deregistering, message);
+    }
+    if !is_fresh(directory, now) {
+        return unasked.unwrap_or_else(|| progress("waiting for AWS to describe the directory".to_owned()));
     }
     in_backoff(spec, record, directory, now).unwrap_or(Step::Disable)
 }
