@@ -1,21 +1,26 @@
-//! What every piece of work needs.
+//! What every reconciliation needs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Resource};
-use operator_core::input::Settings;
+use operator_core::api::DirectoryRegistration;
+use operator_core::observed::Settings;
+use tokio::sync::OnceCell;
 
 use crate::directory::Directories;
+use crate::error::{Error, has_code};
 use crate::events::Events;
-use crate::key::ProxyKey;
+use crate::health::Scope;
 use crate::leader::Leadership;
-use crate::memory::Memories;
 use crate::metrics::Metrics;
-use crate::registration::Registrations;
+use crate::object_keys::RadiusProxyKey;
+use crate::reconcile_state::ReconcileStates;
+use crate::reconcile_state::RegistrationStates;
 use crate::resolve::Names;
-use crate::rollouts::Rollouts;
+use crate::rollout_limit::RolloutLimit;
 use crate::watch::Cluster;
 
 /// Clients, caches, settings. Shared by all workers.
@@ -26,26 +31,120 @@ pub(crate) struct Context {
     pub(crate) directories: Arc<Directories>,
     pub(crate) names: Arc<Names>,
     pub(crate) leadership: Leadership,
-    pub(crate) memories: Arc<Memories>,
-    pub(crate) registrations: Arc<Registrations>,
+    pub(crate) states: Arc<ReconcileStates>,
+    pub(crate) registration_states: Arc<RegistrationStates>,
     /// This replica.
     pub(crate) replica: String,
-    pub(crate) rollouts: Arc<Rollouts>,
+    pub(crate) rollout_limit: Arc<RolloutLimit>,
     pub(crate) metrics: Metrics,
     pub(crate) events: Events,
     pub(crate) settings: Settings,
+    /// The uid of the namespace kube-system, once it was read.
+    pub(crate) cluster_uid: Arc<OnceCell<String>>,
+    /// The namespaces in which this operator works.
+    pub(crate) scopes: Vec<Scope>,
     /// The oldest description of a directory at rest.
     pub(crate) describe_interval: Duration,
 }
 
 impl Context {
     /// The API of a kind in a RadiusProxy's namespace.
-    pub(crate) fn api<K>(&self, key: &ProxyKey) -> Api<K>
+    pub(crate) fn api<K>(&self, key: &RadiusProxyKey) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &key.namespace)
+    }
+
+    /// The API of DirectoryRegistrations.
+    pub(crate) fn registration_api(&self) -> Api<DirectoryRegistration> {
+        Api::all(self.client.clone())
+    }
+
+    /// Forgets a RadiusProxy that is gone, can't be decoded, or is another operator's.
+    pub(crate) fn forget(&self, key: &RadiusProxyKey) {
+        self.states.take(key);
+        self.names.observe(key, &[]);
+        self.cluster.seeds.forget(key);
+        self.rollout_limit.planned(key, false);
+        self.metrics.proxy.forget(key);
+    }
+
+    /// Whether this operator works in a namespace.
+    pub(crate) fn watches(&self, namespace: &str) -> bool {
+        let has = |scope: &Scope| scope.as_ref().is_none_or(|scope| *scope == namespace);
+        self.scopes.iter().any(has)
+    }
+
+    /// The uid of the namespace kube-system, by which clusters of one name differ. It is empty where the operator has no
+    /// permission to read it.
+    ///
+    /// # Errors
+    /// The Kubernetes API didn't answer.
+    pub(crate) async fn cluster_uid(&self) -> Result<String, Error> {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let read = || async {
+            match namespaces.get_metadata("kube-system").await {
+                Ok(namespace) => Ok(namespace.metadata.uid.unwrap_or_default()),
+                Err(error) if has_code(&error, 403) => {
+                    tracing::warn!(%error, "may not read namespace kube-system: clusters of one name can't be told apart");
+                    Ok(String::new())
+                }
+                Err(source) => Err(Error::Read {
+                    what: "Namespace kube-system".to_owned(),
+                    source,
+                }),
+            }
+        };
+        self.cluster_uid.get_or_try_init(read).await.cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake_api::{FakeApi, refused};
+    use crate::queue::{Queue, WorkQueue};
+
+    fn context(api: &FakeApi) -> (Context, crate::leader::LeaseGuard) {
+        let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
+        Context::for_test(api.client.clone(), cluster)
+    }
+
+    #[tokio::test]
+    async fn the_uid_of_the_cluster_is_read_again_after_a_failure_and_then_no_more() {
+        let asked = AtomicUsize::new(0);
+        let api = FakeApi::new(move |_| {
+            Some(match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => refused(500, "InternalError"),
+                _ => (
+                    200,
+                    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                    "metadata": {"name": "kube-system", "uid": "cluster-1"}}),
+                ),
+            })
+        });
+        let (ctx, _lead) = context(&api);
+        ctx.cluster_uid().await.unwrap_err();
+        for _ in 0..3 {
+            assert_eq!(ctx.cluster_uid().await.unwrap(), "cluster-1");
+        }
+        assert_eq!(api.calls(2, |_| true).await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn without_the_permission_the_uid_of_the_cluster_stays_unknown() {
+        let api = FakeApi::new(|_| Some(refused(403, "Forbidden")));
+        let (ctx, _lead) = context(&api);
+        for _ in 0..3 {
+            assert_eq!(ctx.cluster_uid().await.unwrap(), "");
+        }
+        assert_eq!(api.calls(1, |_| true).await.len(), 1);
     }
 }
 
@@ -80,13 +179,15 @@ mod for_test {
                 directories: Arc::new(Directories::new(4, directories)),
                 names: Arc::new(Names::new(resolve::SystemNames::new(), names)),
                 leadership,
-                memories: Arc::default(),
-                registrations: Arc::default(),
+                states: Arc::default(),
+                registration_states: Arc::default(),
                 replica: "test".to_owned(),
-                rollouts: Arc::new(Rollouts::new(1)),
+                rollout_limit: Arc::new(RolloutLimit::new(1)),
                 metrics,
                 events: Events::new(client.clone(), "test"),
                 settings: Settings::new(cluster_name, "proxy:1".to_owned()),
+                cluster_uid: Arc::default(),
+                scopes: vec![None],
                 describe_interval: Duration::from_secs(45),
                 client,
             };

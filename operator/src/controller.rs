@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::error::{Error, words};
+use crate::error::{Error, message};
 use crate::events::Events;
 use crate::metrics::{Metrics, ResultLabel};
 use crate::queue::{Queue, Root};
@@ -70,7 +70,7 @@ impl<R: Reconciler> Controller<R> {
         let controller = Arc::new(self);
         let requests = controller.queue.requests();
         for object in controller.store.state() {
-            controller.queue.touch(object_ref::<R::Root>(&object));
+            controller.queue.enqueue(object_ref::<R::Root>(&object));
         }
         let requests = requests
             .map(|object| Ok::<_, Infallible>(object.into_kind_unchecked::<DeserializeGuard<R::Root>>(())))
@@ -156,10 +156,10 @@ impl<R: Reconciler> Controller<R> {
                 self.count("ok");
                 Ok(Action::requeue(delay))
             }
-            Err(error) if error.is_conflict() => Err(self.retry(key, "conflict", &words(&error))),
+            Err(error) if error.is_conflict() => Err(self.retry(key, "conflict", &message(&error))),
             Err(error) => {
                 self.reconciler.failed(key, error.class());
-                Err(self.retry(key, "error", &words(&error)))
+                Err(self.retry(key, "error", &message(&error)))
             }
         }
     }

@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 
 use operator_core::access::DirectoryAccess;
 use operator_core::aws::{AwsFailure, AwsOperation};
-use operator_core::input::DirectoryObservation;
+use operator_core::observed::DirectoryObservation;
 use tokio_util::sync::CancellationToken;
 
-use crate::key::{ProxyKey, RegistrationKey};
 use crate::metrics::Metrics;
+use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 use crate::queue::RegistrationQueue;
 use calls::Calls;
 use poll::{DirectoryKey, Group, GroupKey};
@@ -96,7 +96,7 @@ impl Directories {
     pub(crate) fn observe(
         &self,
         key: &RegistrationKey,
-        holder: &ProxyKey,
+        holder: &RadiusProxyKey,
         access: &DirectoryAccess,
         allowed: Duration,
     ) -> Observed {

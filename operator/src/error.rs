@@ -1,10 +1,10 @@
-//! How a piece of work can fail. What is wrong with a RadiusProxy or at AWS is no error but part of the plan's input.
+//! How a reconciliation can fail. A problem of a RadiusProxy or at AWS isn't an error, but part of the plan's input.
 
 use std::time::Duration;
 
 use operator_core::outcomes::{Failure, Step};
 
-/// A failed piece of work; it is tried again with growing delays.
+/// A failed reconciliation; it is retried with growing delays.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// An object could not be read.
@@ -116,14 +116,16 @@ impl Error {
     /// The failure of a step, for the next plan and for people.
     pub(crate) fn failure(&self, step: &Step) -> Failure {
         let Some(kube::Error::Api(status)) = self.kubernetes() else {
-            return Failure::Transient { message: words(self) };
+            return Failure::Transient {
+                message: message(self),
+            };
         };
         // What is said of a Secret may quote its content.
         let message = match step {
-            Step::Apply("Secret", _) => status.reason.clone(),
+            Step::Apply("Secret", _) | Step::Adopt("Secret", _) => status.reason.clone(),
             _ => status.message.clone(),
         };
-        if (400..500).contains(&status.code) && !matches!(status.code, 409 | 429) {
+        if self.is_refusal() {
             Failure::Refused {
                 code: status.code,
                 message,
@@ -131,6 +133,14 @@ impl Error {
         } else {
             Failure::Transient { message }
         }
+    }
+
+    /// Whether the API server doesn't take it, however often it is tried.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Some(kube::Error::Api(status)) = self.kubernetes() else {
+            return false;
+        };
+        (400..500).contains(&status.code) && !matches!(status.code, 409 | 429)
     }
 
     /// The API client's error.
@@ -151,14 +161,14 @@ impl Error {
         }
     }
 
-    /// Whether somebody else wrote in between: looking again is all it takes, and nobody needs to hear of it.
+    /// Whether somebody else wrote in between. A retry solves that, so no one is told.
     pub(crate) fn is_conflict(&self) -> bool {
         self.kubernetes().is_some_and(|error| has_code(error, 409))
     }
 }
 
 /// An error and its sources, each once.
-pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn message(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
@@ -181,13 +191,16 @@ pub(crate) fn has_code(error: &kube::Error, code: u16) -> bool {
 mod tests {
     use super::*;
 
-    fn failure(kind: &'static str, code: u16) -> Failure {
+    fn error(kind: &str, code: u16) -> Error {
         let status = kube::core::Status::failure("Invalid value: hunter2", "Invalid").with_code(code);
-        let error = Error::Apply {
+        Error::Apply {
             what: kind.to_owned(),
             source: kube::Error::Api(Box::new(status)),
-        };
-        error.failure(&Step::Apply(kind, "mfa".to_owned()))
+        }
+    }
+
+    fn failure(kind: &'static str, code: u16) -> Failure {
+        error(kind, code).failure(&Step::Apply(kind, "mfa".to_owned()))
     }
 
     fn refused(code: u16, message: &str) -> Failure {
@@ -202,6 +215,8 @@ mod tests {
             refused(422, "Invalid value: hunter2")
         );
         assert_eq!(failure("Secret", 422), refused(422, "Invalid"));
+        let adopt = Step::Adopt("Secret", "mfa".to_owned());
+        assert_eq!(error("Secret", 422).failure(&adopt), refused(422, "Invalid"));
         for passing in [409, 429, 500, 503] {
             assert!(matches!(
                 failure("StatefulSet", passing),

@@ -2,10 +2,10 @@
 
 use kube::runtime::events::{Event as KubernetesEvent, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
+use operator_core::events::Event;
 use operator_core::names::FIELD_MANAGER;
-use operator_core::plan::Event;
 
-use crate::error::words;
+use crate::error::message;
 
 /// The API server's limits of `note` and `reportingInstance`, in bytes.
 const LONGEST_NOTE: usize = 1024;
@@ -47,7 +47,7 @@ impl Events {
         // note is what matters, so each Event has a recorder of its own.
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         if let Err(error) = recorder.publish(&wanted, &regarding).await {
-            let error = words(&error);
+            let error = message(&error);
             tracing::warn!(error, reason = event.reason, "could not write an Event");
         }
     }

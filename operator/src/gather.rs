@@ -2,35 +2,37 @@
 
 mod owners;
 mod refused_pods;
+mod registration;
+mod stateful_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;
 use operator_core::access::{DirectoryAccess, Labels, access, applies_to};
 use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use operator_core::dns::LoadBalancer;
-use operator_core::input::{
-    Entropy, Input, ObjectId, Report, SecretContent, ServiceAccountState, StatefulSetState, secrets_named_by,
-    seeds_selector,
-};
 use operator_core::names::ObjectNames;
+use operator_core::observed::{Entropy, ObjectId, Report, RolloutInput, SecretContent, ServiceAccountState};
+use operator_core::secrets;
 
 use crate::context::Context;
-use crate::error::Error;
-use crate::key::{ProxyKey, RegistrationKey};
-use crate::memory::{Memory, lean};
-use crate::registration;
-use crate::watch::rows::{Detail, proxy_label};
+use crate::error::{Error, message};
+use crate::object_keys::{RadiusProxyKey, RegistrationKey};
+use crate::reconcile_state::{ReconcileState, newer, trimmed};
+use crate::watch::owned::Detail;
+use crate::watch::row::proxy_label;
 use crate::watch::{SeedSecrets, Seeds, decoded};
+pub(crate) use registration::registration;
+use stateful_set::stateful_set;
 
 /// Secrets of one answer to a list.
 const SECRETS_A_PAGE: u32 = 500;
-/// Secrets of seeds that are looked at; the shards hold fewer users.
+/// Maximum number of Secrets with seeds; the shards hold fewer users.
 const MOST_SECRETS: usize = 100_000;
 /// Secrets that are read at once.
 const READS_AT_ONCE: usize = 8;
@@ -38,39 +40,34 @@ const READS_AT_ONCE: usize = 8;
 /// The RadiusProxy, at least as new as what this process last wrote; `None` when there is none.
 pub(crate) async fn proxy(
     ctx: &Context,
-    key: &ProxyKey,
-    memory: &mut Memory,
+    key: &RadiusProxyKey,
+    state: &mut ReconcileState,
 ) -> Result<Option<RadiusProxy>, Error> {
-    let seen = ctx.cluster.proxy(key);
-    if let Some(seen) = &seen {
-        match memory.is_new(seen) {
-            Some(true) => return Ok(Some(seen.clone())),
-            Some(false) => return Ok(memory.newest.clone()),
-            None => {}
-        }
+    if let Some(newer) = newer(ctx.cluster.proxy(key), state.newest.clone()) {
+        return Ok(Some(newer));
     }
     let read = ctx.api::<RadiusProxy>(key).get_opt(&key.name).await;
     let found = read.map_err(|source| Error::Read {
         what: format!("RadiusProxy {key}"),
         source,
     })?;
-    let found = found.map(lean);
-    memory.newest.clone_from(&found);
+    let found = found.map(trimmed);
+    state.newest.clone_from(&found);
     Ok(found)
 }
 
-/// What was observed, and the names among those that the plan needs which nobody has.
+/// The input of a plan, and the names that it needs and that have no object.
 pub(crate) struct Gathered {
-    pub(crate) input: Input,
+    pub(crate) input: RolloutInput,
     pub(crate) vacant: BTreeSet<ObjectId>,
 }
 
 /// Everything else.
 pub(crate) async fn input(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     proxy: RadiusProxy,
-    memory: &mut Memory,
+    state: &mut ReconcileState,
 ) -> Result<Gathered, Error> {
     let namespace_labels = ctx.cluster.namespace_labels(&key.namespace);
     let grants = for_namespace(
@@ -81,21 +78,24 @@ pub(crate) async fn input(
     let names = ObjectNames::new(&key.name);
     let secrets = Secrets::read(ctx, key, &proxy, &names).await?;
     let owners = owners::owners(ctx, key, &proxy).await?;
-    let stateful_set = stateful_set(ctx, key, &names, &proxy);
+    let stateful_set = stateful_set(ctx, key, &proxy, &owners.vacant, &state.applied).await?;
     let pods = ctx.cluster.pods(key);
     let wanted = stateful_set.as_ref().map_or(0, |set| set.replicas);
     let missing = pods.len() < usize::try_from(wanted).unwrap_or(usize::MAX);
-    let outcomes = refused_pods::outcomes(ctx, key, &names, missing, memory).await;
-    let input = Input {
+    let outcomes = refused_pods::outcomes(ctx, key, &names, missing, state).await;
+    let input = RolloutInput {
         registration: registration_of(ctx, &proxy).await?,
+        registration_failure: RegistrationKey::of(&proxy)
+            .and_then(|key| ctx.registration_states.failure(&key)),
         successor_waits: successor_waits(ctx, &proxy),
         grants,
         namespace_labels,
         secrets: secrets.named,
+        unreadable_secrets: secrets.unreadable,
         has_seed_shards: has_seed_shards(ctx, key, &names),
         seeds_by_label: secrets.seeds_by_label,
         radius_secret_exists: secrets.own.is_some(),
-        radius_secret: own_secret(secrets.own, &proxy, memory),
+        radius_secret: own_secret(secrets.own, &proxy, state),
         foreign: owners.foreign,
         orphans: owners.orphans,
         stateful_set,
@@ -106,7 +106,7 @@ pub(crate) async fn input(
         outcomes,
         // Last, since a place is taken until it is planned.
         may_begin: ctx
-            .rollouts
+            .rollout_limit
             .may_begin(key, &ctx.cluster.upgrading(), Instant::now()),
         settings: ctx.settings.clone(),
         entropy: entropy()?,
@@ -121,7 +121,7 @@ pub(crate) async fn input(
 /// The registration of the RadiusProxy's directory.
 async fn registration_of(ctx: &Context, proxy: &RadiusProxy) -> Result<Option<DirectoryRegistration>, Error> {
     match RegistrationKey::of(proxy) {
-        Some(key) => registration::current(ctx, &key).await,
+        Some(key) => registration(ctx, &key).await,
         None => Ok(None),
     }
 }
@@ -133,17 +133,17 @@ fn successor_waits(ctx: &Context, proxy: &RadiusProxy) -> bool {
     })
 }
 
-/// The content of the operator's own Secret. Of one that somebody deleted it is taken from memory: AWS holds what is in it, and
+/// The content of the operator's own Secret. Of one that somebody deleted it is taken from the state: AWS holds what is in it, and
 /// nobody could log in with another.
 fn own_secret(
     found: Option<SecretContent>,
     proxy: &RadiusProxy,
-    memory: &mut Memory,
+    state: &mut ReconcileState,
 ) -> Option<SecretContent> {
     if let Some(found) = &found {
-        memory.own_secret = proxy.metadata.uid.clone().map(|uid| (uid, found.clone()));
+        state.own_secret = proxy.metadata.uid.clone().map(|uid| (uid, found.clone()));
     }
-    let kept = memory.own_secret.as_ref();
+    let kept = state.own_secret.as_ref();
     let kept = kept.filter(|(uid, _)| Some(uid) == proxy.metadata.uid.as_ref());
     found.or_else(|| kept.map(|(_, kept)| kept.clone()))
 }
@@ -173,50 +173,64 @@ fn for_namespace(
 #[derive(Default)]
 struct Secrets {
     named: BTreeMap<String, SecretContent>,
+    /// Why others can't be read.
+    unreadable: BTreeMap<String, String>,
     seeds_by_label: SeedSecrets,
     own: Option<SecretContent>,
 }
 
 impl Secrets {
-    /// A deletion needs none but the operator's own, and that one may be gone or out of reach, as its namespace may be.
+    /// A deletion goes on without them: they may be gone or out of reach, as their namespace may be. Without all of them it
+    /// keeps the configuration.
     async fn read(
         ctx: &Context,
-        key: &ProxyKey,
+        key: &RadiusProxyKey,
         proxy: &RadiusProxy,
         names: &ObjectNames,
     ) -> Result<Self, Error> {
         let own = secret(ctx, key, &names.radius_secret()).await;
-        if proxy.metadata.deletion_timestamp.is_some() {
-            return Ok(Self {
-                own: own.ok().flatten(),
-                ..Self::default()
-            });
-        }
+        let sources = async {
+            let (named, unreadable) = secrets(ctx, key, proxy).await?;
+            let by_label = seeds_by_label(&ctx.api(key), &ctx.cluster.seeds, key, proxy).await?;
+            Ok((named, unreadable, by_label))
+        };
+        let (own, sources) = match sources.await {
+            sources if proxy.metadata.deletion_timestamp.is_none() => (own?, sources?),
+            sources => (own.ok().flatten(), sources.unwrap_or_default()),
+        };
+        let (named, unreadable, seeds_by_label) = sources;
         Ok(Self {
-            own: own?,
-            named: secrets(ctx, key, proxy).await?,
-            seeds_by_label: seeds_by_label(&ctx.api(key), &ctx.cluster.seeds, key, proxy).await?,
+            named,
+            unreadable,
+            seeds_by_label,
+            own,
         })
     }
 }
 
+/// The Secrets that the spec names, and why the API server refuses to show others.
 async fn secrets(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     proxy: &RadiusProxy,
-) -> Result<BTreeMap<String, SecretContent>, Error> {
-    stream::iter(secrets_named_by(&proxy.spec))
-        .map(|name| async move {
-            let content = secret(ctx, key, &name).await?;
-            Ok(content.map(|content| (name, content)))
-        })
+) -> Result<(BTreeMap<String, SecretContent>, BTreeMap<String, String>), Error> {
+    let read: Vec<_> = stream::iter(secrets::named_by(&proxy.spec))
+        .map(|name| async move { (secret(ctx, key, &name).await, name) })
         .buffer_unordered(READS_AT_ONCE)
-        .try_filter_map(async |found| Ok(found))
-        .try_collect()
-        .await
+        .collect()
+        .await;
+    let (mut named, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+    for (found, name) in read {
+        match found {
+            Ok(found) => named.extend(found.map(|content| (name, content))),
+            Err(error) if error.is_refusal() => drop(unreadable.insert(name, message(&error))),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((named, unreadable))
 }
 
-async fn secret(ctx: &Context, key: &ProxyKey, name: &str) -> Result<Option<SecretContent>, Error> {
+async fn secret(ctx: &Context, key: &RadiusProxyKey, name: &str) -> Result<Option<SecretContent>, Error> {
     let read = ctx.api::<Secret>(key).get_opt(name).await;
     let found = read.map_err(|source| Error::Read {
         what: format!("Secret {name}"),
@@ -241,10 +255,10 @@ pub(crate) fn content(secret: Secret) -> SecretContent {
 async fn seeds_by_label(
     api: &Api<Secret>,
     seeds: &Seeds,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     proxy: &RadiusProxy,
 ) -> Result<SeedSecrets, Error> {
-    let Some(selector) = seeds_selector(&proxy.spec) else {
+    let Some(selector) = secrets::seeds_selector(&proxy.spec) else {
         seeds.forget(key);
         return Ok(SeedSecrets::new());
     };
@@ -277,7 +291,7 @@ async fn seeds_by_label(
     Ok(found)
 }
 
-fn has_seed_shards(ctx: &Context, key: &ProxyKey, names: &ObjectNames) -> bool {
+fn has_seed_shards(ctx: &Context, key: &RadiusProxyKey, names: &ObjectNames) -> bool {
     let first = names.seed_shard(0);
     ctx.cluster
         .owned_of("Secret", key)
@@ -285,27 +299,9 @@ fn has_seed_shards(ctx: &Context, key: &ProxyKey, names: &ObjectNames) -> bool {
         .any(|(name, _)| *name == first)
 }
 
-fn stateful_set(
-    ctx: &Context,
-    key: &ProxyKey,
-    names: &ObjectNames,
-    proxy: &RadiusProxy,
-) -> Option<StatefulSetState> {
-    let sets = ctx.cluster.owned_of("StatefulSet", key);
-    let (_, set) = sets.into_iter().find(|(name, _)| name == names.workload())?;
-    // One that another resource of the name left behind is about to go with it.
-    if set.controller != proxy.metadata.uid {
-        return None;
-    }
-    match set.detail {
-        Detail::StatefulSet(state) => Some(state),
-        _ => None,
-    }
-}
-
 fn service_account(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     names: &ObjectNames,
     proxy: &RadiusProxy,
 ) -> Option<ServiceAccountState> {
@@ -317,7 +313,7 @@ fn service_account(
     }
 }
 
-fn reports(ctx: &Context, key: &ProxyKey) -> BTreeMap<String, Report> {
+fn reports(ctx: &Context, key: &RadiusProxyKey) -> BTreeMap<String, Report> {
     let leases = ctx.cluster.owned_of("Lease", key);
     leases
         .into_iter()
@@ -328,8 +324,8 @@ fn reports(ctx: &Context, key: &ProxyKey) -> BTreeMap<String, Report> {
         .collect()
 }
 
-/// The Service's addresses, and what is known of its host names; nobody waits for DNS.
-fn load_balancer(ctx: &Context, key: &ProxyKey, names: &ObjectNames) -> LoadBalancer {
+/// The Service's addresses, and the known addresses of its host names. It doesn't wait for DNS.
+fn load_balancer(ctx: &Context, key: &RadiusProxyKey, names: &ObjectNames) -> LoadBalancer {
     let services = ctx.cluster.owned_of("Service", key);
     let wanted = names.load_balancer();
     let service = services.into_iter().find(|(name, _)| *name == wanted);
@@ -374,7 +370,7 @@ mod tests {
         let spec: RadiusProxySpec = serde_json::from_value(json!({"provider":
             {"totp": {"seedsSelector": {"matchLabels": {"mfa": "totp"}}}}}))
         .unwrap();
-        let (proxy, key) = (RadiusProxy::new("a", spec), ProxyKey::new("mfa", "a"));
+        let (proxy, key) = (RadiusProxy::new("a", spec), RadiusProxyKey::new("mfa", "a"));
         let (secrets, seeds) = (Api::namespaced(api.client.clone(), "mfa"), Seeds::default());
         for _ in 0..3 {
             let found = seeds_by_label(&secrets, &seeds, &key, &proxy).await.unwrap();

@@ -30,7 +30,7 @@ pub(crate) async fn run(
 ) {
     loop {
         // An incomplete list of RadiusProxy resources would take users out of the status.
-        if health.readiness().missing.is_empty() {
+        if health.knows_roots() {
             write(ctx, watched.as_ref()).await;
         }
         tokio::select! {

@@ -157,6 +157,18 @@ impl Health {
         List(state)
     }
 
+    /// Whether everything was listed without which nothing is known of any object, and no other list of such use is awaited.
+    pub(crate) fn knows_roots(&self) -> bool {
+        lock(&self.lists).iter().all(|list| {
+            let state = lock(&list.state);
+            match list.needed {
+                Needed::Always => state.listed,
+                Needed::ToNotice => state.listed || state.broken.is_some(),
+                Needed::ToWork => true,
+            }
+        })
+    }
+
     /// Whether the objects of a namespace can be worked on.
     pub(crate) fn lists(&self, namespace: &str) -> Lists {
         let concerns = |list: &&Listed| list.scope.as_ref().is_none_or(|scope| scope == namespace);
@@ -296,6 +308,22 @@ mod tests {
         of_b.broke("the namespace is gone");
         assert_eq!(health.lists("b"), Lists::Complete, "what was listed stays");
         assert!(of_b.works());
+    }
+
+    #[test]
+    fn the_roots_are_known_though_other_kinds_cannot_be_watched() {
+        let health = Health::new(Instant::now());
+        let (grants, pods, namespaces) = (
+            health.expect_list("DirectoryGrant", &None, Needed::Always),
+            health.expect_list("Pod", &Some("gone".to_owned()), Needed::ToWork),
+            health.expect_list("Namespace", &None, Needed::ToNotice),
+        );
+        pods.broke("forbidden");
+        grants.complete();
+        assert!(!health.knows_roots(), "namespaces may still be listed");
+        namespaces.broke("forbidden");
+        assert!(health.knows_roots());
+        assert_eq!(health.lists("a"), Lists::Complete);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use crate::error::words;
+use crate::error::message;
 use crate::health::Heartbeat;
 use election::{Election, Step};
 
@@ -136,7 +136,7 @@ pub(crate) struct Candidate {
     identity: String,
     election: Election,
     term: watch::Sender<Term>,
-    /// Whether the last round reached the API server.
+    /// Whether the last attempt reached the API server.
     reachable: bool,
 }
 
@@ -179,15 +179,15 @@ impl Candidate {
     }
 
     async fn bounded_round(&mut self, deadline: Duration) {
-        let failed = match tokio::time::timeout(deadline, self.round(Instant::now())).await {
+        let failed = match tokio::time::timeout(deadline, self.attempt(Instant::now())).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(words(&error)),
+            Ok(Err(error)) => Some(message(&error)),
             Err(_) => Some(format!("no answer within {} s", deadline.as_secs())),
         };
         self.log_outcome(failed);
     }
 
-    /// Logs the first failed round only, as an unreachable API server fails every round.
+    /// Logs the first failed attempt only, as an unreachable API server fails every attempt.
     fn log_outcome(&mut self, failed: Option<String>) {
         let reachable = failed.is_none();
         match failed {
@@ -211,7 +211,7 @@ impl Candidate {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(
-                    error = words(&error),
+                    error = message(&error),
                     "could not give the lead up; the lease runs out by itself"
                 );
             }
@@ -221,7 +221,7 @@ impl Candidate {
 
     /// Reads the Lease and writes it at most once. The term counts from before the write was sent: another candidate can't
     /// have seen it earlier.
-    async fn round(&mut self, started: Instant) -> Result<(), kube::Error> {
+    async fn attempt(&mut self, started: Instant) -> Result<(), kube::Error> {
         let found = self.leases.get_opt(&self.name).await?;
         let written = match self
             .election
@@ -265,7 +265,7 @@ impl Candidate {
                 Ok(())
             }
             Ok(_) => Ok(()),
-            // Another candidate was faster. The next round sees it.
+            // Another candidate was faster. The next attempt sees it.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(error),
         }

@@ -35,7 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) proxy: ProxyMetrics,
 }
 
-/// How a piece of work, or a look at a host name, ended.
+/// How a reconciliation, or a lookup of a host name, ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ResultLabel {
     pub(crate) result: &'static str,
@@ -184,7 +184,7 @@ impl Metrics {
         self.undecodable.get_or_create(&KindLabel { kind }).set(count);
     }
 
-    /// Counts a look at a host name.
+    /// Counts a lookup of a host name.
     pub(crate) fn name_looked_up(&self, result: &'static str) {
         self.name_lookups.get_or_create(&ResultLabel { result }).inc();
     }

@@ -75,7 +75,7 @@ impl<K: Root> Queue<K> {
     }
 
     /// Requests a reconciliation of this object.
-    pub(crate) fn touch(&self, object: impl Into<ObjectRef<K>>) {
+    pub(crate) fn enqueue(&self, object: impl Into<ObjectRef<K>>) {
         let mut state = self.state();
         if !state.open {
             return;
@@ -149,7 +149,7 @@ mod tests {
         let queue = WorkQueue::new();
         let mut requests = queue.requests();
         for name in ["a", "a", "b", "a"] {
-            queue.touch(object(name));
+            queue.enqueue(object(name));
         }
         let mut both = [requests.next().await.unwrap(), requests.next().await.unwrap()];
         both.sort_by(|a, b| a.name.cmp(&b.name));
@@ -164,7 +164,7 @@ mod tests {
         let mut requests = queue.requests();
         let endless = async {
             loop {
-                queue.touch(object("a"));
+                queue.enqueue(object("a"));
                 tokio::time::sleep(DEBOUNCE / 4).await;
             }
         };
@@ -177,11 +177,11 @@ mod tests {
     #[tokio::test]
     async fn a_queue_that_nobody_reads_collects_nothing() {
         let queue = WorkQueue::new();
-        queue.touch(object("a"));
+        queue.enqueue(object("a"));
         let requests = queue.requests();
-        queue.touch(object("b"));
+        queue.enqueue(object("b"));
         drop(requests);
-        queue.touch(object("c"));
+        queue.enqueue(object("c"));
         assert!(queue.state().requested.is_empty());
         assert_eq!(queue.attempts(|attempts| attempts.len()), 0);
     }

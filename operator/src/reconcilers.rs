@@ -9,11 +9,11 @@ use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
 use crate::context::Context;
 use crate::controller::{Next, Reconciler};
 use crate::error::Error;
-use crate::health::{Health, Lists, Scope};
-use crate::key::{ProxyKey, RegistrationKey};
-use crate::{reconcile, registration};
+use crate::health::{Health, Lists};
+use crate::object_keys::{RadiusProxyKey, RegistrationKey};
+use crate::{registration, rollout};
 
-/// When an object is looked at again that waits for a list. The list's end triggers it earlier.
+/// When to reconcile an object again that waits for a list. The end of the list triggers it earlier.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Reconciles RadiusProxy resources.
@@ -23,7 +23,7 @@ pub(crate) struct RadiusProxies {
 }
 
 impl RadiusProxies {
-    fn may_reconcile(&self, key: &ProxyKey) -> bool {
+    fn may_reconcile(&self, key: &RadiusProxyKey) -> bool {
         let proxy = self.context.cluster.proxy(key);
         let is_deleted = proxy.is_some_and(|proxy| proxy.metadata.deletion_timestamp.is_some());
         may_reconcile(self.health.lists(&key.namespace), is_deleted)
@@ -44,34 +44,29 @@ impl Reconciler for RadiusProxies {
     type Root = RadiusProxy;
 
     async fn reconcile(&self, object: &ObjectRef<RadiusProxy>) -> Result<Next, Error> {
-        let key = ProxyKey::from(object);
+        let key = RadiusProxyKey::from(object);
         if !self.may_reconcile(&key) {
             return Ok(Next::After(LIST_INTERVAL));
         }
         let context = &self.context;
-        let mut memory = context.memories.take(&key);
-        let result = reconcile::run(context, &key, &mut memory).await;
+        let mut state = context.states.take(&key);
+        let result = rollout::run(context, &key, &mut state).await;
         if result.is_err() {
             // What was planned from may be old.
-            memory.newest = None;
+            state.newest = None;
         }
         if !matches!(result, Ok(Next::Gone)) {
-            context.memories.put(key, memory);
+            context.states.put(key, state);
         }
         result
     }
 
     fn forget(&self, object: &ObjectRef<RadiusProxy>) {
-        let (context, key) = (&self.context, ProxyKey::from(object));
-        context.memories.take(&key);
-        context.names.observe(&key, &[]);
-        context.cluster.seeds.forget(&key);
-        context.rollouts.planned(&key, false);
-        context.metrics.proxy.forget(&key);
+        self.context.forget(&RadiusProxyKey::from(object));
     }
 
     fn failed(&self, object: &ObjectRef<RadiusProxy>, class: &'static str) {
-        let key = ProxyKey::from(object);
+        let key = RadiusProxyKey::from(object);
         self.context.metrics.proxy.failed(&key, class);
     }
 }
@@ -80,20 +75,17 @@ impl Reconciler for RadiusProxies {
 pub(crate) struct DirectoryRegistrations {
     pub(crate) context: Arc<Context>,
     pub(crate) health: Health,
-    /// The namespaces whose RadiusProxy resources are this operator's.
-    pub(crate) scopes: Vec<Scope>,
 }
 
 impl DirectoryRegistrations {
-    /// Whether the holder's namespace is this operator's, and its RadiusProxy resources are known. A namespace that is out of
-    /// reach may be gone, and the registration with it.
+    /// Whether the RadiusProxy resources of the holder's namespace are known. A namespace that is out of reach may be gone,
+    /// and the registration with it.
     fn may_reconcile(&self, key: &RegistrationKey) -> bool {
         let Some(registration) = self.context.cluster.registration(key) else {
             return true;
         };
         let namespace = registration.spec.claimed_by.namespace;
-        let is_ours = |scope: &Scope| scope.as_ref().is_none_or(|scope| *scope == namespace);
-        self.scopes.iter().any(is_ours) && self.health.lists(&namespace) != Lists::Pending
+        self.health.lists(&namespace) != Lists::Pending
     }
 }
 
@@ -111,13 +103,13 @@ impl Reconciler for DirectoryRegistrations {
     fn forget(&self, object: &ObjectRef<DirectoryRegistration>) {
         let key = RegistrationKey::from(object);
         self.context.directories.forget(&key);
-        self.context.registrations.forget(&key);
+        self.context.registration_states.forget(&key);
     }
 
     fn failed(&self, object: &ObjectRef<DirectoryRegistration>, class: &'static str) {
         let found = self.context.cluster.registration(&RegistrationKey::from(object));
         if let Some(claim) = found.map(|registration| registration.spec.claimed_by) {
-            let key = ProxyKey::new(&claim.namespace, &claim.name);
+            let key = RadiusProxyKey::new(&claim.namespace, &claim.name);
             self.context.metrics.proxy.failed(&key, class);
         }
     }
@@ -179,9 +171,9 @@ mod tests {
         });
         let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
         let (context, _lease) = Context::for_test(api.client.clone(), cluster);
-        let key = ProxyKey::new("b", "p");
-        let mut memory = context.memories.take(&key);
-        reconcile::run(&context, &key, &mut memory).await.unwrap();
+        let key = RadiusProxyKey::new("b", "p");
+        let mut state = context.states.take(&key);
+        rollout::run(&context, &key, &mut state).await.unwrap();
         let freed = |call: &Call| call.method == "PATCH" && call.body["metadata"]["finalizers"] == json!([]);
         assert_eq!(api.calls(1, freed).await.len(), 1);
     }

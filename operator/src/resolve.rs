@@ -1,4 +1,4 @@
-//! Host names of load balancers, looked up in the background: nobody waits for DNS, and one name for no other.
+//! Host names of load balancers, resolved in the background: no reconciliation waits for DNS, and no name for another.
 
 mod system;
 #[cfg(test)]
@@ -15,12 +15,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::key::ProxyKey;
 use crate::metrics::Metrics;
+use crate::object_keys::RadiusProxyKey;
 use crate::queue::WorkQueue;
 pub(crate) use system::SystemNames;
 
-/// How long a look may take.
+/// Time limit of a lookup.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Names that are looked up at once; further ones wait.
 const LOOKS_AT_ONCE: usize = 64;
@@ -58,7 +58,7 @@ pub(crate) struct Names {
 #[derive(Debug)]
 struct Watched {
     host: HostName,
-    interested: BTreeSet<ProxyKey>,
+    interested: BTreeSet<RadiusProxyKey>,
     due: Instant,
     under_way: bool,
 }
@@ -78,9 +78,9 @@ impl Names {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of these names now, without waiting. From now on the RadiusProxy is touched when an answer is news; of
+    /// What is known of these names now, without waiting. From now on the RadiusProxy is enqueued when an answer is news; of
     /// other names it wants to know no more.
-    pub(crate) fn observe(&self, key: &ProxyKey, names: &[String]) -> Vec<HostName> {
+    pub(crate) fn observe(&self, key: &RadiusProxyKey, names: &[String]) -> Vec<HostName> {
         let hosts = names.iter().map(|name| HostName::new(name));
         let by_name: BTreeMap<String, HostName> = hosts.map(|host| (host.name.clone(), host)).collect();
         let mut all = self.lock();
@@ -161,19 +161,19 @@ impl Names {
         waiting.map(|watched| watched.due).min()
     }
 
-    /// Takes an answer over, and touches those for whom it is news.
+    /// Takes an answer over, and enqueues those for whom it is news.
     fn take(&self, name: &str, answer: &Answer, now: Timestamp) {
-        let result = answer.trouble().map_or("ok", NoAddress::as_str);
+        let result = answer.failure().map_or("ok", NoAddress::as_str);
         self.deps.metrics.name_looked_up(result);
         let mut all = self.lock();
         let Some(watched) = all.get_mut(name) else {
             return;
         };
-        let before = watched.host.trouble.map(|trouble| trouble.why);
+        let before = watched.host.failure.map(|failure| failure.why);
         let news = watched.host.take(answer, now);
         watched.under_way = false;
         watched.due = Instant::now() + watched.host.look_again(self.deps.interval);
-        match (before, watched.host.trouble.map(|trouble| trouble.why)) {
+        match (before, watched.host.failure.map(|failure| failure.why)) {
             (None, Some(why)) => {
                 tracing::warn!(name, why = why.as_str(), "a load balancer's name has no address");
             }
@@ -183,7 +183,7 @@ impl Names {
         if news {
             tracing::debug!(name, host = ?watched.host, "another answer");
             for key in &watched.interested {
-                self.deps.queue.touch(key.clone());
+                self.deps.queue.enqueue(key.clone());
             }
         }
     }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
-use kube::{Api, Client};
 use operator_core::api::{DirectoryGrant, DirectoryRegistration};
-use operator_core::input::Settings as PlanSettings;
 use operator_core::names::ClusterName;
+use operator_core::observed::Settings as PlanSettings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -19,19 +18,18 @@ use crate::client;
 use crate::context::Context;
 use crate::controller::{Controller, Reconciler};
 use crate::directory::{Deps, Directories};
-use crate::error::words;
 use crate::events::Events;
 use crate::grants;
 use crate::health::Health;
 use crate::lead;
 use crate::leader::{Candidate, Leadership};
-use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, WorkQueue};
+use crate::reconcile_state::ReconcileStates;
+use crate::reconcile_state::RegistrationStates;
 use crate::reconcilers::{DirectoryGrants, DirectoryRegistrations, RadiusProxies};
-use crate::registration::Registrations;
 use crate::resolve::{self, Names, SystemNames};
-use crate::rollouts::Rollouts;
+use crate::rollout_limit::RolloutLimit;
 use crate::server::{self, Pages};
 use crate::settings::Settings;
 use crate::watch::{self, Cluster};
@@ -60,7 +58,7 @@ struct Shared {
     ended: CancellationToken,
 }
 
-/// Runs the operator until it is told to stop.
+/// Runs the operator until it gets a signal to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let listener = server::listen(settings.metrics_address)
         .await
@@ -86,10 +84,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         namespace,
         metrics,
     };
-    let plan_settings = PlanSettings {
-        cluster_uid: cluster_uid(&shared.client).await,
-        ..plan_settings(&shared.settings, &shared.namespace)?
-    };
+    let plan_settings = plan_settings(&shared.settings, &shared.namespace)?;
     let (election, leadership) = shared.elect();
     let watches = watch::start(
         &shared.client,
@@ -102,7 +97,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let server = tokio::spawn(server::serve(listener, shared.pages(&leadership)));
     let work = tokio::spawn(shared.clone().lead(leadership, plan_settings));
     shared.greet();
-    told_to_stop().await?;
+    stop_signal().await?;
     shared.end(work, watches, election).await?;
     server.abort();
     Ok(())
@@ -191,7 +186,6 @@ impl Shared {
             let registrations = DirectoryRegistrations {
                 context: Arc::clone(&context),
                 health: self.health.clone(),
-                scopes: self.settings.scopes(),
             };
             let registrations = self.controller(
                 registrations,
@@ -265,39 +259,32 @@ impl Shared {
             directories: Arc::new(Directories::new(settings.aws_calls_per_second, deps)),
             names: Arc::new(Names::new(SystemNames::new(), names)),
             leadership,
-            memories: Arc::new(Memories::default()),
-            registrations: Arc::new(Registrations::default()),
+            states: Arc::new(ReconcileStates::default()),
+            registration_states: Arc::new(RegistrationStates::default()),
             replica: self.identity.clone(),
-            rollouts: Arc::new(Rollouts::new(usize::try_from(settings.max_rollouts).unwrap_or(1))),
+            rollout_limit: Arc::new(RolloutLimit::new(
+                usize::try_from(settings.max_rollouts).unwrap_or(1),
+            )),
             metrics: self.metrics.clone(),
             events: Events::new(self.client.clone(), &self.identity),
             settings: plan_settings,
+            cluster_uid: Arc::default(),
+            scopes: settings.scopes(),
             describe_interval: Duration::from_secs(settings.describe_interval.into()),
-        }
-    }
-}
-
-/// The uid of the namespace kube-system, by which clusters of one name differ. It is empty without the permission to read it.
-async fn cluster_uid(client: &Client) -> String {
-    let read = Api::<Namespace>::all(client.clone())
-        .get_metadata("kube-system")
-        .await;
-    match read {
-        Ok(namespace) => namespace.metadata.uid.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(
-                error = words(&error),
-                "could not read namespace kube-system: clusters of one name can't be told apart"
-            );
-            String::new()
         }
     }
 }
 
 fn plan_settings(settings: &Settings, namespace: &str) -> anyhow::Result<PlanSettings> {
     let cluster = ClusterName::parse(&settings.cluster_name)?;
+    // Without an election there is no Lease whose absence would say that the operator is gone.
+    let election = if settings.leader_election {
+        ""
+    } else {
+        "/no-election"
+    };
     Ok(PlanSettings {
-        operator: format!("{namespace}/{}", settings.lease_name),
+        operator: format!("{namespace}/{}{election}", settings.lease_name),
         image_pull_policy: settings.proxy_image_pull_policy.clone(),
         provider_host_suffixes: settings.host_suffixes(),
         pod_dns_policy: settings.pod_dns_policy.clone(),
@@ -308,7 +295,7 @@ fn plan_settings(settings: &Settings, namespace: &str) -> anyhow::Result<PlanSet
     })
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
+async fn stop_signal() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     tokio::select! {

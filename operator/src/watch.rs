@@ -1,9 +1,11 @@
 //! The cluster as it is watched, and which RadiusProxy resources a change concerns.
 
 mod cache;
-mod follow;
 mod kinds;
-pub(crate) mod rows;
+pub(crate) mod owned;
+mod pod;
+mod reflector;
+pub(crate) mod row;
 mod seeds;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,17 +16,19 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use operator_core::access::Labels;
 use operator_core::api::{DirectoryGrant, DirectoryRegistration, RadiusProxy};
-use operator_core::input::{PodState, secrets_named_by, seeds_selector};
-use operator_core::plan::Object;
+use operator_core::objects::Object;
+use operator_core::observed::PodState;
+use operator_core::secrets;
 use tokio::sync::Notify;
 
-use crate::key::{ProxyKey, RegistrationKey};
 use crate::metrics::Metrics;
+use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 use crate::queue::{Queue, WorkQueue};
 pub(crate) use cache::decoded;
 use cache::{Cache, Change, guarded, unguarded};
 pub(crate) use kinds::start;
-use rows::{Detail, NodeRow, Owned, Row};
+use owned::{Detail, Owned};
+use row::{NodeRow, Row};
 pub(crate) use seeds::{SeedSecrets, Seeds};
 
 /// Everything that is watched. `gather` reads it.
@@ -114,22 +118,22 @@ impl Cluster {
     }
 
     /// A RadiusProxy as the watch has it, if it can be decoded.
-    pub(crate) fn proxy(&self, key: &ProxyKey) -> Option<RadiusProxy> {
+    pub(crate) fn proxy(&self, key: &RadiusProxyKey) -> Option<RadiusProxy> {
         self.proxies.find(key.into())
     }
 
     /// Whether there is such a RadiusProxy.
-    pub(crate) fn has_proxy(&self, key: &ProxyKey) -> bool {
+    pub(crate) fn has_proxy(&self, key: &RadiusProxyKey) -> bool {
         self.proxies.store().get(&guarded(key.into())).is_some()
     }
 
     /// Other RadiusProxy resources that name the same directory and region.
     pub(crate) fn rivals(&self, proxy: &RadiusProxy) -> Vec<RadiusProxy> {
-        let own = ProxyKey::of(proxy);
+        let own = RadiusProxyKey::of(proxy);
         let all = self.proxies.store().state();
         all.iter()
             .filter_map(|other| other.0.as_ref().ok())
-            .filter(|other| same_directory(proxy, other) && ProxyKey::of(other) != own)
+            .filter(|other| same_directory(proxy, other) && RadiusProxyKey::of(other) != own)
             .cloned()
             .collect()
     }
@@ -142,6 +146,24 @@ impl Cluster {
     /// Every DirectoryGrant.
     pub(crate) fn grants(&self) -> Vec<Arc<DeserializeGuard<DirectoryGrant>>> {
         self.grants.store().state()
+    }
+
+    /// Whether a grant that isn't found for a namespace isn't there: each can be decoded, and those that select by labels
+    /// know the namespace's.
+    pub(crate) fn knows_grants_of(&self, namespace: &str) -> bool {
+        let selects = |grant: &DirectoryGrant| grant.spec.namespace_selector.is_some();
+        self.grants.undecodable() == 0
+            && (self.namespace_labels(namespace).is_some()
+                || !decoded(&self.grants()).into_iter().any(selects))
+    }
+
+    /// Has the RadiusProxy reconciled that holds this directory.
+    pub(crate) fn enqueue_holder(&self, key: &RegistrationKey) {
+        if let Some(registration) = self.registration(key) {
+            let claim = &registration.spec.claimed_by;
+            self.queue
+                .enqueue(RadiusProxyKey::new(&claim.namespace, &claim.name));
+        }
     }
 
     /// The labels of a namespace; `None` when they are unknown.
@@ -173,7 +195,7 @@ impl Cluster {
     }
 
     /// The pods of a RadiusProxy, with what their nodes add.
-    pub(crate) fn pods(&self, key: &ProxyKey) -> Vec<PodState> {
+    pub(crate) fn pods(&self, key: &RadiusProxyKey) -> Vec<PodState> {
         let (nodes, pods) = (self.nodes.store(), self.pods.store());
         let of_proxy = pods.state_filter(|pod| pod.is_of(key));
         of_proxy
@@ -192,7 +214,7 @@ impl Cluster {
     }
 
     /// The RadiusProxy resources whose pods are being brought to another image or template.
-    pub(crate) fn upgrading(&self) -> BTreeSet<ProxyKey> {
+    pub(crate) fn upgrading(&self) -> BTreeSet<RadiusProxyKey> {
         let is_upgrading =
             |row: &Row<Owned>| matches!(&row.value.detail, Detail::StatefulSet(set) if set.upgrading);
         let sets = self.owned.get("StatefulSet").map(|cache| cache.store());
@@ -201,7 +223,7 @@ impl Cluster {
     }
 
     /// The owned objects of one kind and RadiusProxy, by name.
-    pub(crate) fn owned_of(&self, kind: &str, key: &ProxyKey) -> Vec<(String, Owned)> {
+    pub(crate) fn owned_of(&self, kind: &str, key: &RadiusProxyKey) -> Vec<(String, Owned)> {
         let of_proxy = |cache: &Cache<Row<Owned>>| cache.store().state_filter(|row| row.is_of(key));
         let rows = self.owned.get(kind).map(of_proxy).unwrap_or_default();
         rows.iter()
@@ -210,7 +232,7 @@ impl Cluster {
     }
 
     /// An owned object, when the watch has it.
-    pub(crate) fn owned(&self, object: &Object, key: &ProxyKey) -> Option<Owned> {
+    pub(crate) fn owned(&self, object: &Object, key: &RadiusProxyKey) -> Option<Owned> {
         let wanted = ObjectRef::new(object.name()).within(&key.namespace);
         let row = self.owned.get(object.kind())?.store().get(&wanted)?;
         row.is_of(key).then(|| row.value.clone())
@@ -219,10 +241,10 @@ impl Cluster {
     /// Requests a reconciliation of every RadiusProxy.
     fn enqueue_all(&self) {
         for proxy in self.proxies.store().state() {
-            self.queue.touch(unguarded(&proxy));
+            self.queue.enqueue(unguarded(&proxy));
         }
         for registration in self.registrations.store().state() {
-            self.registration_queue.touch(unguarded(&registration));
+            self.registration_queue.enqueue(unguarded(&registration));
         }
     }
 
@@ -232,15 +254,15 @@ impl Cluster {
         }
         self.grants_changed.notify_one();
         if let Some(object) = change.object() {
-            self.queue.touch(object);
+            self.queue.enqueue(object);
         }
         let mut decoded = change.both().filter_map(|object| object.0.as_ref().ok());
         if let Some(proxy) = decoded.next() {
             if let Some(key) = RegistrationKey::of(proxy) {
-                self.registration_queue.touch(key);
+                self.registration_queue.enqueue(key);
             }
             for rival in self.rivals(proxy) {
-                self.queue.touch(ProxyKey::of(&rival));
+                self.queue.enqueue(RadiusProxyKey::of(&rival));
             }
         }
     }
@@ -250,7 +272,7 @@ impl Cluster {
         if !change.is_status_only()
             && let Some(object) = change.object()
         {
-            self.registration_queue.touch(object);
+            self.registration_queue.enqueue(object);
         }
         let both = [&change.before, &change.after]
             .map(|side| side.as_ref().and_then(|object| object.0.as_ref().ok()));
@@ -258,13 +280,14 @@ impl Cluster {
         let status = both.map(|side| side.and_then(|registration| registration.status.as_ref()));
         for holder in holders.into_iter().flatten() {
             if holders[0] != holders[1] || status[0] != status[1] {
-                self.queue.touch(ProxyKey::new(&holder.namespace, &holder.name));
+                self.queue
+                    .enqueue(RadiusProxyKey::new(&holder.namespace, &holder.name));
             }
         }
         let name = change.object().map(|object| RegistrationKey::from(&object));
         if let (Some(key), true) = (name, holders[0] != holders[1]) {
             for proxy in self.of_directory(&key) {
-                self.queue.touch(ProxyKey::of(&proxy));
+                self.queue.enqueue(RadiusProxyKey::of(&proxy));
             }
         }
     }
@@ -272,7 +295,7 @@ impl Cluster {
     fn grant_changed(&self, change: &Change<DeserializeGuard<DirectoryGrant>>) {
         if !change.is_status_only() {
             if let Some(object) = change.object() {
-                self.grant_queue.touch(object);
+                self.grant_queue.enqueue(object);
             }
             self.grants_changed.notify_one();
             self.enqueue_all();
@@ -295,9 +318,12 @@ impl Cluster {
         // Whether another RadiusProxy may have the directory matters to its rivals too.
         for proxy in decoded(&self.proxies()) {
             if proxy.metadata.namespace.as_ref() == Some(&namespace.name) {
-                self.queue.touch(ProxyKey::of(proxy));
+                self.queue.enqueue(RadiusProxyKey::of(proxy));
+                if let Some(key) = RegistrationKey::of(proxy) {
+                    self.registration_queue.enqueue(key);
+                }
                 for rival in self.rivals(proxy) {
-                    self.queue.touch(ProxyKey::of(&rival));
+                    self.queue.enqueue(RadiusProxyKey::of(&rival));
                 }
             }
         }
@@ -320,7 +346,7 @@ impl Cluster {
             return;
         }
         for owner in change.both().filter_map(Row::owner) {
-            self.queue.touch(owner);
+            self.queue.enqueue(owner);
         }
     }
 
@@ -333,7 +359,7 @@ impl Cluster {
         let on_it = |pod: &Row<PodState>| pod.value.node.as_deref() == Some(node.name.as_str());
         let pods = self.pods.store().state_filter(on_it);
         for owner in pods.iter().filter_map(|pod| pod.owner()) {
-            self.queue.touch(owner);
+            self.queue.enqueue(owner);
         }
     }
 
@@ -347,14 +373,15 @@ impl Cluster {
             if proxy.metadata.namespace.as_ref() != Some(namespace) {
                 continue;
             }
-            let key = ProxyKey::of(proxy);
-            let selected = seeds_selector(&proxy.spec).is_some_and(|s| s.matches(metadata.labels.as_ref()));
+            let key = RadiusProxyKey::of(proxy);
+            let selected =
+                secrets::seeds_selector(&proxy.spec).is_some_and(|s| s.matches(metadata.labels.as_ref()));
             let is_seed = selected || self.seeds.has(&key, name);
             if is_seed {
                 self.seeds.changed(&key);
             }
-            if is_seed || secrets_named_by(&proxy.spec).contains(name) {
-                self.queue.touch(key);
+            if is_seed || secrets::named_by(&proxy.spec).contains(name) {
+                self.queue.enqueue(key);
             }
         }
     }
@@ -371,6 +398,18 @@ fn same_directory(a: &RadiusProxy, b: &RadiusProxy) -> bool {
     match (&a.spec.directory, &b.spec.directory) {
         (Some(a), Some(b)) => a.id == b.id && a.region == b.region,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+impl Cluster {
+    /// Shows a StatefulSet as a watch would.
+    pub(crate) fn put_stateful_set(&self, set: &k8s_openapi::api::apps::v1::StatefulSet) {
+        let row = owned::owned("StatefulSet", &set.metadata, owned::stateful_set(set));
+        let event = kube::runtime::watcher::Event::Apply(Row::new(&set.metadata, row));
+        if let Some(cache) = self.owned.get("StatefulSet") {
+            cache.apply(&None, event);
+        }
     }
 }
 
@@ -442,6 +481,63 @@ mod tests {
         assert_eq!(drain(&queue), ["a", "b"]);
     }
 
+    fn grant(spec: &serde_json::Value) -> DeserializeGuard<DirectoryGrant> {
+        serde_json::from_value(
+            json!({"apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryGrant",
+            "metadata": {"name": "g"}, "spec": spec}),
+        )
+        .unwrap()
+    }
+
+    fn by_labels() -> DeserializeGuard<DirectoryGrant> {
+        grant(&json!({"namespaceSelector": {"matchLabels": {"mfa": "yes"}}, "directories": []}))
+    }
+
+    fn put_grant(cluster: &Cluster, grant: DeserializeGuard<DirectoryGrant>) {
+        for change in cluster.grants.apply(&None, Event::Apply(grant)) {
+            cluster.grant_changed(&change);
+        }
+    }
+
+    fn label(cluster: &Cluster, value: &str) {
+        let row = Row {
+            namespace: None,
+            name: "mfa".to_owned(),
+            proxy: String::new(),
+            value: Labels::from([("mfa".to_owned(), value.to_owned())]),
+        };
+        for change in cluster.namespaces.apply(&None, Event::Apply(row)) {
+            cluster.namespace_changed(&change);
+        }
+    }
+
+    #[test]
+    fn labels_of_a_namespace_trigger_its_registrations_too() {
+        let (cluster, queue, _open) = cluster();
+        let _registrations = cluster.registration_queue.requests();
+        put(&cluster, proxy("a", "d-0000000001", 1));
+        put_grant(&cluster, by_labels());
+        drain(&queue);
+        cluster.registration_queue.take_requested();
+        label(&cluster, "yes");
+        assert_eq!(drain(&queue), ["a"]);
+        let requested = cluster.registration_queue.take_requested();
+        let names: Vec<&str> = requested.iter().map(|object| object.name.as_str()).collect();
+        assert_eq!(names, ["d-0000000001.eu-central-1"]);
+    }
+
+    #[test]
+    fn a_grant_is_known_to_be_missing_only_when_every_grant_can_be_read() {
+        let (cluster, _queue, _open) = cluster();
+        assert!(cluster.knows_grants_of("mfa"));
+        put_grant(&cluster, by_labels());
+        assert!(!cluster.knows_grants_of("mfa"), "its labels are unknown");
+        label(&cluster, "no");
+        assert!(cluster.knows_grants_of("mfa"));
+        put_grant(&cluster, grant(&json!({"namespaces": 7})));
+        assert!(!cluster.knows_grants_of("mfa"));
+    }
+
     #[test]
     fn a_secret_triggers_those_who_name_it() {
         let (cluster, queue, _open) = cluster();
@@ -468,9 +564,9 @@ mod tests {
         assert_eq!(drain(&queue), [""; 0]);
         cluster.source_changed(&secret("mfa", "jane", &[("mfa", "totp"), ("team", "x")]));
         assert_eq!(drain(&queue), ["a"]);
-        let key = ProxyKey::new("mfa", "a");
+        let key = RadiusProxyKey::new("mfa", "a");
         let version = cluster.seeds.current(&key, "mfa=totp").unwrap_err();
-        let content = operator_core::input::SecretContent {
+        let content = operator_core::observed::SecretContent {
             data: BTreeMap::new(),
         };
         cluster
@@ -495,7 +591,7 @@ mod tests {
             value: pod,
         };
         cluster.pods.apply(&None, Event::Apply(row));
-        let of_a = ProxyKey::new("mfa", "a");
+        let of_a = RadiusProxyKey::new("mfa", "a");
         assert!(cluster.pods(&of_a)[0].node_ready, "no node is known at all");
         let node = |name: &str, ready| {
             let row = Row {

@@ -73,7 +73,7 @@ const LONG_STEPS: [Step; 4] = [
             "--workspace",
             "--lib",
             "--",
-            "plan::scenarios",
+            "scenarios",
         ],
     ),
     ("fuzz", "cargo", &["xtask", "fuzz"]),

@@ -11,7 +11,7 @@ use crate::api::{
     ConditionType, DirectoryGrant, DirectoryGrantStatus, DirectorySpec, GrantUser, GrantedDirectories,
     RadiusProxy,
 };
-use crate::conditions::{Draft, Reason, Truth, stamp};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions};
 use crate::names::ClusterName;
 
 /// The labels of a namespace.
@@ -121,7 +121,8 @@ pub fn users(
 }
 
 /// The status of a grant. `users` are those in the namespaces that this operator watches: `watched`, or all when it is `None`.
-/// Users elsewhere are another operator's to report, and stay. `namespaces` are all namespaces of the cluster by name.
+/// Users elsewhere are another operator's to report, and stay. `namespaces` are all namespaces of the cluster by name, none when
+/// they can't be listed.
 #[must_use]
 pub fn status(
     grant: &DirectoryGrant,
@@ -140,7 +141,7 @@ pub fn status(
     users.truncate(MAX_USERS);
     DirectoryGrantStatus {
         observed_generation: generation,
-        conditions: stamp(
+        conditions: set_conditions(
             &[accepted(grant, namespaces)],
             &before.conditions,
             generation,
@@ -151,28 +152,30 @@ pub fn status(
     }
 }
 
-fn accepted(grant: &DirectoryGrant, namespaces: &BTreeMap<String, Labels>) -> Draft {
-    let draft = |truth, reason, message: String| Draft::new(ConditionType::Accepted, truth, reason, message);
+fn accepted(grant: &DirectoryGrant, namespaces: &BTreeMap<String, Labels>) -> ConditionDraft {
+    let draft = |status, reason, message: String| {
+        ConditionDraft::new(ConditionType::Accepted, status, reason, message)
+    };
     if let Some(Err(error)) = grant.spec.namespace_selector.as_ref().map(parse) {
         let message = format!(
             "spec.namespaceSelector is invalid and selects no namespace: {error}. Namespaces in spec.namespaces are allowed \
              all the same"
         );
-        return draft(Truth::False, Reason::ConfigInvalid, message);
+        return draft(ConditionStatus::False, Reason::ConfigInvalid, message);
     }
     let missing = grant.spec.namespaces.iter();
     let missing: Vec<&str> = missing
-        .filter(|name| !namespaces.contains_key(*name))
+        .filter(|name| !namespaces.is_empty() && !namespaces.contains_key(*name))
         .map(String::as_str)
         .collect();
     if missing.is_empty() {
-        return draft(Truth::True, Reason::Accepted, IN_EFFECT.to_owned());
+        return draft(ConditionStatus::True, Reason::Accepted, IN_EFFECT.to_owned());
     }
     let message = format!(
         "{IN_EFFECT}. These namespaces don't exist: {}",
         missing.join(", ")
     );
-    draft(Truth::True, Reason::AcceptedWithWarnings, message)
+    draft(ConditionStatus::True, Reason::AcceptedWithWarnings, message)
 }
 
 /// The grant that a RadiusProxy uses, and its entry for the directory.
@@ -370,16 +373,16 @@ mod tests {
         };
         let named = grant("g", &json!({}));
         assert_eq!(told(&named, &["auth", "other"]).1, "Accepted");
-        let (truth, reason, message) = told(&named, &["auth"]);
+        let (status, reason, message) = told(&named, &["auth"]);
         assert_eq!(
-            (truth.as_str(), reason.as_str()),
+            (status.as_str(), reason.as_str()),
             ("True", "AcceptedWithWarnings")
         );
         assert!(message.ends_with("don't exist: other"), "{message}");
         let malformed =
             json!({"namespaceSelector": {"matchExpressions": [{"key": "mfa", "operator": "In"}]}});
-        let (truth, reason, message) = told(&grant("g", &malformed), &["auth", "other"]);
-        assert_eq!((truth.as_str(), reason.as_str()), ("False", "ConfigInvalid"));
+        let (status, reason, message) = told(&grant("g", &malformed), &["auth", "other"]);
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "ConfigInvalid"));
         assert!(message.contains("spec.namespaceSelector is invalid"), "{message}");
     }
 }

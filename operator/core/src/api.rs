@@ -1,4 +1,4 @@
-//! The API `radius-mfa.dev/v1alpha1`. Additive changes only.
+//! The API `radius-mfa.dev/v1alpha1`.
 //!
 //! Every bound is in the schema, so that `kubectl apply` refuses what AWS Directory Service would. The field
 //! descriptions are what `kubectl explain` shows.
@@ -9,9 +9,12 @@
     reason = "the derive makes them; the types are re-exported below"
 )]
 
+mod addresses;
+mod client;
 mod directory;
 mod grant;
 mod observed;
+mod policy;
 mod provider;
 mod proxy;
 mod registration;
@@ -23,32 +26,30 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use addresses::{AddressSource, AddressesSpec, LoadBalancerSpec};
+pub use client::{ClientSpec, MessageAuthenticatorPolicy};
 pub use directory::{
     AdoptionPolicy, AuthenticationProtocol, DeletionPolicy, DirectorySpec, DriftPolicy, directory_id_pattern,
 };
 pub use grant::{DirectoryGrant, DirectoryGrantSpec, DirectoryGrantStatus, GrantUser, GrantedDirectories};
 pub use observed::{ObservedClientAddress, ObservedDirectory, ObservedRetries, ObservedSigning};
+pub use policy::{LimitsSpec, PolicySpec, TypedTextSpec, UserNamesSpec};
 pub use provider::{
     DuoFactor, DuoSignatureVersion, DuoSpec, FailMode, OktaFactor, OktaSpec, OktaTokenKind, ProviderSpec,
     UpstreamServerSpec, UpstreamSpec,
 };
-pub use proxy::{
-    AddressSource, AddressesSpec, ClientSpec, LimitsSpec, LoadBalancerSpec, MessageAuthenticatorPolicy,
-    PolicySpec, RadiusProxy, RadiusProxySpec, TypedTextSpec, UserNamesSpec,
-};
+pub use proxy::{RadiusProxy, RadiusProxySpec};
 pub use registration::{
     AddressProblem, Adoption, AppliedSettings, DesiredRegistration, DesiredServer, DirectoryClaim,
     DirectoryDescription, DirectoryRegistration, DirectoryRegistrationSpec, DirectoryRegistrationStatus,
     Drift, LastFailure, PendingWrite, PodWithoutSecret, RegisteredSettings, RegistrationHold,
-    ReportedMismatch, ServerState, SharedSecretSource, SuspectedDrift, WriteRecord,
+    ReportedMismatch, ServerState, SharedSecretSource, SuspectedDrift, TaggedOwner, WriteRecord,
 };
 pub use secret_refs::{
     BasicAuthKeys, BasicAuthSecretRef, DuoCredentialKeys, DuoCredentialsRef, OktaCredentialsRef,
     PasswordKeyRef, SecretKeyRef, SeedsSecretRef,
 };
-pub use status::{
-    ConditionType, DirectoryStatus, LastWrite, RadiusProxyStatus, RegisteredServer, Surge, SurgePhase,
-};
+pub use status::{ConditionType, DirectoryStatus, LastWrite, RadiusProxyStatus, RegisteredServer};
 pub use totp::{RedisSpec, SeedsSelector, StoreOutage, TotpSpec, UsedCodesSpec};
 pub(crate) use workload::quantities_as_text;
 pub use workload::{PodMetadataOverrides, PodTemplateOverrides, SchedulingSpec};

@@ -1,10 +1,14 @@
 //! Conditions: a closed set of reasons, and messages with the next step for a person.
 
+mod reason;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::ConditionType;
 use crate::time;
+
+pub use reason::{EventType, Reason};
 
 /// The longest message of a condition that the API server takes.
 const MAX_MESSAGE: usize = 32_768;
@@ -13,7 +17,7 @@ const CUT_MESSAGE: usize = 2_000;
 
 /// `status` of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Truth {
+pub enum ConditionStatus {
     /// True
     True,
     /// False
@@ -22,7 +26,7 @@ pub enum Truth {
     Unknown,
 }
 
-impl Truth {
+impl ConditionStatus {
     /// As Kubernetes writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -34,203 +38,62 @@ impl Truth {
     }
 }
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident => $tone:ident,)*) => {
-        /// Why a condition is what it is.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $($(#[$doc])* $name,)* }
-
-        impl Reason {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// As the condition has it.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
-            }
-
-            /// From a condition.
-            pub(crate) fn from_name(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
-            }
-
-            /// How people are told.
-            #[must_use]
-            pub const fn tone(self) -> Tone {
-                match self { $(Self::$name => Tone::$tone,)* }
-            }
-        }
-    };
-}
-
-/// How people are told of a condition's change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
-    /// By a Warning: somebody has to do something.
-    Warning,
-    /// By a Normal event.
-    Normal,
-    /// Not at all: it passes by itself in seconds or minutes.
-    Passing,
-}
-
-reasons! {
-    /// Accepted: nothing is wrong with it.
-    Accepted => Passing,
-    /// Accepted: it will work, but not as well as it could.
-    AcceptedWithWarnings => Warning,
-    /// This version of the operator can't decode the object.
-    Undecodable => Warning,
-    /// Accepted: a second operator would work on it, too, and holds.
-    OtherOperator => Warning,
-    /// No DirectoryGrant names the namespace, the directory and the region.
-    NoGrant => Warning,
-    /// Another RadiusProxy, of this cluster or another, keeps the directory.
-    DirectoryConflict => Warning,
-    /// An object of a name that the operator needs has another owner.
-    NameConflict => Warning,
-    /// There is no such directory in this account and region.
-    DirectoryNotFound => Warning,
-    /// The directory is of a type without RADIUS settings of its own.
-    DirectoryTypeUnsupported => Warning,
-    /// Described: AWS has described the directory, and its type has RADIUS settings.
-    Described => Passing,
-    /// The directory was not described yet.
-    DirectoryUnknown => Passing,
-    /// The operator has no AWS credentials.
-    NoAwsCredentials => Warning,
-    /// AWS does not take the operator's credentials.
-    AwsCredentialsInvalid => Warning,
-    /// An IAM action is missing.
-    AwsAccessDenied => Warning,
-    /// AWS answers that it is asked too often.
-    AwsThrottled => Warning,
-    /// A write was not sent, since the leader's lease was about to end; it is sent later.
-    LeaseEnding => Passing,
-    /// AWS cannot be reached, or answers with errors of its own.
-    AwsUnreachable => Warning,
-    /// AWS refuses the call.
-    AwsRefused => Warning,
-    /// The provider's settings cannot work.
-    ProviderConfigInvalid => Warning,
-    /// Other settings cannot work.
-    ConfigInvalid => Warning,
-    /// Every Secret is there.
-    SecretsReady => Passing,
-    /// A Secret is missing.
-    SecretMissing => Warning,
-    /// A key of a Secret is missing.
-    SecretKeyMissing => Warning,
-    /// A key of a Secret is empty.
-    SecretKeyEmpty => Warning,
-    /// A shared secret is empty, too short, too long, or has characters that AWS refuses.
-    SharedSecretInvalid => Warning,
-    /// The spec names a Secret that is the operator's own.
-    SecretReserved => Warning,
-    /// Lines of the TOTP seeds are malformed.
-    TotpSeedsMalformed => Warning,
-    /// The provider refuses the credentials that it is given.
-    ProviderCredentialsRefused => Warning,
-    /// Users have two TOTP seeds.
-    DuplicateTotpSeed => Warning,
-    /// All proxies serve.
-    ProxiesServe => Passing,
-    /// Enough proxies serve, not all.
-    SomeProxiesServe => Passing,
-    /// Too few proxies serve.
-    TooFewProxies => Passing,
-    /// Proxies are being changed to a new image or template.
-    Upgrading => Passing,
-    /// The API server, a quota or an admission policy refuses an object, a patch or a pod.
-    ObjectRefused => Warning,
-    /// The API server, a quota or an admission policy refuses new pods.
-    PodsRefused => Warning,
-    /// The API server has failed to take something for a minute or more.
-    ApiServerErrors => Warning,
-    /// No proxy was started, since something else is wrong.
-    NotStarted => Passing,
-    /// AWS has Completed with the servers there should be.
-    Registered => Normal,
-    /// There is no directory to register with.
-    NoDirectory => Passing,
-    /// Nothing is registered until the RadiusProxy is accepted and its Secrets are ready.
-    Blocked => Passing,
-    /// No proxy serves the current configuration yet.
-    WaitingForProxies => Passing,
-    /// Not every proxy reports the current configuration yet.
-    WaitingForConfiguration => Passing,
-    /// The addresses to register are not known yet.
-    WaitingForAddresses => Passing,
-    /// A load balancer's host name has no address, by DNS; what is registered stays.
-    NameNotResolved => Warning,
-    /// The directory is not Active.
-    DirectoryNotActive => Warning,
-    /// AWS is changing the settings.
-    Registering => Passing,
-    /// Churn settles before AWS is written to.
-    Settling => Passing,
-    /// Fewer servers are registered than there should be; more are awaited.
-    ServersMissing => Passing,
-    /// AWS could not reach or agree with the servers.
-    RadiusFailed => Warning,
-    /// Nothing is written to AWS, since the spec says so.
-    Suspended => Normal,
-    /// Somebody else's settings are there, and the adoption policy leaves them.
-    UnmanagedSettings => Warning,
-    /// Somebody changed the settings, and the drift policy leaves them.
-    Drifted => Warning,
-    /// Somebody changes the settings again and again.
-    Contended => Warning,
-    /// Somebody changed the shared secret at AWS: every request of the directory fails.
-    SecretMismatch => Warning,
-    /// Somebody switched RADIUS off.
-    RadiusDisabled => Warning,
-    /// RADIUS is being switched off.
-    Deregistering => Passing,
-    /// All of the other conditions are true.
-    Ready => Normal,
+impl Reason {
+    /// Whether nothing goes on before a person acts. AWS takes calls again by itself once there are fewer.
+    pub(crate) fn waits_for_a_person(self) -> bool {
+        self.event_type() == EventType::Warning && self != Self::AwsThrottled
+    }
 }
 
 /// A condition before it has times.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Draft {
+pub(crate) struct ConditionDraft {
     pub(crate) kind: ConditionType,
-    pub(crate) truth: Truth,
+    pub(crate) status: ConditionStatus,
     pub(crate) reason: Reason,
     pub(crate) message: String,
 }
 
-impl Draft {
-    pub(crate) fn new(kind: ConditionType, truth: Truth, reason: Reason, message: impl Into<String>) -> Self {
+impl ConditionDraft {
+    pub(crate) fn new(
+        kind: ConditionType,
+        status: ConditionStatus,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             kind,
-            truth,
+            status,
             reason,
             message: message.into(),
         }
     }
 
     pub(crate) fn is_true(&self) -> bool {
-        self.truth == Truth::True
+        self.status == ConditionStatus::True
     }
 }
 
 /// `Ready` from the others: true when all are and every proxy serves the current configuration, else what the first says
 /// that is not. So `kubectl wait` on it ends when a change has come to every pod.
-pub(crate) fn ready(others: &[Draft], message: String) -> Draft {
-    let unfinished = |draft: &&Draft| {
+pub(crate) fn ready(others: &[ConditionDraft], message: String) -> ConditionDraft {
+    let unfinished = |draft: &&ConditionDraft| {
         !draft.is_true()
             || draft.kind == ConditionType::Stalled
             || matches!(draft.reason, Reason::SomeProxiesServe | Reason::Upgrading)
     };
     match others.iter().find(unfinished) {
-        None => Draft::new(ConditionType::Ready, Truth::True, Reason::Ready, message),
-        Some(first) => Draft {
+        None => ConditionDraft::new(
+            ConditionType::Ready,
+            ConditionStatus::True,
+            Reason::Ready,
+            message,
+        ),
+        Some(first) => ConditionDraft {
             kind: ConditionType::Ready,
-            truth: match first.truth {
-                Truth::True if first.reason == Reason::ApiServerErrors => Truth::Unknown,
-                Truth::True => Truth::False,
+            status: match first.status {
+                ConditionStatus::True if first.reason == Reason::ApiServerErrors => ConditionStatus::Unknown,
+                ConditionStatus::True => ConditionStatus::False,
                 other => other,
             },
             ..first.clone()
@@ -238,9 +101,28 @@ pub(crate) fn ready(others: &[Draft], message: String) -> Draft {
     }
 }
 
+/// `Stalled` or `Reconciling`, by which kstatus tells broken from busy. Neither while all is well or suspended.
+pub(crate) fn progress(others: &[ConditionDraft], ready: &ConditionDraft) -> Option<ConditionDraft> {
+    if ready.is_true() || others.iter().any(|other| other.kind == ConditionType::Stalled) {
+        return None;
+    }
+    let waits = |draft: &&ConditionDraft| !draft.is_true() && draft.reason.waits_for_a_person();
+    let (kind, why) = match others.iter().find(waits) {
+        Some(stalled) => (ConditionType::Stalled, stalled),
+        None if ready.reason.event_type() == EventType::Normal => return None,
+        None => (ConditionType::Reconciling, ready),
+    };
+    Some(ConditionDraft::new(
+        kind,
+        ConditionStatus::True,
+        why.reason,
+        why.message.clone(),
+    ))
+}
+
 /// The conditions with times: `lastTransitionTime` moves only when the status does.
-pub(crate) fn stamp(
-    drafts: &[Draft],
+pub(crate) fn set_conditions(
+    drafts: &[ConditionDraft],
     before: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
@@ -250,13 +132,13 @@ pub(crate) fn stamp(
         .map(|draft| {
             let old = before.iter().find(|c| c.type_ == draft.kind.as_str());
             let since = old
-                .filter(|old| old.status == draft.truth.as_str())
+                .filter(|old| old.status == draft.status.as_str())
                 .map_or_else(|| time::floor(now), |old| old.last_transition_time.clone());
             Condition {
                 type_: draft.kind.as_str().to_owned(),
-                status: draft.truth.as_str().to_owned(),
+                status: draft.status.as_str().to_owned(),
                 reason: draft.reason.as_str().to_owned(),
-                message: shown(&draft.message),
+                message: shortened(&draft.message),
                 observed_generation: generation,
                 last_transition_time: since,
             }
@@ -265,7 +147,7 @@ pub(crate) fn stamp(
 }
 
 /// A message as the condition has it.
-pub(crate) fn shown(message: &str) -> String {
+pub(crate) fn shortened(message: &str) -> String {
     cut(message, CUT_MESSAGE)
 }
 
@@ -288,18 +170,23 @@ mod tests {
     #[test]
     fn a_transition_time_stays_until_the_status_changes() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let draft = |truth, reason| Draft::new(ConditionType::Available, truth, reason, "m");
-        let first = stamp(&[draft(Truth::False, Reason::NotStarted)], &[], Some(1), at(1));
-        let second = stamp(
-            &[draft(Truth::False, Reason::TooFewProxies)],
+        let draft = |status, reason| ConditionDraft::new(ConditionType::Available, status, reason, "m");
+        let first = set_conditions(
+            &[draft(ConditionStatus::False, Reason::NotStarted)],
+            &[],
+            Some(1),
+            at(1),
+        );
+        let second = set_conditions(
+            &[draft(ConditionStatus::False, Reason::TooFewProxies)],
             &first,
             Some(2),
             at(2),
         );
         assert_eq!(second[0].last_transition_time.0, at(1));
         assert_eq!(second[0].observed_generation, Some(2));
-        let third = stamp(
-            &[draft(Truth::True, Reason::ProxiesServe)],
+        let third = set_conditions(
+            &[draft(ConditionStatus::True, Reason::ProxiesServe)],
             &second,
             Some(2),
             at(3),
@@ -309,26 +196,58 @@ mod tests {
 
     #[test]
     fn ready_says_what_the_first_untrue_condition_says() {
-        let one = Draft::new(ConditionType::Accepted, Truth::True, Reason::Accepted, "fine");
-        let two = Draft::new(
+        let one = ConditionDraft::new(
+            ConditionType::Accepted,
+            ConditionStatus::True,
+            Reason::Accepted,
+            "fine",
+        );
+        let two = ConditionDraft::new(
             ConditionType::SecretsReady,
-            Truth::False,
+            ConditionStatus::False,
             Reason::SecretMissing,
             "no",
         );
         let told = ready(&[one.clone(), two], String::new());
         assert_eq!(
-            (told.kind, told.truth, told.reason),
-            (ConditionType::Ready, Truth::False, Reason::SecretMissing)
+            (told.kind, told.status, told.reason),
+            (
+                ConditionType::Ready,
+                ConditionStatus::False,
+                Reason::SecretMissing
+            )
         );
         assert!(ready(std::slice::from_ref(&one), "all".to_owned()).is_true());
-        let some = Draft::new(
+        let some = ConditionDraft::new(
             ConditionType::Available,
-            Truth::True,
+            ConditionStatus::True,
             Reason::SomeProxiesServe,
             "1 of 2",
         );
-        assert_eq!(ready(&[one, some], String::new()).truth, Truth::False);
+        assert_eq!(ready(&[one, some], String::new()).status, ConditionStatus::False);
+    }
+
+    #[test]
+    fn what_waits_for_a_person_is_stalled_and_what_passes_is_reconciling() {
+        let progress = |reasons: &[(ConditionType, Reason)]| {
+            let drafts: Vec<ConditionDraft> = (reasons.iter())
+                .map(|(kind, reason)| ConditionDraft::new(*kind, ConditionStatus::False, *reason, "m"))
+                .collect();
+            let told = progress(&drafts, &ready(&drafts, String::new()))?;
+            assert!(told.is_true());
+            Some((told.kind, told.reason))
+        };
+        let (available, registered) = (ConditionType::Available, ConditionType::Registered);
+        for reason in [Reason::NoGrant, Reason::RadiusFailed, Reason::ConfigInvalid] {
+            let found = progress(&[(available, Reason::TooFewProxies), (registered, reason)]);
+            assert_eq!(found, Some((ConditionType::Stalled, reason)));
+        }
+        for reason in [Reason::Settling, Reason::AwsThrottled] {
+            let found = progress(&[(registered, reason)]);
+            assert_eq!(found, Some((ConditionType::Reconciling, reason)));
+        }
+        assert_eq!(progress(&[(registered, Reason::Suspended)]), None);
+        assert_eq!(progress(&[]), None);
     }
 
     #[test]

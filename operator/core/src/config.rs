@@ -1,19 +1,23 @@
 //! The proxies' configuration, rendered from the spec, and the digest by which a pod says that it runs it.
 
+mod client;
+mod problems;
+mod provider;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use proxy_config::file::{self, ConfigFile};
-use proxy_config::{Config, ConfigDigest, Contents, DigestKey, Problem, Secret};
+use proxy_config::{Config, ConfigDigest, Contents, DigestKey, Secret};
 
-use crate::api::{
-    BasicAuthSecretRef, ClientSpec, DuoFactor, DuoSignatureVersion, DuoSpec, FailMode,
-    MessageAuthenticatorPolicy, OktaFactor, OktaSpec, OktaTokenKind, RadiusProxySpec, StoreOutage, TotpSpec,
-};
+use crate::api::RadiusProxySpec;
 use crate::conditions::Reason;
-use crate::names::{ADMIN_PORT, HEALTH_PORT, ObjectNames, PEERS_KEY, USED_CODES_MAPS, peer_port};
+use crate::names::{ADMIN_PORT, HEALTH_PORT, PEERS_KEY, peer_port};
 use crate::rotation::Pair;
-use crate::secrets::{Files, PROXY_PASSWORD, PROXY_USERNAME, REDIS_PASSWORD_FILE, Sources, upstream_file};
+use crate::secrets::{Files, Sources};
+use client::{client, client_key, directory_client};
+use problems::in_terms_of_the_spec;
+use provider::provider;
 
 /// Where the ConfigMap is mounted.
 pub(crate) const CONFIG_FOLDER: &str = "/etc/radius-proxy/config";
@@ -33,7 +37,7 @@ pub(crate) const PREVIOUS_KEY: &str = "directory-previous";
 pub(crate) const DIGEST_KEY: &str = "digest-key";
 /// Key of the owned Secret: the key by which the pods tell each other about pending pushes.
 pub(crate) const PEER_KEY: &str = "peer-key";
-/// The longest that a proxy may take to answer pending logins when it is told to stop, in seconds.
+/// Maximum time for a stopping proxy to answer pending logins, in seconds.
 const MAX_DRAIN: u32 = 600;
 
 /// Everything that the pods get to read.
@@ -53,9 +57,9 @@ pub(crate) struct Rendered {
     pub(crate) digest: ConfigDigest,
 }
 
-/// What the rendering needs beside the spec.
+/// The input of the rendering in addition to the spec.
 #[derive(Debug)]
-pub(crate) struct Ingredients<'a> {
+pub(crate) struct ConfigInput<'a> {
     pub(crate) spec: &'a RadiusProxySpec,
     /// The RadiusProxy's name, which the users see when there is no directory and no application.
     pub(crate) name: &'a str,
@@ -69,7 +73,7 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) provider_host_suffixes: Option<&'a [String]>,
 }
 
-/// What the proxy would refuse, told before it starts.
+/// A configuration that the proxy would refuse, reported before the proxy starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigProblem {
     pub(crate) reason: Reason,
@@ -80,7 +84,7 @@ pub(crate) struct ConfigProblem {
 ///
 /// # Errors
 /// The proxy would refuse it.
-pub(crate) fn render(from: &Ingredients<'_>) -> Result<Rendered, ConfigProblem> {
+pub(crate) fn render(from: &ConfigInput<'_>) -> Result<Rendered, ConfigProblem> {
     let file = config_file(from);
     let text = toml::to_string(&file).map_err(|error| ConfigProblem {
         reason: Reason::ConfigInvalid,
@@ -152,14 +156,14 @@ pub(crate) fn key_of(content: &Secret) -> DigestKey {
     DigestKey::new(content.trim_end().expose().to_vec())
 }
 
-/// The key that the pods share, made from the digest key: it is there when that one is, and stays as long.
+/// The key that the pods share, derived from the digest key. It exists as long as the digest key does.
 fn peer_key(digest_key: &Secret) -> Secret {
     let purpose: (&str, &[u8]) = ("purpose", b"pending pushes between the pods");
     let derived = ConfigDigest::compute(&key_of(digest_key), [purpose]);
     Secret::new(derived.as_str().as_bytes().to_vec())
 }
 
-/// How long a proxy answers pending logins when it is told to stop, in seconds: as long as a client may wait.
+/// Time for a stopping proxy to answer pending logins, in seconds: as long as a client may wait.
 pub(crate) fn drain_seconds(spec: &RadiusProxySpec) -> u32 {
     let budget = |timeout: u32, retries: u32| timeout.saturating_mul(retries.saturating_add(1));
     let clients = spec.clients.iter().map(|c| budget(c.timeout_seconds, c.retries));
@@ -170,7 +174,7 @@ pub(crate) fn drain_seconds(spec: &RadiusProxySpec) -> u32 {
     clients.chain(directory).max().unwrap_or_default().min(MAX_DRAIN)
 }
 
-fn config_file(from: &Ingredients<'_>) -> ConfigFile {
+fn config_file(from: &ConfigInput<'_>) -> ConfigFile {
     let spec = from.spec;
     let application = spec.application.clone().or_else(|| {
         let directory = spec.directory.as_ref()?;
@@ -203,61 +207,6 @@ fn config_file(from: &Ingredients<'_>) -> ConfigFile {
     }
 }
 
-/// The one client that no `spec.clients` can be called.
-const DIRECTORY_CLIENT: &str = "directory";
-
-fn directory_client(from: &Ingredients<'_>) -> Option<file::Client> {
-    let directory = from.spec.directory.as_ref()?;
-    Some(file::Client {
-        name: DIRECTORY_CLIENT.to_owned(),
-        networks: from.directory_clients.iter().map(IpAddr::to_string).collect(),
-        secret_files: [CURRENT_KEY, PREVIOUS_KEY]
-            .map(|key| format!("{RADIUS_FOLDER}/{key}"))
-            .to_vec(),
-        directory: true,
-        timeout_seconds: directory.timeout_seconds,
-        retries: directory.retries,
-        message_authenticator: file::MessageAuthenticator::Auto,
-        unauthenticated_push: directory.unauthenticated_push,
-        challenge: false,
-        requests_per_second: None,
-        user_address_attribute: None,
-        accept_attributes: Vec::new(),
-    })
-}
-
-fn client_key(name: &str) -> String {
-    format!("client-{name}")
-}
-
-fn client(client: &ClientSpec) -> file::Client {
-    file::Client {
-        name: client.name.clone(),
-        networks: client.networks.clone(),
-        secret_files: vec![format!("{RADIUS_FOLDER}/{}", client_key(&client.name))],
-        directory: false,
-        timeout_seconds: client.timeout_seconds,
-        retries: client.retries,
-        message_authenticator: match client.message_authenticator {
-            MessageAuthenticatorPolicy::Auto => file::MessageAuthenticator::Auto,
-            MessageAuthenticatorPolicy::Always => file::MessageAuthenticator::Always,
-            MessageAuthenticatorPolicy::Never => file::MessageAuthenticator::Never,
-        },
-        unauthenticated_push: client.unauthenticated_push,
-        challenge: client.challenge,
-        requests_per_second: client.requests_per_second,
-        user_address_attribute: client.user_address_attribute.clone(),
-        accept_attributes: client
-            .accept_attributes
-            .iter()
-            .map(|(name, value)| file::Attribute {
-                name: name.clone(),
-                value: value.clone(),
-            })
-            .collect(),
-    }
-}
-
 fn policy(spec: &RadiusProxySpec) -> file::Policy {
     let policy = &spec.policy;
     let limits = &policy.limits;
@@ -282,195 +231,6 @@ fn policy(spec: &RadiusProxySpec) -> file::Policy {
             push_cool_down_seconds: limits.push_cool_down_seconds,
         },
     }
-}
-
-/// The schema lets exactly one provider through; of several, the first would count.
-fn provider(from: &Ingredients<'_>) -> file::Provider {
-    let provider = &from.spec.provider;
-    if let Some(raw) = &provider.duo {
-        return file::Provider::Duo(duo(raw));
-    }
-    if let Some(raw) = &provider.okta {
-        return file::Provider::Okta(okta(raw));
-    }
-    if let Some(raw) = &provider.radius {
-        return file::Provider::Radius(file::Upstream {
-            servers: raw
-                .servers
-                .iter()
-                .map(|server| file::UpstreamServer {
-                    address: server.address.clone(),
-                    secret_file: format!("{PROVIDER_FOLDER}/{}", upstream_file(&server.address)),
-                })
-                .collect(),
-            timeout_seconds: raw.timeout_seconds,
-            tries: raw.tries,
-            require_message_authenticator: raw.require_message_authenticator,
-            status_server: raw.status_server,
-            forward_attributes: raw.forward_attributes.clone(),
-            return_attributes: raw.return_attributes.clone(),
-        });
-    }
-    file::Provider::Totp(totp(provider.totp.as_ref(), from.name))
-}
-
-fn totp(raw: Option<&TotpSpec>, name: &str) -> file::Totp {
-    let by_label = raw.is_some_and(|totp| totp.seeds_selector.is_some());
-    let used = raw.map(|totp| totp.used_codes.clone()).unwrap_or_default();
-    let names = ObjectNames::new(name);
-    let kubernetes = used.redis.is_none().then(|| file::KubernetesStore {
-        config_maps: (0..USED_CODES_MAPS).map(|map| names.used_codes(map)).collect(),
-    });
-    file::Totp {
-        seed_folders: [SEEDS_FOLDER]
-            .into_iter()
-            .chain(by_label.then_some(SEEDS_BY_LABEL_FOLDER))
-            .map(str::to_owned)
-            .collect(),
-        skew_steps: raw.map_or(1, |totp| totp.skew_steps),
-        used_codes: file::UsedCodes {
-            when_unavailable: match used.when_unavailable {
-                StoreOutage::AcceptOncePerPod => file::StoreOutage::AcceptOncePerPod,
-                StoreOutage::Deny => file::StoreOutage::Deny,
-            },
-            kubernetes,
-            redis: used.redis.map(|redis| file::RedisStore {
-                address: redis.address,
-                tls: redis.tls,
-                ca_bundle: redis.ca_bundle,
-                username: redis.username,
-                password_file: redis
-                    .password_secret_ref
-                    .map(|_| format!("{PROVIDER_FOLDER}/{REDIS_PASSWORD_FILE}")),
-                database: redis.database,
-            }),
-        },
-    }
-}
-
-const fn fail_mode(mode: FailMode) -> file::FailMode {
-    match mode {
-        FailMode::Secure => file::FailMode::Secure,
-        FailMode::Safe => file::FailMode::Safe,
-    }
-}
-
-/// The path of a file with the HTTP proxy's credentials, if the spec names a Secret with them.
-fn proxy_file(secret: Option<&BasicAuthSecretRef>, name: &str) -> Option<String> {
-    secret.map(|_| format!("{PROVIDER_FOLDER}/{name}"))
-}
-
-fn duo(raw: &DuoSpec) -> file::Duo {
-    let factor = |factor: &DuoFactor| match factor {
-        DuoFactor::Auto => file::DuoFactor::Auto,
-        DuoFactor::Push => file::DuoFactor::Push,
-        DuoFactor::Phone => file::DuoFactor::Phone,
-        DuoFactor::Passcode => file::DuoFactor::Passcode,
-        DuoFactor::Sms => file::DuoFactor::Sms,
-    };
-    file::Duo {
-        api_host: raw.api_host.clone(),
-        integration_key_file: format!("{PROVIDER_FOLDER}/ikey"),
-        secret_key_file: format!("{PROVIDER_FOLDER}/skey"),
-        factors: raw.factors.iter().map(factor).collect(),
-        fail_mode: fail_mode(raw.fail_mode),
-        signature_version: match raw.signature_version {
-            DuoSignatureVersion::V2 => file::SignatureVersion::V2,
-            DuoSignatureVersion::V5 => file::SignatureVersion::V5,
-        },
-        http_proxy: raw.http_proxy.clone().map(Into::into),
-        http_proxy_username_file: proxy_file(raw.http_proxy_secret_ref.as_ref(), PROXY_USERNAME),
-        http_proxy_password_file: proxy_file(raw.http_proxy_secret_ref.as_ref(), PROXY_PASSWORD),
-        ca_bundle: raw.ca_bundle.clone(),
-    }
-}
-
-fn okta(raw: &OktaSpec) -> file::Okta {
-    let factor = |factor: &OktaFactor| match factor {
-        OktaFactor::Push => file::OktaFactor::Push,
-        OktaFactor::Totp => file::OktaFactor::Totp,
-        OktaFactor::Hardware => file::OktaFactor::Hardware,
-        OktaFactor::Sms => file::OktaFactor::Sms,
-        OktaFactor::Call => file::OktaFactor::Call,
-    };
-    let path = format!("{PROVIDER_FOLDER}/{}", raw.credentials.default_key());
-    file::Okta {
-        org_url: raw.org_url.clone(),
-        credentials: match raw.credentials {
-            OktaTokenKind::Token => file::OktaCredentials::Token { token_file: path },
-            OktaTokenKind::Oauth => file::OktaCredentials::Oauth {
-                client_id: raw.client_id.clone().unwrap_or_default(),
-                private_key_file: path,
-                key_id: raw.key_id.clone(),
-            },
-        },
-        factors: raw.factors.iter().map(factor).collect(),
-        login_suffix: raw.login_suffix.clone(),
-        fail_mode: fail_mode(raw.fail_mode),
-        http_proxy: raw.http_proxy.clone().map(Into::into),
-        http_proxy_username_file: proxy_file(raw.http_proxy_secret_ref.as_ref(), PROXY_USERNAME),
-        http_proxy_password_file: proxy_file(raw.http_proxy_secret_ref.as_ref(), PROXY_PASSWORD),
-        ca_bundle: raw.ca_bundle.clone(),
-    }
-}
-
-/// Problems of the file, told by the names that the spec has for its fields.
-fn in_terms_of_the_spec(problems: &[Problem], spec: &RadiusProxySpec) -> ConfigProblem {
-    let of_provider = problems.iter().all(|p| p.field.starts_with("provider."));
-    let reason = if of_provider {
-        Reason::ProviderConfigInvalid
-    } else {
-        Reason::ConfigInvalid
-    };
-    let told = problems.iter().map(|problem| {
-        let message = spec_fields_in(&problem.message);
-        format!("{}: {message}", spec_field(&problem.field, spec))
-    });
-    ConfigProblem {
-        reason,
-        message: told.collect::<Vec<_>>().join("; "),
-    }
-}
-
-/// `clients[1].networks` of the file is `spec.clients[0].networks` when there is a directory, whose client is the first.
-fn spec_field(field: &str, spec: &RadiusProxySpec) -> String {
-    let index_and_rest = field
-        .strip_prefix("clients[")
-        .and_then(|rest| rest.split_once(']'));
-    let Some((index, rest)) = index_and_rest else {
-        return format!("spec.{}", camel(field));
-    };
-    let shift = usize::from(spec.directory.is_some());
-    match index.parse::<usize>().ok().map(|index| index.checked_sub(shift)) {
-        Some(Some(index)) => format!("spec.clients[{index}]{}", camel(rest)),
-        _ => format!("spec.directory{}", camel(rest)),
-    }
-}
-
-/// A message, with the policy's fields as the spec names them.
-fn spec_fields_in(message: &str) -> String {
-    let word = |word: &str| match word.strip_prefix("policy.") {
-        Some(_) => format!("spec.{}", camel(word)),
-        None => word.to_owned(),
-    };
-    message.split_inclusive(' ').map(word).collect()
-}
-
-/// `snake_case` to `camelCase`.
-fn camel(field: &str) -> String {
-    let mut up = false;
-    let mut out = String::with_capacity(field.len());
-    for c in field.chars() {
-        match c {
-            '_' => up = true,
-            c if up => {
-                out.extend(c.to_uppercase());
-                up = false;
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! [`warnings`] says where it disagrees with the spec, and [`mismatch`] tells a shared secret that was changed at AWS.
 
 mod mismatch;
-mod shown;
+mod summary;
 mod warnings;
 
 use std::time::Duration;
@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use proxy_config::ConfigDigest;
 use proxy_config::observed::{MAX_BYTES, Observed};
 
-use crate::input::Input;
+use crate::observed::RolloutInput;
 
 pub(crate) use mismatch::mismatch;
-pub(crate) use shown::shown;
+pub(crate) use summary::summary;
 pub(crate) use warnings::{Context, warnings};
 
 /// How far the clocks of two nodes, or of a node and the operator, may differ.
@@ -102,7 +102,7 @@ pub(crate) struct PodReport<'a> {
 }
 
 /// The reports of the pods there are.
-pub(crate) fn reports<'a>(input: &'a Input, digest: Option<&ConfigDigest>) -> Vec<PodReport<'a>> {
+pub(crate) fn reports<'a>(input: &'a RolloutInput, digest: Option<&ConfigDigest>) -> Vec<PodReport<'a>> {
     input
         .pods
         .iter()

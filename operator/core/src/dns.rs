@@ -17,8 +17,8 @@ const MOST_IN_ANSWER: usize = 16;
 const MOST_REMEMBERED: usize = 64;
 /// How long an address is remembered that is in no answer any more.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// When to look again after news or trouble.
-const SOON: Duration = Duration::from_secs(15);
+/// When to look a name up again after a change or a failure.
+const UNSETTLED_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Where a load balancer is, as its Service and DNS say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct HostName {
     /// When an address was last there again that had been in no answer for a while: of such a name the answers are parts.
     pub came_back: Option<Timestamp>,
     /// Why the last look brought no address.
-    pub trouble: Option<NameTrouble>,
+    pub failure: Option<NameFailure>,
 }
 
 /// An address of a host name.
@@ -70,16 +70,16 @@ pub struct NamedAddress {
     pub confirmed: bool,
 }
 
-/// A look that brought no address.
+/// A lookup without an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NameTrouble {
+pub struct NameFailure {
     /// Why.
     pub why: NoAddress,
-    /// Since when every look ends like this or in another trouble.
+    /// When lookups began to fail, for this or another reason.
     pub since: Timestamp,
 }
 
-/// Why a look brought no address; a metric label.
+/// Why a lookup returned no address; a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoAddress {
     /// NXDOMAIN (RFC 1035 section 4.1.1, RCODE 3).
@@ -105,7 +105,7 @@ impl NoAddress {
     }
 }
 
-/// What a look brought: the addresses of each family, or why there are none.
+/// The result of a lookup: the addresses of each family, or why there are none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Of the A records.
@@ -117,7 +117,7 @@ pub struct Answer {
 impl Answer {
     /// Why it has no address at all; what can pass by itself first.
     #[must_use]
-    pub fn trouble(&self) -> Option<NoAddress> {
+    pub fn failure(&self) -> Option<NoAddress> {
         let families = [&self.v4, &self.v6];
         if families.iter().any(|f| f.as_ref().is_ok_and(|a| !a.is_empty())) {
             return None;
@@ -167,20 +167,20 @@ impl HostName {
             since: None,
             addresses: Vec::new(),
             came_back: None,
-            trouble: None,
+            failure: None,
         }
     }
 
-    /// Takes in what a look brought. Says whether it is news.
+    /// Takes the result of a lookup. Returns whether it changed anything.
     pub fn take(&mut self, answer: &Answer, now: Timestamp) -> bool {
         let before = self.clone();
         let answer = answer.of_use();
-        if let Some(why) = answer.trouble() {
-            let since = self.trouble.map_or(now, |trouble| trouble.since);
-            self.trouble = Some(NameTrouble { why, since });
+        if let Some(why) = answer.failure() {
+            let since = self.failure.map_or(now, |failure| failure.since);
+            self.failure = Some(NameFailure { why, since });
             return *self != before;
         }
-        self.trouble = None;
+        self.failure = None;
         self.since.get_or_insert(now);
         let mut given = BTreeSet::new();
         for family in [&answer.v4, &answer.v6].into_iter().flatten() {
@@ -216,8 +216,12 @@ impl HostName {
     /// When to look again: `interval`, or sooner where another answer has to confirm the last.
     #[must_use]
     pub fn look_again(&self, interval: Duration) -> Duration {
-        let settled = self.trouble.is_none() && self.addresses.iter().all(|each| each.confirmed);
-        if settled { interval } else { interval.min(SOON) }
+        let settled = self.failure.is_none() && self.addresses.iter().all(|each| each.confirmed);
+        if settled {
+            interval
+        } else {
+            interval.min(UNSETTLED_INTERVAL)
+        }
     }
 
     fn forget(&mut self, now: Timestamp) {
@@ -269,7 +273,7 @@ mod tests {
         let mut host = HostName::new("NLB.example.com.");
         assert_eq!(host.name, "nlb.example.com");
         assert!(host.take(&v4(&["10.0.0.2", "10.0.0.1"]), at(0)));
-        assert_eq!(host.look_again(60 * S), SOON);
+        assert_eq!(host.look_again(60 * S), UNSETTLED_INTERVAL);
         assert!(host.take(&v4(&["10.0.0.1", "10.0.0.2"]), at(15)));
         assert!(!host.take(&v4(&["10.0.0.2", "10.0.0.1"]), at(75)));
         assert_eq!(host.look_again(60 * S), 60 * S);
@@ -284,11 +288,11 @@ mod tests {
         assert!(host.take(&failed(NoAddress::NoAnswer), at(60)));
         assert!(!host.take(&failed(NoAddress::NoAnswer), at(75)));
         assert!(host.take(&v4(&[]), at(90)));
-        let trouble = host.trouble.unwrap();
-        assert_eq!((trouble.why, trouble.since), (NoAddress::NoRecord, at(60)));
+        let failure = host.failure.unwrap();
+        assert_eq!((failure.why, failure.since), (NoAddress::NoRecord, at(60)));
         assert_eq!(present(&host), ["10.0.0.1"]);
         host.take(&v4(&["10.0.0.1"]), at(105));
-        assert_eq!(host.trouble, None);
+        assert_eq!(host.failure, None);
     }
 
     #[test]
@@ -320,11 +324,11 @@ mod tests {
             ..both.clone()
         };
         host.take(&half, at(60));
-        assert_eq!((present(&host).len(), host.trouble), (2, None));
+        assert_eq!((present(&host).len(), host.failure), (2, None));
         host.take(&v4(&["10.0.0.1"]), at(120));
         assert_eq!(present(&host), ["10.0.0.1"]);
         assert_eq!(
-            failed(NoAddress::NoSuchName).trouble(),
+            failed(NoAddress::NoSuchName).failure(),
             Some(NoAddress::NoSuchName)
         );
         assert_eq!(
@@ -332,7 +336,7 @@ mod tests {
                 v4: Ok(set(&[])),
                 ..half
             }
-            .trouble(),
+            .failure(),
             Some(NoAddress::ServerError)
         );
     }
@@ -351,7 +355,7 @@ mod tests {
         ] {
             host.take(&v4(&[blocked]), at(60));
             assert_eq!(
-                host.trouble.map(|trouble| trouble.why),
+                host.failure.map(|failure| failure.why),
                 Some(NoAddress::NoRecord),
                 "{blocked}"
             );
@@ -362,7 +366,7 @@ mod tests {
                 v6: Ok(set(&[blocked])),
             };
             host.take(&answer, at(60));
-            assert!(host.trouble.is_some(), "{blocked}");
+            assert!(host.failure.is_some(), "{blocked}");
         }
         assert_eq!(present(&host), ["10.0.0.1"]);
     }

@@ -1,4 +1,4 @@
-//! The names that operator, proxy and people meet: labels, annotations, objects. Each is made in one place.
+//! The names that operator, proxy and users share: labels, annotations, objects. Each is defined in one place.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The field manager of everything that the operator applies.
 pub const FIELD_MANAGER: &str = "radius-mfa-operator";
-/// The finalizer: held from before the first write to AWS until what was made there is dealt with.
+/// The finalizer. It is set before the first write to AWS and removed once the settings there need no more work.
 pub const FINALIZER: &str = "radius-mfa.dev/directory";
 /// The pods' readiness gate, and the condition of that type that the operator sets.
 pub const READINESS_GATE: &str = "radius-mfa.dev/registered";
@@ -15,13 +15,15 @@ pub const READINESS_GATE: &str = "radius-mfa.dev/registered";
 pub const CONFIG_DIGEST_ANNOTATION: &str = "radius-mfa.dev/config-digest";
 /// Annotation of a pod: a digest of the other pods' addresses that it should know, for the same reason.
 pub const PEERS_DIGEST_ANNOTATION: &str = "radius-mfa.dev/peers-digest";
-/// Annotation of the StatefulSet: a digest of the whole template, which tells whether it has been given the present one.
+/// Annotation of the StatefulSet: a digest of the whole template. It shows whether the StatefulSet has the current one.
 pub const TEMPLATE_ANNOTATION: &str = "radius-mfa.dev/template-digest";
 /// Annotation of a pod, by the template: a digest of the template but for the image. Pods of the same one differ in
 /// nothing that their kubelets could not change.
 pub const POD_TEMPLATE_ANNOTATION: &str = "radius-mfa.dev/pod-template-digest";
 /// On a StatefulSet whose pods are being brought to another image or template.
 pub const UPGRADING_ANNOTATION: &str = "radius-mfa.dev/upgrading";
+/// Annotation of the StatefulSet during a surge: its state ([`crate::observed::Surge`], JSON).
+pub const SURGE_ANNOTATION: &str = "radius-mfa.dev/surge";
 /// In a pod template: when `kubectl rollout restart` was called last.
 pub const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 /// Annotation of a pod whose image was changed in place: `<revision>/<id of the container before>`. The change is over
@@ -33,7 +35,7 @@ pub const REVISION_LABEL: &str = "controller-revision-hash";
 pub const REPORT_DIGEST_ANNOTATION: &str = "radius-mfa.dev/config-digest";
 /// Annotation of a pod's Lease, written by the pod: the proxy's version.
 pub const REPORT_VERSION_ANNOTATION: &str = "radius-mfa.dev/version";
-/// Annotation of a pod's Lease, written by the pod while there is one: what somebody has to mend, in one word.
+/// Annotation of a pod's Lease, written by the pod while it has a problem that a person has to solve: one word.
 pub const REPORT_PROBLEM_ANNOTATION: &str = "radius-mfa.dev/problem";
 /// What the pod has observed of the directory ([`proxy_config::observed::Observed`], JSON).
 pub const REPORT_OBSERVED_ANNOTATION: &str = "radius-mfa.dev/observed";
@@ -45,7 +47,7 @@ pub const ABANDON_ANNOTATION: &str = "radius-mfa.dev/abandon-directory";
 pub const SECOND_OPERATOR_ANNOTATION: &str = "radius-mfa.dev/second-operator";
 /// Label of everything that belongs to a RadiusProxy, with its name; part of the pods' selector.
 pub const PROXY_LABEL: &str = "radius-mfa.dev/proxy";
-/// The value of `app.kubernetes.io/name` of everything that is made for a RadiusProxy.
+/// The value of `app.kubernetes.io/name` of every object of a RadiusProxy.
 pub const APP_NAME: &str = "radius-proxy";
 /// The value of `app.kubernetes.io/managed-by`.
 pub const MANAGED_BY: &str = "radius-mfa-operator";
@@ -70,6 +72,8 @@ pub const HEALTH_PORT: u16 = 8081;
 
 /// How the name of the ConfigMap with the configuration file ends.
 pub(crate) const CONFIG_SUFFIX: &str = "-radius-config";
+/// How the name of the Secret with the RADIUS secrets ends.
+pub(crate) const RADIUS_SECRET_SUFFIX: &str = "-radius-secrets";
 /// How the name of the ConfigMap with the pods' addresses ends.
 pub(crate) const PEERS_SUFFIX: &str = "-radius-peers";
 
@@ -116,7 +120,7 @@ impl ObjectNames {
     /// The Secret with the RADIUS secrets and the digest key. Mounted at `/etc/radius-proxy/radius`.
     #[must_use]
     pub fn radius_secret(&self) -> String {
-        format!("{}-radius-secrets", self.name)
+        format!("{}{RADIUS_SECRET_SUFFIX}", self.name)
     }
 
     /// The Secret with the provider's credentials as they were last valid. Mounted at `/etc/radius-proxy/provider`.

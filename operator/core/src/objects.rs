@@ -1,21 +1,20 @@
-//! The objects that a RadiusProxy owns, complete and deterministic: what is applied is what there should be.
+//! The objects that a RadiusProxy owns, complete and deterministic.
 //!
 //! Only fields that the operator means are set, so that server-side apply owns no more than these.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
 use crate::api::{AddressSource, GROUP, RadiusProxy, VERSION};
-use crate::input::Input;
 use crate::names::{APP_NAME, MANAGED_BY, ObjectNames, PROXY_LABEL};
+use crate::observed::RolloutInput;
 
 mod budget;
 mod data;
 mod identity;
 mod network;
+mod object;
 mod overrides;
 mod pod;
 mod workload;
@@ -27,6 +26,7 @@ pub(crate) use budget::disruption_budget;
 pub(crate) use data::{config_map, peer_addresses, peers, peers_digest, secret, used_codes};
 pub(crate) use identity::{lease, role, role_binding, service_account};
 pub(crate) use network::{headless_service, load_balancer, network_policy};
+pub use object::Object;
 pub(crate) use workload::{Layout, Template, stateful_set};
 
 /// The RadiusProxy that owns the objects.
@@ -49,7 +49,7 @@ impl<'a> Owner<'a> {
     }
 
     /// The owner of the objects that were observed.
-    pub(crate) fn of(input: &'a Input) -> Self {
+    pub(crate) fn of(input: &'a RolloutInput) -> Self {
         Self {
             recreated_account: identity::recreated_account(input),
             ..Self::new(&input.proxy)
@@ -118,21 +118,5 @@ impl<'a> Owner<'a> {
             }]),
             ..ObjectMeta::default()
         }
-    }
-}
-
-/// The resources of the container where nobody says otherwise: little, and no CPU limit, since throttling costs logins.
-#[must_use]
-pub fn default_resources() -> ResourceRequirements {
-    let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
-        pairs
-            .iter()
-            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
-            .collect()
-    };
-    ResourceRequirements {
-        requests: Some(quantities(&[("cpu", "10m"), ("memory", "24Mi")])),
-        limits: Some(quantities(&[("memory", "256Mi")])),
-        ..ResourceRequirements::default()
     }
 }

@@ -1,4 +1,4 @@
-//! How the steps of the last round failed, as an input of the next plan.
+//! How the steps of the last reconciliation failed, as an input of the next plan.
 //!
 //! All steps of a plan are tried. One that fails stops only the steps that depend on it ([`Outcomes::allows`]), and the
 //! next plan shows it to people in the words of whoever refused it.
@@ -14,17 +14,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::conditions::Reason;
-use crate::names::{CONFIG_SUFFIX, PEERS_SUFFIX};
+use crate::names::{CONFIG_SUFFIX, PEERS_SUFFIX, RADIUS_SECRET_SUFFIX};
 use crate::time;
 
 /// The most failures that are kept; a plan has fewer steps.
 const MAX_FAILURES: usize = 256;
 /// The most failures that a condition names.
 const MAX_SHOWN: usize = 3;
-/// How long the API server may fail before people are told: restarts and elections of it take less.
+/// How long the API server may fail before a condition reports it: its restarts and elections take less.
 const TRANSIENT_FOR: Duration = Duration::from_secs(60);
-/// The delays after rounds in which a step failed double from the first to the last of these. A policy that was lifted
-/// is noticed within the last.
+/// The first and the last delay after a reconciliation in which a step failed; delays double in between. The operator notices
+/// within the last one that a policy was lifted.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(45);
 
@@ -104,14 +104,30 @@ struct Entry {
     since: Timestamp,
 }
 
-/// The failures of a round by step. A step without an entry succeeded or wasn't tried.
+/// A failure that goes on: reconciliations of a DirectoryRegistration fail at the Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastingFailure {
+    /// When the first of the failed reconciliations ended.
+    pub since: Timestamp,
+    /// How the latest of them failed; never the content of a Secret.
+    pub message: String,
+}
+
+impl LastingFailure {
+    /// From when on a condition shows it.
+    pub(crate) fn shown_from(&self) -> Timestamp {
+        time::later(self.since, TRANSIENT_FOR)
+    }
+}
+
+/// The failures of a reconciliation by step. A step without an entry succeeded or wasn't tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcomes {
     failures: BTreeMap<Step, Entry>,
 }
 
 impl Outcomes {
-    /// Records a failure. Beyond the bound it is left out; nobody would read that far.
+    /// Records a failure, up to a bound.
     pub fn record(&mut self, step: Step, failure: Failure, now: Timestamp) {
         if self.failures.len() < MAX_FAILURES || self.failures.contains_key(&step) {
             self.failures.insert(step, Entry { failure, since: now });
@@ -130,13 +146,19 @@ impl Outcomes {
         self.failures.contains_key(step)
     }
 
+    /// Whether this step failed, and the plan didn't know that it would.
+    #[must_use]
+    pub fn failed_newly(&self, step: &Step, before: &Self) -> bool {
+        self.failed(step) && !before.failed(step)
+    }
+
     /// The status is written: its failure is over, and deletions are tried now.
     pub fn status_written(&mut self) {
         let later = |step: &Step| matches!(step, Step::Status | Step::Delete(..));
         self.failures.retain(|step, _| !later(step));
     }
 
-    /// The outcomes before the status is written, with what stays of those of the round before: the failures of later
+    /// The outcomes before the status is written, with the remaining ones of the reconciliation before: the failures of later
     /// steps, and of changes in place unless these were tried (`images`), since the plan leaves them out.
     #[must_use]
     pub fn keeping(mut self, before: &Self, images: bool) -> Self {
@@ -170,14 +192,16 @@ impl Outcomes {
         !self.failures.keys().eq(before.failures.keys())
     }
 
-    /// Whether an object may be applied after what failed before it in the round: the configuration names files in
-    /// Secrets, and the pods mount both.
+    /// Whether an object may be applied after what failed before it in the reconciliation: the configuration names files in
+    /// Secrets, and the pods mount both. `planned` are the outcomes that the plan was made with.
     #[must_use]
-    pub fn allow(&self, kind: &str, name: &str) -> bool {
+    pub fn allow(&self, planned: &Self, kind: &str, name: &str) -> bool {
         let failed = |step: &Step| match (step, kind) {
+            // A plan that is made after that keeps the shared secret.
+            (Step::Apply("DirectoryRegistration", _), _) if planned.failed(step) => false,
             (Step::Adopt(other, orphan), _) if *other == kind && orphan == name => true,
             // AWS could get a shared secret that the proxies no longer accept.
-            (Step::Apply("DirectoryRegistration", _), "Secret") => true,
+            (Step::Apply("DirectoryRegistration", _), "Secret") => name.ends_with(RADIUS_SECRET_SUFFIX),
             (Step::Apply("DirectoryRegistration", _), "ConfigMap") => is_configuration(name),
             (Step::Apply("Secret", _), "ConfigMap") => is_configuration(name),
             (Step::Apply("Secret", _), "StatefulSet") => true,
@@ -185,6 +209,12 @@ impl Outcomes {
             _ => false,
         };
         !self.failures.keys().any(failed)
+    }
+
+    /// Whether the registration doesn't know yet what is wanted of it.
+    pub(crate) fn registration_failed(&self) -> bool {
+        let is = |step: &Step| matches!(step, Step::Apply("DirectoryRegistration", _));
+        self.failures.keys().any(is)
     }
 
     /// Whether the NetworkPolicy couldn't be applied.
@@ -236,10 +266,10 @@ impl Outcomes {
     }
 }
 
-/// How long a round that had a failure waits until the next, after so many such rounds in a row.
+/// The delay after this number of failed reconciliations in a row.
 #[must_use]
-pub fn retry_after(rounds: u32) -> Duration {
-    let doubled = FIRST_RETRY.saturating_mul(1 << rounds.saturating_sub(1).min(16));
+pub fn retry_after(failed: u32) -> Duration {
+    let doubled = FIRST_RETRY.saturating_mul(1 << failed.saturating_sub(1).min(16));
     doubled.min(LAST_RETRY)
 }
 
@@ -247,7 +277,12 @@ pub fn retry_after(rounds: u32) -> Duration {
 #[must_use]
 pub fn is_immutable(code: u16, message: &str) -> bool {
     let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
-    code == 422 && !says(&refusal::POLICY) && says(&["field is immutable", "may not change once set"])
+    let fixed = [
+        "field is immutable",
+        "may not change once set",
+        "cannot change roleRef",
+    ];
+    code == 422 && !says(&refusal::POLICY) && says(&fixed)
 }
 
 fn is_configuration(map: &str) -> bool {
@@ -267,7 +302,7 @@ fn sentences(failures: &[(&Step, &Entry)]) -> String {
     if failures.len() > MAX_SHOWN {
         let others = failures.iter().skip(MAX_SHOWN).map(|(step, _)| step.to_string());
         told.push(format!(
-            "The same with {}.",
+            "The same applies to {}.",
             others.collect::<Vec<_>>().join(", ")
         ));
     }
@@ -280,7 +315,7 @@ fn sentence(step: &Step, entry: &Entry) -> String {
         Failure::Refused { code, message } => refusal::sentence(step, *code, message),
         Failure::Transient { message } => {
             format!(
-                "The API server has failed to take {step} since {}: {}.",
+                "The API server has not accepted {step} since {}: {}.",
                 time::clock(entry.since),
                 message.trim_end_matches('.')
             )

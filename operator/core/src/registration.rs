@@ -10,18 +10,19 @@
 //!
 //! 1 and 3 are written at the resource version that was planned from. The status is written before AWS is called: it holds the
 //! write as pending, with a keyed digest of its secret, so that the next leader notices a crash between the two. How the write
-//! ended is [`RegistrationInput::outcome`] of the next round, which has to follow at once.
+//! ended is [`RegistrationInput::outcome`] of the next reconciliation, which has to follow at once.
 
-mod accept;
 mod backoff;
 mod claim;
 mod decide;
+mod described;
 mod difference;
 mod holds;
 pub(crate) mod messages;
-mod planning;
+mod plan;
 pub(crate) mod record;
 mod release;
+mod requeue;
 mod secret_mismatch;
 pub(crate) mod servers;
 mod tags;
@@ -33,14 +34,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proxy_config::{ConfigDigest, DigestKey};
 
-use crate::api::{DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RegisteredSettings};
-use crate::aws::AwsFailure;
+use crate::api::{
+    DeletionPolicy, DirectoryClaim, DirectoryRegistration, DirectoryRegistrationStatus, RegisteredSettings,
+};
 use crate::events::Event;
-use crate::input::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
+use crate::names::FINALIZER;
+use crate::observed::{DirectoryObservation, SecretContent, Settings, WriteOutcome};
 
 pub use decide::{LONGEST_ANSWER, is_fresh};
+pub(crate) use holds::HOLDER_NOT_WATCHED;
 pub use holds::hold_names;
-pub use planning::plan;
+pub use plan::plan;
+pub use tags::TagFailure;
 pub use write::{DirectoryCall, DirectoryWrite, RadiusSettings, WriteReason};
 
 /// Everything observed about one DirectoryRegistration.
@@ -50,14 +55,18 @@ pub struct RegistrationInput {
     pub registration: DirectoryRegistration,
     /// Every RadiusProxy that names the directory and region. One that a cache doesn't have was looked for at the API server.
     pub candidates: Vec<Candidate>,
+    /// Whether this operator works in the holder's namespace.
+    pub holder_is_watched: bool,
+    /// Since when no grant allows the holder the directory. `None` while a grant does, or while one can't be read that may.
+    pub grant_missing_since: Option<Timestamp>,
     /// The operator's own Secret in the holder's namespace, read live or from this process's own writes.
     pub secret: Option<SecretContent>,
     /// The directory.
     pub directory: DirectoryObservation,
     /// How the last [`DirectoryWrite`] of this process ended.
     pub outcome: Option<WriteOutcome>,
-    /// How the last tag write of this process failed, if it did, and when.
-    pub tag_failure: Option<(AwsFailure, Timestamp)>,
+    /// How the last tag write of this process failed, if it did.
+    pub tag_failure: Option<TagFailure>,
     /// The operator's settings.
     pub settings: Settings,
     /// The replica that plans; times in the status are by the clock of the one that wrote them.
@@ -79,6 +88,8 @@ pub struct Candidate {
     pub granted: bool,
     /// Its `spec.suspend`.
     pub suspended: bool,
+    /// Its deletion policy.
+    pub deletion_policy: DeletionPolicy,
     /// Whether its adoption policy is Adopt.
     pub adopts: bool,
     /// Its deletionTimestamp.
@@ -87,7 +98,7 @@ pub struct Candidate {
     pub abandons: bool,
 }
 
-/// What has to be done for one DirectoryRegistration.
+/// Everything to do for one DirectoryRegistration.
 #[derive(Debug, Clone)]
 pub struct RegistrationPlan {
     /// The new holder.
@@ -102,15 +113,17 @@ pub struct RegistrationPlan {
     pub write: Option<DirectoryWrite>,
     /// Events about the holder.
     pub events: Vec<Event>,
-    /// When to plan again at the latest.
+    /// The longest time until the next plan.
     pub requeue_after: Duration,
     /// How old the directory's description may be in the next plan.
     pub describe_after: Duration,
     /// Whether the directory's tags have to be read again for the next plan.
     pub read_tags: bool,
+    /// What is still remembered of the last tag write, unless [`RegistrationPlan::tags`] are added now.
+    pub tag_failure: Option<TagFailure>,
 }
 
-/// What happens to a finalizer.
+/// The change of a finalizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinalizerChange {
     /// Nothing.
@@ -119,6 +132,14 @@ pub enum FinalizerChange {
     Add,
     /// It is removed, after everything else.
     Remove,
+}
+
+/// Whether a registration is being deleted and the operator is done with it: another party's finalizer keeps it.
+#[must_use]
+pub fn is_released(registration: &DirectoryRegistration) -> bool {
+    let meta = &registration.metadata;
+    let finalizers = meta.finalizers.as_deref().unwrap_or_default();
+    meta.deletion_timestamp.is_some() && !finalizers.iter().any(|each| each == FINALIZER)
 }
 
 /// The stage of a directory that works.
@@ -169,15 +190,15 @@ pub(crate) fn same_but_servers(a: &RegisteredSettings, b: &RegisteredSettings) -
     without(a) == without(b)
 }
 
-/// What the tag on the directory says of settings: a cluster that is built anew has no key of the old one, so the digest
-/// has none. It covers nothing but what everybody sees who may describe the directory.
+/// The digest of settings in the directory's tag. It has no key, since a rebuilt cluster doesn't have the old one's. It covers
+/// only what everyone who may describe the directory can see.
 pub(crate) fn tag_digest(settings: &RegisteredSettings) -> String {
     let mut digest = fingerprint(&DigestKey::new(b"applied".to_vec()), settings, "");
     digest.truncate(32);
     digest
 }
 
-/// A keyed digest of what is sent, to know the same again. The order of servers does not count.
+/// A keyed digest that identifies what is sent. The order of servers doesn't count.
 pub(crate) fn fingerprint(key: &DigestKey, settings: &RegisteredSettings, secret_digest: &str) -> String {
     let mut sorted = settings.clone();
     for list in [&mut sorted.servers, &mut sorted.servers_ipv6] {

@@ -3,7 +3,7 @@
 //! The proxies accept two secrets: `directory` and `directory-previous` of the Secret that the operator owns, always
 //! both in the configuration (equal when nothing rotates), so that a rotation is one atomic change of one Secret. AWS
 //! holds one that is not readable; which one is known by the keyed digests in the status: `applied`, `pendingWrite` while
-//! it is not known whether a write arrived, and `unsureSecretDigest` when nothing will ever tell (a crash after a write of
+//! it is not known whether a write arrived, and `unconfirmedSecretDigest` when nothing will ever tell (a crash after a write of
 //! nothing but the secret): then both are held, and the next write ends the doubt.
 //!
 //! One invariant makes every crash and every second change safe: *a secret that AWS may hold is one that the proxies
@@ -19,7 +19,7 @@ use crate::api::{AppliedSettings, PendingWrite};
 pub(crate) struct Pair {
     /// What AWS is to have.
     pub(crate) current: SharedSecret,
-    /// What is still accepted beside it.
+    /// The secret that is still accepted in addition.
     pub(crate) previous: Option<SharedSecret>,
 }
 
@@ -45,7 +45,7 @@ impl Held<'_> {
     }
 }
 
-/// A keyed digest of a shared secret: without the key nobody can try secrets against it.
+/// A keyed digest of a shared secret: without the key, no one can test secrets against it.
 pub(crate) fn secret_digest(key: &DigestKey, secret: &SharedSecret) -> String {
     ConfigDigest::compute(key, [("shared secret", secret.expose())])
         .as_str()
@@ -123,6 +123,8 @@ mod tests {
             settings: crate::api::RegisteredSettings::default(),
             time: time.clone(),
             servers_before: Vec::new(),
+            predecessor_uid: None,
+            taken_over_from: None,
             shown_time: None,
             completed_time: None,
         });
@@ -134,6 +136,7 @@ mod tests {
             settings: None,
             shows: true,
             servers_before: Vec::new(),
+            taken_over_from: None,
             time,
         });
         let held = Held {

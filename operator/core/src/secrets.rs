@@ -1,25 +1,29 @@
 //! The Secrets that a spec names, read: what is missing or wrong, and what goes into the pods.
 //!
-//! What the pods mount are copies that the operator makes of what is valid. So a Secret that is deleted or spoiled
+//! The pods mount copies that the operator makes of valid content. So a Secret that is deleted or invalid
 //! takes no pod down: those that run and those that start keep the last good one.
+
+mod references;
+mod seeds;
 
 use std::collections::BTreeMap;
 
 use proxy_config::file::UserNames;
 use proxy_config::{CaseRule, Secret, SharedSecret, UserNameRule};
 
-use crate::api::{
-    BasicAuthSecretRef, PasswordKeyRef, RadiusProxySpec, SecretKeyRef, SeedsSecretRef, TotpSpec,
-};
+use crate::api::{PasswordKeyRef, RadiusProxySpec, SecretKeyRef, SeedsSecretRef, TotpSpec};
 use crate::conditions::Reason;
-use crate::input::Input;
 use crate::names::ObjectNames;
-use crate::seeds::{self, SeedSource};
+use crate::observed::RolloutInput;
+use references::proxy_secret;
+use seeds::SeedSource;
+
+pub use references::{named_by, seeds_selector};
 
 /// Files of a folder: name and content.
 pub(crate) type Files = BTreeMap<String, Secret>;
 
-/// Everything that was found in the Secrets.
+/// The content of the Secrets.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sources {
     /// The secret shared with the directory; `None` when it is to be generated or there is no directory.
@@ -28,7 +32,7 @@ pub(crate) struct Sources {
     pub(crate) provider: Files,
     /// Seed files.
     pub(crate) seeds: Files,
-    /// Seed files by label, as many as there are Secrets for them, empty ones too.
+    /// Seed files by label: one entry for each Secret, empty ones too.
     pub(crate) seed_shards: Vec<Files>,
     /// Whether a user has two seeds.
     pub(crate) twice: bool,
@@ -36,8 +40,8 @@ pub(crate) struct Sources {
     pub(crate) no_user: bool,
     /// The clients' secrets, by client name.
     pub(crate) clients: BTreeMap<String, SharedSecret>,
-    /// What is wrong with lines of the seeds, without their text. It costs those users and nobody else.
-    pub(crate) complaints: Vec<String>,
+    /// Problems of lines of the seeds, without their text. Only the users of these lines can't log in.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What is wrong with a Secret.
@@ -51,7 +55,7 @@ pub(crate) struct SecretProblem {
 ///
 /// # Errors
 /// Everything that is missing or wrong, never empty.
-pub(crate) fn read(input: &Input) -> Result<Sources, Vec<SecretProblem>> {
+pub(crate) fn read(input: &RolloutInput) -> Result<Sources, Vec<SecretProblem>> {
     let spec = &input.proxy.spec;
     let names = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default());
     let mut reader = Reader {
@@ -85,7 +89,7 @@ pub(crate) fn read(input: &Input) -> Result<Sources, Vec<SecretProblem>> {
 }
 
 struct Reader<'a> {
-    input: &'a Input,
+    input: &'a RolloutInput,
     reserved: Vec<String>,
     problems: Vec<SecretProblem>,
 }
@@ -101,6 +105,11 @@ impl Reader<'_> {
             let message =
                 format!("{field} names Secret {name}, which is the operator's own copy; name another Secret");
             self.problem(Reason::SecretReserved, message);
+            return None;
+        }
+        if let Some(words) = self.input.unreadable_secrets.get(name) {
+            let message = format!("{field} names Secret {name}, which the operator can't read: {words}");
+            self.problem(Reason::ApiServerErrors, message);
             return None;
         }
         match self.input.secrets.get(name) {
@@ -247,7 +256,7 @@ impl Reader<'_> {
         let merged = seeds::merge(&found, &user_names(&self.input.proxy.spec));
         sources.twice = merged.twice;
         sources.no_user = merged.no_user;
-        sources.complaints = merged.complaints;
+        sources.warnings = merged.warnings;
         sources.seed_shards = merged.shards;
         if totp.seeds_selector.is_none() {
             sources.seed_shards.clear();
@@ -257,7 +266,7 @@ impl Reader<'_> {
         if let Some(selector) = &totp.seeds_selector
             && self.input.seeds_by_label.is_empty()
         {
-            sources.complaints.push(format!(
+            sources.warnings.push(format!(
                 "no Secret has the labels {} (spec.provider.totp.seedsSelector)",
                 selector.to_query()
             ));
@@ -282,13 +291,6 @@ fn user_names(spec: &RadiusProxySpec) -> UserNameRule {
 /// The files of the user name and the password for the HTTP proxy.
 pub(crate) const PROXY_USERNAME: &str = "http-proxy-username";
 pub(crate) const PROXY_PASSWORD: &str = "http-proxy-password";
-
-/// The Secret for the HTTP proxy, and the provider whose it is.
-pub(crate) fn proxy_secret(spec: &RadiusProxySpec) -> Option<(&'static str, &BasicAuthSecretRef)> {
-    let (duo, okta) = (spec.provider.duo.as_ref(), spec.provider.okta.as_ref());
-    let duo = duo.and_then(|duo| Some(("duo", duo.http_proxy_secret_ref.as_ref()?)));
-    duo.or_else(|| Some(("okta", okta?.http_proxy_secret_ref.as_ref()?)))
-}
 
 /// The file with the password of the store of used codes.
 pub(crate) const REDIS_PASSWORD_FILE: &str = "redis-password";

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 use crate::api::ConditionType;
-use crate::conditions::{Draft, Reason, Truth, shown, stamp};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions, shortened};
 use crate::events::Event;
 
 /// The status to write and the Event that announces it, unless the status says it already. `status` is the status as it is,
@@ -17,9 +17,9 @@ pub fn undecodable(
     error: &str,
     now: Timestamp,
 ) -> Option<(Value, Event)> {
-    let message = shown(&format!(
-        "this version of the operator can't read the object, so it does nothing for it: {error}. What runs and what AWS has \
-         stay as they are. Change the field, or upgrade the operator to the version that knows it"
+    let message = shortened(&format!(
+        "this version of the operator can't read the object and ignores it: {error}. The pods and the settings \
+         at AWS stay as they are. Change the field, or upgrade the operator to a version that supports it"
     ));
     let before: Vec<Condition> = status
         .and_then(|status| status.get("conditions")?.as_array())
@@ -36,9 +36,9 @@ pub fn undecodable(
         return None;
     }
     let drafts = [ConditionType::Accepted, ConditionType::Ready]
-        .map(|kind| Draft::new(kind, Truth::False, Reason::Undecodable, &message));
+        .map(|kind| ConditionDraft::new(kind, ConditionStatus::False, Reason::Undecodable, &message));
     let is_replaced = |condition: &&Condition| drafts.iter().any(|d| d.kind.as_str() == condition.type_);
-    let mut conditions = stamp(&drafts, &before, generation, now);
+    let mut conditions = set_conditions(&drafts, &before, generation, now);
     conditions.extend(before.iter().filter(|condition| !is_replaced(condition)).cloned());
     let event = Event {
         warning: true,

@@ -1,18 +1,18 @@
-//! Objects of a restore get their owner ([`operator_core::plan::ownership`]).
+//! Objects of a restore get their owner ([`operator_core::rollout::ownership`]).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use kube::Resource as _;
 use kube::api::Patch;
 use operator_core::api::RadiusProxy;
-use operator_core::input::ObjectId;
 use operator_core::names::FIELD_MANAGER;
-use operator_core::plan::ownership::{Ownership, ownership};
+use operator_core::observed::ObjectId;
+use operator_core::rollout::ownership::{Ownership, ownership};
 use serde_json::{Map, Value, json};
 
 use super::{LIMIT, by_us, dynamic, metadata, within};
 use crate::context::Context;
 use crate::error::Error;
-use crate::key::ProxyKey;
+use crate::object_keys::RadiusProxyKey;
 
 /// Whose an object is.
 pub(crate) fn owner(ctx: &Context, proxy: &RadiusProxy, object: &ObjectMeta) -> Ownership {
@@ -27,7 +27,7 @@ pub(crate) fn owner(ctx: &Context, proxy: &RadiusProxy, object: &ObjectMeta) -> 
 /// Gives an object of a restore its owner, and all of its fields to the operator: what the next apply leaves out goes.
 pub(crate) async fn adopt(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     proxy: &RadiusProxy,
     id: &ObjectId,
 ) -> Result<(), Error> {

@@ -8,16 +8,16 @@ use operator_core::names::{
     CONFIG_DIGEST_ANNOTATION, CONTAINER, IN_PLACE_ANNOTATION, PEERS_DIGEST_ANNOTATION, READINESS_GATE,
     REVISION_LABEL,
 };
-use operator_core::plan::{GateChange, ImageChange, PodPatch};
+use operator_core::rollout::{GateChange, ImageChange, PodPatch};
 use serde_json::{Map, Value, json};
 
 use super::by_us;
 use crate::context::Context;
 use crate::error::{Error, has_code};
-use crate::key::ProxyKey;
+use crate::object_keys::RadiusProxyKey;
 
 /// Patches labels and annotations of a pod, if it is still the one that was meant.
-pub(crate) async fn pod_metadata(ctx: &Context, key: &ProxyKey, patch: &PodPatch) -> Result<(), Error> {
+pub(crate) async fn pod_metadata(ctx: &Context, key: &RadiusProxyKey, patch: &PodPatch) -> Result<(), Error> {
     let Some(change) = metadata_change(patch) else {
         return Ok(());
     };
@@ -29,7 +29,7 @@ pub(crate) async fn pod_metadata(ctx: &Context, key: &ProxyKey, patch: &PodPatch
 /// Changes the image of a running pod.
 pub(crate) async fn pod_image(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     patch: &PodPatch,
     image: &ImageChange,
 ) -> Result<(), Error> {
@@ -47,7 +47,7 @@ pub(crate) async fn pod_image(
 /// Sets the readiness gate of a pod.
 pub(crate) async fn pod_gate(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     patch: &PodPatch,
     gate: &GateChange,
     now: Timestamp,

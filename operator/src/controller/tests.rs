@@ -245,7 +245,7 @@ async fn what_is_under_way_may_end_when_the_operator_stops_and_nothing_begins_an
     let running = run(api_with(vec![proxy("a")]), &reconciler);
     reconciler.until(|seen| seen.begun("a") == 1).await;
     running.stop.cancel();
-    running.queue.touch(ObjectRef::new("a").within("mfa"));
+    running.queue.enqueue(ObjectRef::new("a").within("mfa"));
     tokio::task::yield_now().await;
     assert!(!reconciler.ended("a") && !running.lead.is_finished());
     reconciler.finish.notify_one();
@@ -275,12 +275,12 @@ async fn an_object_that_is_gone_is_forgotten() {
     reconciler
         .until(|seen| seen.forgotten.lock().unwrap().contains("a"))
         .await;
-    running.queue.touch(ObjectRef::new("b").within("mfa"));
+    running.queue.enqueue(ObjectRef::new("b").within("mfa"));
     reconciler
         .until(|seen| seen.forgotten.lock().unwrap().contains("b"))
         .await;
     assert_eq!(reconciler.begun("b"), 0);
-    running.queue.touch(ObjectRef::new("a").within("mfa"));
+    running.queue.enqueue(ObjectRef::new("a").within("mfa"));
     reconciler.until(|seen| seen.begun("a") == 2).await;
 }
 

@@ -12,7 +12,7 @@ use aws_sdk_directory::operation::RequestId;
 use aws_sdk_directory::types::{DirectoryDescription, DomainController, Tag};
 use futures::future::{Either, select};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::plan::LONGEST_ANSWER;
+use operator_core::registration::LONGEST_ANSWER;
 
 use super::failure;
 use super::session::Session;
@@ -133,11 +133,12 @@ impl Calls<'_> {
             .resource_id(id)
             .set_tags(Some(list));
         self.session.ready(operation).await?;
-        let turn = tokio::time::timeout(limit, self.session.limits.writes.wait());
-        turn.await.map_err(|_| {
+        let turn = self.session.limits.writes.try_reserve(Instant::now(), limit);
+        let turn = turn.ok_or_else(|| {
             let message = format!("the rate limit left no room for it within {} s", limit.as_secs());
             failure::own(operation, AwsErrorClass::NotSent, message)
         })?;
+        tokio::time::sleep_until(turn.into()).await;
         let sent = async {
             let done = request.send().await;
             done.map(drop)

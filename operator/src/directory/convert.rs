@@ -11,8 +11,8 @@ use aws_sdk_directory::types::{
 };
 use jiff::Timestamp;
 use operator_core::api::RegisteredSettings;
-use operator_core::input::{Directory, DirectoryKind, NetworkType, RadiusStatus};
-use operator_core::plan::RadiusSettings;
+use operator_core::observed::{Directory, DirectoryKind, NetworkType, RadiusStatus};
+use operator_core::registration::RadiusSettings;
 
 /// What is read in addition to the description, and less often.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

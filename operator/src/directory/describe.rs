@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_directory::types::DirectoryDescription;
 use jiff::Timestamp;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::plan::LONGEST_ANSWER;
+use operator_core::registration::LONGEST_ANSWER;
 
 use super::calls::Calls;
 use super::convert::{self, Described, Details};
@@ -74,6 +74,23 @@ impl CachedDetails {
         self.tags_at = None;
     }
 
+    /// Takes the answer to a call for tags. Without the permission they are unknown; after any other failure those of before
+    /// stay as old as they are, and they are asked for with the next description.
+    fn take_tags(
+        &mut self,
+        asked: Timestamp,
+        now: Instant,
+        answer: Result<BTreeMap<String, String>, AwsFailure>,
+    ) {
+        let tags = match answer {
+            Ok(tags) => Some(tags),
+            Err(failed) if failed.class == AwsErrorClass::AccessDenied => None,
+            Err(_) => return,
+        };
+        (self.current.tags, self.current.tags_as_of) = (tags, Some(asked));
+        self.tags_at = Some(now);
+    }
+
     fn points_to_a_change(&self, description: &DirectoryDescription) -> bool {
         self.print.as_ref() != Some(&convert::print(description))
     }
@@ -113,7 +130,7 @@ pub(super) async fn describe(
                 open.extend([right.to_vec(), left.to_vec()]);
             }
             Err(failed) => {
-                // What fails for the account fails for every id: this round sends no more calls.
+                // What fails for the account fails for every id: this batch sends no more calls.
                 let all = !may_be_one_id(failed.class);
                 results.extend(chunk.into_iter().map(|id| (id, Err(failed.clone()))));
                 if all {
@@ -203,15 +220,12 @@ pub(super) async fn details(
         cached.controllers_at = Some(now);
     }
     if tags_due {
-        cached.current.tags_as_of = Some(Timestamp::now());
-        cached.current.tags = match calls.tags(id, LONGEST_ANSWER).await {
-            Ok(tags) => Some(tags),
-            Err(failed) => {
-                tracing::warn!(directory = id, %failed, "could not read the directory's tags");
-                None
-            }
-        };
-        cached.tags_at = Some(now);
+        let asked = Timestamp::now();
+        let answer = calls.tags(id, LONGEST_ANSWER).await;
+        if let Err(failed) = &answer {
+            tracing::warn!(directory = id, %failed, "could not read the directory's tags");
+        }
+        cached.take_tags(asked, now, answer);
     }
     cached.print = Some(convert::print(description));
     Ok(())
@@ -269,6 +283,27 @@ mod tests {
         known.current.changing = true;
         assert!(known.controllers_due(&description, at + 30 * S, 600 * S));
         assert!(!known.tags_due(&description, at + 30 * S, 600 * S));
+    }
+
+    #[test]
+    fn tags_that_cannot_be_read_for_a_moment_stay_as_old_as_they_are() {
+        let (at, asked) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let failure = |class| failure::own(AwsOperation::ListTagsForResource, class, "no");
+        let tags: BTreeMap<String, String> = [("a".to_owned(), "b".to_owned())].into();
+        let mut known = known(at);
+        known.take_tags(asked, at, Ok(tags.clone()));
+        let later = asked + jiff::SignedDuration::from_secs(400);
+        known.take_tags(later, at + 400 * S, Err(failure(AwsErrorClass::Unreachable)));
+        assert_eq!(
+            (known.current.tags.as_ref(), known.current.tags_as_of),
+            (Some(&tags), Some(asked))
+        );
+        assert!(known.tags_due(&description().build(), at + 400 * S, 30 * S));
+        known.take_tags(later, at + 400 * S, Err(failure(AwsErrorClass::AccessDenied)));
+        assert_eq!(
+            (&known.current.tags, known.current.tags_as_of),
+            (&None, Some(later))
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use aws_sdk_directory::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 
-use crate::error::words as chain;
+use crate::error::message as chain;
 
 /// Longer messages are cut.
 const MAX_MESSAGE: usize = 400;
@@ -41,7 +41,7 @@ where
             let meta = service.err().meta();
             (
                 of_code(meta.code(), status),
-                words(meta.code(), meta.message(), status),
+                text(meta.code(), meta.message(), status),
             )
         }
         // An answer that cannot be read says nothing about what was done.
@@ -78,7 +78,7 @@ pub(super) fn from_credentials(operation: AwsOperation, error: &CredentialsError
     }
 }
 
-/// A failure that was noticed here and not told by AWS.
+/// A failure that the operator noticed itself, without an answer from AWS.
 pub(super) fn own(operation: AwsOperation, class: AwsErrorClass, message: impl Into<String>) -> AwsFailure {
     AwsFailure {
         operation,
@@ -131,7 +131,7 @@ fn of_code(code: Option<&str>, status: Option<u16>) -> AwsErrorClass {
     }
 }
 
-fn words(code: Option<&str>, message: Option<&str>, status: Option<u16>) -> String {
+fn text(code: Option<&str>, message: Option<&str>, status: Option<u16>) -> String {
     match (code, message) {
         (Some(code), Some(message)) if !message.is_empty() => format!("{code}: {message}"),
         (Some(code), _) => code.to_owned(),
@@ -214,8 +214,8 @@ mod tests {
             (&long[..40], MAX_MESSAGE - 60),
             (&long[..8], 0),
         ] {
-            let words = format!("{} SharedSecret {secret} is not valid", "x".repeat(before));
-            let meta = ErrorMetadata::builder().message(words).build();
+            let text = format!("{} SharedSecret {secret} is not valid", "x".repeat(before));
+            let meta = ErrorMetadata::builder().message(text).build();
             let refused = InvalidParameterException::builder().meta(meta).build();
             let raw = HttpResponse::new(400.try_into().unwrap(), Vec::new().into());
             let error = SdkError::service_error(EnableRadiusError::InvalidParameterException(refused), raw);

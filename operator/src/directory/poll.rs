@@ -1,6 +1,6 @@
 //! The background: a group of directories that share region and role, and the task that describes them.
 
-mod round;
+mod batch;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use operator_core::access::DirectoryAccess;
 use operator_core::aws::AwsFailure;
-use operator_core::input::{Directory, DirectoryObservation};
+use operator_core::observed::{Directory, DirectoryObservation};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::describe::{CachedDetails, Due};
 use super::session::{Account, Sessions};
 use super::{Deps, Observed};
-use crate::key::{ProxyKey, RegistrationKey};
-use round::{Detailed, run_round};
+use crate::object_keys::{RadiusProxyKey, RegistrationKey};
+use batch::{Detailed, describe_batch};
 use state::DirectoryState;
 
 /// Directories that become due at nearly the same time are described together.
 const BATCH_DEBOUNCE: Duration = Duration::from_millis(30);
-/// The most directories of a round whose last description failed: each needs a call of its own.
+/// Maximum number of directories in a batch whose last description failed: each needs a call of its own.
 const MAX_FAILED: usize = 8;
 /// The longest wait while no directory is due.
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ impl Group {
     pub(super) fn subscribe(
         &self,
         key: &DirectoryKey,
-        (registration, holder): (&RegistrationKey, &ProxyKey),
+        (registration, holder): (&RegistrationKey, &RadiusProxyKey),
         access: &DirectoryAccess,
         allowed: Duration,
     ) {
@@ -215,13 +215,13 @@ impl Group {
         }
         if state.store(key, times, answer) {
             for registration in state.subscribers.keys() {
-                deps.queue.touch(registration.clone());
+                deps.queue.enqueue(registration.clone());
             }
         }
     }
 }
 
-/// A directory to describe in a round.
+/// A directory to describe in a batch.
 struct Request {
     directory: DirectoryKey,
     account: Account,
@@ -248,7 +248,7 @@ pub(super) async fn run(group: Arc<Group>, sessions: Arc<Sessions>, deps: Deps) 
             tokio::select! {
                 () = group.closed.cancelled() => return,
                 () = deps.stop.cancelled() => return,
-                () = run_round(&group, &sessions, &deps, batch) => {}
+                () = describe_batch(&group, &sessions, &deps, batch) => {}
             }
         }
     }

@@ -24,10 +24,19 @@ impl RateLimiter {
 
     /// Takes a token and returns when the call may be sent.
     pub(crate) fn reserve(&self, now: Instant) -> Instant {
+        self.try_reserve(now, Duration::MAX).unwrap_or(now)
+    }
+
+    /// Takes a token only if the call may be sent within this time.
+    pub(crate) fn try_reserve(&self, now: Instant, limit: Duration) -> Option<Instant> {
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let filled = full_at.filter(|at| *at > now).unwrap_or(now) + self.interval;
-        *full_at = Some(filled);
-        filled.checked_sub(self.burst).map_or(now, |at| at.max(now))
+        let at = filled.checked_sub(self.burst).map_or(now, |at| at.max(now));
+        let is_soon = at.duration_since(now) <= limit;
+        if is_soon {
+            *full_at = Some(filled);
+        }
+        is_soon.then_some(at)
     }
 
     /// Returns when the next call may be sent.
@@ -54,5 +63,17 @@ mod tests {
         assert_eq!(limiter.reserve(now), now + Duration::from_millis(500));
         let later = now + Duration::from_secs(60);
         assert_eq!(limiter.reserve(later), later);
+    }
+
+    #[test]
+    fn calls_that_are_given_up_before_their_turn_take_no_token() {
+        let (limiter, now) = (RateLimiter::new(4), Instant::now());
+        let limit = Duration::from_millis(250);
+        while limiter.try_reserve(now, Duration::ZERO).is_some() {}
+        assert_eq!(limiter.try_reserve(now, limit), Some(now + limit));
+        for _ in 0..100 {
+            assert_eq!(limiter.try_reserve(now, limit), None);
+        }
+        assert_eq!(limiter.reserve(now), now + 2 * limit);
     }
 }

@@ -18,7 +18,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
 use operator_core::access::{AssumedRole, DirectoryAccess};
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::plan::LONGEST_ANSWER;
+use operator_core::registration::LONGEST_ANSWER;
 
 use super::failure;
 use super::lru_cache::LruCache;

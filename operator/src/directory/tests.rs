@@ -11,8 +11,8 @@ use axum::routing::post;
 use futures::StreamExt as _;
 use operator_core::api::RegisteredSettings;
 use operator_core::aws::AwsErrorClass;
-use operator_core::input::{Directory, RadiusStatus};
-use operator_core::plan::{DirectoryCall, RadiusSettings};
+use operator_core::observed::{Directory, RadiusStatus};
+use operator_core::registration::{DirectoryCall, RadiusSettings};
 use proxy_config::SharedSecret;
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ async fn handle(State(aws): State<Arc<Aws>>, headers: HeaderMap, body: String) -
     )
 }
 
-struct Scene {
+struct Harness {
     aws: Arc<Aws>,
     directories: Directories,
     queue: RegistrationQueue,
@@ -90,14 +90,14 @@ async fn write(
     }
 }
 
-async fn scene(answers: impl Fn(&str, &Value) -> Answer + Send + Sync + 'static) -> Scene {
-    paced_scene(50, answers).await
+async fn harness(answers: impl Fn(&str, &Value) -> Answer + Send + Sync + 'static) -> Harness {
+    paced_harness(50, answers).await
 }
 
-async fn paced_scene(
+async fn paced_harness(
     calls_per_second: u32,
     answers: impl Fn(&str, &Value) -> Answer + Send + Sync + 'static,
-) -> Scene {
+) -> Harness {
     let aws = Arc::new(Aws {
         calls: Mutex::default(),
         answers: Box::new(answers),
@@ -117,7 +117,7 @@ async fn paced_scene(
         stop: CancellationToken::new(),
         detail_interval: Duration::from_secs(300),
     };
-    Scene {
+    Harness {
         aws,
         directories: Directories::with(sessions, deps),
         queue,
@@ -132,8 +132,8 @@ fn access(id: &str) -> DirectoryAccess {
     }
 }
 
-fn holder() -> ProxyKey {
-    ProxyKey::new("mfa", "workspaces")
+fn holder() -> RadiusProxyKey {
+    RadiusProxyKey::new("mfa", "workspaces")
 }
 
 fn key(name: &str) -> RegistrationKey {
@@ -195,8 +195,8 @@ const LONG: Duration = Duration::from_secs(600);
 
 #[tokio::test]
 async fn a_directory_is_described_with_all_its_domain_controllers_and_tags() {
-    let scene = scene(well).await;
-    let found = described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
+    let harness = harness(well).await;
+    let found = described(observe(&harness.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(found.radius_status, Some(RadiusStatus::Completed));
     assert_eq!(found.radius_settings.unwrap().servers, ["10.1.0.1"]);
     let clients: Vec<String> = found.client_addresses.iter().map(ToString::to_string).collect();
@@ -206,29 +206,29 @@ async fn a_directory_is_described_with_all_its_domain_controllers_and_tags() {
 
 #[tokio::test]
 async fn many_directories_are_asked_about_in_one_call_and_kept() {
-    let scene = scene(well).await;
+    let harness = harness(well).await;
     let ids: Vec<String> = (0..40).map(|n| format!("d-00000000{n:02}")).collect();
     let looks = ids.iter().map(|id| {
-        let directories = &scene.directories;
+        let directories = &harness.directories;
         async move { observe(directories, &key(id), &access(id), LONG).await }
     });
     for observation in futures::future::join_all(looks).await {
         described(observation);
     }
-    let asked = scene.aws.count("DescribeDirectories");
+    let asked = harness.aws.count("DescribeDirectories");
     assert!(asked <= 3, "{asked} calls");
-    described(observe(&scene.directories, &key("again"), &access(&ids[0]), LONG).await);
-    assert_eq!(scene.aws.count("DescribeDirectories"), asked);
+    described(observe(&harness.directories, &key("again"), &access(&ids[0]), LONG).await);
+    assert_eq!(harness.aws.count("DescribeDirectories"), asked);
 }
 
 #[tokio::test]
 async fn an_unknown_directory_spoils_the_answer_for_nobody_else() {
-    let scene = scene(well).await;
+    let harness = harness(well).await;
     let (good, bad) = (access("d-0000000001"), access("d-00000000ff"));
     let (a, b) = (key("a"), key("b"));
     let (good, bad) = tokio::join!(
-        observe(&scene.directories, &a, &good, LONG),
-        observe(&scene.directories, &b, &bad, LONG),
+        observe(&harness.directories, &a, &good, LONG),
+        observe(&harness.directories, &b, &bad, LONG),
     );
     described(good);
     let failure = failed(bad);
@@ -240,33 +240,33 @@ async fn an_unknown_directory_spoils_the_answer_for_nobody_else() {
 
 #[tokio::test]
 async fn a_refresh_is_answered_by_a_later_call_only() {
-    let scene = scene(well).await;
-    let before = described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
-    scene.directories.refresh(&key("a"));
-    let after = described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
+    let harness = harness(well).await;
+    let before = described(observe(&harness.directories, &key("a"), &access("d-0000000001"), LONG).await);
+    harness.directories.refresh(&key("a"));
+    let after = described(observe(&harness.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert!(after.as_of > before.as_of);
-    assert_eq!(scene.aws.count("DescribeDirectories"), 2);
+    assert_eq!(harness.aws.count("DescribeDirectories"), 2);
     // Nothing points to a change, so the rest is not asked for again.
-    assert_eq!(scene.aws.count("DescribeDomainControllers"), 1);
+    assert_eq!(harness.aws.count("DescribeDomainControllers"), 1);
 }
 
 #[tokio::test]
 async fn who_waits_for_one_directory_does_not_wait_for_the_details_of_all_the_others() {
-    let scene = paced_scene(4, well).await;
+    let harness = paced_harness(4, well).await;
     let first = "d-00000000aa";
-    described(observe(&scene.directories, &key("a"), &access(first), LONG).await);
+    described(observe(&harness.directories, &key("a"), &access(first), LONG).await);
     let others: Vec<String> = (0..20).map(|n| format!("d-00000000{n:02}")).collect();
     let looks = futures::future::join_all(others.iter().map(|id| {
-        let directories = &scene.directories;
+        let directories = &harness.directories;
         async move { observe(directories, &key(id), &access(id), LONG).await }
     }));
     let wait = async {
-        while scene.aws.count("DescribeDirectories") < 2 {
+        while harness.aws.count("DescribeDirectories") < 2 {
             tokio::task::yield_now().await;
         }
-        scene.directories.refresh(&key("a"));
-        described(observe(&scene.directories, &key("a"), &access(first), LONG).await);
-        scene.aws.count("DescribeDomainControllers")
+        harness.directories.refresh(&key("a"));
+        described(observe(&harness.directories, &key("a"), &access(first), LONG).await);
+        harness.aws.count("DescribeDomainControllers")
     };
     let (asked, answered) = tokio::join!(wait, looks);
     assert!(asked < 20, "{asked} were asked for first");
@@ -277,23 +277,23 @@ async fn who_waits_for_one_directory_does_not_wait_for_the_details_of_all_the_ot
 }
 
 #[tokio::test]
-async fn news_touches_those_who_asked() {
-    let scene = scene(well).await;
-    let mut requests = scene.queue.requests();
-    described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
+async fn news_enqueues_those_who_asked() {
+    let harness = harness(well).await;
+    let mut requests = harness.queue.requests();
+    described(observe(&harness.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(requests.next().await, Some(key("a").into()));
 }
 
 #[tokio::test]
 async fn an_awaited_answer_enqueues_those_who_wait_though_nothing_changed() {
-    let scene = scene(well).await;
+    let harness = harness(well).await;
     let (key, access) = (key("a"), access("d-0000000001"));
-    let mut requests = scene.queue.requests();
-    described(observe(&scene.directories, &key, &access, LONG).await);
+    let mut requests = harness.queue.requests();
+    described(observe(&harness.directories, &key, &access, LONG).await);
     assert_eq!(requests.next().await, Some(key.clone().into()));
-    scene.directories.refresh(&key);
+    harness.directories.refresh(&key);
     assert!(
-        scene
+        harness
             .directories
             .observe(&key, &holder(), &access, LONG)
             .awaited
@@ -302,7 +302,7 @@ async fn an_awaited_answer_enqueues_those_who_wait_though_nothing_changed() {
     let enqueued = tokio::time::timeout(DEADLINE, requests.next()).await;
     assert_eq!(enqueued, Ok(Some(key.clone().into())));
     assert!(
-        scene
+        harness
             .directories
             .observe(&key, &holder(), &access, LONG)
             .awaited
@@ -312,39 +312,39 @@ async fn an_awaited_answer_enqueues_those_who_wait_though_nothing_changed() {
 
 #[tokio::test]
 async fn what_is_denied_is_said_to_be_and_not_asked_on_and_on() {
-    let scene = scene(|_, _| {
+    let harness = harness(|_, _| {
         (
             400,
             json!({"__type": "AccessDeniedException", "Message": "not you"}),
         )
     })
     .await;
-    let first = failed(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
+    let first = failed(observe(&harness.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(first.class, AwsErrorClass::AccessDenied);
     assert_eq!(first.message, "AccessDeniedException: not you");
-    failed(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
-    assert_eq!(scene.aws.count("DescribeDirectories"), 1);
+    failed(observe(&harness.directories, &key("a"), &access("d-0000000001"), LONG).await);
+    assert_eq!(harness.aws.count("DescribeDirectories"), 1);
 }
 
 #[tokio::test]
 async fn domain_controllers_that_were_never_known_are_a_failure() {
-    let scene = scene(|operation, body| match operation {
+    let harness = harness(|operation, body| match operation {
         "DescribeDomainControllers" => (400, json!({"__type": "AccessDeniedException", "Message": "no"})),
         _ => well(operation, body),
     })
     .await;
-    let failure = failed(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
+    let failure = failed(observe(&harness.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(failure.operation, AwsOperation::DescribeDomainControllers);
 }
 
 #[tokio::test]
 async fn tags_that_cannot_be_read_are_no_failure() {
-    let scene = scene(|operation, body| match operation {
+    let harness = harness(|operation, body| match operation {
         "ListTagsForResource" => (400, json!({"__type": "AccessDeniedException", "Message": "no"})),
         _ => well(operation, body),
     })
     .await;
-    let found = described(observe(&scene.directories, &key("a"), &access("d-0000000001"), LONG).await);
+    let found = described(observe(&harness.directories, &key("a"), &access("d-0000000001"), LONG).await);
     assert_eq!(found.tags, None);
 }
 
@@ -368,11 +368,11 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_write_that_waits_for_its_turn_is_not_sent_and_keeps_its_turn() {
-    let scene = paced_scene(1, well).await;
+    let harness = paced_harness(1, well).await;
     let (key, access) = (key("a"), access("d-0000000001"));
-    scene.directories.observe(&key, &holder(), &access, LONG);
+    harness.directories.observe(&key, &holder(), &access, LONG);
     let prepare = || {
-        scene
+        harness
             .directories
             .prepare_write(&key, &access, AwsOperation::DisableRadius)
     };
@@ -387,13 +387,13 @@ async fn a_write_that_waits_for_its_turn_is_not_sent_and_keeps_its_turn() {
     assert!(first <= Duration::from_secs(1), "{first:?}");
     // The same turn, and not one behind it.
     assert!(waits().await <= first);
-    assert_eq!(scene.aws.count("DisableRadius"), 0);
+    assert_eq!(harness.aws.count("DisableRadius"), 0);
 }
 
 #[tokio::test]
 async fn writes_do_not_queue_behind_reads() {
-    let scene = paced_scene(1, well).await;
-    let session = scene
+    let harness = paced_harness(1, well).await;
+    let session = harness
         .directories
         .sessions
         .of(&Account::of(&access("d-0000000001")))
@@ -401,16 +401,16 @@ async fn writes_do_not_queue_behind_reads() {
     for _ in 0..100 {
         session.limits.reads.reserve(Instant::now());
     }
-    write(&scene.directories, &DirectoryCall::Disable, DEADLINE)
+    write(&harness.directories, &DirectoryCall::Disable, DEADLINE)
         .await
         .unwrap();
 }
 
 #[tokio::test]
 async fn tags_that_wait_for_their_turn_were_not_sent() {
-    let scene = paced_scene(1, well).await;
+    let harness = paced_harness(1, well).await;
     let access = access("d-0000000001");
-    let session = scene.directories.sessions.of(&Account::of(&access)).await;
+    let session = harness.directories.sessions.of(&Account::of(&access)).await;
     for _ in 0..10 {
         session.limits.writes.reserve(Instant::now());
     }
@@ -418,18 +418,21 @@ async fn tags_that_wait_for_their_turn_were_not_sent() {
         [("key".to_owned(), "value".to_owned())],
         Duration::from_millis(10),
     );
-    let added = scene.directories.add_tags(&key("a"), &access, &tags, limit).await;
+    let added = harness
+        .directories
+        .add_tags(&key("a"), &access, &tags, limit)
+        .await;
     assert_eq!(added.unwrap_err().class, AwsErrorClass::NotSent);
-    assert_eq!(scene.aws.count("AddTagsToResource"), 0);
+    assert_eq!(harness.aws.count("AddTagsToResource"), 0);
 }
 
 #[tokio::test]
 async fn a_write_sends_every_member_and_brings_the_request_id() {
-    let scene = scene(well).await;
+    let harness = harness(well).await;
     let call = DirectoryCall::Enable(settings());
-    let id = write(&scene.directories, &call, DEADLINE).await.unwrap();
+    let id = write(&harness.directories, &call, DEADLINE).await.unwrap();
     assert_eq!(id.as_deref(), Some("r-1"));
-    let calls = scene.aws.calls.lock().unwrap();
+    let calls = harness.aws.calls.lock().unwrap();
     let sent = &calls[0].1;
     assert_eq!(
         *sent,
@@ -442,7 +445,7 @@ async fn a_write_sends_every_member_and_brings_the_request_id() {
 
 #[tokio::test]
 async fn a_write_is_not_repeated_and_does_not_repeat_the_secret() {
-    let scene = scene(|_, body| {
+    let harness = harness(|_, body| {
         let quoted = body["RadiusSettings"]["SharedSecret"].as_str().unwrap();
         (
             500,
@@ -451,10 +454,10 @@ async fn a_write_is_not_repeated_and_does_not_repeat_the_secret() {
     })
     .await;
     let call = DirectoryCall::Update(settings());
-    let failure = write(&scene.directories, &call, DEADLINE).await.unwrap_err();
+    let failure = write(&harness.directories, &call, DEADLINE).await.unwrap_err();
     assert_eq!(failure.class, AwsErrorClass::Service);
     assert_eq!(failure.message, "ServiceException: cannot store '[redacted]'");
-    assert_eq!(scene.aws.count("UpdateRadius"), 1);
+    assert_eq!(harness.aws.count("UpdateRadius"), 1);
 }
 
 /// What the model declares for these calls, and what comes from AWS's front end.
@@ -479,24 +482,24 @@ const ERRORS: [(&str, u16, AwsErrorClass); 11] = [
 #[tokio::test]
 async fn every_error_of_a_write_is_told_by_its_class_and_no_write_is_repeated() {
     for (name, status, class) in ERRORS {
-        let scene = scene(move |_, _| (status, json!({"__type": name, "Message": "no"}))).await;
+        let harness = harness(move |_, _| (status, json!({"__type": name, "Message": "no"}))).await;
         for call in [
             DirectoryCall::Enable(settings()),
             DirectoryCall::Update(settings()),
             DirectoryCall::Disable,
         ] {
-            let failure = write(&scene.directories, &call, DEADLINE).await.unwrap_err();
+            let failure = write(&harness.directories, &call, DEADLINE).await.unwrap_err();
             assert_eq!(failure.class, class, "{name}");
             assert_eq!(failure.message, format!("{name}: no"));
-            assert_eq!(scene.aws.count(call.operation().as_str()), 1, "{name}");
+            assert_eq!(harness.aws.count(call.operation().as_str()), 1, "{name}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_that_another_one_leaves_is_not_closed_under_a_new_subscription() {
-    let scene = Arc::new(scene(well).await);
-    let other = Arc::clone(&scene);
+    let harness = Arc::new(harness(well).await);
+    let other = Arc::clone(&harness);
     let leaves = tokio::spawn(async move {
         for _ in 0..2000 {
             other
@@ -506,13 +509,13 @@ async fn a_group_that_another_one_leaves_is_not_closed_under_a_new_subscription(
         }
     });
     for _ in 0..2000 {
-        scene
+        harness
             .directories
             .observe(&key("a"), &holder(), &access("d-0000000001"), LONG);
-        let (group, directory) = lock(&scene.directories.state).subscription(&key("a")).unwrap();
+        let (group, directory) = lock(&harness.directories.state).subscription(&key("a")).unwrap();
         let observed = group.observe(&directory, Instant::now());
         assert!(observed.awaited.is_some() || observed.observation != DirectoryObservation::Unasked);
-        scene.directories.forget(&key("a"));
+        harness.directories.forget(&key("a"));
     }
     leaves.await.unwrap();
 }

@@ -11,7 +11,7 @@ use aws_sdk_directory::config::timeout::TimeoutConfig;
 use aws_sdk_directory::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_directory::operation::RequestId;
 use operator_core::aws::{AwsFailure, AwsOperation};
-use operator_core::plan::{DirectoryCall, RadiusSettings};
+use operator_core::registration::{DirectoryCall, RadiusSettings};
 use serde_json::Value;
 
 use super::calls::{Calls, in_time};

@@ -9,32 +9,32 @@ use operator_core::names::ObjectNames;
 use operator_core::outcomes::{Failure, Outcomes, Step};
 
 use crate::context::Context;
-use crate::error::words;
-use crate::key::ProxyKey;
-use crate::memory::Memory;
+use crate::error::message;
+use crate::object_keys::RadiusProxyKey;
+use crate::reconcile_state::ReconcileState;
 
 /// How long a StatefulSet may take to create its pods before its Events are read.
 const PODS_COME_WITHIN: Duration = Duration::from_secs(5);
-/// Events of one StatefulSet that are looked at.
+/// Maximum number of Events of one StatefulSet that are read.
 const EVENTS_AT_ONCE: u32 = 100;
 /// How old the last refusal may be, in seconds.
 const REFUSAL_LASTS: i64 = 1200;
 
-/// The outcomes of the last round, and that of the StatefulSet's controller where pods stay missing: it says in Events why
-/// it can't create them.
+/// The outcomes of the last reconciliation, and that of the StatefulSet's controller while pods stay missing. Its Events say
+/// why it can't create them.
 pub(super) async fn outcomes(
     ctx: &Context,
-    key: &ProxyKey,
+    key: &RadiusProxyKey,
     names: &ObjectNames,
     missing: bool,
-    memory: &mut Memory,
+    state: &mut ReconcileState,
 ) -> Outcomes {
-    let mut outcomes = memory.outcomes.clone();
+    let mut outcomes = state.outcomes.clone();
     if !missing {
-        memory.pods_missing_since = None;
+        state.pods_missing_since = None;
         return outcomes;
     }
-    let since = memory.pods_missing_since.get_or_insert_with(Instant::now);
+    let since = state.pods_missing_since.get_or_insert_with(Instant::now);
     if since.elapsed() < PODS_COME_WITHIN {
         return outcomes;
     }
@@ -50,12 +50,12 @@ pub(super) async fn outcomes(
                 outcomes.record(Step::CreatePods, Failure::Refused { code: 0, message }, now);
             }
         }
-        Err(error) => tracing::debug!(error = words(&error), "could not list the StatefulSet's Events"),
+        Err(error) => tracing::debug!(error = message(&error), "could not list the StatefulSet's Events"),
     }
     outcomes
 }
 
-/// The newest words of the StatefulSet's controller. Between two tries it waits for a quarter of an hour at most.
+/// The newest message of the StatefulSet's controller. Between two tries it waits for a quarter of an hour at most.
 fn newest(events: &[Event], now: Timestamp) -> Option<String> {
     let time = |event: &Event| {
         let series = event
@@ -71,8 +71,10 @@ fn newest(events: &[Event], now: Timestamp) -> Option<String> {
     let newest = events.iter().max_by_key(|event| time(event))?;
     let age = now.duration_since(time(newest)?);
     let message = newest.message.as_deref()?;
-    let words = message.split_once(" error: ").map_or(message, |(_, words)| words);
-    (age.as_secs() < REFUSAL_LASTS).then(|| words.to_owned())
+    let message = message
+        .split_once(" error: ")
+        .map_or(message, |(_, message)| message);
+    (age.as_secs() < REFUSAL_LASTS).then(|| message.to_owned())
 }
 
 #[cfg(test)]
@@ -88,8 +90,8 @@ mod tests {
 
     #[test]
     fn the_newest_refusal_of_pods_counts_and_not_for_ever() {
-        let event = |time: &str, words: &str| -> Event {
-            let message = format!("create Pod mfa-0 in StatefulSet mfa failed error: {words}");
+        let event = |time: &str, message: &str| -> Event {
+            let message = format!("create Pod mfa-0 in StatefulSet mfa failed error: {message}");
             serde_json::from_value(
                 json!({"metadata": {}, "involvedObject": {}, "message": message, "lastTimestamp": time}),
             )
@@ -119,21 +121,21 @@ mod tests {
         let api = FakeApi::new(move |_| Some(list(std::slice::from_ref(&event))));
         let cluster = Arc::new(Cluster::new(WorkQueue::new(), Queue::new(), Queue::new()));
         let (ctx, _lead) = Context::for_test(api.client.clone(), cluster);
-        let (key, names, mut memory) = (
-            ProxyKey::new("auth", "mfa"),
+        let (key, names, mut state) = (
+            RadiusProxyKey::new("auth", "mfa"),
             ObjectNames::new("mfa"),
-            Memory::default(),
+            ReconcileState::default(),
         );
-        let first = outcomes(&ctx, &key, &names, true, &mut memory).await;
+        let first = outcomes(&ctx, &key, &names, true, &mut state).await;
         assert!(!first.failed(&Step::CreatePods), "pods take a moment");
-        memory.pods_missing_since = Instant::now().checked_sub(PODS_COME_WITHIN);
-        let later = outcomes(&ctx, &key, &names, true, &mut memory).await;
+        state.pods_missing_since = Instant::now().checked_sub(PODS_COME_WITHIN);
+        let later = outcomes(&ctx, &key, &names, true, &mut state).await;
         assert!(later.failed(&Step::CreatePods));
         let asked = api
             .calls(1, |call| call.uri.starts_with("/api/v1/namespaces/auth/events?"))
             .await;
         assert_eq!(asked.len(), 1);
-        let none = outcomes(&ctx, &key, &names, false, &mut memory).await;
-        assert!(!none.failed(&Step::CreatePods) && memory.pods_missing_since.is_none());
+        let none = outcomes(&ctx, &key, &names, false, &mut state).await;
+        assert!(!none.failed(&Step::CreatePods) && state.pods_missing_since.is_none());
     }
 }

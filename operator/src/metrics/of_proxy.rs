@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use operator_core::api::{ConditionType, DirectoryRegistrationStatus, RadiusProxyStatus};
 use operator_core::aws::{AwsErrorClass, AwsOperation};
 use operator_core::conditions::Reason;
-use operator_core::input::RadiusStatus;
-use operator_core::plan::{DirectoryWrite, WriteReason};
+use operator_core::observed::RadiusStatus;
+use operator_core::registration::{DirectoryWrite, WriteReason};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,13 +17,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::error::Error;
-use crate::key::ProxyKey;
+use crate::object_keys::RadiusProxyKey;
 
 /// Metrics of each RadiusProxy.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProxyMetrics {
     /// Those that have series, whether this replica leads or has led.
-    known: Arc<Mutex<BTreeSet<ProxyKey>>>,
+    known: Arc<Mutex<BTreeSet<RadiusProxyKey>>>,
     registered_servers: Family<ProxyLabels, Gauge>,
     wanted_servers: Family<ProxyLabels, Gauge>,
     condition: Family<ConditionLabels, Gauge>,
@@ -133,12 +133,12 @@ impl ProxyMetrics {
         );
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeSet<ProxyKey>> {
+    fn known(&self) -> MutexGuard<'_, BTreeSet<RadiusProxyKey>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on there are series of it.
-    fn know(&self, key: &ProxyKey) {
+    fn know(&self, key: &RadiusProxyKey) {
         let mut known = self.known();
         if !known.contains(key) {
             known.insert(key.clone());
@@ -146,20 +146,20 @@ impl ProxyMetrics {
     }
 
     /// Counts a failure.
-    pub(crate) fn failed(&self, key: &ProxyKey, class: &'static str) {
+    pub(crate) fn failed(&self, key: &RadiusProxyKey, class: &'static str) {
         self.know(key);
         self.failures.get_or_create(&failure_of(key, class)).inc();
     }
 
     /// Counts a write to AWS.
-    pub(crate) fn wrote(&self, key: &ProxyKey, write: &DirectoryWrite) {
+    pub(crate) fn wrote(&self, key: &RadiusProxyKey, write: &DirectoryWrite) {
         self.know(key);
         let labels = write_of(key, write.call.operation(), write.reason);
         self.writes.get_or_create(&labels).inc();
     }
 
-    /// Shows a status, after a piece of work that ended well.
-    pub(crate) fn show(&self, key: &ProxyKey, status: &RadiusProxyStatus, now: Timestamp) {
+    /// Shows a status, after a successful reconciliation.
+    pub(crate) fn show(&self, key: &RadiusProxyKey, status: &RadiusProxyStatus, now: Timestamp) {
         self.know(key);
         self.status_time(key, Some(status));
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -205,11 +205,17 @@ impl ProxyMetrics {
             .get_or_create(&of(key))
             .set(i64::from(not_resolved));
         // From the status, so that a new leader shows what another one wrote.
-        if let Some(last) = &status.last_write {
-            let time = self.last_write.get_or_create(&of(key));
-            time.set(seconds_of(last.time.0));
+        match &status.last_write {
+            Some(last) => {
+                let time = self.last_write.get_or_create(&of(key));
+                time.set(seconds_of(last.time.0));
+            }
+            None => drop(self.last_write.remove(&of(key))),
         }
-        if status.directory.is_some() {
+        if status.directory.is_none() {
+            // Another RadiusProxy holds the directory now.
+            self.switched_off.remove(&of(key));
+        } else {
             // A counter that begins at its first count shows no increase then, and alerts look for one.
             self.writes.get_or_create(&repair_of(key)).inc_by(0);
             self.failures
@@ -219,15 +225,15 @@ impl ProxyMetrics {
     }
 
     /// Shows how old a status is.
-    pub(crate) fn status_time(&self, key: &ProxyKey, status: Option<&RadiusProxyStatus>) {
+    pub(crate) fn status_time(&self, key: &RadiusProxyKey, status: Option<&RadiusProxyStatus>) {
         if let Some(time) = status.and_then(|status| status.last_refresh_time.as_ref()) {
             self.know(key);
             self.status_time.get_or_create(&of(key)).set(seconds_of(time.0));
         }
     }
 
-    /// The status says what was, and may say Ready: its metrics don't.
-    pub(crate) fn status_not_written(&self, key: &ProxyKey) {
+    /// The status is out of date and may say Ready; its metrics don't.
+    pub(crate) fn status_not_written(&self, key: &RadiusProxyKey) {
         self.know(key);
         let ready = condition_of(key, ConditionType::Ready);
         self.condition.get_or_create(&ready).set(0);
@@ -236,7 +242,7 @@ impl ProxyMetrics {
     /// Shows a registration's status, and counts that AWS reports Failed when that is news since the status `before`.
     pub(crate) fn show_registration(
         &self,
-        key: &ProxyKey,
+        key: &RadiusProxyKey,
         before: Option<&DirectoryRegistrationStatus>,
         status: &DirectoryRegistrationStatus,
     ) {
@@ -267,15 +273,15 @@ impl ProxyMetrics {
     }
 
     /// Removes the series of those that `exists` does not know: a replica that leads no more works on no deletion.
-    pub(crate) fn forget_unless(&self, exists: impl Fn(&ProxyKey) -> bool) {
-        let gone: Vec<ProxyKey> = self.known().iter().filter(|key| !exists(key)).cloned().collect();
+    pub(crate) fn forget_unless(&self, exists: impl Fn(&RadiusProxyKey) -> bool) {
+        let gone: Vec<RadiusProxyKey> = self.known().iter().filter(|key| !exists(key)).cloned().collect();
         for key in gone {
             self.forget(&key);
         }
     }
 
     /// Removes what is shown of a RadiusProxy that is gone.
-    pub(crate) fn forget(&self, key: &ProxyKey) {
+    pub(crate) fn forget(&self, key: &RadiusProxyKey) {
         self.known().remove(key);
         let labels = of(key);
         self.registered_servers.remove(&labels);
@@ -305,12 +311,13 @@ impl ProxyMetrics {
 /// The states of RADIUS settings at AWS, as a status shows them.
 const STATES: [&str; 4] = ["NotConfigured", "Creating", "Completed", "Failed"];
 
-const CONDITIONS: [ConditionType; 6] = [
+const CONDITIONS: [ConditionType; 7] = [
     ConditionType::Accepted,
     ConditionType::SecretsReady,
     ConditionType::Available,
     ConditionType::Registered,
     ConditionType::Stalled,
+    ConditionType::Reconciling,
     ConditionType::Ready,
 ];
 
@@ -329,14 +336,14 @@ fn classes() -> impl Iterator<Item = &'static str> {
     of_aws.chain([RADIUS_FAILED]).chain(Error::CLASSES)
 }
 
-fn of(key: &ProxyKey) -> ProxyLabels {
+fn of(key: &RadiusProxyKey) -> ProxyLabels {
     ProxyLabels {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
     }
 }
 
-fn condition_of(key: &ProxyKey, condition: ConditionType) -> ConditionLabels {
+fn condition_of(key: &RadiusProxyKey, condition: ConditionType) -> ConditionLabels {
     ConditionLabels {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
@@ -344,7 +351,7 @@ fn condition_of(key: &ProxyKey, condition: ConditionType) -> ConditionLabels {
     }
 }
 
-fn state_of(key: &ProxyKey, status: &'static str) -> StatusLabels {
+fn state_of(key: &RadiusProxyKey, status: &'static str) -> StatusLabels {
     StatusLabels {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
@@ -352,7 +359,7 @@ fn state_of(key: &ProxyKey, status: &'static str) -> StatusLabels {
     }
 }
 
-fn write_of(key: &ProxyKey, operation: AwsOperation, reason: WriteReason) -> WriteLabels {
+fn write_of(key: &RadiusProxyKey, operation: AwsOperation, reason: WriteReason) -> WriteLabels {
     WriteLabels {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
@@ -362,11 +369,11 @@ fn write_of(key: &ProxyKey, operation: AwsOperation, reason: WriteReason) -> Wri
 }
 
 /// The repair of what somebody else changed.
-fn repair_of(key: &ProxyKey) -> WriteLabels {
+fn repair_of(key: &RadiusProxyKey) -> WriteLabels {
     write_of(key, AwsOperation::UpdateRadius, WriteReason::Drift)
 }
 
-fn failure_of(key: &ProxyKey, class: &'static str) -> FailureLabels {
+fn failure_of(key: &RadiusProxyKey, class: &'static str) -> FailureLabels {
     FailureLabels {
         namespace: key.namespace.clone(),
         name: key.name.clone(),

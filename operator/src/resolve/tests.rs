@@ -34,14 +34,14 @@ impl Lookup for Zone {
     }
 }
 
-struct Scene {
+struct Harness {
     zone: Zone,
     names: Arc<Names>,
     requests: BoxStream<'static, ObjectRef<RadiusProxy>>,
     stop: CancellationToken,
 }
 
-impl Scene {
+impl Harness {
     fn new(interval: Duration) -> Self {
         let (queue, stop, zone) = (WorkQueue::new(), CancellationToken::new(), Zone::default());
         let deps = Deps {
@@ -60,12 +60,12 @@ impl Scene {
         }
     }
 
-    /// Waits until a RadiusProxy is touched.
-    async fn touched(&mut self) -> ProxyKey {
-        ProxyKey::from(&self.requests.next().await.unwrap())
+    /// Waits until a RadiusProxy is enqueued.
+    async fn enqueued(&mut self) -> RadiusProxyKey {
+        RadiusProxyKey::from(&self.requests.next().await.unwrap())
     }
 
-    fn present(&self, key: &ProxyKey, name: &str) -> Vec<String> {
+    fn present(&self, key: &RadiusProxyKey, name: &str) -> Vec<String> {
         let hosts = self.names.observe(key, &[name.to_owned()]);
         let all = hosts.iter().flat_map(|host| &host.addresses);
         all.filter(|each| each.absent.is_none())
@@ -74,58 +74,61 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+impl Drop for Harness {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
 #[tokio::test]
-async fn a_name_is_known_soon_and_those_who_asked_are_touched_when_it_changes() {
-    let mut scene = Scene::new(Duration::from_millis(50));
-    let (a, b) = (ProxyKey::new("mfa", "a"), ProxyKey::new("mfa", "b"));
-    scene.zone.set("lb.example.com", &["10.0.0.1"]);
-    assert!(scene.present(&a, "LB.example.com.").is_empty());
-    assert_eq!(scene.touched().await, a);
-    assert_eq!(scene.present(&a, "lb.example.com"), ["10.0.0.1"]);
-    assert_eq!(scene.present(&b, "lb.example.com"), ["10.0.0.1"]);
-    scene.zone.set("lb.example.com", &["10.0.0.2"]);
-    while scene.present(&a, "lb.example.com") != ["10.0.0.2"] {
-        scene.touched().await;
+async fn a_name_is_known_soon_and_those_who_asked_are_enqueued_when_it_changes() {
+    let mut harness = Harness::new(Duration::from_millis(50));
+    let (a, b) = (RadiusProxyKey::new("mfa", "a"), RadiusProxyKey::new("mfa", "b"));
+    harness.zone.set("lb.example.com", &["10.0.0.1"]);
+    assert!(harness.present(&a, "LB.example.com.").is_empty());
+    assert_eq!(harness.enqueued().await, a);
+    assert_eq!(harness.present(&a, "lb.example.com"), ["10.0.0.1"]);
+    assert_eq!(harness.present(&b, "lb.example.com"), ["10.0.0.1"]);
+    harness.zone.set("lb.example.com", &["10.0.0.2"]);
+    while harness.present(&a, "lb.example.com") != ["10.0.0.2"] {
+        harness.enqueued().await;
     }
     // Who wants to know no more is forgotten, and the name with the last.
-    scene.names.observe(&a, &[]);
-    assert_eq!(scene.names.lock().len(), 1);
-    scene.names.observe(&b, &["other.example.com".to_owned()]);
-    let left: Vec<String> = scene.names.lock().keys().cloned().collect();
+    harness.names.observe(&a, &[]);
+    assert_eq!(harness.names.lock().len(), 1);
+    harness.names.observe(&b, &["other.example.com".to_owned()]);
+    let left: Vec<String> = harness.names.lock().keys().cloned().collect();
     assert_eq!(left, ["other.example.com"]);
 }
 
 #[tokio::test]
 async fn names_that_nobody_answers_hold_up_no_other() {
-    let mut scene = Scene::new(Duration::from_secs(60));
-    let (slow, quick) = (ProxyKey::new("mfa", "slow"), ProxyKey::new("mfa", "quick"));
+    let mut harness = Harness::new(Duration::from_secs(60));
+    let (slow, quick) = (
+        RadiusProxyKey::new("mfa", "slow"),
+        RadiusProxyKey::new("mfa", "quick"),
+    );
     for proxy in 0..6 {
         let silent: Vec<String> = (0..MOST_NAMES).map(|n| format!("silent-{proxy}-{n}")).collect();
-        scene
+        harness
             .names
-            .observe(&ProxyKey::new("mfa", &format!("slow-{proxy}")), &silent);
+            .observe(&RadiusProxyKey::new("mfa", &format!("slow-{proxy}")), &silent);
     }
-    scene.names.observe(&slow, &["silent".to_owned()]);
-    scene.zone.set("lb.example.com", &["10.0.0.1"]);
-    scene.present(&quick, "lb.example.com");
-    assert_eq!(scene.touched().await, quick);
-    assert_eq!(scene.present(&quick, "lb.example.com"), ["10.0.0.1"]);
+    harness.names.observe(&slow, &["silent".to_owned()]);
+    harness.zone.set("lb.example.com", &["10.0.0.1"]);
+    harness.present(&quick, "lb.example.com");
+    assert_eq!(harness.enqueued().await, quick);
+    assert_eq!(harness.present(&quick, "lb.example.com"), ["10.0.0.1"]);
 }
 
 #[tokio::test]
 async fn every_name_has_its_turn_when_more_are_due_than_are_looked_up_at_once() {
-    let scene = Scene::new(Duration::from_secs(60));
-    scene.stop.cancel();
-    let names = Names::new(scene.zone.clone(), scene.names.deps.clone());
+    let harness = Harness::new(Duration::from_secs(60));
+    harness.stop.cancel();
+    let names = Names::new(harness.zone.clone(), harness.names.deps.clone());
     let silent = (0..LOOKS_AT_ONCE).map(|n| format!("silent-{n}"));
     for (n, name) in silent.chain(["the-last-one".to_owned()]).enumerate() {
-        names.observe(&ProxyKey::new("mfa", &format!("rp-{n}")), &[name]);
+        names.observe(&RadiusProxyKey::new("mfa", &format!("rp-{n}")), &[name]);
     }
     let under_way = || {
         let all = names.lock();
@@ -154,9 +157,9 @@ async fn every_name_has_its_turn_when_more_are_due_than_are_looked_up_at_once() 
 
 #[tokio::test]
 async fn a_service_has_so_many_names_and_no_more() {
-    let scene = Scene::new(Duration::from_secs(60));
+    let harness = Harness::new(Duration::from_secs(60));
     let names: Vec<String> = (0..100).map(|n| format!("lb-{n:03}")).collect();
-    let key = ProxyKey::new("mfa", "a");
-    assert_eq!(scene.names.observe(&key, &names).len(), MOST_NAMES);
-    assert_eq!(scene.names.lock().len(), MOST_NAMES);
+    let key = RadiusProxyKey::new("mfa", "a");
+    assert_eq!(harness.names.observe(&key, &names).len(), MOST_NAMES);
+    assert_eq!(harness.names.lock().len(), MOST_NAMES);
 }

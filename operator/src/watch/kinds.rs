@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Cluster;
 use super::cache::{Cache, Change};
-use super::follow::{MAX_SILENCE, Watch};
-use super::rows::{self, Detail, Row, proxy_label};
+use super::owned::{self, Detail};
+use super::pod;
+use super::reflector::{MAX_SILENCE, Watch};
+use super::row::{self, Row, proxy_label};
 use crate::health::{Health, List, Needed, Scope};
 use crate::metrics::Metrics;
 use crate::queue::Root;
@@ -72,14 +74,14 @@ pub(crate) fn start(
         );
         watches.pods(scope);
         watches.secrets(scope);
-        watches.owned::<Lease>("Lease", scope, Needed::ToWork, rows::report);
-        watches.owned::<Service>("Service", scope, Needed::ToWork, rows::load_balancer);
-        watches.owned::<StatefulSet>("StatefulSet", scope, Needed::ToWork, rows::stateful_set);
+        watches.owned::<Lease>("Lease", scope, Needed::ToWork, owned::report);
+        watches.owned::<Service>("Service", scope, Needed::ToWork, owned::load_balancer);
+        watches.owned::<StatefulSet>("StatefulSet", scope, Needed::ToWork, owned::stateful_set);
         watches.owned::<PartialObjectMeta<ServiceAccount>>(
             "ServiceAccount",
             scope,
             Needed::ToWork,
-            |account| rows::service_account(&account.metadata),
+            |account| owned::service_account(&account.metadata),
         );
         watches.metadata::<Role>("Role", scope);
         watches.metadata::<RoleBinding>("RoleBinding", scope);
@@ -140,9 +142,9 @@ impl Watches {
         });
     }
 
-    /// Labels of namespaces, for grants that select by them.
+    /// Labels of namespaces, for grants that select by them. Nothing else needs them.
     fn namespaces(&mut self) {
-        let list = self.health.expect_list("Namespace", &None, Needed::Always);
+        let list = self.health.expect_list("Namespace", &None, Needed::ToNotice);
         let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
         self.watch(
             "Namespace",
@@ -164,7 +166,7 @@ impl Watches {
     fn nodes(&mut self) {
         let api = Api::<Node>::all(self.client.clone());
         self.watch("Node", api, Config::default(), None, |cluster, event| {
-            for change in apply(&cluster.nodes, &None, event, |node| Some(rows::node(node))) {
+            for change in apply(&cluster.nodes, &None, event, |node| Some(row::node(node))) {
                 cluster.node_changed(&change);
             }
         });
@@ -174,7 +176,7 @@ impl Watches {
         let list = self.health.expect_list("Pod", scope, Needed::ToWork);
         let (api, scope) = (api::<Pod>(&self.client, scope), scope.clone());
         self.watch("Pod", api, ours(), Some(list), move |cluster, event| {
-            for change in apply(&cluster.pods, &scope, event, |pod| Some(rows::pod(pod))) {
+            for change in apply(&cluster.pods, &scope, event, |pod| Some(pod::pod(pod))) {
                 cluster.pod_changed(&change);
             }
         });
@@ -265,7 +267,7 @@ fn apply_owned<K: Resource<DynamicType = ()>>(
     };
     let row = |object: &K| {
         proxy_label(object.meta())?;
-        Some(rows::owned(kind, object.meta(), detail(object)))
+        Some(owned::owned(kind, object.meta(), detail(object)))
     };
     for change in apply(cache, scope, event, row) {
         cluster.owned_changed(&change);
@@ -291,14 +293,14 @@ fn apply<K: Resource, V: Clone + 'static>(
             Some(row) => Event::Apply(row),
             None => {
                 return cache
-                    .remove(&rows::object_ref(object.meta()))
+                    .remove(&row::object_ref(object.meta()))
                     .into_iter()
                     .collect();
             }
         },
         Event::Delete(object) => {
             return cache
-                .remove(&rows::object_ref(object.meta()))
+                .remove(&row::object_ref(object.meta()))
                 .into_iter()
                 .collect();
         }
@@ -315,7 +317,7 @@ mod tests {
     use super::*;
     use crate::fake_api::{Call, FakeApi, list, refused};
     use crate::health::{Lists, Readiness};
-    use crate::key::ProxyKey;
+    use crate::object_keys::RadiusProxyKey;
     use crate::queue::{Queue, WorkQueue};
 
     fn proxy(namespace: &str) -> Value {
@@ -370,7 +372,7 @@ mod tests {
         );
         assert!(missing.iter().all(|line| line.contains(" in b ")), "{missing:?}");
         for namespace in ["a", "b"] {
-            assert!(cluster.proxy(&ProxyKey::new(namespace, "p")).is_some());
+            assert!(cluster.proxy(&RadiusProxyKey::new(namespace, "p")).is_some());
         }
         metrics.show_broken_watches(health.broken());
         let text = metrics.encode();

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use operator_core::input::SecretContent;
+use operator_core::observed::SecretContent;
 
-use crate::key::ProxyKey;
+use crate::object_keys::RadiusProxyKey;
 
 /// Secrets by name.
 pub(crate) type SeedSecrets = BTreeMap<String, SecretContent>;
 
 /// What was found for each RadiusProxy that has a selector. The content is zeroised when it's dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Seeds(Mutex<HashMap<ProxyKey, Found>>);
+pub(crate) struct Seeds(Mutex<HashMap<RadiusProxyKey, Found>>);
 
 #[derive(Debug, Default)]
 struct Found {
@@ -26,7 +26,7 @@ struct Found {
 
 impl Seeds {
     /// What a selector finds, if nothing changed since it was read; otherwise the version to read it for.
-    pub(crate) fn current(&self, key: &ProxyKey, query: &str) -> Result<SeedSecrets, u64> {
+    pub(crate) fn current(&self, key: &RadiusProxyKey, query: &str) -> Result<SeedSecrets, u64> {
         let mut all = self.lock();
         let found = all.entry(key.clone()).or_default();
         if found.query != query {
@@ -42,7 +42,7 @@ impl Seeds {
     }
 
     /// Keeps what was read for a version.
-    pub(crate) fn keep(&self, key: &ProxyKey, version: u64, secrets: &SeedSecrets) {
+    pub(crate) fn keep(&self, key: &RadiusProxyKey, version: u64, secrets: &SeedSecrets) {
         if let Some(found) = self.lock().get_mut(key) {
             found.is_current = found.version == version;
             found.secrets.clone_from(secrets);
@@ -50,19 +50,19 @@ impl Seeds {
     }
 
     /// The RadiusProxy has no selector, or is gone.
-    pub(crate) fn forget(&self, key: &ProxyKey) {
+    pub(crate) fn forget(&self, key: &RadiusProxyKey) {
         self.lock().remove(key);
     }
 
     /// Whether a Secret of this name was found: one that loses its labels is a change too.
-    pub(super) fn has(&self, key: &ProxyKey, name: &str) -> bool {
+    pub(super) fn has(&self, key: &RadiusProxyKey, name: &str) -> bool {
         self.lock()
             .get(key)
             .is_some_and(|found| found.secrets.contains_key(name))
     }
 
     /// A Secret of the selector changed.
-    pub(super) fn changed(&self, key: &ProxyKey) {
+    pub(super) fn changed(&self, key: &RadiusProxyKey) {
         if let Some(found) = self.lock().get_mut(key) {
             found.is_current = false;
             found.version += 1;
@@ -77,7 +77,7 @@ impl Seeds {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProxyKey, Found>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RadiusProxyKey, Found>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn secrets_are_read_once_until_one_of_them_changes() {
-        let (seeds, key) = (Seeds::default(), ProxyKey::new("mfa", "a"));
+        let (seeds, key) = (Seeds::default(), RadiusProxyKey::new("mfa", "a"));
         let version = seeds.current(&key, "mfa=totp").unwrap_err();
         seeds.keep(&key, version, &secrets(&["jane"]));
         assert_eq!(seeds.current(&key, "mfa=totp").unwrap().len(), 1);
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_list_that_began_before_a_change_is_not_kept() {
-        let (seeds, key) = (Seeds::default(), ProxyKey::new("mfa", "a"));
+        let (seeds, key) = (Seeds::default(), RadiusProxyKey::new("mfa", "a"));
         let version = seeds.current(&key, "mfa=totp").unwrap_err();
         seeds.changed(&key);
         seeds.keep(&key, version, &secrets(&["jane"]));
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn another_selector_is_read_anew() {
-        let (seeds, key) = (Seeds::default(), ProxyKey::new("mfa", "a"));
+        let (seeds, key) = (Seeds::default(), RadiusProxyKey::new("mfa", "a"));
         let version = seeds.current(&key, "mfa=totp").unwrap_err();
         seeds.keep(&key, version, &secrets(&["jane"]));
         assert!(seeds.current(&key, "mfa=seeds").is_err());

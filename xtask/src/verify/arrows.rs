@@ -1,16 +1,17 @@
 //! The house (CONTRIBUTING.md): crates see each other in one direction only, and the pure ones reach no runtime, client
-//! or SDK.
+//! or SDK. Inside a crate, the modules below its root form no circle.
 //!
 //! What a crate declares is read from `cargo metadata`. What it reaches is read from `cargo tree --package`, since the
 //! resolve graph of `cargo metadata` joins the features of all members: there, the operator's client would seem to be
 //! below operator-core, whose `kube` has none.
 
 mod graph;
+mod modules;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -89,6 +90,23 @@ const CANARY: (&str, [&str; 3]) = (
     ["tokio", "kube-client", "aws-sdk-directory"],
 );
 
+/// Crates whose modules still form circles.
+const CIRCULAR: [&str; 1] = ["radius-proxy"];
+
+/// The crate whose modules are in layers.
+const LAYERED: &str = "operator-core";
+
+/// Its layers: a module uses those of its own layer and of the layers before it.
+const LAYERS: [&[&str]; 7] = [
+    &["api"],
+    &["aws", "dns", "names", "time"],
+    &["access", "conditions", "events", "outcomes", "undecodable"],
+    &["observed"],
+    &["config", "directory_client", "objects", "rotation", "secrets"],
+    &["registration"],
+    &["rollout"],
+];
+
 /// Proves the arrows of the workspace at `root`; what was looked at.
 ///
 /// # Errors
@@ -121,9 +139,15 @@ pub(super) fn verify(root: &Path) -> Result<String> {
             CANARY.0
         ));
     }
+    let mut modules = 0;
+    for (name, src) in sources(&metadata)? {
+        let graph = modules::uses(&src).with_context(|| format!("cannot read the modules of {name}"))?;
+        modules += graph.len();
+        wrong.extend(wrong_modules(&name, &graph));
+    }
     if wrong.is_empty() {
         return Ok(format!(
-            "{} crates of the house, {reached} below the pure ones",
+            "{} crates of the house, {reached} below the pure ones, {modules} modules",
             members.len()
         ));
     }
@@ -154,6 +178,43 @@ fn members(metadata: &Value) -> Result<Graph> {
         );
     }
     Ok(graph)
+}
+
+/// The folder with the sources of each of the product's crates.
+fn sources(metadata: &Value) -> Result<Vec<(String, PathBuf)>> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let packages = metadata.get("packages").and_then(Value::as_array);
+    let packages: Vec<&Value> = packages.into_iter().flatten().collect();
+    let mut sources = Vec::new();
+    for (name, _) in HOUSE {
+        let package = packages
+            .iter()
+            .find(|package| text(package, "name").as_deref() == Some(name));
+        let manifest = package.and_then(|package| text(package, "manifest_path"));
+        let manifest = manifest.with_context(|| format!("cargo metadata does not say where {name} is"))?;
+        sources.push((name.to_owned(), Path::new(&manifest).with_file_name("src")));
+    }
+    Ok(sources)
+}
+
+/// What is wrong among the modules of a crate.
+fn wrong_modules(name: &str, graph: &Graph) -> Vec<String> {
+    let circles = modules::circles(graph);
+    let mut wrong: Vec<String> = match (circles.is_empty(), CIRCULAR.contains(&name)) {
+        (true, true) => vec![format!(
+            "the modules of {name} form no circle any more: remove the exception"
+        )],
+        (false, false) => circles
+            .iter()
+            .map(|circle| format!("the modules of {name} form a circle: {circle}"))
+            .collect(),
+        _ => Vec::new(),
+    };
+    if name == LAYERED {
+        let against = modules::against_layers(graph, &LAYERS);
+        wrong.extend(against.iter().map(|each| format!("{name}: {each}")));
+    }
+    wrong
 }
 
 fn wrong_arrows(members: &Graph) -> Vec<String> {

@@ -64,7 +64,9 @@ pub struct DirectorySpec {
     pub deletion_policy: DeletionPolicy,
 
     /// What happens to RADIUS settings that were not created by this RadiusProxy. Refuse: they stay, and the
-    /// condition Registered says so. Adopt: the operator replaces them with one write.
+    /// condition Registered says so. Adopt: the operator replaces them with one write, and takes the directory over
+    /// from a RadiusProxy of this cluster that is suspended. Adopt counts for one write: set Refuse and then Adopt
+    /// again for another one.
     #[serde(default)]
     pub adoption_policy: AdoptionPolicy,
 

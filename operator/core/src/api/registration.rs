@@ -5,13 +5,13 @@ mod status;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{AddressSource, DeletionPolicy, DriftPolicy};
+use super::{AddressSource, DeletionPolicy, DriftPolicy, RadiusProxy};
 
 pub use status::{
     Adoption, AppliedSettings, DirectoryDescription, DirectoryRegistrationStatus, Drift, LastFailure,
-    PendingWrite, RegistrationHold, SuspectedDrift, WriteRecord,
+    PendingWrite, RegistrationHold, SuspectedDrift, TaggedOwner, WriteRecord,
 };
 
 /// The registration of RADIUS servers with one directory in one region. The operator creates and writes it; its name,
@@ -77,8 +77,19 @@ pub struct DirectoryRegistrationSpec {
     /// The RadiusProxy that holds the directory.
     pub claimed_by: DirectoryClaim,
     /// What the holder wants. It counts once its `holderUid` is that of `claimedBy`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "if_known",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub desired: Option<DesiredRegistration>,
+}
+
+/// What another version of the operator wrote, with values that this one doesn't have, counts as absent: the holder's
+/// rollout writes it again.
+fn if_known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DesiredRegistration>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 /// The holder of a directory.
@@ -273,5 +284,13 @@ impl DirectoryRegistration {
     #[must_use]
     pub fn name_of(directory_id: &str, region: &str) -> String {
         format!("{directory_id}.{region}")
+    }
+
+    /// Whether this RadiusProxy holds the directory. One that was created again under its name does.
+    #[must_use]
+    pub fn is_held_by(&self, proxy: &RadiusProxy) -> bool {
+        let claim = &self.spec.claimed_by;
+        proxy.metadata.namespace.as_ref() == Some(&claim.namespace)
+            && proxy.metadata.name.as_ref() == Some(&claim.name)
     }
 }

@@ -78,3 +78,22 @@ fn conditions_are_maps_by_type_for_server_side_apply() {
         );
     }
 }
+
+#[test]
+fn what_a_newer_operator_wants_of_a_directory_counts_as_absent_and_the_claim_stays() {
+    let registration = |policy: &str| -> DirectoryRegistration {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "radius-mfa.dev/v1alpha1", "kind": "DirectoryRegistration",
+            "metadata": {"name": "d-1234567890.eu-central-1"},
+            "spec": {"directoryId": "d-1234567890", "region": "eu-central-1",
+                "claimedBy": {"namespace": "mfa", "name": "a", "uid": "u"},
+                "desired": {"holderUid": "u", "deletionPolicy": policy,
+                    "settings": {"port": 1812, "timeoutSeconds": 20, "retries": 4}}}
+        }))
+        .unwrap()
+    };
+    assert!(registration("Disable").spec.desired.is_some());
+    let newer = registration("DisableLater");
+    assert_eq!(newer.spec.desired, None);
+    assert_eq!(newer.spec.claimed_by.name, "a");
+}

@@ -1,6 +1,7 @@
 use proxy_config::SharedSecret;
 use serde_json::json;
 
+use super::problems::spec_fields_in;
 use super::*;
 
 fn spec(provider: &serde_json::Value, more: &serde_json::Value) -> RadiusProxySpec {
@@ -26,7 +27,7 @@ fn files(pairs: &[(&str, &str)]) -> Files {
 
 fn rendered(spec: &RadiusProxySpec, sources: &Sources) -> Result<Rendered, ConfigProblem> {
     let secret = |text: &str| SharedSecret::parse(text.as_bytes()).unwrap();
-    render(&Ingredients {
+    render(&ConfigInput {
         spec,
         name: "mfa",
         directory_clients: &["10.0.0.10".parse().unwrap()].into(),
@@ -105,7 +106,7 @@ fn a_user_name_and_a_password_for_the_http_proxy_are_files_of_the_provider() {
         provider["httpProxy"] = json!("http://proxy.example:3128");
         provider["httpProxySecretRef"] = json!({"name": "proxy"});
         let spec = spec(&json!({name: provider}), &json!({}));
-        assert!(crate::input::secrets_named_by(&spec).contains("proxy"));
+        assert!(crate::secrets::named_by(&spec).contains("proxy"));
         let mut sources = sources();
         sources.provider.extend(files(&[("token", "x")]));
         sources.provider.extend(files(&login));

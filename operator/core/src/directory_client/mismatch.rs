@@ -1,4 +1,4 @@
-//! A shared secret that somebody changed at AWS. AWS doesn't show the secret, so that only the requests tell.
+//! A shared secret that somebody changed at AWS. AWS doesn't show the secret, so only the requests reveal the change.
 //!
 //! Packets can be forged: anyone who can send with a domain controller's address can make one request fail, but can't keep
 //! the directory's own requests from being verified. So a mismatch needs requests that fail for several retry intervals,

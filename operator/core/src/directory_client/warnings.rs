@@ -1,4 +1,4 @@
-//! Where what was observed of the directory and the spec disagree. Nothing of this stops anything: the condition says it.
+//! Differences between the observed directory and the spec. They stop nothing; the condition mentions them.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use super::{PodReport, SKEW, at};
 use crate::api::{
     AppliedSettings, AuthenticationProtocol, DirectorySpec, ObservedDirectory, ObservedSigning, ProviderSpec,
 };
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 use crate::time;
 
-/// Retries that have to be seen before they say how long the directory waits.
+/// Number of retries to observe before they count as the directory's waiting time.
 const RETRIES: u32 = 10;
-/// How long others have to have asked, since AWS completed, before an address that never did is told.
+/// How long other addresses must have sent requests, since AWS completed, before a silent one is reported.
 const SILENT_FOR: Duration = Duration::from_secs(1800);
 /// Requests that others have to have sent.
 const REQUESTS: u32 = 20;
 
-/// What the warnings are made of.
+/// The input of the warnings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) spec: &'a DirectorySpec,

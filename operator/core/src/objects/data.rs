@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use proxy_config::{ConfigDigest, DigestKey};
 
 use super::Owner;
-use crate::input::PodState;
 use crate::names::{CONFIG_KEY, PEERS_KEY, WRITTEN_BY_LABEL, peer_port};
+use crate::observed::PodState;
 use crate::secrets::Files;
 
 /// The configuration file.
@@ -41,7 +41,7 @@ pub(crate) fn peer_addresses(owner: &Owner<'_>, pods: &[PodState]) -> String {
         .collect()
 }
 
-/// What a pod is told to have read them: 32 characters.
+/// The digest of the peers' addresses: 32 characters.
 pub(crate) fn peers_digest(addresses: &str) -> String {
     let key = DigestKey::new(b"peers".to_vec());
     let digest = ConfigDigest::compute(&key, [("", addresses.as_bytes())]);

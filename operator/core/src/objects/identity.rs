@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 
 use super::Owner;
-use crate::input::Input;
 use crate::names::USED_CODES_MAPS;
+use crate::observed::RolloutInput;
 use crate::time;
 
 /// The clocks of two API servers may differ by this much.
@@ -17,7 +17,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// The uid of the pods' ServiceAccount, if it was deleted and created again since there is a StatefulSet. The API server
 /// refuses the tokens that pods have of a deleted one until the kubelet renews them, which takes up to 48 minutes. So it's
 /// another template, and the pods are replaced.
-pub(super) fn recreated_account(input: &Input) -> Option<&str> {
+pub(super) fn recreated_account(input: &RolloutInput) -> Option<&str> {
     let (account, set) = (input.service_account.as_ref()?, input.stateful_set.as_ref()?);
     (time::until(set.created, account.created) > CLOCK_SKEW).then_some(account.uid.as_str())
 }

@@ -53,7 +53,7 @@ pub(crate) fn headless_service(owner: &Owner<'_>) -> Service {
     }
 }
 
-/// What the AWS Load Balancer Controller is told unless the spec says otherwise: a network load balancer inside the
+/// Default annotations for the AWS Load Balancer Controller, which the spec can replace: a network load balancer inside the
 /// VPC, packets straight to the pods, health from its own port, since UDP has none.
 const LOAD_BALANCER_DEFAULTS: [(&str, &str); 6] = [
     ("type", "external"),

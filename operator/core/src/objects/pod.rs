@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::Owner;
 use crate::api::AddressSource;
 use crate::config::{CONFIG_FOLDER, PROVIDER_FOLDER, RADIUS_FOLDER, SEEDS_BY_LABEL_FOLDER, SEEDS_FOLDER};
-use crate::input::Settings;
 use crate::names::{ADMIN_PORT, CONFIG_KEY, CONTAINER, HEALTH_PORT, READINESS_GATE, SEED_SHARDS, peer_port};
+use crate::observed::Settings;
 
 /// User and group of the image.
 const USER: i64 = 65_532;

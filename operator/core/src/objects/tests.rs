@@ -3,9 +3,9 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
-use crate::input::{PodState, Settings};
 use crate::names::ClusterName;
-use crate::plan::Object;
+use crate::objects::Object;
+use crate::observed::{PodState, Settings};
 
 fn proxy() -> RadiusProxy {
     serde_json::from_value(json!({
@@ -30,7 +30,7 @@ fn settings() -> Settings {
 fn set_of(proxy: &RadiusProxy, layout: Layout) -> serde_json::Value {
     let owner = Owner::new(proxy);
     let template = Template::new(&owner, &settings(), None);
-    serde_json::to_value(stateful_set(&owner, &template, layout).unwrap()).unwrap()
+    serde_json::to_value(stateful_set(&owner, &template, layout, None).unwrap()).unwrap()
 }
 
 fn set() -> serde_json::Value {
@@ -310,7 +310,8 @@ fn ids_are_left_to_a_platform_that_assigns_them() {
     };
     let owner = Owner::new(&proxy);
     let template = Template::new(&owner, &settings, None);
-    let set = serde_json::to_value(stateful_set(&owner, &template, Layout::at_rest(2)).unwrap()).unwrap();
+    let set =
+        serde_json::to_value(stateful_set(&owner, &template, Layout::at_rest(2), None).unwrap()).unwrap();
     assert_eq!(
         set["spec"]["template"]["spec"]["securityContext"],
         json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}})
@@ -334,7 +335,8 @@ fn pods_run_on_nodes_that_the_image_is_built_for_unless_the_spec_says_otherwise(
         .into();
     let owner = Owner::new(&proxy);
     let template = Template::new(&owner, &settings, None);
-    let set = serde_json::to_value(stateful_set(&owner, &template, Layout::at_rest(2)).unwrap()).unwrap();
+    let set =
+        serde_json::to_value(stateful_set(&owner, &template, Layout::at_rest(2), None).unwrap()).unwrap();
     assert_eq!(
         set["spec"]["template"]["spec"]["nodeSelector"],
         json!({"kubernetes.io/arch": "arm64", "kubernetes.io/os": "linux", "disk": "ssd"})

@@ -11,13 +11,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_config::{ConfigDigest, DigestKey};
 
 use super::{Owner, overrides, pod};
-use crate::input::{Settings, StatefulSetState};
 use crate::names::{
-    CONTAINER, POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, RESTARTED_AT_ANNOTATION, TEMPLATE_ANNOTATION,
-    UPGRADING_ANNOTATION,
+    CONTAINER, POD_TEMPLATE_ANNOTATION, RESERVED_PREFIXES, RESTARTED_AT_ANNOTATION, SURGE_ANNOTATION,
+    TEMPLATE_ANNOTATION, UPGRADING_ANNOTATION,
 };
+use crate::observed::{Settings, StatefulSetState, Surge};
 
-/// How many pods there are, and who replaces them.
+/// The number of pods, and what replaces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// `spec.replicas`.
@@ -126,7 +126,12 @@ impl Template {
 }
 
 /// Pods with stable names, started in parallel; `None` when the overrides of the template are refused.
-pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, layout: Layout) -> Option<StatefulSet> {
+pub(crate) fn stateful_set(
+    owner: &Owner<'_>,
+    template: &Template,
+    layout: Layout,
+    surge: Option<&Surge>,
+) -> Option<StatefulSet> {
     let pods = template.spec.as_ref().ok()?.clone();
     let number = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
     let mut metadata = owner.metadata(owner.names.workload());
@@ -134,6 +139,7 @@ pub(crate) fn stateful_set(owner: &Owner<'_>, template: &Template, layout: Layou
     if layout.upgrading {
         annotations.insert(UPGRADING_ANNOTATION.to_owned(), "true".to_owned());
     }
+    annotations.extend(surge.map(|surge| (SURGE_ANNOTATION.to_owned(), surge.to_annotation())));
     metadata.annotations = Some(annotations);
     let strategy = if layout.on_delete {
         StatefulSetUpdateStrategy {
@@ -173,7 +179,7 @@ fn is_later(at: &str, spec: Option<&String>) -> bool {
     })
 }
 
-/// Without what is the operator's own.
+/// The pairs without the operator's own.
 fn not_reserved(pairs: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     pairs
         .iter()

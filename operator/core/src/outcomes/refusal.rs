@@ -11,7 +11,7 @@ pub(super) const POLICY: [&str; 5] = [
     "unable to validate against any security context",
 ];
 
-/// What refuses, as far as its words tell.
+/// What refused, judged by its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refuser {
     Quota,
@@ -43,18 +43,32 @@ impl Refuser {
         }
     }
 
-    const fn next(self) -> &'static str {
-        match self {
+    fn next(self, step: &Step) -> String {
+        let next = match self {
             Self::Quota => "Raise the quota or the limit, or change spec.resources",
             Self::PodSecurity => {
                 "Change the namespace's Pod Security level, or the field of the spec that it names"
             }
             Self::Policy => "Exempt the object from the policy, or change the spec as the policy asks",
             Self::Permission => "Add the permission to the operator's role; the chart's own role has it",
-            Self::Immutable => "Delete the object, and the operator creates it again; back up a Secret first",
+            Self::Immutable => return of_immutable(step),
             Self::Terminating => "The namespace is being deleted",
-            Self::Schema => "Change spec, quota or policy so that it is taken",
+            Self::Schema => "Change the field of the spec that it comes from",
+        };
+        next.to_owned()
+    }
+}
+
+/// What to do about a field that can't change, in an object that the operator doesn't create again by itself.
+fn of_immutable(step: &Step) -> String {
+    match step {
+        Step::Apply("StatefulSet", name) => format!(
+            "Run kubectl delete statefulset {name} --cascade=orphan: its pods keep running, and the operator creates it again"
+        ),
+        Step::Apply("Secret", name) => {
+            format!("Back up Secret {name} and delete it: the operator creates it again")
         }
+        _ => "Delete the object: the operator creates it again".to_owned(),
     }
 }
 
@@ -67,6 +81,6 @@ pub(super) fn sentence(step: &Step, code: u16, message: &str) -> String {
     format!(
         "The API server refuses {step}{status}: {}. {}.",
         message.trim_end_matches('.'),
-        Refuser::of(code, message).next()
+        Refuser::of(code, message).next(step)
     )
 }

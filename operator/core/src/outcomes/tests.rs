@@ -34,7 +34,7 @@ fn a_failed_step_stops_only_what_depends_on_it() {
             ("Service", "mfa"),
             ("StatefulSet", "mfa"),
         ]
-        .map(|(kind, name)| outcomes.allow(kind, name))
+        .map(|(kind, name)| outcomes.allow(&Outcomes::default(), kind, name))
     };
     let secret = apply("Secret", "mfa-radius-secrets");
     assert_eq!(after(secret), [false, true, true, false]);
@@ -57,9 +57,11 @@ fn a_failed_step_stops_only_what_depends_on_it() {
 #[test]
 fn no_secret_is_applied_that_the_registration_does_not_know() {
     let registration = failing(&[apply("DirectoryRegistration", "d-1234567890.eu-central-1")]);
-    assert!(!registration.allow("Secret", "mfa-radius-secrets"));
-    assert!(!registration.allow("ConfigMap", "mfa-radius-config"));
-    assert!(registration.allow("StatefulSet", "mfa"));
+    let allows = |kind, name| registration.allow(&Outcomes::default(), kind, name);
+    assert!(!allows("Secret", "mfa-radius-secrets") && !allows("ConfigMap", "mfa-radius-config"));
+    assert!(allows("Secret", "mfa-radius-provider") && allows("StatefulSet", "mfa"));
+    // The next plan keeps the shared secret.
+    assert!(registration.allow(&registration, "Secret", "mfa-radius-secrets"));
 }
 
 #[test]
@@ -141,6 +143,35 @@ fn each_class_of_refusal_is_told_in_its_own_words_with_a_next_step() {
         assert_eq!(reason, Reason::PodsRefused);
         assert!(told.contains(&message), "{told}");
     }
+}
+
+#[test]
+fn what_to_do_about_a_field_that_cannot_change_depends_on_the_kind() {
+    let told = |step: Step, message: &str| {
+        let mut outcomes = Outcomes::default();
+        let message = message.to_owned();
+        outcomes.record(step, Failure::Refused { code: 422, message }, now());
+        outcomes.shown(now()).unwrap().1
+    };
+    let set = told(
+        apply("StatefulSet", "mfa"),
+        "updates to statefulset spec for fields other than 'replicas' are forbidden",
+    );
+    assert!(
+        set.contains("kubectl delete statefulset mfa --cascade=orphan"),
+        "{set}"
+    );
+    let secret = told(
+        apply("Secret", "mfa-radius-secrets"),
+        "type: Invalid value: field is immutable",
+    );
+    assert!(secret.contains("Back up"), "{secret}");
+    let schema = told(apply("StatefulSet", "mfa"), "spec.x: Invalid value: 1: no");
+    assert!(!schema.contains("quota"), "{schema}");
+    assert!(is_immutable(
+        422,
+        "RoleBinding \"mfa\" is invalid: roleRef: Invalid value: {}: cannot change roleRef"
+    ));
 }
 
 #[test]

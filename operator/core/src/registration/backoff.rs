@@ -32,7 +32,7 @@ pub(crate) fn fallback(failure: &LastFailure) -> Option<AwsOperation> {
     }
 }
 
-/// How long to wait before the same is tried again, and before something else is.
+/// How long to wait before a retry of the same settings, and before other settings.
 fn delays(failure: &LastFailure) -> (Duration, Duration) {
     let seconds = Duration::from_secs;
     let doubling = |first: u64, most: u64| {

@@ -6,17 +6,17 @@ use crate::api::DirectoryClaim;
 /// What becomes of the claim.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Claim<'a> {
-    /// The holder keeps it.
+    /// The claim stays.
     Held(&'a Candidate),
     /// Another RadiusProxy holds it from now on, for this reason.
     Moves(DirectoryClaim, &'static str),
-    /// The holder is being deleted, or is gone, and nobody follows.
+    /// The holder is being deleted, or is gone, without a successor.
     Ends(Option<&'a Candidate>),
 }
 
 /// Decides. The holder changes only when it is gone, is being deleted, has lost its grant, or is suspended while the successor
-/// asks for adoption.
-pub(super) fn claim<'a>(now: &DirectoryClaim, candidates: &'a [Candidate]) -> Claim<'a> {
+/// asks for adoption. A grant that is missing isn't lost yet: a cache may be late.
+pub(super) fn claim<'a>(now: &DirectoryClaim, candidates: &'a [Candidate], lost_grant: bool) -> Claim<'a> {
     let is_holder = |each: &&Candidate| each.namespace == now.namespace && each.name == now.name;
     let holder = candidates.iter().find(is_holder);
     let successor = |asks: fn(&Candidate) -> bool| {
@@ -36,7 +36,7 @@ pub(super) fn claim<'a>(now: &DirectoryClaim, candidates: &'a [Candidate]) -> Cl
             |_| true,
             "the RadiusProxy that held the directory is being deleted",
         ),
-        Some(holder) if !holder.granted => (
+        Some(holder) if !holder.granted && lost_grant => (
             |_| true,
             "the RadiusProxy that held the directory has no DirectoryGrant any more",
         ),
@@ -68,6 +68,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::api::DeletionPolicy;
 
     fn candidate(name: &str) -> Candidate {
         Candidate {
@@ -77,6 +78,7 @@ mod tests {
             created: Timestamp::UNIX_EPOCH,
             granted: true,
             suspended: false,
+            deletion_policy: DeletionPolicy::Retain,
             adopts: false,
             deleted: None,
             abandons: false,
@@ -84,7 +86,7 @@ mod tests {
     }
 
     fn moves(candidates: &[Candidate]) -> Option<String> {
-        match claim(&candidate("old").claim(), candidates) {
+        match claim(&candidate("old").claim(), candidates, true) {
             Claim::Moves(to, _) => Some(format!("{}/{}", to.name, to.uid)),
             Claim::Held(_) => None,
             Claim::Ends(_) => Some("nobody".to_owned()),
@@ -132,5 +134,15 @@ mod tests {
         let mut restored = candidate("old");
         restored.uid = "uid-2".to_owned();
         assert_eq!(moves(&[restored, candidate("new")]).as_deref(), Some("old/uid-2"));
+    }
+
+    #[test]
+    fn a_holder_whose_grant_is_missing_keeps_the_directory_until_the_grant_counts_as_lost() {
+        let mut old = candidate("old");
+        old.granted = false;
+        let candidates = [old, candidate("new")];
+        let now = candidate("old").claim();
+        assert_eq!(claim(&now, &candidates, false), Claim::Held(&candidates[0]));
+        assert_eq!(moves(&candidates).as_deref(), Some("new/uid-new"));
     }
 }

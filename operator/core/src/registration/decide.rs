@@ -11,20 +11,20 @@ use super::holds::{HOLDS, Hold};
 use super::record::RegistrationRecord;
 use super::servers::Servers;
 use super::{
-    RegistrationInput, WriteReason, all_servers, backoff, messages, same, secret_mismatch, takes_writes,
+    RegistrationInput, WriteReason, all_servers, backoff, messages, same, secret_mismatch, tags, takes_writes,
 };
 use crate::api::{
     AddressSource, Adoption, ConditionType, DesiredRegistration, DirectoryRegistrationSpec, PendingWrite,
     RegisteredSettings, ReportedMismatch,
 };
 use crate::aws::AwsOperation;
-use crate::conditions::{Draft, Reason, Truth};
-use crate::input::{Directory, RadiusStatus};
+use crate::conditions::{ConditionDraft, ConditionStatus, Reason};
 use crate::names::DirectoryTags;
+use crate::observed::{Directory, RadiusStatus};
 use crate::registration::{DirectoryCall, DirectoryWrite, RadiusSettings};
 use crate::time;
 
-/// How old a description may be that a write is decided by: somebody else may have written since.
+/// Maximum age of the description that a write is based on: somebody else may have written since.
 const FRESH: Duration = Duration::from_secs(10);
 /// The same, after AWS's answer: where AWS takes long, nothing fresher can be had.
 pub(crate) const FRESH_AFTER_ANSWER: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub(crate) struct OwnSecret {
     pub(crate) digest: String,
 }
 
-/// Everything that the decision is made of.
+/// The input of the decision.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) input: &'a RegistrationInput,
@@ -69,9 +69,9 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// What is described before the next decision.
+/// What to describe before the next decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum DescribeNext {
     /// Whatever is due.
     #[default]
     Due,
@@ -97,14 +97,14 @@ pub(crate) enum OutOfSync {
 #[derive(Debug)]
 pub(crate) struct Decision {
     /// The condition Registered.
-    pub(crate) condition: Draft,
+    pub(crate) condition: ConditionDraft,
     /// The hold that decided, unless AWS is written to.
     pub(crate) hold: Option<&'static str>,
-    /// The write, with what is remembered of it.
+    /// The write, with its record.
     pub(crate) write: Option<(DirectoryWrite, PendingWrite)>,
     /// When to decide again, if nothing happens before.
     pub(crate) again: Option<Timestamp>,
-    pub(crate) look: Look,
+    pub(crate) describe_next: DescribeNext,
     pub(crate) out_of_sync: OutOfSync,
     /// Whether the last failure is over.
     pub(crate) forgets_failure: bool,
@@ -113,11 +113,16 @@ pub(crate) struct Decision {
 impl Decision {
     pub(crate) fn hold(reason: Reason, message: impl Into<String>) -> Self {
         Self {
-            condition: Draft::new(ConditionType::Registered, Truth::False, reason, message),
+            condition: ConditionDraft::new(
+                ConditionType::Registered,
+                ConditionStatus::False,
+                reason,
+                message,
+            ),
             hold: None,
             write: None,
             again: None,
-            look: Look::Due,
+            describe_next: DescribeNext::Due,
             out_of_sync: OutOfSync::Keep,
             forgets_failure: false,
         }
@@ -161,8 +166,8 @@ pub(crate) fn decide(context: &Context<'_>) -> Decision {
     if takes_writes(&context.directory.stage) {
         decision.note(messages::stage_note(context.directory));
     }
-    let failed = context.input.tag_failure.as_ref();
-    decision.note(failed.map(|(failure, _)| super::tags::note(failure)));
+    let failed = tags::failure(context.input, context.record, context.directory);
+    decision.note(failed.map(|failed| tags::note(&failed.failure)));
     decision
 }
 
@@ -230,6 +235,7 @@ impl<'a> Context<'a> {
                 .filter(|have| same(have, &shown))
                 .map(all_servers)
                 .unwrap_or_default(),
+            taken_over_from: tags::taken_over_from(self.input, self.record, self.directory),
             time,
         };
         let settings = Box::new(RadiusSettings {
@@ -258,30 +264,28 @@ impl<'a> Context<'a> {
     }
 }
 
-impl RegistrationRecord {
-    /// Takes over what was decided.
-    pub(super) fn take(&mut self, decision: &Decision, since: &Time, adopts: bool) {
-        match decision.out_of_sync {
-            OutOfSync::Keep => {}
-            OutOfSync::Clear => self.out_of_sync_since = None,
-            OutOfSync::Start => {
-                self.out_of_sync_since.get_or_insert_with(|| since.clone());
-            }
+/// Records what was decided.
+pub(super) fn remember(record: &mut RegistrationRecord, decision: &Decision, since: &Time, adopts: bool) {
+    match decision.out_of_sync {
+        OutOfSync::Keep => {}
+        OutOfSync::Clear => record.out_of_sync_since = None,
+        OutOfSync::Start => {
+            record.out_of_sync_since.get_or_insert_with(|| since.clone());
         }
-        if decision.forgets_failure {
-            self.last_failure = None;
+    }
+    if decision.forgets_failure {
+        record.last_failure = None;
+    }
+    if let Some((write, pending)) = &decision.write {
+        if write.reason == WriteReason::SecretMismatch {
+            record.drift.secret_repair_time = Some(pending.time.clone());
         }
-        if let Some((write, pending)) = &decision.write {
-            if write.reason == WriteReason::SecretMismatch {
-                self.drift.secret_repair_time = Some(pending.time.clone());
-            }
-            if adopts {
-                self.adoption = Some(Adoption {
-                    holder_uid: pending.holder_uid.clone(),
-                    time: pending.time.clone(),
-                });
-            }
-            self.send(pending.clone(), write.reason, &write.message);
+        if adopts {
+            record.adoption = Some(Adoption {
+                holder_uid: pending.holder_uid.clone(),
+                time: pending.time.clone(),
+            });
         }
+        record.send(pending.clone(), write.reason, &write.message);
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::decide::Context;
 use super::{WriteReason, messages, same_but_servers};
 use crate::api::{AddressSource, ServerState};
-use crate::input::RadiusStatus;
+use crate::observed::RadiusStatus;
 use crate::time;
 
 /// What AWS should have and doesn't have.
@@ -15,7 +15,7 @@ use crate::time;
 pub(crate) struct Difference {
     pub(crate) reason: WriteReason,
     pub(crate) message: String,
-    /// Not before this time, when it can wait: a server without a pod, whose successor is awaited.
+    /// Earliest time of a write that can wait for the successor of a server without a pod.
     pub(crate) due: Option<Timestamp>,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn difference(context: &Context<'_>) -> Option<Difference> {
         return now(reason, "RADIUS is off".to_owned());
     };
     if context.directory.has_forgotten_settings() {
-        return now(WriteReason::Retry, "AWS has no settings any more".to_owned());
+        return now(WriteReason::Retry, "AWS no longer has settings".to_owned());
     }
     let have = context.directory.radius_settings.clone().unwrap_or_default();
     let Some(applied) = &record.applied else {

@@ -1,15 +1,16 @@
-//! The holds: reasons not to write to AWS now, in the order in which they are looked at. docs/operations.md quotes them by name.
+//! The holds: reasons not to write to AWS now, in the order of the checks. docs/operations.md lists them by name.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::decide::{Context, Decision, FRESH_AFTER_ANSWER, Look, OutOfSync, is_fresh};
+use super::decide::{Context, Decision, DescribeNext, FRESH_AFTER_ANSWER, OutOfSync, is_fresh};
 use super::difference::someone_serves;
+use super::tags::Tagged;
 use super::{WriteReason, backoff, fingerprint, messages, secret_mismatch, tag_digest, takes_writes};
 use crate::api::DriftPolicy;
-use crate::conditions::{Reason, Truth};
-use crate::input::RadiusStatus;
+use crate::conditions::{ConditionStatus, Reason};
+use crate::observed::RadiusStatus;
 use crate::registration::record::FAILED;
 use crate::time;
 
@@ -40,7 +41,7 @@ pub(crate) const HOLDS: &[Hold] = holds! {
     in_sync => "InSync",
     nothing_to_register => "NothingToRegister",
     successor_awaited => "SuccessorAwaited",
-    backs_off => "BacksOff",
+    in_backoff => "InBackoff",
     pods_lack_secret => "PodsLackSecret",
     settles => "Settles",
     description_is_old => "DescriptionIsOld",
@@ -52,6 +53,8 @@ const TAGS_COUNT_FOR: Duration = Duration::from_secs(30);
 /// How long a write waits for pods that are starting when no registered server answers: two writes in a row take AWS longer.
 const START_TOGETHER: Duration = Duration::from_secs(4);
 
+/// The hold while the holder is in a namespace that the operator doesn't work in.
+pub(crate) const HOLDER_NOT_WATCHED: &str = "HolderNotWatched";
 /// The hold while something is missing that every other decision needs.
 pub(super) const BLOCKED: &str = "Blocked";
 /// The hold while the holder is being deleted.
@@ -61,7 +64,10 @@ pub(super) const RELEASING: &str = "Releasing";
 #[must_use]
 pub fn hold_names() -> Vec<&'static str> {
     let listed = HOLDS.iter().map(|hold| hold.name);
-    [RELEASING, BLOCKED].into_iter().chain(listed).collect()
+    [HOLDER_NOT_WATCHED, RELEASING, BLOCKED]
+        .into_iter()
+        .chain(listed)
+        .collect()
 }
 
 fn soon(context: &Context<'_>) -> Timestamp {
@@ -81,12 +87,12 @@ fn suspended(context: &Context<'_>) -> Option<Decision> {
     let message = format!("spec.suspend is true: nothing is written to AWS{more}");
     let mut decision = Decision::hold(Reason::Suspended, message).out_of_sync(OutOfSync::Clear);
     if !differs {
-        decision.condition.truth = Truth::True;
+        decision.condition.status = ConditionStatus::True;
     }
     Some(beside_mismatch(context, decision))
 }
 
-/// Mentions a changed shared secret beside another reason.
+/// Mentions a changed shared secret in addition to another reason.
 fn beside_mismatch(context: &Context<'_>, mut decision: Decision) -> Decision {
     decision.note(context.mismatch.map(secret_mismatch::besides));
     decision
@@ -118,32 +124,8 @@ fn tag<'a>(context: &'a Context<'_>, key: &str) -> Option<&'a String> {
     context.directory.tags.as_ref()?.get(key)
 }
 
-/// Whose the ownership tags say that the directory is.
-enum Tagged<'a> {
-    /// Nobody's, or unknown.
-    Unknown,
-    /// This cluster's.
-    Ours,
-    /// A cluster of the same name and another uid.
-    SameName(&'a str),
-    /// Another cluster's.
-    Other(&'a str),
-}
-
 fn tagged<'a>(context: &'a Context<'_>) -> Tagged<'a> {
-    let Some(owner) = tag(context, &context.keys.owner) else {
-        return Tagged::Unknown;
-    };
-    let settings = &context.input.settings;
-    if owner.split('/').next() != Some(settings.cluster.as_str()) {
-        return Tagged::Other(owner);
-    }
-    match tag(context, &context.keys.cluster_uid) {
-        Some(uid) if *uid != settings.cluster_uid && !settings.cluster_uid.is_empty() => {
-            Tagged::SameName(uid)
-        }
-        _ => Tagged::Ours,
-    }
+    super::tags::tagged(context.input, context.record, context.directory)
 }
 
 /// A cluster of the same name and another uid, when nothing says that it writes, too.
@@ -247,7 +229,8 @@ fn drift_is_reported(context: &Context<'_>) -> Option<Decision> {
     reported.then(|| {
         let changes = messages::changes(context.record, context.directory);
         let message = format!(
-            "somebody else changed the RADIUS settings ({changes}); spec.directory.driftPolicy: Report leaves it so"
+            "somebody else changed the RADIUS settings ({changes}). The operator leaves them \
+             (spec.directory.driftPolicy: Report)"
         );
         Decision::hold(Reason::Drifted, message)
     })
@@ -307,7 +290,7 @@ fn nothing_to_register(context: &Context<'_>) -> Option<Decision> {
     Some(Decision::hold(Reason::WaitingForAddresses, message))
 }
 
-/// Only servers to remove: their successors are awaited, so that both are one write.
+/// There are only servers to remove. Waiting for their successors makes both one write.
 fn successor_awaited(context: &Context<'_>) -> Option<Decision> {
     let due = context
         .difference
@@ -318,7 +301,7 @@ fn successor_awaited(context: &Context<'_>) -> Option<Decision> {
 }
 
 /// AWS failed or refused a while ago: the same settings wait, others may go at once.
-fn backs_off(context: &Context<'_>) -> Option<Decision> {
+fn in_backoff(context: &Context<'_>) -> Option<Decision> {
     let failure = context.record.last_failure.as_ref()?;
     let (same_at, other_at) = backoff::retry_at(failure);
     let print = fingerprint(&context.secret.key, &context.wanted, &context.secret.digest);
@@ -358,7 +341,7 @@ fn pods_lack_secret(context: &Context<'_>) -> Option<Decision> {
         .collect();
     (!lagging.is_empty()).then(|| {
         let message = format!(
-            "AWS gets the shared secret when every proxy reports a configuration that has it; waiting for {}",
+            "AWS gets the shared secret once every proxy reports a configuration with it; waiting for {}",
             lagging.join(", ")
         );
         Decision::hold(Reason::WaitingForConfiguration, message)
@@ -382,7 +365,7 @@ fn settles(context: &Context<'_>) -> Option<Decision> {
         return None;
     }
     let message = format!(
-        "{}; waiting for all {} proxies to serve, until {} at most, so that AWS is written to once",
+        "{}; waiting for all {} proxies to serve, until {} at most, so that one write to AWS is enough",
         context.difference.as_ref()?.message,
         context.desired.replicas,
         time::clock(settled_at)
@@ -406,24 +389,24 @@ fn tags_count(context: &Context<'_>) -> bool {
     since_change && age <= TAGS_COUNT_FOR.max(took + FRESH_AFTER_ANSWER)
 }
 
-/// A write is decided by what AWS said a moment ago; one that may undo somebody else's also by the tags of that moment.
+/// A write needs a recent description; one that may undo somebody else's change also needs recent tags.
 fn description_is_old(context: &Context<'_>) -> Option<Decision> {
     let difference = context.difference.as_ref()?;
     let directory = context.directory;
     let by_tags = matches!(difference.reason, WriteReason::Drift | WriteReason::Adoption);
-    let look = if by_tags && !tags_count(context) {
-        Look::DirectoryAndTags
+    let describe_next = if by_tags && !tags_count(context) {
+        DescribeNext::DirectoryAndTags
     } else if !is_fresh(directory, context.now) {
-        Look::Directory
+        DescribeNext::Directory
     } else {
         return None;
     };
     let message = format!(
-        "{}; looking at the directory once more before writing.",
+        "{}; describing the directory again before writing.",
         difference.message
     );
     Some(Decision {
-        look,
+        describe_next,
         ..context
             .under_way(Reason::Settling, message)
             .out_of_sync(OutOfSync::Start)

@@ -1,4 +1,4 @@
-//! Messages about registration: what is the matter, and what to do next.
+//! Messages about registration: what is wrong, and what to do next.
 
 use jiff::Timestamp;
 
@@ -7,8 +7,8 @@ use super::record::{FAILED, RegistrationRecord};
 use super::{ACTIVE, WriteReason, same_but_servers};
 use crate::api::{DirectoryRegistrationSpec, LastFailure, RegisteredSettings};
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use crate::conditions::{Reason, Truth};
-use crate::input::Directory;
+use crate::conditions::{ConditionStatus, Reason};
+use crate::observed::Directory;
 use crate::time;
 
 /// Why AWS is written to.
@@ -63,8 +63,8 @@ fn aws(
         ),
         AwsErrorClass::InvalidCredentials => (
             Reason::AwsCredentialsInvalid,
-            "AWS does not take the operator's credentials: they are unknown, expired or wrongly signed. Check the role of its \
-             service account, and the clock of its node"
+            "AWS rejects the operator's credentials: they are unknown, expired or wrongly signed. Check the role \
+             of its service account and the clock of its node"
                 .to_owned(),
         ),
         AwsErrorClass::AccessDenied => (
@@ -73,7 +73,7 @@ fn aws(
         ),
         AwsErrorClass::Throttled => (
             Reason::AwsThrottled,
-            "AWS limits the rate of calls of this account and region; the call is repeated later".to_owned(),
+            "AWS limits the rate of calls of this account and region; the operator retries the call later".to_owned(),
         ),
         AwsErrorClass::NotFound => (
             Reason::DirectoryNotFound,
@@ -87,22 +87,24 @@ fn aws(
         | AwsErrorClass::Refused
         | AwsErrorClass::AlreadyExists => (
             Reason::AwsRefused,
-            "AWS refuses the settings; compare spec.directory with the directory's own page in the console".to_owned(),
+            "AWS refuses the settings; compare spec.directory with the directory's page in the console".to_owned(),
         ),
         AwsErrorClass::NotSent => {
-            let message = "The write was not sent: the leader's lease was about to end, and two leaders must not write at once. \
-                           It is sent when this replica has renewed the lease, or another one leads. Where that stays, see \
-                           whether the API server is slow, and the operator short of processor time.";
+            let message = "The write was not sent: the leader's lease was about to end, and two leaders must not \
+                write at the same time. The operator sends it once this replica has renewed the lease or another \
+                replica leads. If this persists, check whether the API server is slow or the operator lacks CPU \
+                time.";
             return (Reason::LeaseEnding, message.to_owned());
         }
         AwsErrorClass::Service => (
             Reason::AwsUnreachable,
-            "AWS answers with an error of its own; the call is repeated later".to_owned(),
+            "AWS answers with an internal error; the operator retries the call later".to_owned(),
         ),
         AwsErrorClass::Unreachable => (
             Reason::AwsUnreachable,
             format!(
-                "AWS Directory Service in {region} does not answer: check the operator's way out (NAT gateway, VPC endpoint, proxy)"
+                "AWS Directory Service in {region} does not answer. Check the operator's network path to AWS \
+                 (NAT gateway, VPC endpoint, proxy)"
             ),
         ),
     };
@@ -112,10 +114,11 @@ fn aws(
 /// AWS gives no reason for Failed: the documented causes, in the order in which they are found.
 fn failed(spec: &DirectoryRegistrationSpec) -> String {
     format!(
-        "AWS reports Failed: the directory could not reach the proxies, or not agree with them. Check that the security group \
+        "AWS reports Failed: the directory could not reach the proxies, or did not accept their answers. Check \
+         that the security group \
          {}_controllers allows UDP out to the proxies, that the proxies' security group and network ACLs allow that UDP port \
-         in from it, that the pods' addresses are routable from the directory (else see spec.addresses), and protocol {:?}; \
-         the shared secret is the operator's doing.",
+         in from it, that the pods' addresses are routable from the directory (otherwise see spec.addresses), \
+             and protocol {:?}. The operator sets the shared secret itself.",
         spec.directory_id,
         spec.desired
             .as_ref()
@@ -126,16 +129,18 @@ fn failed(spec: &DirectoryRegistrationSpec) -> String {
 /// A stage in which nothing is written.
 pub(crate) fn stage_holds(directory: &Directory) -> String {
     format!(
-        "the directory's stage is {}; RADIUS settings are written when it has left that stage. Look at it in the AWS console",
+        "the directory's stage is {}; the operator writes RADIUS settings once the directory leaves that stage. \
+         Check the directory in the AWS console",
         stage(directory)
     )
 }
 
-/// A stage in which AWS may refuse what is written.
+/// A stage in which AWS may refuse writes.
 pub(crate) fn stage_note(directory: &Directory) -> Option<String> {
     (directory.stage != ACTIVE).then(|| {
         format!(
-            "The directory's stage is {}: AWS may refuse changes until it is Active. Look at it in the AWS console.",
+            "The directory's stage is {}: AWS may refuse changes until it is Active. Check the directory in the \
+             AWS console.",
             stage(directory)
         )
     })
@@ -224,7 +229,7 @@ pub(super) fn in_sync(context: &Context<'_>) -> Decision {
     }
     let message = format!("AWS has completed with {} servers", servers.registered);
     let mut decision = Decision::hold(Reason::Registered, message);
-    decision.condition.truth = Truth::True;
+    decision.condition.status = ConditionStatus::True;
     if let Some(problem) = problem {
         decision.condition.reason = Reason::NameNotResolved;
         let message = &decision.condition.message;

@@ -1,5 +1,5 @@
-//! What was sent to AWS and what is known to have become of it. The record is the status of the DirectoryRegistration, which
-//! is written before AWS is called.
+//! The record of the writes to AWS and their results. It is kept in the status of the DirectoryRegistration, which is written
+//! before each call.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::api::{
     Adoption, AppliedSettings, DirectoryRegistrationStatus, Drift, LastFailure, PendingWrite,
     RegisteredSettings, SuspectedDrift, WriteRecord,
 };
-use crate::aws::AwsFailure;
-use crate::input::{Directory, RadiusStatus, WriteOutcome};
+use crate::aws::{AwsFailure, AwsOperation};
+use crate::observed::{Directory, RadiusStatus, WriteOutcome};
 use crate::time;
 
-/// How long AWS may go on describing what was there before a write that it has taken.
+/// How long AWS may describe the old settings after it accepted a write.
 pub(crate) const DESCRIPTION_LAG: Duration = Duration::from_secs(30);
 /// How long a write without an answer may still show up in the description.
 pub(crate) const UNANSWERED: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(3);
 /// Writes that are kept.
 const HISTORY: usize = 20;
 
-/// What is remembered of the directory.
+/// The record of one directory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct RegistrationRecord {
     pub(crate) applied: Option<AppliedSettings>,
@@ -87,13 +87,11 @@ impl RegistrationRecord {
         };
         if let Some(pending) = &mut self.pending {
             move_up(&mut pending.time);
-            if let Some(last) = self.writes.last_mut() {
-                last.time.clone_from(&pending.time);
-            }
-            let adoption = self.adoption.as_mut().map(|adoption| &mut adoption.time);
-            let used = [self.drift.secret_repair_time.as_mut(), adoption];
-            used.into_iter().flatten().for_each(move_up);
         }
+        let last = self.writes.last_mut().map(|last| &mut last.time);
+        let adoption = self.adoption.as_mut().map(|adoption| &mut adoption.time);
+        let used = [last, self.drift.secret_repair_time.as_mut(), adoption];
+        used.into_iter().flatten().for_each(move_up);
         if let Some(applied) = &mut self.applied {
             move_up(&mut applied.time);
             let times = [&mut applied.shown_time, &mut applied.completed_time];
@@ -110,7 +108,7 @@ impl RegistrationRecord {
         }
     }
 
-    /// Remembers a write that is about to be sent.
+    /// Records a write that is about to be sent.
     pub(crate) fn send(&mut self, pending: PendingWrite, reason: WriteReason, message: &str) {
         self.end(&pending.time, "Superseded");
         self.writes.push(WriteRecord {
@@ -136,7 +134,7 @@ impl RegistrationRecord {
         }
     }
 
-    /// Takes in how the last write ended and what AWS describes.
+    /// Updates the record by the result of the last write and by what AWS describes.
     pub(crate) fn learn(
         &mut self,
         outcome: Option<&WriteOutcome>,
@@ -196,8 +194,14 @@ impl RegistrationRecord {
             return;
         };
         if arrived(&pending, directory) {
-            self.accept(pending);
-        } else if directory.as_of >= time::after(&pending.time, UNANSWERED) {
+            // One description may be the one from before RADIUS was switched on.
+            if pending.settings.is_some() || self.is_seen_again(directory) {
+                self.accept(pending);
+            }
+            return;
+        }
+        self.drift.suspected = None;
+        if directory.as_of >= time::after(&pending.time, UNANSWERED) {
             if cannot_tell(&pending, directory) {
                 self.unconfirmed_secret = Some(pending.secret_digest);
             }
@@ -214,14 +218,22 @@ impl RegistrationRecord {
         self.last_failure.take_if(|failure| failure.kind != FAILED);
         // What a foreign change made is gone with this; the next one is another.
         self.drift.forget();
-        // DisableRadius leaves the memory of what was there, for as long as AWS still describes it.
+        // DisableRadius leaves the record of what was there, for as long as AWS still describes it.
         if let Some(settings) = pending.settings {
+            let before = self.applied.take();
+            let predecessor_uid = before.and_then(|before| {
+                let is_other = before.holder_uid != pending.holder_uid;
+                let uid = is_other.then_some(before.holder_uid);
+                uid.or(before.predecessor_uid)
+            });
             self.applied = Some(AppliedSettings {
                 secret_digest: pending.secret_digest,
                 holder_uid: pending.holder_uid,
                 settings,
                 time: pending.time,
                 servers_before: pending.servers_before,
+                predecessor_uid,
+                taken_over_from: pending.taken_over_from,
                 shown_time: None,
                 completed_time: None,
             });
@@ -232,7 +244,7 @@ impl RegistrationRecord {
         let tried = pending.settings.as_ref().map_or_else(String::new, |settings| {
             fingerprint(key, settings, &pending.secret_digest)
         });
-        // The same answer is seen in each round until something changes: it is one failure.
+        // Each reconciliation sees the same answer until something changes: it is one failure.
         let known = self
             .last_failure
             .as_ref()
@@ -259,8 +271,18 @@ impl RegistrationRecord {
         });
     }
 
-    /// What a description says about what was applied. True for a change of somebody else's that isn't known yet.
+    /// Compares a description with the applied settings. Returns whether it shows a foreign change that isn't known yet.
     fn observe(&mut self, directory: &Directory, key: &DigestKey, now: Timestamp) -> bool {
+        if let Some(disabled) = self.disabled() {
+            let described_at = time::after(&disabled.time, DESCRIPTION_LAG);
+            if directory.radius_status.is_none() && directory.as_of >= disabled.time.0 {
+                self.applied = None;
+                self.end(&time::floor(now), "Completed");
+            }
+            if self.applied.is_none() || directory.as_of < described_at {
+                return false;
+            }
+        }
         let Some(applied) = &mut self.applied else {
             return false;
         };
@@ -345,7 +367,14 @@ impl RegistrationRecord {
         }
     }
 
-    /// Whether AWS has yet to describe what was applied.
+    /// The latest write, if it is DisableRadius and AWS has accepted it.
+    pub(crate) fn disabled(&self) -> Option<&WriteRecord> {
+        let last = self.writes.last().filter(|_| self.pending.is_none())?;
+        let failed = matches!(last.end.as_deref(), Some("Refused" | "Lost"));
+        (last.operation == AwsOperation::DisableRadius.as_str() && !failed).then_some(last)
+    }
+
+    /// Whether AWS doesn't describe the applied settings yet.
     pub(crate) fn awaits_description(&self, directory: &Directory) -> bool {
         let Some(applied) = &self.applied else {
             return false;
@@ -379,7 +408,7 @@ impl RegistrationRecord {
         under_way && last.is_some() && last == self.drift.secret_repair_time.as_ref()
     }
 
-    /// Whether what AWS describes is not what was applied.
+    /// Whether AWS describes other settings than the applied ones.
     pub(crate) const fn drifted(&self) -> bool {
         self.drift.seen.is_some() || self.drift.disabled
     }

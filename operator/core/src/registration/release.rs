@@ -1,4 +1,4 @@
-//! The holder is being deleted or gone, and nobody follows: what becomes of the settings at AWS.
+//! The end of a registration whose holder is being deleted or gone, without a successor.
 //!
 //! Nothing here needs a Secret, a pod or another object of the holder's namespace: those may be gone already.
 
@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::decide::is_fresh;
 use super::record::{DESCRIPTION_LAG, RegistrationRecord};
+use super::tags::Tagged;
 use super::{
     Candidate, DirectoryCall, DirectoryWrite, RegistrationInput, WriteReason, all_servers, backoff, messages,
     same, tags, takes_writes,
@@ -14,8 +16,8 @@ use super::{
 use crate::api::{DeletionPolicy, DirectoryRegistrationSpec, PendingWrite, WriteRecord};
 use crate::aws::{AwsErrorClass, AwsOperation};
 use crate::conditions::Reason;
-use crate::input::{Directory, DirectoryObservation, RadiusStatus};
-use crate::names::{ABANDON_ANNOTATION, DirectoryTags};
+use crate::names::ABANDON_ANNOTATION;
+use crate::observed::{Directory, DirectoryObservation, RadiusStatus};
 use crate::time;
 
 /// What to do next.
@@ -39,9 +41,12 @@ pub(super) fn step(
     let spec = &input.registration.spec;
     let id = &spec.directory_id;
     if record.applied.is_none() && record.pending.is_none() {
-        return Step::Done {
-            why: format!("nothing was ever registered with directory {id}"),
-            loud: false,
+        return match record.disabled() {
+            Some(disabled) => switched_off(input, disabled, now),
+            None => Step::Done {
+                why: format!("nothing is registered with directory {id}"),
+                loud: false,
+            },
         };
     }
     let loud = |why: String| Step::Done { why, loud: true };
@@ -51,13 +56,18 @@ pub(super) fn step(
             "the annotation {ABANDON_ANNOTATION} says to leave directory {id} as it is: {left}"
         ));
     }
+    // What the rollout wrote may be older than the spec; it tells of a holder that is gone.
     let desired = spec.desired.as_ref();
-    if desired.is_none_or(|desired| desired.deletion_policy == DeletionPolicy::Retain) {
+    let desired = desired.filter(|desired| desired.holder_uid == spec.claimed_by.uid);
+    let says = |holder: &Candidate| (holder.deletion_policy, holder.suspended);
+    let said = || desired.map(|desired| (desired.deletion_policy, desired.suspend));
+    let says = holder.map(says).or_else(said);
+    if matches!(says, Some((DeletionPolicy::Retain, _))) {
         return loud(format!(
             "the RADIUS settings of directory {id} stay, as spec.directory.deletionPolicy: Retain says: {left}"
         ));
     }
-    if desired.is_some_and(|desired| desired.suspend) {
+    if matches!(says, Some((_, true))) {
         return loud(format!(
             "spec.suspend is true, so the RADIUS settings of directory {id} stay: {left}"
         ));
@@ -71,7 +81,7 @@ pub(super) fn step(
     disable_step(input, holder, directory, record, now)
 }
 
-/// The way out of whatever is stuck.
+/// Adds how to end a deletion that is stuck.
 fn stuck(spec: &DirectoryRegistrationSpec, message: &str) -> String {
     let holder = &spec.claimed_by;
     format!(
@@ -91,7 +101,7 @@ fn disable_step(
     let wait = |reason, message: &str| Step::Wait(reason, stuck(spec, message), None);
     let progress = |message: String| Step::Wait(Reason::Deregistering, message, None);
     if !holder.granted {
-        let message = "RADIUS cannot be switched off: no DirectoryGrant allows it any more.";
+        let message = "RADIUS cannot be switched off: no DirectoryGrant allows it.";
         return wait(Reason::NoGrant, message);
     }
     let failure = match &input.directory {
@@ -100,8 +110,8 @@ fn disable_step(
     };
     if failure.is_some_and(|failure| failure.class == AwsErrorClass::NotFound) {
         let why = format!(
-            "AWS knows no directory {} in region {} of this account (any more): if it exists elsewhere, its RADIUS settings stay \
-             and may name servers that no longer exist",
+            "AWS has no directory {} in region {} of this account. If it exists elsewhere, its RADIUS settings \
+             stay and may name servers that no longer exist",
             spec.directory_id, spec.region
         );
         return Step::Done { why, loud: true };
@@ -133,20 +143,15 @@ fn disable_step(
             "AWS accepted the settings; waiting for it to describe them.",
         );
     }
-    let disabled = disabled(record);
-    if directory.radius_status.is_none() {
-        // Domain controllers learn of it one by one, and ask the pods until then.
-        let asked_until = disabled.map(|last| time::after(&last.time, input.settings.rotation_grace));
-        if let Some(until) = asked_until.filter(|until| now < *until) {
-            let message = "RADIUS is switched off; the proxies answer until every domain controller knows";
-            return Step::Wait(Reason::Deregistering, message.to_owned(), Some(until));
-        }
-        return Step::Done {
-            why: format!("RADIUS is switched off in directory {}", spec.directory_id),
-            loud: false,
-        };
+    if record.suspects() {
+        return progress("waiting for a second description of a change that somebody made".to_owned());
     }
-    let described_by = disabled.map(|last| time::after(&last.time, DESCRIPTION_LAG));
+    if directory.radius_status.is_none() {
+        return is_off(spec);
+    }
+    let described_by = record
+        .disabled()
+        .map(|last| time::after(&last.time, DESCRIPTION_LAG));
     if described_by.is_some_and(|lag| directory.as_of < lag) {
         return progress("AWS accepted DisableRadius; waiting for it to describe that".to_owned());
     }
@@ -155,22 +160,35 @@ fn disable_step(
     }
     if directory.radius_status == Some(RadiusStatus::Creating) {
         let message =
-            "AWS is changing the directory's RADIUS settings; RADIUS is switched off when it is done.";
+            "AWS is changing the directory's RADIUS settings; the operator switches RADIUS off afterwards.";
         return wait(Reason::Deregistering, message);
     }
-    backs_off(spec, record, directory, now).unwrap_or(Step::Disable)
+    if !is_fresh(directory, now) {
+        return unasked.unwrap_or_else(|| progress("waiting for AWS to describe the directory".to_owned()));
+    }
+    in_backoff(spec, record, directory, now).unwrap_or(Step::Disable)
 }
 
-/// The latest write, if it is DisableRadius and AWS has accepted it.
-fn disabled(record: &RegistrationRecord) -> Option<&WriteRecord> {
-    let last = record.writes.last()?;
-    let accepted = last.operation == AwsOperation::DisableRadius.as_str() && record.last_failure.is_none();
-    accepted.then_some(last)
+/// The operator has switched RADIUS off. Domain controllers learn of it one by one, and ask the pods until then.
+fn switched_off(input: &RegistrationInput, disabled: &WriteRecord, now: Timestamp) -> Step {
+    let until = time::after(&disabled.time, input.settings.rotation_grace);
+    if now < until {
+        let message = "RADIUS is switched off; the proxies answer until every domain controller knows";
+        return Step::Wait(Reason::Deregistering, message.to_owned(), Some(until));
+    }
+    is_off(&input.registration.spec)
+}
+
+fn is_off(spec: &DirectoryRegistrationSpec) -> Step {
+    Step::Done {
+        why: format!("RADIUS is switched off in directory {}", spec.directory_id),
+        loud: false,
+    }
 }
 
 /// Whether the description may be the one from before a write.
 fn lags(directory: &Directory, record: &RegistrationRecord) -> bool {
-    let Some(applied) = record.applied.as_ref().filter(|_| disabled(record).is_none()) else {
+    let Some(applied) = record.applied.as_ref().filter(|_| record.disabled().is_none()) else {
         return false;
     };
     let lags = directory.as_of < time::after(&applied.time, DESCRIPTION_LAG);
@@ -179,7 +197,7 @@ fn lags(directory: &Directory, record: &RegistrationRecord) -> bool {
     lags && !shown
 }
 
-fn backs_off(
+fn in_backoff(
     spec: &DirectoryRegistrationSpec,
     record: &RegistrationRecord,
     directory: &Directory,
@@ -197,7 +215,7 @@ fn backs_off(
     Some(Step::Wait(reason, stuck(spec, &message), Some(at)))
 }
 
-/// The settings stay. They may still name servers that end with this RadiusProxy: nobody could log in then.
+/// The settings stay. If they still name servers that end with this RadiusProxy, no one can log in.
 fn somebody_elses(
     spec: &DirectoryRegistrationSpec,
     record: &RegistrationRecord,
@@ -224,7 +242,8 @@ fn somebody_elses(
     );
     if !ending.is_empty() {
         why = format!(
-            "{why}, and they name {}, which ends with this RadiusProxy: users cannot log in unless something else answers there",
+            "{why}. They name {}, which ends with this RadiusProxy: users cannot log in unless something else \
+             answers there",
             ending.join(", ")
         );
     }
@@ -236,15 +255,8 @@ fn somebody_elses(
 
 /// Whether what AWS describes is what the operator applied, and no other cluster has tagged it.
 fn is_ours(input: &RegistrationInput, record: &RegistrationRecord, directory: &Directory) -> bool {
-    let spec = &input.registration.spec;
-    let keys = DirectoryTags::of(&spec.region);
-    let owner = tags::owner(input, spec);
-    let differs = |key: &str, value: &str| {
-        let tag = directory.tags.as_ref().and_then(|tags| tags.get(key));
-        tag.is_some_and(|tag| tag != value)
-    };
-    let tagged_by_another =
-        differs(&keys.owner, &owner) || differs(&keys.cluster_uid, &input.settings.cluster_uid);
+    let tagged = tags::tagged(input, record, directory);
+    let tagged_by_another = matches!(tagged, Tagged::Other(_) | Tagged::SameName(_));
     let applied = record.applied.as_ref().map(|applied| &applied.settings);
     let same = applied
         .zip(directory.radius_settings.as_ref())
@@ -273,6 +285,7 @@ pub(super) fn disable(
         settings: None,
         shows: true,
         servers_before: Vec::new(),
+        taken_over_from: None,
         time,
     };
     record.send(pending, WriteReason::Deletion, &message);

@@ -9,8 +9,8 @@ use super::WriteReason;
 use super::decide::{Context, Decision};
 use super::difference::Difference;
 use crate::api::{DriftPolicy, ReportedMismatch};
-use crate::conditions::{Reason, Truth};
-use crate::input::RadiusStatus;
+use crate::conditions::{ConditionStatus, Reason};
+use crate::observed::RadiusStatus;
 use crate::time;
 
 /// The time from one repair to the next.
@@ -44,19 +44,19 @@ fn next_repair(context: &Context<'_>) -> Option<Timestamp> {
 pub(super) fn report(context: &Context<'_>, mut decision: Decision, mismatch: &ReportedMismatch) -> Decision {
     let next = next_repair(context).filter(|next| context.now < *next);
     let outlook = if context.desired.drift_policy == DriftPolicy::Report {
-        "spec.directory.driftPolicy: Report leaves it so. Set driftPolicy: Repair, or set the shared secret of \
-         spec.sharedSecretRef at AWS"
+        "The operator leaves it (spec.directory.driftPolicy: Report). Set driftPolicy: Repair, or set the shared \
+         secret of spec.sharedSecretRef at AWS"
             .to_owned()
     } else if let Some(next) = next {
         decision = decision.until(next);
         format!(
-            "It was written back less than an hour ago; the next time is {} at the earliest",
+            "The operator wrote it back less than an hour ago; the next time is {} at the earliest",
             time::clock(next)
         )
     } else {
-        "It is written back when another request fails".to_owned()
+        "The operator writes it back when another request fails".to_owned()
     };
-    decision.condition.truth = Truth::False;
+    decision.condition.status = ConditionStatus::False;
     decision.condition.reason = Reason::SecretMismatch;
     decision.condition.message = format!("{}. {outlook}", found(mismatch));
     decision
@@ -64,10 +64,10 @@ pub(super) fn report(context: &Context<'_>, mut decision: Decision, mismatch: &R
 
 /// The same as an addition to another reason.
 pub(super) fn besides(mismatch: &ReportedMismatch) -> String {
-    format!("Besides, {}.", found(mismatch))
+    format!("In addition, {}.", found(mismatch))
 }
 
-/// What is the matter, and what to look at.
+/// What is wrong, and what to check.
 fn found(mismatch: &ReportedMismatch) -> String {
     format!(
         "somebody seems to have changed the shared secret at AWS: since {} every request of {} fails under the secrets that \

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::{
     AddressSource, DesiredRegistration, DesiredServer, RegisteredServer, RegisteredSettings, ServerState,
 };
-use crate::input::{NetworkType, canonical_address};
+use crate::observed::{NetworkType, canonical_address};
 use crate::time;
 
 /// Addresses, by the member of RadiusSettings that they go into.

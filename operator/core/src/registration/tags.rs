@@ -7,15 +7,108 @@ use jiff::Timestamp;
 use super::RegistrationInput;
 use super::record::RegistrationRecord;
 use super::tag_digest;
-use crate::api::DirectoryRegistrationSpec;
+use crate::api::{DirectoryRegistrationSpec, TaggedOwner};
 use crate::aws::{AwsErrorClass, AwsFailure};
 use crate::events::{Event, event};
-use crate::input::Directory;
 use crate::names::DirectoryTags;
+use crate::observed::Directory;
 use crate::time;
 
 /// How long after a failure the directory is tagged again only to repair its tags.
 const RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// A tag write that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagFailure {
+    /// How.
+    pub failure: AwsFailure,
+    /// When.
+    pub time: Timestamp,
+    /// Whether an Event was published about it.
+    pub published: bool,
+}
+
+/// Whose the ownership tags say that a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tagged<'a> {
+    /// Unknown: they weren't read.
+    Unread,
+    /// Nobody's; or of whom it was taken over from, whose tags are still there.
+    Nobodys,
+    /// This cluster's.
+    Ours,
+    /// A cluster's of the same name, with this other uid.
+    SameName(&'a str),
+    /// Another cluster's.
+    Other(&'a str),
+}
+
+/// Whose the tags say that a directory is. A uid that isn't known is not compared.
+pub(super) fn tagged<'a>(
+    input: &RegistrationInput,
+    record: &RegistrationRecord,
+    directory: &'a Directory,
+) -> Tagged<'a> {
+    if directory.tags.is_none() {
+        return Tagged::Unread;
+    }
+    let Some((owner, uid)) = owner_tags(input, directory) else {
+        return Tagged::Nobodys;
+    };
+    let settings = &input.settings;
+    let from = record
+        .applied
+        .as_ref()
+        .and_then(|applied| applied.taken_over_from.as_ref());
+    if from.is_some_and(|from| from.owner == owner && from.cluster_uid.as_deref() == uid) {
+        Tagged::Nobodys
+    } else if owner.split('/').next() != Some(settings.cluster.as_str()) {
+        Tagged::Other(owner)
+    } else {
+        let other = uid.filter(|uid| *uid != settings.cluster_uid && !settings.cluster_uid.is_empty());
+        other.map_or(Tagged::Ours, Tagged::SameName)
+    }
+}
+
+/// The tags of the owner and of its cluster's uid.
+fn owner_tags<'a>(input: &RegistrationInput, directory: &'a Directory) -> Option<(&'a str, Option<&'a str>)> {
+    let keys = DirectoryTags::of(&input.registration.spec.region);
+    let tag = |key: &str| directory.tags.as_ref()?.get(key).map(String::as_str);
+    Some((tag(&keys.owner)?, tag(&keys.cluster_uid)))
+}
+
+/// Whom a write takes the directory over from, by its tags.
+pub(super) fn taken_over_from(
+    input: &RegistrationInput,
+    record: &RegistrationRecord,
+    directory: &Directory,
+) -> Option<TaggedOwner> {
+    match tagged(input, record, directory) {
+        Tagged::Ours => None,
+        Tagged::Unread => record.applied.as_ref()?.taken_over_from.clone(),
+        Tagged::Nobodys | Tagged::SameName(_) | Tagged::Other(_) => {
+            let (owner, uid) = owner_tags(input, directory)?;
+            Some(TaggedOwner {
+                owner: owner.to_owned(),
+                cluster_uid: uid.map(str::to_owned),
+            })
+        }
+    }
+}
+
+/// Once the tags name this cluster, the one from before counts like any other.
+pub(super) fn forget_takeover(
+    input: &RegistrationInput,
+    record: &mut RegistrationRecord,
+    directory: Option<&Directory>,
+) {
+    let is_ours = |directory: &Directory| tagged(input, record, directory) == Tagged::Ours;
+    if directory.is_some_and(is_ours)
+        && let Some(applied) = &mut record.applied
+    {
+        applied.taken_over_from = None;
+    }
+}
 
 /// The tags to add: with each write, and to repair tags that are missing.
 pub(super) fn to_add(
@@ -28,37 +121,39 @@ pub(super) fn to_add(
     let spec = &input.registration.spec;
     let keys = DirectoryTags::of(&spec.region);
     let (owner, uid) = (owner(input, spec), input.settings.cluster_uid.clone());
-    let tag = |key: &str| directory.tags.as_ref().and_then(|tags| tags.get(key));
-    let has = |key: &str, value: &String| tag(key) == Some(value);
-    let digests = digests(record);
-    let is_told = digests.first().is_none_or(|newest| {
-        tag(&keys.applied).is_some_and(|applied| applied.split(' ').any(|known| known == newest))
-    });
-    let is_complete = has(&keys.owner, &owner) && has(&keys.cluster_uid, &uid) && is_told;
     // Only to repair tags that are seen to be wrong, and not repeatedly.
-    let free_or_ours = |key: &str, value: &String| tag(key).is_none_or(|tag| tag == value);
-    let repairs = record.applied.is_some()
-        && record.pending.is_none()
-        && directory.tags.is_some()
-        && free_or_ours(&keys.owner, &owner)
-        && free_or_ours(&keys.cluster_uid, &uid)
-        && may_retry(input, now);
-    if is_complete || !(writes || repairs) {
+    let free_or_ours = matches!(tagged(input, record, directory), Tagged::Nobodys | Tagged::Ours);
+    let repairs =
+        record.applied.is_some() && record.pending.is_none() && free_or_ours && may_retry(input, now);
+    if are_complete(input, record, directory) || !(writes || repairs) {
         return Vec::new();
     }
     vec![
         (keys.owner, owner),
         (keys.cluster_uid, uid),
-        (keys.applied, digests.join(" ")),
+        (keys.applied, digests(record).join(" ")),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
     .collect()
 }
 
+/// Whether the directory has the tags that it should have.
+fn are_complete(input: &RegistrationInput, record: &RegistrationRecord, directory: &Directory) -> bool {
+    let spec = &input.registration.spec;
+    let keys = DirectoryTags::of(&spec.region);
+    let uid = &input.settings.cluster_uid;
+    let tag = |key: &str| directory.tags.as_ref().and_then(|tags| tags.get(key));
+    let has = |key: &str, value: &String| tag(key) == Some(value);
+    let names_newest = digests(record).first().is_none_or(|newest| {
+        tag(&keys.applied).is_some_and(|applied| applied.split(' ').any(|known| known == newest))
+    });
+    has(&keys.owner, &owner(input, spec)) && (uid.is_empty() || has(&keys.cluster_uid, uid)) && names_newest
+}
+
 fn may_retry(input: &RegistrationInput, now: Timestamp) -> bool {
     let failed = input.tag_failure.as_ref();
-    failed.is_none_or(|(_, at)| time::until(*at, now) >= RETRY_AFTER)
+    failed.is_none_or(|failed| time::until(failed.time, now) >= RETRY_AFTER)
 }
 
 /// The value of the owner's tag: `<cluster>/<namespace>/<name>`.
@@ -93,11 +188,17 @@ pub(super) fn note(failure: &AwsFailure) -> String {
     )
 }
 
-/// The Event of tags that AWS refuses. The note in the condition tells whether it was published.
-pub(super) fn refused(input: &RegistrationInput) -> Option<Event> {
-    let note = note(&input.tag_failure.as_ref()?.0);
-    let status = input.registration.status.as_ref();
-    let is_known =
-        status.is_some_and(|status| status.conditions.iter().any(|each| each.message.contains(&note)));
-    (!is_known).then(|| event(true, "TagsRefused", "Tag", &note))
+/// The failure of the last tag write, unless the directory has the tags all the same.
+pub(super) fn failure<'a>(
+    input: &'a RegistrationInput,
+    record: &RegistrationRecord,
+    directory: &Directory,
+) -> Option<&'a TagFailure> {
+    let failure = input.tag_failure.as_ref();
+    failure.filter(|_| !are_complete(input, record, directory))
+}
+
+/// The Event of tags that AWS refuses, once.
+pub(super) fn refused(failure: &TagFailure) -> Option<Event> {
+    (!failure.published).then(|| event(true, "TagsRefused", "Tag", &note(&failure.failure)))
 }

@@ -113,7 +113,7 @@ impl WriteReason {
 }
 
 /// The Event of a write.
-pub(super) fn told(write: &DirectoryWrite) -> Event {
+pub(super) fn sent(write: &DirectoryWrite) -> Event {
     let operation = write.call.operation().as_str();
     let note = format!("{operation} is sent to AWS: {}", write.message);
     event(false, operation, operation, &note)

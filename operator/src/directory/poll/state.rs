@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use operator_core::aws::{AwsErrorClass, AwsFailure, AwsOperation};
-use operator_core::input::{Directory, DirectoryObservation};
+use operator_core::observed::{Directory, DirectoryObservation};
 
 use super::super::describe::CachedDetails;
 use super::super::schedule::Schedule;
 use super::super::session::Account;
 use super::super::{Observed, failure};
 use super::DirectoryKey;
-use crate::key::{ProxyKey, RegistrationKey};
+use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 
 /// How long an answer is worth waiting for. After that, the directory counts as unreachable until it comes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -20,7 +20,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) struct DirectoryState {
     pub(super) account: Account,
     /// The subscribed RadiusProxy resources, and how old an answer may be for each.
-    pub(super) subscribers: BTreeMap<RegistrationKey, (ProxyKey, Duration)>,
+    pub(super) subscribers: BTreeMap<RegistrationKey, (RadiusProxyKey, Duration)>,
     pub(super) schedule: Schedule,
     pub(super) details: CachedDetails,
     last: Option<Box<Directory>>,

@@ -5,36 +5,36 @@ use tokio::io::AsyncReadExt as _;
 use super::*;
 
 /// Directories that are asked about at an address where somebody listens and says nothing.
-async fn silence() -> (Directories, tokio::net::TcpListener, Scene) {
+async fn silence() -> (Directories, tokio::net::TcpListener, Harness) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let scene = scene(well).await;
+    let harness = harness(well).await;
     let url = format!("http://{}", listener.local_addr().unwrap());
     let mut sessions = Sessions::new(50);
     sessions.endpoint = Some((url, Credentials::new("id", "key", None, None, "test")));
-    let directories = Directories::with(sessions, scene.directories.deps.clone());
-    (directories, listener, scene)
+    let directories = Directories::with(sessions, harness.directories.deps.clone());
+    (directories, listener, harness)
 }
 
 #[tokio::test]
 async fn a_write_without_an_answer_ends_at_its_deadline_and_counts_as_failed() {
-    let (directories, _listener, scene) = silence().await;
+    let (directories, _listener, harness) = silence().await;
     let call = DirectoryCall::Disable;
     let deadline = Duration::from_millis(200);
     let failure = write(&directories, &call, deadline).await.unwrap_err();
     assert_eq!(failure.class, AwsErrorClass::Unreachable);
-    let shown = scene.directories.deps.metrics.encode();
+    let shown = harness.directories.deps.metrics.encode();
     let line = "aws_calls_total{operation=\"DisableRadius\",result=\"unreachable\"} 1\n";
     assert!(shown.contains(line), "{shown}");
 }
 
 #[tokio::test]
 async fn two_reads_without_an_answer_count_as_failed_and_close_their_connections() {
-    let (directories, listener, scene) = silence().await;
+    let (directories, listener, harness) = silence().await;
     let session = directories
         .sessions
         .of(&Account::of(&access("d-0000000001")))
         .await;
-    let metrics = &scene.directories.deps.metrics;
+    let metrics = &harness.directories.deps.metrics;
     let calls = Calls {
         session: &session,
         metrics,

@@ -15,7 +15,7 @@ fn samples(metrics: &ProxyMetrics) -> Vec<String> {
     samples.map(str::to_owned).collect()
 }
 
-fn full(key: &ProxyKey) -> ProxyMetrics {
+fn full(key: &RadiusProxyKey) -> ProxyMetrics {
     let metrics = ProxyMetrics::default();
     metrics.show(key, &RadiusProxyStatus::default(), Timestamp::UNIX_EPOCH);
     for class in classes() {
@@ -26,7 +26,7 @@ fn full(key: &ProxyKey) -> ProxyMetrics {
 
 #[test]
 fn what_is_shown_of_a_radius_proxy_goes_with_it() {
-    let key = ProxyKey::new("mfa", "workspaces");
+    let key = RadiusProxyKey::new("mfa", "workspaces");
     let metrics = full(&key);
     let first = "proxy_condition{namespace=\"mfa\",name=\"workspaces\"";
     assert!(samples(&metrics).iter().any(|line| line.starts_with(first)));
@@ -36,7 +36,7 @@ fn what_is_shown_of_a_radius_proxy_goes_with_it() {
 
 #[test]
 fn a_replica_that_no_longer_leads_forgets_what_was_deleted_since() {
-    let key = ProxyKey::new("mfa", "workspaces");
+    let key = RadiusProxyKey::new("mfa", "workspaces");
     let metrics = full(&key);
     metrics.stand_down();
     metrics.forget_unless(|_| true);
@@ -51,7 +51,7 @@ fn a_replica_that_no_longer_leads_forgets_what_was_deleted_since() {
 
 #[test]
 fn the_last_write_is_shown_by_a_leader_that_did_not_send_it() {
-    let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
+    let (metrics, key) = (ProxyMetrics::default(), RadiusProxyKey::new("mfa", "workspaces"));
     let status = RadiusProxyStatus {
         last_write: Some(LastWrite {
             operation: "UpdateRadius".to_owned(),
@@ -68,7 +68,7 @@ fn the_last_write_is_shown_by_a_leader_that_did_not_send_it() {
 
 #[test]
 fn radius_that_somebody_switched_off_is_shown_until_it_is_on_again() {
-    let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
+    let (metrics, key) = (ProxyMetrics::default(), RadiusProxyKey::new("mfa", "workspaces"));
     let drifted = |disabled| DirectoryRegistrationStatus {
         drift: Some(Drift {
             disabled,
@@ -87,7 +87,7 @@ fn radius_that_somebody_switched_off_is_shown_until_it_is_on_again() {
 
 #[test]
 fn a_name_without_an_address_is_shown_while_the_condition_says_so() {
-    let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
+    let (metrics, key) = (ProxyMetrics::default(), RadiusProxyKey::new("mfa", "workspaces"));
     let registered = |reason: &str| RadiusProxyStatus {
         conditions: vec![Condition {
             type_: "Registered".to_owned(),
@@ -110,7 +110,7 @@ fn a_name_without_an_address_is_shown_while_the_condition_says_so() {
 
 #[test]
 fn each_time_that_aws_reports_failed_is_counted_once() {
-    let (metrics, key) = (ProxyMetrics::default(), ProxyKey::new("mfa", "workspaces"));
+    let (metrics, key) = (ProxyMetrics::default(), RadiusProxyKey::new("mfa", "workspaces"));
     let failed = |second| DirectoryRegistrationStatus {
         last_failure: Some(LastFailure {
             kind: "Failed".to_owned(),
@@ -131,4 +131,25 @@ fn each_time_that_aws_reports_failed_is_counted_once() {
         .get_or_create(&failure_of(&key, RADIUS_FAILED))
         .get();
     assert_eq!(counter, 2);
+}
+
+#[test]
+fn a_radius_proxy_that_gave_its_directory_up_is_not_shown_as_switched_off() {
+    let (metrics, key) = (ProxyMetrics::default(), RadiusProxyKey::new("mfa", "workspaces"));
+    let off = DirectoryRegistrationStatus {
+        drift: Some(Drift {
+            disabled: true,
+            ..Drift::default()
+        }),
+        ..DirectoryRegistrationStatus::default()
+    };
+    metrics.show_registration(&key, None, &off);
+    let shown = |metrics: &ProxyMetrics| {
+        samples(metrics)
+            .iter()
+            .any(|line| line.starts_with("proxy_switched_off") && line.ends_with(" 1"))
+    };
+    assert!(shown(&metrics));
+    metrics.show(&key, &RadiusProxyStatus::default(), Timestamp::UNIX_EPOCH);
+    assert!(!shown(&metrics));
 }

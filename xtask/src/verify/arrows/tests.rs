@@ -196,3 +196,109 @@ fn an_exception_that_nobody_needs_is_told() {
         ["radius brings no runtime below proxy-core any more: remove the exception"]
     );
 }
+
+/// The modules of a crate with these files.
+fn crate_of(files: &[(&str, &str)]) -> Graph {
+    let read = |path: &str| {
+        let found = files.iter().find(|(name, _)| *name == path);
+        found.map(|(_, text)| (*text).to_owned())
+    };
+    modules::read_uses(&read).unwrap()
+}
+
+#[test]
+fn a_planted_circle_of_modules_is_refused_in_whatever_way_they_name_each_other() {
+    for (a, b, c) in [
+        ("use crate::b::B;", "use crate::{d, c::C};", "use crate::a::A;"),
+        (
+            "fn f() { crate::b::f() }",
+            "pub(super) use super::c::C;",
+            "fn f() { g!(x = crate::a::A) }",
+        ),
+        (
+            "mod inner { use super::super::b::B; }",
+            "type C = Vec<crate::c::C>;",
+            "use super::{a::A, d};",
+        ),
+    ] {
+        let graph = crate_of(&[
+            ("lib.rs", "mod a; pub mod b; mod c; mod d;"),
+            ("a.rs", a),
+            ("b/mod.rs", b),
+            ("c.rs", c),
+            ("d.rs", ""),
+        ]);
+        assert_eq!(
+            wrong_modules("proxy-core", &graph),
+            ["the modules of proxy-core form a circle: a → b → c → a"],
+            "{a} {b} {c}"
+        );
+        assert_eq!(wrong_modules("radius-proxy", &graph), [""; 0]);
+    }
+}
+
+#[test]
+fn a_circle_through_a_file_below_the_module_is_refused() {
+    let graph = crate_of(&[
+        ("main.rs", "mod a; mod b;"),
+        ("a.rs", "mod deep;"),
+        ("a/deep.rs", "use super::super::b; use super::b;"),
+        ("b.rs", "use crate::a;"),
+    ]);
+    assert_eq!(modules::circles(&graph), ["a → b → a"]);
+}
+
+#[test]
+fn tests_comments_and_texts_make_no_circle() {
+    let graph = crate_of(&[
+        ("lib.rs", "mod a; mod b; #[cfg(test)] mod scenarios;"),
+        (
+            "a.rs",
+            r#"
+            //! See [`crate::b`].
+            #[cfg(test)]
+            mod tests;
+            #[cfg(test)]
+            use crate::{b::B, b};
+            #[cfg(test)]
+            #[allow(unused, reason = "x")]
+            mod more { use crate::b; }
+            const TEXT: &str = "crate::b::X"; // crate::b
+            fn f(b: u8) -> u8 { self::b::c(); b }
+            "#,
+        ),
+        ("b.rs", "use crate::a; use crate::b::own;"),
+    ]);
+    assert_eq!(modules::circles(&graph), [""; 0]);
+    assert!(graph["b"].contains("a"), "{graph:?}");
+    assert_eq!(
+        wrong_modules("radius-proxy", &graph),
+        ["the modules of radius-proxy form no circle any more: remove the exception"]
+    );
+}
+
+#[test]
+fn a_module_that_uses_one_of_a_layer_above_or_is_in_none_is_refused() {
+    let graph = crate_of(&[
+        ("lib.rs", "mod api; mod aws; mod new;"),
+        ("api.rs", "use crate::aws;"),
+        ("aws.rs", ""),
+        ("new.rs", ""),
+    ]);
+    assert_eq!(
+        modules::against_layers(&graph, &[&["api"], &["aws", "time"]]),
+        [
+            "module api must not use aws, which is in a layer above it",
+            "module new is in no layer: draw it",
+            "module time is drawn and doesn't exist",
+        ]
+    );
+}
+
+#[test]
+fn the_modules_of_the_operators_core_are_seen_and_in_their_layers() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../operator/core/src");
+    let graph = modules::uses(&src).unwrap();
+    assert!(graph["rollout"].contains("objects"), "{graph:?}");
+    assert_eq!(wrong_modules(LAYERED, &graph), [""; 0]);
+}

@@ -1,4 +1,4 @@
-//! `status` of a DirectoryRegistration: what AWS describes, what the operator gave it, and what it remembers.
+//! `status` of a DirectoryRegistration.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::RegisteredSettings;
 use crate::api::RegisteredServer;
 
-/// What AWS describes, what the operator gave it, and what it remembers of that.
+/// Observed state of a directory at AWS, and the operator's record of its writes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, kube::KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DirectoryRegistrationStatus {
@@ -34,13 +34,13 @@ pub struct DirectoryRegistrationStatus {
     /// What keeps the operator from writing to AWS now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<RegistrationHold>,
-    /// Settings that AWS has from the operator.
+    /// Settings that the operator wrote to AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedSettings>,
-    /// A write that was sent, or is about to be, and whose end isn't known.
+    /// A write that was sent, or is about to be, and whose result isn't known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_write: Option<PendingWrite>,
-    /// Keyed digest of a shared secret that AWS may hold instead of the applied one: of a write whose end can't be known.
+    /// Keyed digest of a shared secret that AWS may hold instead of the applied one, after a write with an unknown result.
     /// The proxies accept both until AWS accepts a later write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unconfirmed_secret_digest: Option<String>,
@@ -50,10 +50,10 @@ pub struct DirectoryRegistrationStatus {
     /// The last failure of a write, until a write succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,
-    /// Changes that somebody else made.
+    /// Changes by somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
-    /// The use of the holder's adoption policy, which counts for one write. It is forgotten when the policy is Refuse.
+    /// Use of the holder's adoption policy, which counts for one write. It is removed once the policy is Refuse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adoption: Option<Adoption>,
     /// When the operator last wrote to AWS.
@@ -63,7 +63,7 @@ pub struct DirectoryRegistrationStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub writes: Vec<WriteRecord>,
-    /// The operator's replica whose clock the times are by.
+    /// Replica of the operator whose clock the times are from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_by: Option<String>,
 }
@@ -91,6 +91,9 @@ pub struct DirectoryDescription {
     /// Owner that the directory's tags name, as `<cluster>/<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Whether the tags could not be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tags_unread: bool,
     /// Addresses that requests come from: those of the domain controllers or of the connector.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_addresses: Vec<String>,
@@ -110,11 +113,11 @@ pub struct Adoption {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationHold {
-    /// Name of the hold; the operations page lists them in the order in which they are looked at.
+    /// Name of the hold; the operations page lists them in the order of the checks.
     pub name: String,
     /// Reason, as in the condition Registered.
     pub reason: String,
-    /// What is the matter and what to do.
+    /// What is wrong and what to do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
@@ -125,9 +128,9 @@ pub struct RegistrationHold {
 pub struct WriteRecord {
     /// EnableRadius, UpdateRadius or DisableRadius.
     pub operation: String,
-    /// Kind of the reason, as in the metric.
+    /// Class of the reason, as in the metric.
     pub reason: String,
-    /// The reason in words.
+    /// Reason for the write.
     pub message: String,
     /// When it was sent.
     pub time: Time,
@@ -143,24 +146,30 @@ pub struct WriteRecord {
     pub duration_seconds: Option<i64>,
 }
 
-/// What AWS holds by the operator's doing. AWS does not say which secret it holds, so this is remembered.
+/// Settings that the operator wrote to AWS. AWS doesn't show its shared secret, so the operator records a digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedSettings {
-    /// A keyed digest of the shared secret that AWS was given.
+    /// Keyed digest of the shared secret that was written.
     pub secret_digest: String,
     /// UID of the RadiusProxy that held the directory then.
     #[serde(default)]
     pub holder_uid: String,
-    /// The other settings that AWS was given.
+    /// The other settings that were written.
     pub settings: RegisteredSettings,
-    /// When AWS was given them.
+    /// When they were written.
     pub time: Time,
     /// The servers as AWS described them before, when that write changed nothing visible but their order. For some seconds
     /// a description that has them may be the one from before the write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers_before: Vec<String>,
-    /// When AWS first described them, whatever it made of them.
+    /// UID of the RadiusProxy that held the directory before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor_uid: Option<String>,
+    /// Whom the directory's tags named when it was taken over. AWS didn't take the operator's own tags since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over_from: Option<TaggedOwner>,
+    /// When AWS first described them, whatever RADIUS status it reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown_time: Option<Time>,
     /// When AWS first reported Completed with them.
@@ -168,31 +177,45 @@ pub struct AppliedSettings {
     pub completed_time: Option<Time>,
 }
 
-/// A write to AWS of which it is not known yet whether it arrived. Written before the call.
+/// A write to AWS whose result isn't known yet. It is recorded before the call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingWrite {
-    /// Names the write.
+    /// Id of the write.
     pub id: String,
-    /// EnableRadius, UpdateRadius, DisableRadius.
+    /// EnableRadius, UpdateRadius or DisableRadius.
     pub operation: String,
     /// UID of the RadiusProxy that holds the directory.
     #[serde(default)]
     pub holder_uid: String,
-    /// A keyed digest of the shared secret that is sent.
+    /// Keyed digest of the shared secret that is sent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub secret_digest: String,
     /// The other settings that are sent; none for DisableRadius.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<RegisteredSettings>,
-    /// Whether the description of the directory shows if it arrived.
+    /// Whether the description of the directory shows the result.
     #[serde(default)]
     pub shows: bool,
     /// The servers as AWS described them before, when this write changes nothing visible but their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers_before: Vec<String>,
+    /// Whom the directory's tags named, if not this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over_from: Option<TaggedOwner>,
     /// When it was planned.
     pub time: Time,
+}
+
+/// An owner that a directory's tags name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TaggedOwner {
+    /// The owner, as `<cluster>/<namespace>/<name>`.
+    pub owner: String,
+    /// UID of its cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
 }
 
 /// A write that failed. The same settings are retried after a delay that grows.
