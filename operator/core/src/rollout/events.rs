@@ -25,8 +25,7 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[ConditionDraft]) -> 
                 old.type_ == draft.kind.as_str()
                     && old.status == draft.status.as_str()
                     && old.reason == draft.reason.as_str()
-                    // One more user with two seeds is another thing to do.
-                    && (draft.reason != Reason::DuplicateTotpSeed || old.message == shortened(&draft.message))
+                    && says_the_same(draft.reason, &old.message, &shortened(&draft.message))
             })
         })
         .filter(|draft| draft.reason.event_type() != EventType::NoEvent)
@@ -35,6 +34,20 @@ pub(super) fn of_conditions(before: &[Condition], drafts: &[ConditionDraft]) -> 
             event(warning, draft.reason.as_str(), "Reconcile", &draft.message)
         })
         .collect()
+}
+
+/// Whether two messages of a reason ask for the same. One more user with two seeds is another thing to do, and so is what a
+/// mended template is refused for next. Amounts and ordinals in a refusal change by themselves.
+fn says_the_same(reason: Reason, old: &str, new: &str) -> bool {
+    match reason {
+        Reason::DuplicateTotpSeed => old == new,
+        Reason::PodsRefused => without_digits(old).eq(without_digits(new)),
+        _ => true,
+    }
+}
+
+fn without_digits(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| !c.is_ascii_digit())
 }
 
 /// New failures that no condition can show.

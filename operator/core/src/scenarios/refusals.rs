@@ -130,6 +130,21 @@ fn refused_pods_are_told_in_the_words_of_whoever_refuses_them() {
 }
 
 #[test]
+fn pods_that_are_refused_for_another_reason_are_told_again_and_for_another_amount_are_not() {
+    let mut world = World::new();
+    let refusals = [
+        "exceeded quota: cpu, used: requests.cpu=3900m",
+        "exceeded quota: cpu, used: requests.cpu=3800m",
+        "no PriorityClass with name high-priorty was found",
+    ];
+    for refusal in refusals {
+        world.refused_pods = Some(refusal);
+        world.run_until(|world| world.condition("Available").2.contains(refusal));
+    }
+    assert_eq!(count(&world, "PodsRefused"), 2);
+}
+
+#[test]
 fn a_lost_pod_that_is_refused_is_told_while_the_other_serves() {
     let mut world = World::new();
     world.run_until(World::is_ready);
