@@ -89,7 +89,7 @@ fn let_fail(name: &str, writes: usize, fail: impl FnOnce(&World)) -> Reports {
     let unmade = directory.unmade_writes(before, MICROSOFT_DIRECTORY).unwrap();
     let figures = match unmade.len() {
         0 => written.len().to_string(),
-        unmade => format!("{} ({unmade} more in vain)", written.len()),
+        unmade => format!("{} ({unmade} failed)", written.len()),
     };
     tell(name, &reports.values().collect::<Vec<_>>(), &figures, took);
     assert!(written.len() <= writes, "{written:?}");
