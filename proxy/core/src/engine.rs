@@ -200,12 +200,19 @@ impl Engine {
     /// From now on no push is started: such requests are left in silence to another pod, and Status-Server too.
     /// Passcodes are answered, and pending logins go on to their verdict or deadline, or to where their client goes. The
     /// pushes of other proxies are theirs alone from now on.
-    pub fn drain(&mut self, out: &mut Outputs) {
+    pub fn drain(&mut self, now: Now, out: &mut Outputs) {
         self.draining = true;
-        self.pushes.give_votes_away(out);
+        self.pushes.give_votes_away(now.monotonic, out);
     }
 
-    /// Logins that wait for their answer. A draining caller ends when it is 0, or at its own deadline.
+    /// Whether a draining caller ends, before its own deadline: no login waits for its answer, and the other proxies have
+    /// confirmed what they were told, or don't answer.
+    #[must_use]
+    pub fn is_drained(&self, now: Now) -> bool {
+        self.pending() == 0 && !self.pushes.is_unconfirmed(now.monotonic)
+    }
+
+    /// Logins that wait for their answer.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.logins.attempts()

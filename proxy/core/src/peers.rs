@@ -62,7 +62,7 @@ pub struct PeerMessage {
 pub enum Body {
     /// It was started.
     Announce(Box<Announcement>),
-    /// The announcement has come.
+    /// The announcement has come, or a vote that was given unasked.
     Seen,
     /// These have seen it, the origin among them. From now on its approval needs their votes, and each may follow it.
     Arm(Vec<Instance>),
@@ -77,9 +77,9 @@ pub enum Body {
         /// The list of members, as in [`Body::Arm`]: the list itself may have been lost.
         members: Vec<Instance>,
     },
-    /// The answer to a claim.
+    /// The answer to a claim, or a vote that is given unasked.
     Vote {
-        /// The claim's number.
+        /// The claim's number; 0 when nobody has asked.
         round: u32,
         /// What is said.
         vote: Vote,

@@ -10,14 +10,14 @@ use std::time::Duration;
 use crate::bounded::Bounded;
 use crate::factor::{LoginId, UserName};
 use crate::outputs::Outputs;
-use crate::peers::{Body, Instance, PeerMessage, PushId, ToPeer, Vote};
+use crate::peers::{Body, Instance, PeerMessage, PushId, ToPeer};
 use crate::sender::{Sender, soonest};
 
 mod messages;
 mod push;
 mod right;
 
-use push::What;
+use push::{LONGEST_REPEAT, What};
 pub(crate) use push::{Push, Started};
 
 /// Pushes known at once, own and others'. What is pushed out is neither followed nor voted for any more.
@@ -26,6 +26,8 @@ const PUSHES: usize = 65_536;
 const EARLY_ENDS: usize = 4_096;
 /// Members of one push, its origin among them.
 const MEMBERS: usize = 16;
+/// The round of a vote that nobody has asked for.
+const UNASKED: u32 = 0;
 /// How long a push is remembered beyond the last try of its client: votes are given once.
 const KNOWN_LONGER: Duration = Duration::from_secs(65);
 /// How long an ended one is: no datagram is taken so late that it could bring the push back.
@@ -246,24 +248,32 @@ impl Pushes {
             .collect()
     }
 
-    /// This proxy is ending: it goes on with nobody's push, so its votes are the origins'.
-    pub(crate) fn give_votes_away(&mut self, out: &mut Outputs) {
+    /// This proxy is ending: it adopts no more pushes, so its unused votes go to the origins. Each vote is repeated until
+    /// it is confirmed: nobody can ask for it once this proxy has ended. It doesn't wait for the list of members, which may
+    /// come too late.
+    pub(crate) fn give_votes_away(&mut self, now: Duration, out: &mut Outputs) {
         self.leaving = true;
-        let unused: Vec<PushId> = self.ids(|id, push| id.origin != self.me && !push.ended);
-        for id in unused {
-            self.give_vote_away(id, out);
+        let me = self.me;
+        let others = |id: &PushId, push: &Push| {
+            id.origin != me && push.login.is_none() && !push.ended && now < push.ends
+        };
+        let pending: Vec<PushId> = self.ids(others);
+        for id in pending {
+            self.change(id, |push| {
+                if let Some(to) = push.right.give(me) {
+                    push.say(now, id, What::Vote, vec![to], 0, out);
+                }
+            });
         }
     }
 
-    fn give_vote_away(&mut self, id: PushId, out: &mut Outputs) {
-        let given = self.change(id, |push| push.right.give(id.origin));
-        if given == Some(true) {
-            let vote = Body::Vote {
-                round: 0,
-                vote: Vote::Yes,
-            };
-            tell(out, Some(id.origin), id, vote);
-        }
+    /// Whether a message still waits for its confirmation. A claim doesn't count: it belongs to a pending login.
+    pub(crate) fn is_unconfirmed(&self, now: Duration) -> bool {
+        let mut soon = self
+            .wakes
+            .iter()
+            .take_while(|(wake, _)| *wake <= now + LONGEST_REPEAT);
+        soon.any(|(_, id)| self.all.get(id).is_some_and(Push::is_unconfirmed))
     }
 
     /// Repeats what was not answered and forgets what is old. `false` when nothing is due.

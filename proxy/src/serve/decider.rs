@@ -243,7 +243,7 @@ impl Decider {
                 self.parts.running = *next;
             }
             Message::Drain => {
-                self.parts.engine.drain(out);
+                self.parts.engine.drain(now, out);
                 self.drain_until
                     .get_or_insert(now.monotonic.saturating_add(self.parts.running.drain));
             }
@@ -321,7 +321,7 @@ impl Decider {
 
     fn is_drained(&self, now: Now) -> bool {
         self.drain_until
-            .is_some_and(|until| self.parts.engine.pending() == 0 || now.monotonic >= until)
+            .is_some_and(|until| self.parts.engine.is_drained(now) || now.monotonic >= until)
     }
 
     fn publish(&mut self, now: Now) {

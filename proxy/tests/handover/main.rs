@@ -205,6 +205,21 @@ fn a_duo_push_outlives_its_proxy_and_is_approved_once() {
 }
 
 #[test]
+fn a_proxy_that_is_stopped_while_the_other_starts_a_push_costs_no_login() {
+    let runtime = runtime();
+    let (duo, approved) = duo(&runtime);
+    let mut pair = Pair::start(&duo.config("factors = [\"push\"]"), approved, [KEY, KEY]);
+    pair.know_each_other();
+    let login = Login::new("jane", "Directory-Passw0rd!").send(pair.proxies[0].radius);
+    // The announcement and the list of members may be on their way.
+    eventually("a push", || (duo.count("auth") == 1).then_some(()));
+    pair.proxies[1].signal("TERM");
+    assert!(pair.proxies[1].wait().success());
+    pair.approve();
+    assert_eq!(login.answer(), Answer::Accept);
+}
+
+#[test]
 fn an_okta_push_goes_to_the_other_proxy_on_sigterm_and_is_not_taken_back() {
     let runtime = runtime();
     let (okta, approved) = okta(&runtime);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::push::What;
-use super::{KNOWN_LONGER, MEMBERS, Push, Pushes, REMEMBERED, Step, tell};
+use super::{KNOWN_LONGER, MEMBERS, Push, Pushes, REMEMBERED, Step, UNASKED, tell};
 use crate::outputs::Outputs;
 use crate::peers::{Announcement, Body, Instance, PeerMessage, PushId, Vote};
 
@@ -30,9 +30,6 @@ impl Pushes {
             Body::Arm(members) => {
                 if from == id.origin && self.take_list(id, members) {
                     tell(out, Some(from), id, Body::Armed);
-                    if self.leaving {
-                        self.give_vote_away(id, out);
-                    }
                 }
                 None
             }
@@ -49,7 +46,12 @@ impl Pushes {
                 self.take_list(id, members);
                 self.take_claim(now, from, id, adopts, round, out)
             }
-            Body::Vote { round, vote } => self.take_vote(from, id, round, vote),
+            Body::Vote { round, vote } => {
+                if round == UNASKED {
+                    tell(out, Some(from), id, Body::Seen);
+                }
+                self.take_vote(from, id, round, vote)
+            }
             Body::Ended => {
                 tell(out, Some(from), id, Body::Forgotten);
                 self.take_end(now, id)
@@ -65,7 +67,10 @@ impl Pushes {
                 self.change(id, |push| push.answered(What::End, from));
                 None
             }
-            Body::Seen => None,
+            Body::Seen => {
+                self.change(id, |push| push.answered(What::Vote, from));
+                None
+            }
         }
     }
 

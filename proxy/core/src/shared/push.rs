@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::right::Right;
-use super::{KNOWN_LONGER, Sender, Step, soonest, tell};
+use super::{KNOWN_LONGER, Sender, Step, UNASKED, soonest, tell};
 use crate::factor::{LoginId, UserName};
 use crate::outputs::Outputs;
-use crate::peers::{Announcement, Body, Instance, PushHandle, PushId};
+use crate::peers::{Announcement, Body, Instance, PushHandle, PushId, Vote};
 use crate::random::TextDigest;
 
 /// An announcement is sent twice, so long apart; as long again after the second, who has seen it is counted, unless
@@ -14,8 +14,8 @@ use crate::random::TextDigest;
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(100);
 /// The first repetition of anything else. It doubles up to a second.
 const REPEAT: Duration = Duration::from_millis(50);
-const LONGEST_REPEAT: Duration = Duration::from_secs(1);
-/// How often a list or an end is sent to who does not answer.
+pub(super) const LONGEST_REPEAT: Duration = Duration::from_secs(1);
+/// How often a list, a vote that is given unasked, or an end is sent to a proxy that doesn't answer.
 const TRIES: u32 = 6;
 
 /// Clocks of two machines run at the same rate, but for so much in a minute.
@@ -70,7 +70,11 @@ pub(super) struct Repeat {
 pub(super) enum What {
     Announce,
     Arm,
-    Claim { adopts: bool },
+    Claim {
+        adopts: bool,
+    },
+    /// The own vote, before this proxy ends.
+    Vote,
     End,
 }
 
@@ -183,6 +187,10 @@ impl Push {
     pub(super) fn claims(&self) -> bool {
         let repeat = self.repeat.as_ref();
         repeat.is_some_and(|repeat| matches!(repeat.what, What::Claim { .. }))
+    }
+
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.repeat.is_some() && !self.claims()
     }
 
     pub(super) fn says(&self, what: What) -> bool {
@@ -304,6 +312,10 @@ impl Push {
                 adopts,
                 round,
                 members: self.right.list(),
+            },
+            What::Vote => Body::Vote {
+                round: UNASKED,
+                vote: Vote::Yes,
             },
             What::End => Body::Ended,
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::MEMBERS;
 use crate::peers::{Instance, Vote};
 
 /// Votes given and got. While the list of members is not out, the origin alone has the right.
@@ -150,7 +151,7 @@ impl Right {
     }
 
     pub(super) fn voted(&mut self, member: Instance) {
-        if !self.votes.contains(&member) && self.votes.len() <= self.members.len() {
+        if !self.votes.contains(&member) && self.votes.len() < MEMBERS {
             self.votes.push(member);
         }
     }
@@ -161,13 +162,14 @@ impl Right {
         self.mine = Some(me);
     }
 
-    /// Gives the own vote unasked. `false` when it was given before.
-    pub(super) fn give(&mut self, to: Instance) -> bool {
-        let free = self.armed && self.mine.is_none();
-        if free {
-            self.mine = Some(to);
+    /// Gives the own vote unasked: to the origin, or again to the member that has got it. `None` when `me` needs it, or has
+    /// transferred the whole right.
+    pub(super) fn give(&mut self, me: Instance) -> Option<Instance> {
+        if self.handed_on {
+            return None;
         }
-        free
+        let holder = *self.mine.get_or_insert(self.origin);
+        (holder != me).then_some(holder)
     }
 
     /// At the origin: a member is dead.
@@ -245,7 +247,7 @@ mod tests {
         assert_eq!(right.asked(B, C, true, 1), Vote::Yes);
         assert_eq!(right.asked(B, C, true, 2), Vote::Yes);
         assert_eq!(right.asked(B, A, true, 1), Vote::No);
-        assert!(!right.give(A));
+        assert_eq!(right.give(B), Some(C), "the answer to C may have been lost");
     }
 
     #[test]

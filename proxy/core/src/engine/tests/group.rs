@@ -309,7 +309,12 @@ impl Group {
     }
 
     pub(super) fn drain(&mut self, node: usize) {
-        self.with(node, |engine, _, out| engine.drain(out));
+        self.with(node, Engine::drain);
+    }
+
+    /// Whether a node that is draining ends now.
+    pub(super) fn is_drained(&self, node: usize) -> bool {
+        self.nodes[node].engine.is_drained(self.now())
     }
 
     pub(super) fn is_idle(&self) -> bool {

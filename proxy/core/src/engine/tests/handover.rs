@@ -394,6 +394,72 @@ fn a_proxy_that_is_ending_before_the_list_comes_gives_its_vote_too() {
     assert_eq!(group.outcomes, ["0 pushes", "0 accepts"]);
 }
 
+/// Node 1 ends as soon as it may, whatever is on its way to it.
+fn until_it_has_ended(group: &mut Group) {
+    let deadline = group.now + 3_000;
+    while !group.is_drained(1) {
+        assert!(group.now < deadline, "it does not end");
+        if group.flying.is_empty() {
+            group.wait(10, |_| {});
+        } else {
+            group.deliver(0);
+        }
+    }
+    group.crash(1);
+}
+
+#[test]
+fn a_proxy_that_is_told_to_end_at_any_moment_costs_no_login() {
+    for (size, lost) in [(2, false), (2, true), (3, false), (3, true)] {
+        for delivered in 0.. {
+            let mut group = Group::new(size);
+            group.hear(&(0..size).collect::<Vec<_>>());
+            group.packet(0, "jane", "pw", DC);
+            for _ in 0..delivered {
+                if !group.flying.is_empty() {
+                    // In the order in which they were sent.
+                    group.flying.rotate_left(1);
+                    group.deliver(group.flying.len() - 1);
+                }
+            }
+            let is_last = group.flying.is_empty();
+            group.drain(1);
+            if lost {
+                group.flying.clear();
+            }
+            until_it_has_ended(&mut group);
+            until(&mut group, 2_000, &[]);
+            group.approve_at(0);
+            assert_eq!(
+                outcomes(&mut group),
+                ["0 pushes", "0 accepts"],
+                "{size} {lost} {delivered}"
+            );
+            if is_last {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_proxy_that_is_ending_repeats_the_answer_to_a_claim() {
+    let mut group = started(2);
+    group.approve_at(0);
+    group.settle_without(|body| matches!(body, Body::Vote { .. }));
+    group.drain(1);
+    until_it_has_ended(&mut group);
+    assert_eq!(outcomes(&mut group), ["0 accepts"]);
+}
+
+#[test]
+fn a_proxy_that_is_ending_does_not_wait_for_a_dead_one() {
+    let mut group = started(2);
+    group.crash(0);
+    group.drain(1);
+    until_it_has_ended(&mut group);
+}
+
 #[test]
 fn a_push_of_a_dead_proxy_is_pending_no_longer_than_it_lives_at_its_provider() {
     let mut group = started(2);

@@ -224,7 +224,7 @@ fn a_login_that_goes_on_at_another_address_has_moved_once() {
 #[test]
 fn a_login_that_is_too_long_ago_is_not_gone_on_with() {
     let mut world = directory("");
-    world.engine.drain(&mut crate::outputs::Outputs::new());
+    world.drain();
     world.send(0, HERE, &pap(1, "jane", "push"));
     world.send(61_000, HERE, &pap(2, "jane", "push"));
     assert_eq!(retries(&world.address(HERE)), (0, 0, 0, None));

@@ -283,7 +283,7 @@ fn a_draining_engine_answers_passcodes_finishes_pushes_and_starts_none() {
     let mut world = World::new(config_with("", "directory = true"));
     let waiting = pap(1, "jane", "push");
     let push = world.asked(&waiting);
-    world.engine.drain(&mut crate::outputs::Outputs::new());
+    world.drain();
     assert!(world.receive(HERE, &pap(2, "joe", "push").bytes()).is_empty());
     assert_eq!(
         (world.reason(), world.record().result),

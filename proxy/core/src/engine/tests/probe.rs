@@ -69,7 +69,7 @@ fn a_probe_in_ms_chap_has_the_methods_error() {
 fn a_probe_is_answered_while_the_proxy_drains_and_while_others_wait() {
     let mut world = World::new(config_with("[policy.limits]\npending = 1\n", DIRECTORY));
     world.asked(&pap(1, "jane", "push"));
-    world.engine.drain(&mut crate::outputs::Outputs::new());
+    world.drain();
     for probe in probes(10, "fakeusername") {
         assert_eq!(world.answer(&probe).code, 3);
     }

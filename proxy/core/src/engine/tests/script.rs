@@ -175,7 +175,7 @@ impl Run {
             }
             Step::Drain(chance) => {
                 if chance % 16 == 0 {
-                    self.engine.drain(&mut self.out);
+                    self.engine.drain(self.now(), &mut self.out);
                 }
             }
         }

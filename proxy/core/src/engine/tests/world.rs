@@ -75,6 +75,10 @@ impl World {
         Answer::read(&sent[0], &request.bytes(), SECRET)
     }
 
+    pub(super) fn drain(&mut self) {
+        self.engine.drain(self.now(), &mut self.out);
+    }
+
     /// The reason for which a request is dropped, which it must be.
     pub(super) fn dropped(&mut self, request: &Build) -> DropReason {
         self.dropped_from(HERE, &request.bytes())
