@@ -162,6 +162,9 @@ pub(crate) fn decide(context: &Context<'_>) -> Decision {
         decision.condition.reason = Reason::SecretMismatch;
         let message = &decision.condition.message;
         decision.condition.message = format!("the shared secret is written back: {message}");
+        if written.is_none() {
+            decision.note([secret_mismatch::FIND_OUT.to_owned()]);
+        }
     }
     if takes_writes(&context.directory.stage) {
         decision.note(messages::stage_note(context.directory));

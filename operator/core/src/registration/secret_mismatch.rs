@@ -16,6 +16,9 @@ use crate::time;
 /// The time from one repair to the next.
 const BETWEEN_REPAIRS: Duration = Duration::from_secs(3600);
 
+/// The next step, for as long as the change is reported.
+pub(super) const FIND_OUT: &str = "Find out who changed it (CloudTrail: UpdateRadius, EnableRadius)";
+
 /// The mismatch that the proxies report, if it is about the secret that AWS was given last.
 pub(super) fn credible<'a>(context: &Context<'a>) -> Option<&'a ReportedMismatch> {
     let mismatch = context.desired.secret_mismatch.as_ref()?;
@@ -71,8 +74,8 @@ pub(super) fn besides(mismatch: &ReportedMismatch) -> String {
 fn found(mismatch: &ReportedMismatch) -> String {
     format!(
         "somebody seems to have changed the shared secret at AWS: since {} every request of {} fails under the secrets that \
-         the proxies have, and none was verified. Find out who changed it (CloudTrail: UpdateRadius, EnableRadius); if nobody \
-         did, see whether something on the way alters packets or sends them with the directory's addresses",
+         the proxies have, and none was verified. {FIND_OUT}; if nobody did, see whether \
+         something on the way alters packets or sends them with the directory's addresses",
         time::clock(mismatch.since.0),
         mismatch.addresses.join(", ")
     )
