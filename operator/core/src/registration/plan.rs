@@ -160,17 +160,18 @@ impl<'a> Planning<'a> {
 
     fn hold(mut self, holder: &Candidate) -> RegistrationPlan {
         let described = described::described(self.input, holder, self.now);
-        if self.record.suspects() && described.is_true() && self.looked_recently() {
+        let suspects = self.record.suspects();
+        let outdated = self
+            .directory
+            .is_some_and(|directory| self.record.is_older(directory));
+        if (suspects || outdated) && described.is_true() && self.looked_recently() {
             // One description is no witness. Nothing is decided, shown or reported by it.
             let mut plan = self.plan(self.record.clone());
             plan.requeue_after = SECOND_LOOK + Duration::from_secs(1);
             plan.describe_after = SECOND_LOOK / 2;
-            plan.read_tags = !self.before().is_some_and(|before| {
-                before
-                    .drift
-                    .as_ref()
-                    .is_some_and(|drift| drift.suspected.is_some())
-            });
+            let suspected = |drift: &Drift| drift.suspected.is_some();
+            let before = self.before().and_then(|before| before.drift.as_ref());
+            plan.read_tags = suspects && !before.is_some_and(suspected);
             return plan;
         }
         let servers = self.servers();

@@ -386,6 +386,12 @@ impl RegistrationRecord {
         directory.as_of < applied.time.0 || (!shown && !self.drifted())
     }
 
+    /// Whether this is the description from before the last write, although an earlier answer has shown that write completed.
+    pub(crate) fn is_older(&self, directory: &Directory) -> bool {
+        let completed = |applied: &AppliedSettings| applied.completed_time.is_some();
+        self.applied.as_ref().is_some_and(completed) && self.awaits_description(directory)
+    }
+
     /// A refusal counts no more once the directory is Active again: AWS may have refused because of the stage.
     pub(crate) fn retry_after_stage(
         &mut self,

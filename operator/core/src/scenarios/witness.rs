@@ -20,6 +20,12 @@ fn descriptions_that_are_one_write_old_in_between_are_nobodys_change() {
     world.run_until(|w| w.aws.writes.len() == 2);
     world.run_until(World::is_ready);
     let events = world.events.clone();
+    for _ in 0..6 {
+        world.describe();
+        world.wake_registration();
+        world.run_for(Duration::from_secs(1));
+        assert!(world.is_ready(), "{:?}", world.condition("Registered"));
+    }
     world.run_for(Duration::from_secs(3600));
     assert_eq!(world.aws.writes.len(), 2);
     assert_eq!(world.record().drift, None);

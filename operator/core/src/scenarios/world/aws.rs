@@ -103,7 +103,7 @@ impl World {
     }
 
     /// Asks AWS, which looks at once and answers when it does.
-    pub(super) fn describe(&mut self) {
+    pub(in crate::scenarios) fn describe(&mut self) {
         if self.aws.blind.is_some() {
             return;
         }
