@@ -154,10 +154,8 @@ impl<'a> Execution<'a> {
             }
         }
         for object in &plan.apply {
-            if !self
-                .outcomes
-                .allow(&self.state.outcomes, object.kind(), object.name())
-            {
+            let step = object.step();
+            if !self.outcomes.allow(&self.state.outcomes, &step) {
                 continue;
             }
             let result = if Instant::now() < end {
@@ -166,7 +164,7 @@ impl<'a> Execution<'a> {
                 Err(Error::OutOfTime)
             };
             if let Err(error) = result {
-                self.failed(object.step(), &error);
+                self.failed(step, &error);
             }
         }
         let wanted: BTreeSet<ObjectId> = plan
