@@ -1,7 +1,7 @@
 //! How the steps of the last reconciliation failed, as an input of the next plan.
 //!
 //! All steps of a plan are tried. One that fails stops only the steps that depend on it ([`Outcomes::allow`]), and the
-//! next plan shows it to people in the words of whoever refused it.
+//! next plan shows it in the refuser's words.
 
 mod refusal;
 #[cfg(test)]
@@ -52,7 +52,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether a failure is kept until the step is tried again: the plan leaves the step out because of it.
+    /// Whether a failure is kept until the step is retried: the plan leaves the step out because of it.
     const fn is_left_out_once_failed(&self) -> bool {
         matches!(self, Self::PodImage(_))
     }
@@ -136,7 +136,7 @@ impl Outcomes {
         }
     }
 
-    /// Whether nothing failed that has to be tried again soon.
+    /// Whether nothing failed that has to be retried soon.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.failures.keys().all(Step::is_left_out_once_failed)

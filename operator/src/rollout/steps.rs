@@ -201,7 +201,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// A refusal is one for all pods of the revision: they are replaced. What passes is tried again.
+    /// A refusal counts for all pods of the revision: they are replaced. A temporary failure is retried.
     fn failed_image(&mut self, revision: &str, error: &Error) {
         let step = Step::PodImage(revision.to_owned());
         if matches!(error.failure(&step), Failure::Refused { .. }) {
