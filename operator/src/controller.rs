@@ -20,6 +20,7 @@ use crate::error::{Error, message};
 use crate::events::Events;
 use crate::metrics::{Metrics, ResultLabel};
 use crate::queue::{Queue, Root};
+use crate::watch::{guarded, unguarded};
 
 /// What a reconciliation asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +29,17 @@ pub(crate) enum Next {
     Gone,
     /// Reconcile again after this, or when something changes.
     After(Duration),
+}
+
+/// The shortest and the longest time until the next reconciliation.
+pub(crate) const SOONEST: Duration = Duration::from_millis(200);
+const LATEST: Duration = Duration::from_secs(3600);
+
+impl Next {
+    /// Reconcile again after this, within bounds.
+    pub(crate) fn after(delay: Duration) -> Self {
+        Self::After(delay.clamp(SOONEST, LATEST))
+    }
 }
 
 /// Reconciles objects of one kind.
@@ -70,10 +82,10 @@ impl<R: Reconciler> Controller<R> {
         let controller = Arc::new(self);
         let requests = controller.queue.requests();
         for object in controller.store.state() {
-            controller.queue.enqueue(object_ref::<R::Root>(&object));
+            controller.queue.enqueue(unguarded(&object));
         }
         let requests = requests
-            .map(|object| Ok::<_, Infallible>(object.into_kind_unchecked::<DeserializeGuard<R::Root>>(())))
+            .map(|object| Ok::<_, Infallible>(guarded(object)))
             .take_until(stop.cancelled_owned());
         let ended = applier(
             |object, controller: Arc<Self>| controller.start(object),
@@ -108,14 +120,14 @@ impl<R: Reconciler> Controller<R> {
             let panicked = "the reconciliation panicked";
             match task.join_next().await {
                 Some(Ok(result)) => result,
-                _ => Err(self.retry(&object_ref(&object), "error", panicked)),
+                _ => Err(self.retry(&unguarded(&object), "error", panicked)),
             }
         }
         .boxed()
     }
 
     async fn attempt(self: Arc<Self>, object: Arc<DeserializeGuard<R::Root>>) -> Result<Action, Failed> {
-        let key = object_ref(&object);
+        let key = unguarded(&object);
         if let Err(wait) = self
             .queue
             .attempts(|attempts| attempts.begin(&key, Instant::now()))
@@ -193,10 +205,6 @@ impl<R: Reconciler> Controller<R> {
             .get_or_create(&ResultLabel { result })
             .inc();
     }
-}
-
-fn object_ref<K: Root>(object: &DeserializeGuard<K>) -> ObjectRef<K> {
-    ObjectRef::from_obj(object).into_kind_unchecked(())
 }
 
 /// From 0 to 1; the middle when the system has no random bytes.

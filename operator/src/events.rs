@@ -7,8 +7,7 @@ use operator_core::names::FIELD_MANAGER;
 
 use crate::error::message;
 
-/// The API server's limits of `note` and `reportingInstance`, in bytes.
-const LONGEST_NOTE: usize = 1024;
+/// The API server's limit of `reportingInstance`, in bytes.
 const LONGEST_INSTANCE: usize = 128;
 
 /// Writes Events.
@@ -23,7 +22,9 @@ impl Events {
     pub(crate) fn new(client: Client, instance: &str) -> Self {
         let reporter = Reporter {
             controller: FIELD_MANAGER.to_owned(),
-            instance: Some(clip(instance, LONGEST_INSTANCE).to_owned()),
+            instance: instance
+                .get(..instance.floor_char_boundary(LONGEST_INSTANCE))
+                .map(str::to_owned),
         };
         Self { client, reporter }
     }
@@ -40,7 +41,7 @@ impl Events {
             },
             reason: event.reason.to_owned(),
             action: event.action.to_owned(),
-            note: Some(clip(&event.note, LONGEST_NOTE).to_owned()),
+            note: Some(event.note.clone()),
             secondary: None,
         };
         // A recorder counts Events of one reason up and keeps the note of the first. The plan has each Event once, and its
@@ -51,10 +52,6 @@ impl Events {
             tracing::warn!(error, reason = event.reason, "could not write an Event");
         }
     }
-}
-
-fn clip(text: &str, longest: usize) -> &str {
-    text.get(..text.floor_char_boundary(longest)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -93,12 +90,5 @@ mod tests {
         );
         assert_eq!(written[0].body["regarding"]["kind"], "RadiusProxy");
         assert_eq!(written[0].body["reportingInstance"], "replica-0");
-    }
-
-    #[test]
-    fn a_note_keeps_to_the_api_servers_limit() {
-        assert_eq!(clip("short", 10), "short");
-        assert_eq!(clip("ää", 3), "ä");
-        assert_eq!(clip(&"x".repeat(2000), LONGEST_NOTE).len(), LONGEST_NOTE);
     }
 }

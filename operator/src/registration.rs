@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::apply::{self, by_us, within};
 use crate::context::Context;
-use crate::controller::Next;
+use crate::controller::{Next, SOONEST};
 use crate::directory::{WritePermit, WriteTurn};
 use crate::error::{Error, has_code, message};
 use crate::gather;
@@ -33,9 +33,6 @@ const TAGGING: Duration = Duration::from_secs(3);
 const NOTING_LIMIT: Duration = Duration::from_secs(5);
 /// How soon to look again when the leader's lease ends too soon for a write.
 const AFTER_RENEWAL: Duration = Duration::from_secs(1);
-/// The shortest and the longest time until the next reconciliation.
-const SOONEST: Duration = Duration::from_millis(200);
-const LATEST: Duration = Duration::from_secs(3600);
 
 /// Reconciles one DirectoryRegistration.
 ///
@@ -65,7 +62,7 @@ async fn reconcile(ctx: &Context, key: &RegistrationKey) -> Result<Next, Error> 
     }
     let gathered = match within("gathering", PREPARING, observe(ctx, key, registration)).await? {
         Ok(gathered) => gathered,
-        Err(wait) => return Ok(Next::After(wait.max(SOONEST))),
+        Err(wait) => return Ok(Next::after(wait)),
     };
     let plan = plan(&gathered.input, Timestamp::now());
     if plan.write.is_some() && !ctx.leadership.may_begin_write(Instant::now()) {
@@ -73,7 +70,7 @@ async fn reconcile(ctx: &Context, key: &RegistrationKey) -> Result<Next, Error> 
         return Ok(Next::After(AFTER_RENEWAL));
     }
     let permit = match write_turn(ctx, key, &gathered.holder, &plan).await {
-        Some(Ok(WriteTurn::Later(wait))) => return Ok(Next::After(wait.max(SOONEST))),
+        Some(Ok(WriteTurn::Later(wait))) => return Ok(Next::after(wait)),
         Some(Ok(WriteTurn::Now(permit))) => Some(Ok(permit)),
         // The write is noted, and then that it failed.
         Some(Err(failure)) => Some(Err(failure)),
@@ -174,11 +171,10 @@ async fn execute(
         return Ok(Next::Gone);
     }
     // How a write ended is not in the status yet.
-    Ok(Next::After(if plan.write.is_some() {
-        Duration::ZERO
-    } else {
-        plan.requeue_after.clamp(SOONEST, LATEST)
-    }))
+    Ok(match &plan.write {
+        Some(_) => Next::After(Duration::ZERO),
+        None => Next::after(plan.requeue_after),
+    })
 }
 
 /// Deletes the registration, and then lets it go.

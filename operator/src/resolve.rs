@@ -31,7 +31,7 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Asks for the addresses of a name.
 pub(crate) trait Lookup: std::fmt::Debug + Send + Sync + 'static {
-    /// Asks once. Whoever calls gives up in his own time.
+    /// Asks once. The caller limits the time.
     fn look_up<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Answer>;
 }
 
@@ -50,15 +50,15 @@ pub(crate) struct Deps {
 pub(crate) struct Names {
     lookup: Arc<dyn Lookup>,
     deps: Deps,
-    watched: Mutex<BTreeMap<String, Watched>>,
+    watched: Mutex<BTreeMap<String, WatchedName>>,
     wake: Notify,
 }
 
 /// A name.
 #[derive(Debug)]
-struct Watched {
+struct WatchedName {
     host: HostName,
-    interested: BTreeSet<RadiusProxyKey>,
+    subscribers: BTreeSet<RadiusProxyKey>,
     due: Instant,
     under_way: bool,
 }
@@ -74,34 +74,34 @@ impl Names {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Watched>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, WatchedName>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of these names now, without waiting. From now on the RadiusProxy is enqueued when an answer is news; of
-    /// other names it wants to know no more.
+    /// What is known of these names now, without waiting. From now on the RadiusProxy is enqueued when the answer for one of
+    /// them changes, and for no other name.
     pub(crate) fn observe(&self, key: &RadiusProxyKey, names: &[String]) -> Vec<HostName> {
         let hosts = names.iter().map(|name| HostName::new(name));
         let by_name: BTreeMap<String, HostName> = hosts.map(|host| (host.name.clone(), host)).collect();
         let mut all = self.lock();
         all.retain(|name, watched| {
             if !by_name.contains_key(name) {
-                watched.interested.remove(key);
+                watched.subscribers.remove(key);
             }
-            !watched.interested.is_empty()
+            !watched.subscribers.is_empty()
         });
         let mut known = Vec::new();
         for (name, host) in by_name.into_iter().take(MOST_NAMES) {
             let watched = all.entry(name).or_insert_with(|| {
                 self.wake.notify_one();
-                Watched {
+                WatchedName {
                     host,
-                    interested: BTreeSet::new(),
+                    subscribers: BTreeSet::new(),
                     due: Instant::now(),
                     under_way: false,
                 }
             });
-            watched.interested.insert(key.clone());
+            watched.subscribers.insert(key.clone());
             known.push(watched.host.clone());
         }
         known
@@ -182,7 +182,7 @@ impl Names {
         }
         if news {
             tracing::debug!(name, host = ?watched.host, "another answer");
-            for key in &watched.interested {
+            for key in &watched.subscribers {
                 self.deps.queue.enqueue(key.clone());
             }
         }

@@ -3,12 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use operator_core::api::RadiusProxy;
-use operator_core::names::{FIELD_MANAGER, SECOND_OPERATOR_ANNOTATION};
+use operator_core::names::SECOND_OPERATOR_ANNOTATION;
 use operator_core::rollout::second_operator::{self, LeaseState};
 use serde_json::json;
 
+use crate::apply::by_us;
 use crate::context::Context;
 use crate::error::message;
 use crate::object_keys::RadiusProxyKey;
@@ -24,13 +25,9 @@ pub(crate) async fn holds(ctx: &Context, key: &RadiusProxyKey, proxy: &RadiusPro
             operator = other,
             "another operator works on this RadiusProxy; holding"
         );
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
         let change = json!({"metadata": {"annotations": {SECOND_OPERATOR_ANNOTATION: notice}}});
         let api: Api<RadiusProxy> = ctx.api(key);
-        if let Err(error) = api.patch(&key.name, &params, &Patch::Merge(change)).await {
+        if let Err(error) = api.patch(&key.name, &by_us(), &Patch::Merge(change)).await {
             tracing::warn!(error = message(&error), "could not tell the other operator");
         }
     }

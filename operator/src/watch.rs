@@ -24,8 +24,8 @@ use tokio::sync::Notify;
 use crate::metrics::Metrics;
 use crate::object_keys::{RadiusProxyKey, RegistrationKey};
 use crate::queue::{Queue, WorkQueue};
-pub(crate) use cache::decoded;
-use cache::{Cache, Change, guarded, unguarded};
+use cache::{Cache, Change};
+pub(crate) use cache::{decoded, guarded, unguarded};
 pub(crate) use kinds::start;
 use owned::{Detail, Owned};
 use row::{NodeRow, Row};
@@ -258,12 +258,17 @@ impl Cluster {
         }
         let mut decoded = change.both().filter_map(|object| object.0.as_ref().ok());
         if let Some(proxy) = decoded.next() {
-            if let Some(key) = RegistrationKey::of(proxy) {
-                self.registration_queue.enqueue(key);
-            }
-            for rival in self.rivals(proxy) {
-                self.queue.enqueue(RadiusProxyKey::of(&rival));
-            }
+            self.enqueue_users_of_directory(proxy);
+        }
+    }
+
+    /// Enqueues the registration of the directory that a RadiusProxy names, and the others that name it.
+    fn enqueue_users_of_directory(&self, proxy: &RadiusProxy) {
+        if let Some(key) = RegistrationKey::of(proxy) {
+            self.registration_queue.enqueue(key);
+        }
+        for rival in self.rivals(proxy) {
+            self.queue.enqueue(RadiusProxyKey::of(&rival));
         }
     }
 
@@ -319,12 +324,7 @@ impl Cluster {
         for proxy in decoded(&self.proxies()) {
             if proxy.metadata.namespace.as_ref() == Some(&namespace.name) {
                 self.queue.enqueue(RadiusProxyKey::of(proxy));
-                if let Some(key) = RegistrationKey::of(proxy) {
-                    self.registration_queue.enqueue(key);
-                }
-                for rival in self.rivals(proxy) {
-                    self.queue.enqueue(RadiusProxyKey::of(&rival));
-                }
+                self.enqueue_users_of_directory(proxy);
             }
         }
     }

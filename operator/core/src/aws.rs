@@ -94,33 +94,55 @@ impl AwsOperation {
     }
 }
 
-/// Kinds of failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AwsErrorClass {
+macro_rules! error_classes {
+    ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
+        /// Kinds of failure.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum AwsErrorClass { $($(#[$doc])* $name,)* }
+
+        impl AwsErrorClass {
+            /// All of them.
+            pub const ALL: [Self; [$($label),*].len()] = [$(Self::$name,)*];
+
+            /// A metric label.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// The name in a status.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+error_classes! {
     /// No credentials were found.
-    NoCredentials,
+    NoCredentials => "no_credentials",
     /// Credentials that AWS does not know, whose signature is wrong, or that have expired.
-    InvalidCredentials,
+    InvalidCredentials => "invalid_credentials",
     /// AccessDeniedException, for the call or for the role.
-    AccessDenied,
+    AccessDenied => "access_denied",
     /// ThrottlingException.
-    Throttled,
+    Throttled => "throttled",
     /// EntityDoesNotExistException, or an empty answer to DescribeDirectories.
-    NotFound,
+    NotFound => "not_found",
     /// EntityAlreadyExistsException.
-    AlreadyExists,
+    AlreadyExists => "already_exists",
     /// InvalidParameterException, ValidationException.
-    InvalidParameter,
+    InvalidParameter => "invalid_parameter",
     /// UnsupportedOperationException.
-    Unsupported,
+    Unsupported => "unsupported",
     /// ClientException and other refusals.
-    Refused,
+    Refused => "refused",
     /// ServiceException and other 5xx answers: it may have been done all the same.
-    Service,
+    Service => "service",
     /// The operator did not send it: its leader's lease was about to end.
-    NotSent,
+    NotSent => "not_sent",
     /// No answer: time-out, connection refused, no DNS. It may have been done all the same.
-    Unreachable,
+    Unreachable => "unreachable",
 }
 
 impl AwsErrorClass {
@@ -129,44 +151,9 @@ impl AwsErrorClass {
         !matches!(self, Self::Service | Self::Unreachable)
     }
 
-    /// A metric label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoCredentials => "no_credentials",
-            Self::InvalidCredentials => "invalid_credentials",
-            Self::AccessDenied => "access_denied",
-            Self::Throttled => "throttled",
-            Self::NotFound => "not_found",
-            Self::AlreadyExists => "already_exists",
-            Self::InvalidParameter => "invalid_parameter",
-            Self::Unsupported => "unsupported",
-            Self::Refused => "refused",
-            Self::Service => "service",
-            Self::NotSent => "not_sent",
-            Self::Unreachable => "unreachable",
-        }
-    }
-
-    /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::NoCredentials,
-        Self::InvalidCredentials,
-        Self::AccessDenied,
-        Self::Throttled,
-        Self::NotFound,
-        Self::AlreadyExists,
-        Self::InvalidParameter,
-        Self::Unsupported,
-        Self::Refused,
-        Self::Service,
-        Self::NotSent,
-        Self::Unreachable,
-    ];
-
-    /// The class of a label.
-    pub(crate) fn from_label(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.as_str() == label)
+    /// The class of a name in a status.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
     }
 }
 

@@ -13,8 +13,8 @@ use proxy_config::{Config, ConfigDigest, Contents, DigestKey, Secret};
 use crate::api::RadiusProxySpec;
 use crate::conditions::Reason;
 use crate::names::{ADMIN_PORT, HEALTH_PORT, PEERS_KEY, peer_port};
-use crate::rotation::Pair;
-use crate::secrets::{Files, Sources};
+use crate::rotation::SecretPair;
+use crate::secrets::{Files, ResolvedSecrets};
 use client::{client, client_key, directory_client};
 use problems::in_terms_of_the_spec;
 use provider::provider;
@@ -65,9 +65,9 @@ pub(crate) struct ConfigInput<'a> {
     pub(crate) name: &'a str,
     /// Where the directory's requests come from.
     pub(crate) directory_clients: &'a BTreeSet<IpAddr>,
-    pub(crate) sources: &'a Sources,
+    pub(crate) sources: &'a ResolvedSecrets,
     /// The secrets shared with the directory; none without one.
-    pub(crate) pair: Option<&'a Pair>,
+    pub(crate) pair: Option<&'a SecretPair>,
     /// The content of the digest key's file.
     pub(crate) digest_key: &'a Secret,
     pub(crate) provider_host_suffixes: Option<&'a [String]>,

@@ -1,5 +1,4 @@
-//! AWS as a RADIUS client: what the pods have observed of it, merged. Plain functions of the reports and the time, so that
-//! whoever decides about registration can use them.
+//! AWS as a RADIUS client: what the pods have observed of it, merged. All are plain functions of the reports and the time.
 //!
 //! [`read`] parses one pod's report, [`is_news`] says whether a newer one is worth another look, [`shown`] is the status,
 //! [`warnings`] says where it disagrees with the spec, and [`mismatch`] tells a shared secret that was changed at AWS.

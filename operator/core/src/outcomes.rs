@@ -1,13 +1,13 @@
 //! How the steps of the last reconciliation failed, as an input of the next plan.
 //!
-//! All steps of a plan are tried. One that fails stops only the steps that depend on it ([`Outcomes::allows`]), and the
-//! next plan shows it to people in the words of whoever refused it.
+//! All steps of a plan are tried. One that fails stops only the steps that depend on it ([`Outcomes::allow`]), and the
+//! next plan shows it in the refuser's words.
 
 mod refusal;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether a failure is kept until the step is tried again: the plan leaves the step out because of it.
+    /// Whether a failure is kept until the step is retried: the plan leaves the step out because of it.
     const fn is_left_out_once_failed(&self) -> bool {
         matches!(self, Self::PodImage(_))
     }
@@ -124,6 +124,8 @@ impl LastingFailure {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcomes {
     failures: BTreeMap<Step, Entry>,
+    /// Steps that weren't tried, because one that they depend on failed.
+    left_out: BTreeSet<Step>,
 }
 
 impl Outcomes {
@@ -134,7 +136,7 @@ impl Outcomes {
         }
     }
 
-    /// Whether nothing failed that has to be tried again soon.
+    /// Whether nothing failed that has to be retried soon.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.failures.keys().all(Step::is_left_out_once_failed)
@@ -159,14 +161,14 @@ impl Outcomes {
     }
 
     /// The outcomes before the status is written, with the remaining ones of the reconciliation before: the failures of later
-    /// steps, and of changes in place unless these were tried (`images`), since the plan leaves them out.
+    /// steps, of steps that were left out, and of changes in place unless these were tried (`images`).
     #[must_use]
     pub fn keeping(mut self, before: &Self, images: bool) -> Self {
         for (step, old) in &before.failures {
             let stays = match step {
                 Step::PodImage(_) => !images,
                 Step::Status | Step::Delete(..) => true,
-                _ => false,
+                _ => self.left_out.contains(step),
             };
             if stays {
                 self.failures.entry(step.clone()).or_insert_with(|| old.clone());
@@ -192,14 +194,18 @@ impl Outcomes {
         !self.failures.keys().eq(before.failures.keys())
     }
 
-    /// Whether an object may be applied after what failed before it in the reconciliation: the configuration names files in
-    /// Secrets, and the pods mount both. `planned` are the outcomes that the plan was made with.
+    /// Whether an object may be applied after what failed before it in the reconciliation, and after what was left out because
+    /// of that: the configuration names files in Secrets, and the pods mount both. `planned` are the outcomes that the plan
+    /// was made with.
     #[must_use]
-    pub fn allow(&self, planned: &Self, kind: &str, name: &str) -> bool {
-        let failed = |step: &Step| match (step, kind) {
+    pub fn allow(&mut self, planned: &Self, step: &Step) -> bool {
+        let Step::Apply(kind, name) = step else {
+            return true;
+        };
+        let stops = |before: &Step| match (before, *kind) {
             // A plan that is made after that keeps the shared secret.
-            (Step::Apply("DirectoryRegistration", _), _) if planned.failed(step) => false,
-            (Step::Adopt(other, orphan), _) if *other == kind && orphan == name => true,
+            (Step::Apply("DirectoryRegistration", _), _) if planned.failed(before) => false,
+            (Step::Adopt(other, orphan), _) if other == kind && orphan == name => true,
             // AWS could get a shared secret that the proxies no longer accept.
             (Step::Apply("DirectoryRegistration", _), "Secret") => name.ends_with(RADIUS_SECRET_SUFFIX),
             (Step::Apply("DirectoryRegistration", _), "ConfigMap") => is_configuration(name),
@@ -208,7 +214,11 @@ impl Outcomes {
             (Step::Apply("ConfigMap", map), "StatefulSet") => is_configuration(map) || is_peers(map),
             _ => false,
         };
-        !self.failures.keys().any(failed)
+        let allowed = !self.failures.keys().chain(&self.left_out).any(stops);
+        if !allowed {
+            self.left_out.insert(step.clone());
+        }
+        allowed
     }
 
     /// Whether the registration doesn't know yet what is wanted of it.

@@ -16,7 +16,7 @@ use crate::api::{AppliedSettings, PendingWrite};
 
 /// The secrets in the owned Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pair {
+pub(crate) struct SecretPair {
     /// What AWS is to have.
     pub(crate) current: SharedSecret,
     /// The secret that is still accepted in addition.
@@ -25,23 +25,23 @@ pub(crate) struct Pair {
 
 /// What is known of the secret that AWS holds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Held<'a> {
+pub(crate) struct KnownSecrets<'a> {
     pub(crate) key: &'a DigestKey,
     pub(crate) applied: Option<&'a AppliedSettings>,
     pub(crate) pending: Option<&'a PendingWrite>,
     /// The digest of a secret that AWS may hold instead of the applied one.
-    pub(crate) unsure: Option<&'a str>,
+    pub(crate) unconfirmed: Option<&'a str>,
     /// Whether AWS has Completed with what was applied, at least the grace ago, and is not changing now.
     pub(crate) settled: bool,
 }
 
-impl Held<'_> {
+impl KnownSecrets<'_> {
     /// Whether AWS may hold `secret`.
     fn may_be(&self, secret: &SharedSecret) -> bool {
         let digest = secret_digest(self.key, secret);
         self.applied.is_some_and(|a| a.secret_digest == digest)
             || self.pending.is_some_and(|p| p.secret_digest == digest)
-            || self.unsure.is_some_and(|unsure| unsure == digest)
+            || self.unconfirmed.is_some_and(|unconfirmed| unconfirmed == digest)
     }
 }
 
@@ -53,9 +53,9 @@ pub(crate) fn secret_digest(key: &DigestKey, secret: &SharedSecret) -> String {
 }
 
 /// The secrets that the proxies should accept now.
-pub(crate) fn next(wanted: &SharedSecret, now: Option<Pair>, held: Held<'_>) -> Pair {
+pub(crate) fn next(wanted: &SharedSecret, now: Option<SecretPair>, held: KnownSecrets<'_>) -> SecretPair {
     let Some(pair) = now else {
-        return Pair {
+        return SecretPair {
             current: wanted.clone(),
             previous: None,
         };
@@ -66,23 +66,23 @@ pub(crate) fn next(wanted: &SharedSecret, now: Option<Pair>, held: Held<'_>) -> 
         pair.previous.is_some() && (previous_is_held || (held.may_be(&pair.current) && !held.settled));
     let previous = pair.previous.filter(|_| previous_is_needed);
     if *wanted == pair.current {
-        return Pair {
+        return SecretPair {
             current: pair.current,
             previous,
         };
     }
     match (held.may_be(&pair.current), previous) {
         // Both may be in use: the change waits for the one before it.
-        (true, Some(previous)) => Pair {
+        (true, Some(previous)) => SecretPair {
             current: pair.current,
             previous: Some(previous),
         },
-        (true, None) => Pair {
+        (true, None) => SecretPair {
             current: wanted.clone(),
             previous: Some(pair.current),
         },
         // `current` was never sent: it can be replaced, or be what it was before.
-        (false, previous) => Pair {
+        (false, previous) => SecretPair {
             current: wanted.clone(),
             previous: previous.filter(|previous| previous != wanted),
         },
@@ -90,7 +90,7 @@ pub(crate) fn next(wanted: &SharedSecret, now: Option<Pair>, held: Held<'_>) -> 
 }
 
 /// Whether the proxies accept two different secrets.
-pub(crate) fn under_way(pair: &Pair) -> bool {
+pub(crate) fn under_way(pair: &SecretPair) -> bool {
     pair.previous
         .as_ref()
         .is_some_and(|previous| *previous != pair.current)
@@ -107,14 +107,20 @@ mod tests {
         SharedSecret::parse(format!("{text}-{text}-{text}").as_bytes()).unwrap()
     }
 
-    fn pair(current: &str, previous: Option<&str>) -> Pair {
-        Pair {
+    fn pair(current: &str, previous: Option<&str>) -> SecretPair {
+        SecretPair {
             current: secret(current),
             previous: previous.map(secret),
         }
     }
 
-    fn step(wanted: &str, now: Pair, applied: Option<&str>, pending: Option<&str>, settled: bool) -> Pair {
+    fn step(
+        wanted: &str,
+        now: SecretPair,
+        applied: Option<&str>,
+        pending: Option<&str>,
+        settled: bool,
+    ) -> SecretPair {
         let key = DigestKey::new(vec![1; 32]);
         let time = time::floor(Timestamp::UNIX_EPOCH);
         let applied = applied.map(|s| AppliedSettings {
@@ -139,11 +145,11 @@ mod tests {
             taken_over_from: None,
             time,
         });
-        let held = Held {
+        let held = KnownSecrets {
             key: &key,
             applied: applied.as_ref(),
             pending: pending.as_ref(),
-            unsure: None,
+            unconfirmed: None,
             settled,
         };
         next(&secret(wanted), Some(now), held)

@@ -25,7 +25,7 @@ pub(crate) type Files = BTreeMap<String, Secret>;
 
 /// The content of the Secrets.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sources {
+pub(crate) struct ResolvedSecrets {
     /// The secret shared with the directory; `None` when it is to be generated or there is no directory.
     pub(crate) directory: Option<SharedSecret>,
     /// The provider's credentials by file name.
@@ -55,7 +55,7 @@ pub(crate) struct SecretProblem {
 ///
 /// # Errors
 /// Everything that is missing or wrong, never empty.
-pub(crate) fn read(input: &RolloutInput) -> Result<Sources, Vec<SecretProblem>> {
+pub(crate) fn read(input: &RolloutInput) -> Result<ResolvedSecrets, Vec<SecretProblem>> {
     let spec = &input.proxy.spec;
     let names = ObjectNames::new(input.proxy.metadata.name.as_deref().unwrap_or_default());
     let mut reader = Reader {
@@ -63,7 +63,7 @@ pub(crate) fn read(input: &RolloutInput) -> Result<Sources, Vec<SecretProblem>> 
         reserved: names.owned_secrets(),
         problems: Vec::new(),
     };
-    let mut sources = Sources::default();
+    let mut sources = ResolvedSecrets::default();
     if spec.directory.is_some()
         && let Some(reference) = &spec.shared_secret_ref
     {
@@ -166,7 +166,7 @@ impl Reader<'_> {
         }
     }
 
-    fn provider(&mut self, spec: &RadiusProxySpec, sources: &mut Sources) {
+    fn provider(&mut self, spec: &RadiusProxySpec, sources: &mut ResolvedSecrets) {
         let provider = &spec.provider;
         let mut files: Vec<(String, Option<Secret>)> = Vec::new();
         if let Some(duo) = &provider.duo {
@@ -230,7 +230,7 @@ impl Reader<'_> {
             .collect()
     }
 
-    fn seeds(&mut self, totp: &TotpSpec, sources: &mut Sources) {
+    fn seeds(&mut self, totp: &TotpSpec, sources: &mut ResolvedSecrets) {
         let mut found = Vec::new();
         if let Some(reference) = &totp.seeds_secret_ref {
             sources.seeds = self.seed_files(reference);

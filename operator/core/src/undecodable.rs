@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::ConditionType;
 use crate::conditions::{ConditionDraft, ConditionStatus, Reason, set_conditions, shortened};
-use crate::events::Event;
+use crate::events::{Event, event};
 
 /// The status to write and the Event that announces it, unless the status says it already. `status` is the status as it is,
 /// `error` what the decoder said.
@@ -40,12 +40,7 @@ pub fn undecodable(
     let is_replaced = |condition: &&Condition| drafts.iter().any(|d| d.kind.as_str() == condition.type_);
     let mut conditions = set_conditions(&drafts, &before, generation, now);
     conditions.extend(before.iter().filter(|condition| !is_replaced(condition)).cloned());
-    let event = Event {
-        warning: true,
-        reason: Reason::Undecodable.as_str(),
-        action: "Decode",
-        note: message,
-    };
+    let event = event(true, Reason::Undecodable.as_str(), "Decode", &message);
     Some((
         json!({"conditions": conditions, "observedGeneration": generation}),
         event,
@@ -87,6 +82,8 @@ mod tests {
         }
         assert_eq!(condition(&status, "Available")["status"], "True");
         assert!(event.warning && event.note.contains("NodePort"));
+        let (_, event) = undecodable(None, None, &"x".repeat(3000), at(9)).unwrap();
+        assert!(event.note.len() <= 1024);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Writes of a RadiusProxy or a DirectoryRegistration itself, at the resource version that was planned from: whoever else
-//! wrote meanwhile, this replica looks again first.
+//! Writes of a RadiusProxy or a DirectoryRegistration itself, at the resource version that was planned from: if somebody
+//! else wrote meanwhile, this replica plans again.
 
 use std::fmt::Debug;
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch};
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
-use operator_core::names::FIELD_MANAGER;
 use operator_core::undecodable::undecodable;
 use serde_json::json;
 
 use super::Next;
+use crate::apply::by_us;
 use crate::error::{Error, has_code};
 use crate::events::Events;
 use crate::queue::Root;
@@ -51,11 +51,7 @@ pub(super) async fn report<K: Root>(
     if let Some((status, event)) = news {
         tracing::warn!(error = invalid.error, "the object can't be decoded");
         let change = json!({"metadata": {"resourceVersion": version}, "status": status});
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        match api.patch_status(name, &params, &Patch::Merge(change)).await {
+        match api.patch_status(name, &by_us(), &Patch::Merge(change)).await {
             Ok(_) => {}
             // Gone meanwhile, or a kind without a status.
             Err(error) if has_code(&error, 404) => {}

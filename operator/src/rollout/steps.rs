@@ -25,10 +25,6 @@ mod tests;
 const OBJECTS_LIMIT: Duration = Duration::from_secs(45);
 const PODS_LIMIT: Duration = Duration::from_secs(20);
 
-/// The shortest and the longest time until the next reconciliation.
-const SOONEST: Duration = Duration::from_millis(200);
-const LATEST: Duration = Duration::from_secs(3600);
-
 /// The execution of one plan: what the steps need, and how they ended so far.
 pub(crate) struct Execution<'a> {
     ctx: &'a Context,
@@ -110,9 +106,9 @@ impl<'a> Execution<'a> {
             state.failed_in_a_row.saturating_add(1)
         };
         state.outcomes = outcomes;
-        let next = next(plan);
-        Next::After(match (news, state.failed_in_a_row) {
-            (true, _) => next.min(SOONEST),
+        let next = plan.requeue_after;
+        Next::after(match (news, state.failed_in_a_row) {
+            (true, _) => Duration::ZERO,
             (false, 0) => next,
             (false, failed) => next.min(retry_after(failed)),
         })
@@ -154,10 +150,8 @@ impl<'a> Execution<'a> {
             }
         }
         for object in &plan.apply {
-            if !self
-                .outcomes
-                .allow(&self.state.outcomes, object.kind(), object.name())
-            {
+            let step = object.step();
+            if !self.outcomes.allow(&self.state.outcomes, &step) {
                 continue;
             }
             let result = if Instant::now() < end {
@@ -166,7 +160,7 @@ impl<'a> Execution<'a> {
                 Err(Error::OutOfTime)
             };
             if let Err(error) = result {
-                self.failed(object.step(), &error);
+                self.failed(step, &error);
             }
         }
         let wanted: BTreeSet<ObjectId> = plan
@@ -203,7 +197,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// A refusal is one for all pods of the revision: they are replaced. What passes is tried again.
+    /// A refusal counts for all pods of the revision: they are replaced. A temporary failure is retried.
     fn failed_image(&mut self, revision: &str, error: &Error) {
         let step = Step::PodImage(revision.to_owned());
         if matches!(error.failure(&step), Failure::Refused { .. }) {
@@ -248,9 +242,4 @@ impl<'a> Execution<'a> {
         }
         Ok(())
     }
-}
-
-/// The time until the next reconciliation.
-fn next(plan: &RolloutPlan) -> Duration {
-    plan.requeue_after.clamp(SOONEST, LATEST)
 }

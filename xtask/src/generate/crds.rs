@@ -174,6 +174,12 @@ fn mend(schema: &mut Value) {
                 fields.insert("description".into(), "A quantity, such as 64Mi or 100m.".into());
                 fields.insert("pattern".into(), QUANTITY.into());
             }
+            // Items of a list have no description of their own but Go's.
+            if let Some(Value::String(description)) = fields.get_mut("description")
+                && description.starts_with("Time is a wrapper")
+            {
+                *description = "A time (RFC 3339).".to_owned();
+            }
             // `kubectl explain` wraps lines itself and keeps those it finds.
             if let Some(Value::String(description)) = fields.get_mut("description") {
                 *description = unwrapped(description);

@@ -52,6 +52,13 @@ pub enum AddressSource {
     Static,
 }
 
+impl AddressSource {
+    /// Whether each pod has an address of its own.
+    pub(crate) const fn is_per_pod(self) -> bool {
+        matches!(self, Self::PodIp | Self::HostIp)
+    }
+}
+
 /// Service of type LoadBalancer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -25,14 +25,14 @@ fn files(pairs: &[(&str, &str)]) -> Files {
         .collect()
 }
 
-fn rendered(spec: &RadiusProxySpec, sources: &Sources) -> Result<Rendered, ConfigProblem> {
+fn rendered(spec: &RadiusProxySpec, sources: &ResolvedSecrets) -> Result<Rendered, ConfigProblem> {
     let secret = |text: &str| SharedSecret::parse(text.as_bytes()).unwrap();
     render(&ConfigInput {
         spec,
         name: "mfa",
         directory_clients: &["10.0.0.10".parse().unwrap()].into(),
         sources,
-        pair: Some(&Pair {
+        pair: Some(&SecretPair {
             current: secret("the new secret"),
             previous: Some(secret("the old secret")),
         }),
@@ -41,10 +41,10 @@ fn rendered(spec: &RadiusProxySpec, sources: &Sources) -> Result<Rendered, Confi
     })
 }
 
-fn sources() -> Sources {
-    Sources {
+fn sources() -> ResolvedSecrets {
+    ResolvedSecrets {
         provider: files(&[("ikey", "DI1"), ("skey", "hunter2")]),
-        ..Sources::default()
+        ..ResolvedSecrets::default()
     }
 }
 
@@ -84,10 +84,10 @@ fn every_provider_can_be_rendered() {
         (totp, Files::new()),
         (radius, files(&[("server-10.0.0.5_1812", "upstream secret")])),
     ] {
-        let sources = Sources {
+        let sources = ResolvedSecrets {
             provider: files,
             seeds: seeds.clone(),
-            ..Sources::default()
+            ..ResolvedSecrets::default()
         };
         let rendered = rendered(&spec(&provider, &json!({})), &sources);
         assert!(rendered.is_ok(), "{rendered:?}");

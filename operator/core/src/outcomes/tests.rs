@@ -27,14 +27,15 @@ fn apply(kind: &'static str, name: &str) -> Step {
 #[test]
 fn a_failed_step_stops_only_what_depends_on_it() {
     let after = |step: Step| {
-        let outcomes = failing(&[step]);
         [
             ("ConfigMap", "mfa-radius-config"),
             ("ConfigMap", "mfa-radius-peers"),
             ("Service", "mfa"),
             ("StatefulSet", "mfa"),
         ]
-        .map(|(kind, name)| outcomes.allow(&Outcomes::default(), kind, name))
+        .map(|(kind, name)| {
+            failing(std::slice::from_ref(&step)).allow(&Outcomes::default(), &apply(kind, name))
+        })
     };
     let secret = apply("Secret", "mfa-radius-secrets");
     assert_eq!(after(secret), [false, true, true, false]);
@@ -57,11 +58,29 @@ fn a_failed_step_stops_only_what_depends_on_it() {
 #[test]
 fn no_secret_is_applied_that_the_registration_does_not_know() {
     let registration = failing(&[apply("DirectoryRegistration", "d-1234567890.eu-central-1")]);
-    let allows = |kind, name| registration.allow(&Outcomes::default(), kind, name);
+    let allows = |kind, name| {
+        registration
+            .clone()
+            .allow(&Outcomes::default(), &apply(kind, name))
+    };
     assert!(!allows("Secret", "mfa-radius-secrets") && !allows("ConfigMap", "mfa-radius-config"));
     assert!(allows("Secret", "mfa-radius-provider") && allows("StatefulSet", "mfa"));
     // The next plan keeps the shared secret.
-    assert!(registration.allow(&registration, "Secret", "mfa-radius-secrets"));
+    assert!(
+        registration
+            .clone()
+            .allow(&registration, &apply("Secret", "mfa-radius-secrets"))
+    );
+}
+
+#[test]
+fn a_step_that_is_left_out_stops_what_depends_on_it_and_its_failure_is_kept() {
+    let configuration = apply("ConfigMap", "mfa-radius-config");
+    let before = failing(std::slice::from_ref(&configuration));
+    let mut now = failing(&[apply("DirectoryRegistration", "d-1234567890.eu-central-1")]);
+    assert!(!now.allow(&before, &configuration));
+    assert!(!now.allow(&before, &apply("StatefulSet", "mfa")));
+    assert!(now.keeping(&before, false).failed(&configuration));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::api::LastFailure;
 use crate::aws::{AwsErrorClass, AwsOperation};
 use crate::time;
 
-/// When the same may be tried again, and something else.
+/// When the same settings may be retried, and when other settings may be tried.
 pub(crate) fn retry_at(failure: &LastFailure) -> (Timestamp, Timestamp) {
     let (same, other) = delays(failure);
     (
@@ -21,7 +21,7 @@ pub(crate) fn retry_at(failure: &LastFailure) -> (Timestamp, Timestamp) {
 /// The operation that AWS's last answer asks for instead.
 pub(crate) fn fallback(failure: &LastFailure) -> Option<AwsOperation> {
     let operation = AwsOperation::from_name(failure.operation.as_deref()?)?;
-    match (operation, AwsErrorClass::from_label(&failure.kind)?) {
+    match (operation, AwsErrorClass::from_name(&failure.kind)?) {
         (AwsOperation::EnableRadius, AwsErrorClass::AlreadyExists | AwsErrorClass::Refused) => {
             Some(AwsOperation::UpdateRadius)
         }
@@ -48,7 +48,7 @@ fn delays(failure: &LastFailure) -> (Duration, Duration) {
         };
         return (seconds(same), Duration::ZERO);
     }
-    let Some(class) = AwsErrorClass::from_label(&failure.kind) else {
+    let Some(class) = AwsErrorClass::from_name(&failure.kind) else {
         return (seconds(60), seconds(60));
     };
     match class {

@@ -245,7 +245,7 @@ impl<'a> Context<'a> {
             shown,
             secret: self.secret.current.clone(),
         });
-        let message = format!("{}: {}", messages::why(difference.reason), difference.message);
+        let message = format!("{}: {}", difference.reason.text(), difference.message);
         let sent = format!("{} is sent ({message}).", operation.as_str());
         let write = DirectoryWrite {
             id,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::decide::Context;
 use super::{WriteReason, messages, same_but_servers};
-use crate::api::{AddressSource, ServerState};
+use crate::api::ServerState;
 use crate::observed::RadiusStatus;
 use crate::time;
 
@@ -108,10 +108,7 @@ fn servers_differ(context: &Context<'_>) -> Option<Difference> {
 
 /// Whether a proxy serves the current configuration.
 pub(super) fn someone_serves(context: &Context<'_>) -> bool {
-    let by_pod = matches!(
-        context.desired.address_source,
-        AddressSource::PodIp | AddressSource::HostIp
-    );
+    let by_pod = context.desired.address_source.is_per_pod();
     let serves = |state| state == ServerState::Serves;
     let by_address = || context.desired.servers.iter().any(|server| serves(server.state));
     context.desired.serving_replicas > 0 || (by_pod && by_address())

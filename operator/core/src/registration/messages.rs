@@ -4,28 +4,12 @@ use jiff::Timestamp;
 
 use super::decide::{Context, Decision};
 use super::record::{FAILED, RegistrationRecord};
-use super::{ACTIVE, WriteReason, same_but_servers};
+use super::{ACTIVE, same_but_servers};
 use crate::api::{DirectoryRegistrationSpec, LastFailure, RegisteredSettings};
 use crate::aws::{AwsErrorClass, AwsFailure, AwsOperation};
 use crate::conditions::{ConditionStatus, Reason};
 use crate::observed::Directory;
 use crate::time;
-
-/// Why AWS is written to.
-pub(crate) const fn why(reason: WriteReason) -> &'static str {
-    match reason {
-        WriteReason::FirstRegistration => "first registration",
-        WriteReason::Adoption => "adoption",
-        WriteReason::Servers => "servers changed",
-        WriteReason::Settings => "settings changed",
-        WriteReason::Secret => "new shared secret",
-        WriteReason::Drift => "changed from outside",
-        WriteReason::SecretMismatch => "shared secret changed from outside",
-        WriteReason::Retry => "retry",
-        WriteReason::Handover => "hand-over",
-        WriteReason::Deletion => "deletion",
-    }
-}
 
 /// The RadiusProxy that holds the directory.
 pub(crate) fn holder(spec: &DirectoryRegistrationSpec) -> String {
@@ -37,7 +21,7 @@ pub(crate) fn failure(failure: &LastFailure, spec: &DirectoryRegistrationSpec) -
     if failure.kind == FAILED {
         return (Reason::RadiusFailed, failed(spec));
     }
-    let class = AwsErrorClass::from_label(&failure.kind).unwrap_or(AwsErrorClass::Refused);
+    let class = AwsErrorClass::from_name(&failure.kind).unwrap_or(AwsErrorClass::Refused);
     let operation = failure.operation.as_deref().and_then(AwsOperation::from_name);
     aws(class, operation, &failure.message, spec)
 }

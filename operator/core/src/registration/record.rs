@@ -113,7 +113,7 @@ impl RegistrationRecord {
         self.end(&pending.time, "Superseded");
         self.writes.push(WriteRecord {
             operation: pending.operation.clone(),
-            reason: reason.as_str().to_owned(),
+            reason: reason.name().to_owned(),
             message: message.to_owned(),
             time: pending.time.clone(),
             request_id: None,
@@ -248,10 +248,10 @@ impl RegistrationRecord {
         let known = self
             .last_failure
             .as_ref()
-            .is_some_and(|t| t.time.0 >= pending.time.0 && t.kind == failure.class.as_str());
+            .is_some_and(|t| t.time.0 >= pending.time.0 && t.kind == failure.class.name());
         if !known {
             let time = time::ceil(now.max(pending.time.0));
-            self.count(failure.class.as_str(), Some(failure), tried, time);
+            self.count(failure.class.name(), Some(failure), tried, time);
         }
     }
 

@@ -275,7 +275,7 @@ pub(super) fn disable(
     let id = format!("{operation}-{}", time.0.as_second());
     let message = format!(
         "{}: spec.directory.deletionPolicy is Disable",
-        messages::why(WriteReason::Deletion)
+        WriteReason::Deletion.text()
     );
     let pending = PendingWrite {
         id: id.clone(),

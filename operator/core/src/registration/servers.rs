@@ -6,9 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::{
-    AddressSource, DesiredRegistration, DesiredServer, RegisteredServer, RegisteredSettings, ServerState,
-};
+use crate::api::{DesiredRegistration, DesiredServer, RegisteredServer, RegisteredSettings, ServerState};
 use crate::observed::{NetworkType, canonical_address};
 use crate::time;
 
@@ -75,10 +73,7 @@ pub(crate) fn compare(
 ) -> Servers {
     let have: Vec<String> = have.map(super::all_servers).unwrap_or_default();
     let is_registered = |server: &DesiredServer| have.contains(&canonical_address(&server.address));
-    let by_pod = matches!(
-        desired.address_source,
-        AddressSource::PodIp | AddressSource::HostIp
-    );
+    let by_pod = desired.address_source.is_per_pod();
     let mut servers = Servers {
         all_serve: desired.serving_replicas >= desired.replicas && desired.serving_replicas > 0,
         ..Servers::default()

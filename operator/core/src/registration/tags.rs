@@ -33,7 +33,7 @@ pub struct TagFailure {
 pub(super) enum Tagged<'a> {
     /// Unknown: they weren't read.
     Unread,
-    /// Nobody's; or of whom it was taken over from, whose tags are still there.
+    /// No owner's, or those of the owner that it was taken over from.
     Nobodys,
     /// This cluster's.
     Ours,

@@ -54,62 +54,56 @@ pub struct RadiusSettings {
     pub secret: SharedSecret,
 }
 
-/// Why AWS is written to; a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum WriteReason {
-    /// RADIUS was not configured.
-    FirstRegistration,
-    /// Somebody else's settings are replaced, as the adoption policy says.
-    Adoption,
-    /// Servers came or went.
-    Servers,
-    /// The spec has other settings.
-    Settings,
-    /// The shared secret changed.
-    Secret,
-    /// Somebody changed the settings.
-    Drift,
-    /// Somebody changed the shared secret.
-    SecretMismatch,
-    /// The last try ended in Failed, or was not answered.
-    Retry,
-    /// Another RadiusProxy holds the directory now.
-    Handover,
-    /// The RadiusProxy is deleted.
-    Deletion,
+macro_rules! write_reasons {
+    ($($(#[$doc:meta])* $name:ident => $label:literal, $text:literal,)*) => {
+        /// Why AWS is written to.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum WriteReason { $($(#[$doc])* $name,)* }
+
+        impl WriteReason {
+            /// All of them.
+            pub const ALL: [Self; [$($label),*].len()] = [$(Self::$name,)*];
+
+            /// A metric label.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// The name in a status.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// The words of messages.
+            pub(crate) const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
 }
 
-impl WriteReason {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::FirstRegistration,
-        Self::Adoption,
-        Self::Servers,
-        Self::Settings,
-        Self::Secret,
-        Self::Drift,
-        Self::SecretMismatch,
-        Self::Retry,
-        Self::Handover,
-        Self::Deletion,
-    ];
-
-    /// The label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::FirstRegistration => "first_registration",
-            Self::Adoption => "adoption",
-            Self::Servers => "servers",
-            Self::Settings => "settings",
-            Self::Secret => "secret",
-            Self::Drift => "drift",
-            Self::SecretMismatch => "secret_mismatch",
-            Self::Retry => "retry",
-            Self::Handover => "handover",
-            Self::Deletion => "deletion",
-        }
-    }
+write_reasons! {
+    /// RADIUS was not configured.
+    FirstRegistration => "first_registration", "first registration",
+    /// Somebody else's settings are replaced, as the adoption policy says.
+    Adoption => "adoption", "adoption",
+    /// Servers came or went.
+    Servers => "servers", "servers changed",
+    /// The spec has other settings.
+    Settings => "settings", "settings changed",
+    /// The shared secret changed.
+    Secret => "secret", "new shared secret",
+    /// Somebody changed the settings.
+    Drift => "drift", "changed from outside",
+    /// Somebody changed the shared secret.
+    SecretMismatch => "secret_mismatch", "shared secret changed from outside",
+    /// The last try ended in Failed, or was not answered.
+    Retry => "retry", "retry",
+    /// Another RadiusProxy holds the directory now.
+    Handover => "handover", "hand-over",
+    /// The RadiusProxy is deleted.
+    Deletion => "deletion", "deletion",
 }
 
 /// The Event of a write.

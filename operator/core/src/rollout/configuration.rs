@@ -11,8 +11,8 @@ use super::ownership::Vouched;
 use crate::api::RadiusProxyStatus;
 use crate::config::{self, CURRENT_KEY, ConfigInput, DIGEST_KEY, PREVIOUS_KEY};
 use crate::observed::{RadiusStatus, RolloutInput};
-use crate::rotation::{self, Held, Pair};
-use crate::secrets::Sources;
+use crate::rotation::{self, KnownSecrets, SecretPair};
+use crate::secrets::ResolvedSecrets;
 
 /// The digest key's file: the stored one, or a new one.
 pub(super) fn digest_key(input: &RolloutInput) -> Secret {
@@ -36,15 +36,15 @@ fn generated_secret(input: &RolloutInput) -> Option<SharedSecret> {
 }
 
 /// The secrets in the owned Secret.
-pub(super) fn kept_pair(input: &RolloutInput) -> Option<Pair> {
+pub(super) fn kept_pair(input: &RolloutInput) -> Option<SecretPair> {
     let data = &input.radius_secret.as_ref()?.data;
     let parse = |key: &str| SharedSecret::parse(data.get(key)?.expose()).ok();
     let current = parse(CURRENT_KEY)?;
     let previous = parse(PREVIOUS_KEY).filter(|previous| *previous != current);
-    Some(Pair { current, previous })
+    Some(SecretPair { current, previous })
 }
 
-fn next_pair(context: &RolloutContext<'_>, sources: &Sources) -> Option<Pair> {
+fn next_pair(context: &RolloutContext<'_>, sources: &ResolvedSecrets) -> Option<SecretPair> {
     if !context.has_directory() {
         return None;
     }
@@ -57,11 +57,11 @@ fn next_pair(context: &RolloutContext<'_>, sources: &Sources) -> Option<Pair> {
     let completed = context
         .directory
         .is_some_and(|d| d.radius_status == Some(RadiusStatus::Completed));
-    let held = Held {
+    let held = KnownSecrets {
         key: &context.key,
         applied: context.record.applied.as_ref(),
         pending: context.record.pending.as_ref(),
-        unsure: context.record.unconfirmed_secret.as_deref(),
+        unconfirmed: context.record.unconfirmed_secret.as_deref(),
         settled: completed && context.rotation_ends().is_some_and(|end| context.now >= end),
     };
     Some(rotation::next(&wanted, kept, held))

@@ -14,8 +14,8 @@ use crate::config::{self, ConfigProblem, Rendered};
 use crate::objects::Owner;
 use crate::observed::{ReportedProblem, RolloutInput};
 use crate::registration::record::RegistrationRecord;
-use crate::rotation::Pair;
-use crate::secrets::{self, SecretProblem, Sources};
+use crate::rotation::SecretPair;
+use crate::secrets::{self, ResolvedSecrets, SecretProblem};
 use crate::time;
 
 /// What a plan is made from: the input, and what follows from it.
@@ -32,13 +32,13 @@ pub(super) struct RolloutContext<'a> {
     /// The record of the registration; empty while another holds the directory.
     pub(super) record: RegistrationRecord,
     pub(super) clients: BTreeSet<IpAddr>,
-    pub(super) sources: Result<Sources, Vec<SecretProblem>>,
+    pub(super) sources: Result<ResolvedSecrets, Vec<SecretProblem>>,
     /// The current configuration; `None` when it can't be rendered, and the pods keep the last valid one.
     pub(super) rendered: Option<Rendered>,
     pub(super) problem: Option<ConfigProblem>,
     /// The secrets that the pods accept after this plan.
-    pub(super) pair: Option<Pair>,
-    pub(super) pair_before: Option<Pair>,
+    pub(super) pair: Option<SecretPair>,
+    pub(super) pair_before: Option<SecretPair>,
     /// Whether the operator's own Secret may be used.
     pub(super) vouched: Vouched,
     /// The secret that AWS is to get.

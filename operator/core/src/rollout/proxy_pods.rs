@@ -91,7 +91,7 @@ pub(crate) fn not_serving(proxies: &[ProxyPod<'_>], input: &RolloutInput) -> Str
         messages.push(format!("{} of {replicas} pods exist", proxies.len()));
     }
     if messages.is_empty() {
-        messages.push("the rest follows".to_owned());
+        messages.push("every pod serves".to_owned());
     }
     messages.join("; ")
 }

@@ -15,7 +15,7 @@ use crate::events::Event;
 use crate::names::USED_CODES_MAPS;
 use crate::objects::{self, Template};
 use crate::observed::PodState;
-use crate::rotation::{self, Pair};
+use crate::rotation::{self, SecretPair};
 use crate::time;
 
 /// The longest time between two reconciliations.
@@ -182,7 +182,7 @@ pub(super) fn events(
     let mut list = events::of_conditions(before, drafts);
     list.extend(events::of_upgrade(context.input.stateful_set.as_ref(), upgrade));
     list.extend(events::of_adoption(context.input));
-    let rotates = |pair: &Option<Pair>| pair.as_ref().is_some_and(rotation::under_way);
+    let rotates = |pair: &Option<SecretPair>| pair.as_ref().is_some_and(rotation::under_way);
     list.extend(events::of_rotation(
         rotates(&context.pair_before),
         rotates(&context.pair),

@@ -235,7 +235,7 @@ pub(super) fn cases() -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, max_shrink_time: 60_000, ..ProptestConfig::default() })]
 
     #[test]
     fn anything_that_happens_ends_well(happenings in prop::collection::vec(disturbance(), 1..40)) {
@@ -314,7 +314,7 @@ fn around_a_deletion() -> impl Strategy<Value = Disturbance> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, max_shrink_time: 60_000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_deletion_leaves_radius_off_and_nothing_behind_whatever_happens_around_it(

@@ -143,6 +143,14 @@ fn every_refusal_of_a_write_is_told_with_its_request_id_and_ends_in_one_write() 
         world.run_until(|w| w.condition("Registered").1 == expected);
         let (status, _, message) = world.condition("Registered");
         assert_eq!(status, "False", "{class:?}");
+        let record = world.record();
+        assert_eq!(record.last_failure.unwrap().kind, format!("{class:?}"));
+        assert!(
+            record
+                .writes
+                .iter()
+                .all(|write| write.reason.starts_with(char::is_uppercase))
+        );
         let has_id = message.contains("request id r-1");
         assert!(has_id || class == AwsErrorClass::NotSent, "{class:?}: {message}");
         world.run_until(World::is_ready);

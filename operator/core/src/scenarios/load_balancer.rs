@@ -424,7 +424,7 @@ fn disturb(world: &mut World, disturbance: &Disturbance) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, max_shrink_time: 60_000, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_dns_answers_the_last_list_that_stays_is_registered_and_then_nothing_is_written(

@@ -423,6 +423,31 @@ fn a_refused_registration_keeps_back_nothing_but_the_shared_secret_and_the_confi
 }
 
 #[test]
+fn pods_are_not_created_before_their_configuration_whatever_is_refused_with_it() {
+    for steps in 0..20 {
+        let mut world = World::new();
+        world.crash_after = Some(steps);
+        world.run_until(|world| world.crash_after.is_none());
+        world.refuse(
+            apply("DirectoryRegistration", "d-1234567890.eu-central-1"),
+            403,
+            "no",
+        );
+        world.refuse(apply("ConfigMap", "mfa-radius-config"), 403, "no");
+        world.run_for(Duration::from_secs(300));
+        let has = |kind: &str, name: &str| world.objects.contains_key(&(kind.to_owned(), name.to_owned()));
+        assert!(
+            has("ConfigMap", "mfa-radius-config") || !has("StatefulSet", "mfa"),
+            "{steps}"
+        );
+        let (_, _, message) = world.condition("Stalled");
+        for step in ["DirectoryRegistration/", "ConfigMap/mfa-radius-config"] {
+            assert!(steps < 5 || message.contains(step), "{steps}: {message}");
+        }
+    }
+}
+
+#[test]
 fn a_tag_failure_is_over_when_the_directory_has_the_tags() {
     let mut world = World::new();
     world.run_until(World::is_ready);

@@ -204,6 +204,8 @@ pub(super) struct World {
     pub(super) crash_after_write: bool,
     /// Ends the operator after so many steps of whichever controller.
     pub(super) crash_after: Option<usize>,
+    /// How many steps were made since time last moved.
+    steps_at_once: usize,
     next_ip: u32,
     next_uid: u32,
     containers: u32,
@@ -313,6 +315,7 @@ impl World {
             takeover: Duration::from_secs(5),
             crash_after_write: false,
             crash_after: None,
+            steps_at_once: 0,
             next_ip: 1,
             next_uid: 1,
             containers: 0,
@@ -469,6 +472,7 @@ impl World {
 
     /// To the next thing that happens, `end` at the latest.
     fn step(&mut self, end: Timestamp) {
+        let before = self.now;
         let mut next = self.due.min(self.registration_due).min(end);
         for pod in &self.pods {
             let container = pod.next_containers.front().map(|(at, _)| *at);
@@ -485,6 +489,17 @@ impl World {
         }
         next = self.looks.values().fold(next, |next, (_, at)| next.min(*at));
         self.now = self.now.max(next);
+        self.steps_at_once = if self.now == before {
+            self.steps_at_once + 1
+        } else {
+            0
+        };
+        assert!(
+            self.steps_at_once < 1000,
+            "time stands still: {:?} {:#?}",
+            self.outcomes,
+            self.registration
+        );
         self.tick();
         if self.now >= self.due {
             self.roll_out();

@@ -11,6 +11,7 @@ use operator_core::rollout::GateChange;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::controller::SOONEST;
 use crate::fake_api::{Call, FakeApi, refused};
 use crate::queue::{Queue, WorkQueue};
 use crate::watch::Cluster;

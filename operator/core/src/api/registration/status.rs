@@ -128,9 +128,10 @@ pub struct RegistrationHold {
 pub struct WriteRecord {
     /// EnableRadius, UpdateRadius or DisableRadius.
     pub operation: String,
-    /// Class of the reason, as in the metric.
+    /// Reason for the write: FirstRegistration, Adoption, Servers, Settings, Secret, Drift, SecretMismatch, Retry, Handover or
+    /// Deletion.
     pub reason: String,
-    /// Reason for the write.
+    /// The reason in words.
     pub message: String,
     /// When it was sent.
     pub time: Time,
@@ -222,7 +223,7 @@ pub struct TaggedOwner {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastFailure {
-    /// Failed (AWS tried and gave up), or the class of an AWS error.
+    /// Failed (AWS tried and gave up), or the kind of an AWS error, such as Throttled or AccessDenied.
     pub kind: String,
     /// The call that AWS refused; absent for Failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -126,7 +126,7 @@ impl<'a> UpgradeContext<'a> {
     pub(super) fn nobody_answers(&self) -> bool {
         let registered = self.rollout.record.applied.is_some() || self.rollout.record.pending.is_some();
         registered
-            && self.by_pod_address()
+            && self.rollout.owner.registers_pods()
             && !self.pods(&(0..u32::MAX)).any(|proxy| {
                 let changes = self.pod_revision(proxy.pod) == PodRevision::Changing;
                 self.is_listed(proxy) && (proxy.alive || (changes && proxy.pod.waiting.is_none()))
@@ -233,7 +233,7 @@ impl<'a> UpgradeContext<'a> {
 
     /// Whether AWS may send requests to a pod's own address.
     pub(super) fn is_listed(&self, proxy: &ProxyPod<'_>) -> bool {
-        self.by_pod_address()
+        self.rollout.owner.registers_pods()
             && proxy
                 .pod
                 .ips
@@ -243,11 +243,6 @@ impl<'a> UpgradeContext<'a> {
 
     pub(super) fn lists(&self, range: &Range<u32>) -> bool {
         self.pods(range).any(|proxy| self.is_listed(proxy))
-    }
-
-    pub(super) fn by_pod_address(&self) -> bool {
-        let spec = &self.rollout.input.proxy.spec;
-        spec.directory.is_some() && spec.addresses.source == AddressSource::PodIp
     }
 
     /// Whether the pod's readiness gate is open, or opens in this rollout.

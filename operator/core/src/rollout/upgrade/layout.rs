@@ -116,7 +116,8 @@ fn extra_pods<'a>(context: &UpgradeContext<'a>, above: u32) -> impl Iterator<Ite
 pub(super) fn may_go(context: &UpgradeContext<'_>, proxy: &ProxyPod<'_>) -> bool {
     let was_registered = proxy.pod.gate == Some(true);
     let own = proxy.ordinal..proxy.ordinal.saturating_add(1);
-    !context.by_pod_address() || (!context.is_listed(proxy) && (!was_registered || context.has_left(&own)))
+    !context.rollout.owner.registers_pods()
+        || (!context.is_listed(proxy) && (!was_registered || context.has_left(&own)))
 }
 
 /// Whether an extra pod has to show that the new template works: until it works in one of the others.

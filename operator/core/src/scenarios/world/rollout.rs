@@ -308,7 +308,7 @@ impl World {
             }
         }
         for object in &plan.apply {
-            if !outcomes.allow(&self.outcomes, object.kind(), object.name()) {
+            if !outcomes.allow(&self.outcomes, &object.step()) {
                 continue;
             }
             if !self.lives() {
