@@ -357,6 +357,26 @@ fn a_push_that_went_on_for_who_knows_whom_accepts_nobody_and_holds_back_nobody()
 }
 
 #[test]
+fn the_text_that_a_user_was_let_in_with_last_passes_a_strangers_push_that_another_proxy_started() {
+    let mut group = Group::new(2);
+    group.packet(1, "jane", "pw", DC);
+    group.approve_at(1);
+    assert_eq!(outcomes(&mut group), ["1 pushes", "1 accepts"]);
+    group.packet(0, "jane", "push", DC);
+    until(&mut group, 20_000, &[]);
+    group.packet(1, "jane", "push", DC);
+    assert_eq!(outcomes(&mut group), ["0 pushes", "1 follows", "0 handed_over"]);
+    group.packet(1, "jane", "pw", DC);
+    until(&mut group, 21_000, &[]);
+    group.approve_at(1);
+    assert_eq!(outcomes(&mut group), ["1 pushes", "1 accepts"]);
+    // Each login was accepted by its own push, and nobody follows the stranger's.
+    assert!(group.accepts.keys().eq(["0000", "0002"]) && group.followers.is_empty());
+    until(&mut group, 90_000, &[]);
+    assert_eq!(outcomes(&mut group), ["1 push_pending followed"]);
+}
+
+#[test]
 fn an_end_that_overtakes_the_announcement_ends_the_push() {
     let mut group = Group::new(2);
     group.packet(0, "jane", "pw", DC);
