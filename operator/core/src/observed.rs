@@ -53,6 +53,8 @@ pub struct RolloutInput {
     pub unreadable_secrets: BTreeMap<String, String>,
     /// The Secrets that `spec.provider.totp.seedsSelector` means, by name; none of them one that the operator made.
     pub seeds_by_label: BTreeMap<String, SecretContent>,
+    /// Why these can't be listed.
+    pub unreadable_seeds: Option<String>,
     /// Whether one of the Secrets [`crate::names::ObjectNames::seed_shard`] exists.
     pub has_seed_shards: bool,
     /// The content of the Secret [`crate::names::ObjectNames::radius_secret`]: read live or from this process's own writes, not

@@ -240,6 +240,15 @@ impl Reader<'_> {
                 merges: false,
             });
         }
+        if let Some(selector) = &totp.seeds_selector
+            && let Some(words) = &self.input.unreadable_seeds
+        {
+            let message = format!(
+                "spec.provider.totp.seedsSelector means Secrets with the labels {}, which the operator can't list: {words}",
+                selector.to_query()
+            );
+            return self.problem(Reason::ApiServerErrors, message);
+        }
         let selected = totp
             .seeds_selector
             .iter()

@@ -524,3 +524,26 @@ fn a_secret_that_cannot_be_read_is_named_and_the_configuration_stays() {
     world.run_until(is_registered);
     assert_eq!(told(&world, "Available"), "True/ProxiesServe");
 }
+
+#[test]
+fn seeds_that_cannot_be_listed_are_told_and_a_lost_pods_successor_is_registered() {
+    let mut world = World::with(&serde_json::json!({
+        "replicas": 2,
+        "directory": {"id": "d-1234567890", "region": "eu-central-1"},
+        "provider": {"totp": {"seedsSelector": {"matchLabels": {"mfa": "totp"}}}},
+    }));
+    let seed = data(&[(
+        "seed",
+        "otpauth://totp/bob?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",
+    )]);
+    world.seeds_by_label.insert("bob".to_owned(), seed);
+    world.run_until(World::is_ready);
+    world.unreadable_seeds = Some("secrets is forbidden".to_owned());
+    world.wake();
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(told(&world, "SecretsReady"), "False/ApiServerErrors");
+    assert!(world.condition("SecretsReady").2.contains("mfa=totp"));
+    world.kill_pod(0);
+    world.run_until(is_registered);
+    assert_eq!(told(&world, "Available"), "True/ProxiesServe");
+}

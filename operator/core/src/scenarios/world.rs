@@ -137,6 +137,7 @@ pub(super) struct World {
     pub(super) holder_is_watched: bool,
     /// Why Secrets can't be read, by name.
     pub(super) unreadable_secrets: BTreeMap<String, String>,
+    pub(super) unreadable_seeds: Option<String>,
     /// How AWS fails to tag the directory.
     pub(super) refused_tags: Option<AwsErrorClass>,
     pub(super) settings: Settings,
@@ -277,6 +278,7 @@ impl World {
             undecodable_grant: false,
             holder_is_watched: true,
             unreadable_secrets: BTreeMap::new(),
+            unreadable_seeds: None,
             refused_tags: None,
             revisions: Revisions::default(),
             bad_images: Vec::new(),

@@ -84,6 +84,7 @@ impl World {
                 message: self.refused_registration.unwrap_or_default().to_owned(),
             }),
             unreadable_secrets: self.unreadable_secrets.clone(),
+            unreadable_seeds: self.unreadable_seeds.clone(),
             successor_waits: self.rivals.iter().any(|rival| rival.granted && !rival.suspended),
             grants: self.grants.clone(),
             namespace_labels: None,
