@@ -31,7 +31,9 @@ three-node cluster. The tests that `make failures` runs wrote each row; nobody e
 - *While AWS was changing settings*: logins begun while AWS was changing RADIUS settings, which AWS would have refused. They are why writes are few.
 - While Duo is away logins are refused at once, in words that say so, since `failMode: Secure` is written there; passcodes of TOTP and all other RadiusProxy resources are
   not touched.
-- *Writes to AWS*: those that AWS carried out. *In vain* are those that it refused or did not answer, which change nothing and block no login.
+- *Writes to AWS*: those that AWS carried out. *Failed* are those that it refused or didn't answer, which change nothing and block no login.
+- A node that is lost without a word may have used the approval of a push in its last moment. The other proxy doesn't accept that push a second time: with two
+  proxies such a login, at most one at each domain controller, is refused after 8 s, and the next one gets a new push. With three the others agree.
 - *Full set again after*: from the failure's begin, its repair included where somebody has to make it, to every ready proxy registered and AWS
   saying Completed. Of a replaced directory: from the new one's making to its RadiusProxy being Ready.
 - A write that AWS ends in Failed is tried again after five minutes, since each try blocks logins. The proxies answer meanwhile.
