@@ -15,7 +15,7 @@ const SMALL: &str = r#"{"spec":{"resources":{"requests":{"cpu":"50m","memory":"3
 /// Waits until a RadiusProxy says in the refuser's words why its pods are not created, in its condition and in an Event.
 fn pods_are_refused(world: &World, namespace: &str, name: &str, words: &str) {
     until(&format!("{name} to say {words:?}"), PATIENCE, || {
-        let condition = world.condition(namespace, name, "Available");
+        let condition = world.condition(namespace, name, "Ready");
         let message = condition["message"].as_str().unwrap_or_default();
         let told = condition["reason"] == "PodsRefused" && message.contains(words);
         Ok(if told && condition["status"] == "False" {
