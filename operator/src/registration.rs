@@ -149,7 +149,7 @@ async fn execute(
     let asks_for_tags = ctx.registration_states.with(key, |state| {
         state.describe_after = Some(plan.describe_after);
         state.tag_failure.clone_from(&plan.tag_failure);
-        !std::mem::replace(&mut state.reads_tags, plan.read_tags) && plan.read_tags
+        state.asks_for_tags(plan.read_tags, Instant::now())
     });
     if asks_for_tags {
         ctx.directories.read_tags(key);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use operator_core::api::DirectoryRegistration;
@@ -12,6 +12,9 @@ use operator_core::registration::TagFailure;
 
 use super::{newer, trimmed};
 use crate::object_keys::RegistrationKey;
+
+/// The time between two requests for the tags of a directory while a plan needs them.
+const TAGS_AGAIN: Duration = Duration::from_secs(5);
 
 /// What this process remembers of one DirectoryRegistration. All of it can be lost: what must last is in the status.
 #[derive(Debug, Default)]
@@ -28,8 +31,26 @@ pub(crate) struct RegistrationState {
     failure: Option<LastingFailure>,
     /// How old the directory's description may be.
     pub(crate) describe_after: Option<Duration>,
-    /// Whether the tags were asked for.
-    pub(crate) reads_tags: bool,
+    /// When the tags were asked for that a plan needs.
+    tags_asked: Option<Instant>,
+}
+
+impl RegistrationState {
+    /// Whether the tags have to be asked for. An answer may be older than what they are to explain, so they are asked for
+    /// again while a plan needs them, but not at each reconciliation.
+    pub(crate) fn asks_for_tags(&mut self, needed: bool, now: Instant) -> bool {
+        if !needed {
+            self.tags_asked = None;
+            return false;
+        }
+        let due = self
+            .tags_asked
+            .is_none_or(|asked| now.duration_since(asked) >= TAGS_AGAIN);
+        if due {
+            self.tags_asked = Some(now);
+        }
+        due
+    }
 }
 
 /// The reconcile states of all DirectoryRegistrations, by name.
@@ -90,5 +111,21 @@ impl RegistrationStates {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RegistrationKey, RegistrationState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_that_a_plan_goes_on_needing_are_asked_for_again_and_not_at_each_reconciliation() {
+        let mut state = RegistrationState::default();
+        let start = Instant::now();
+        let mut asks = |needed, millis| state.asks_for_tags(needed, start + Duration::from_millis(millis));
+        assert!(asks(true, 0));
+        assert!(!asks(true, 100) && !asks(true, 4900));
+        assert!(asks(true, 5000) && !asks(true, 5100));
+        assert!(!asks(false, 5200) && asks(true, 5300));
     }
 }
