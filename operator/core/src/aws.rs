@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::labelled_enum::labelled_enum;
+
 /// A failed AWS call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AwsFailure {
@@ -94,55 +96,34 @@ impl AwsOperation {
     }
 }
 
-macro_rules! error_classes {
-    ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
-        /// Kinds of failure.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum AwsErrorClass { $($(#[$doc])* $name,)* }
-
-        impl AwsErrorClass {
-            /// All of them.
-            pub const ALL: [Self; [$($label),*].len()] = [$(Self::$name,)*];
-
-            /// A metric label.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $label,)* }
-            }
-
-            /// The name in a status.
-            pub(crate) const fn name(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
-            }
-        }
-    };
-}
-
-error_classes! {
-    /// No credentials were found.
-    NoCredentials => "no_credentials",
-    /// Credentials that AWS does not know, whose signature is wrong, or that have expired.
-    InvalidCredentials => "invalid_credentials",
-    /// AccessDeniedException, for the call or for the role.
-    AccessDenied => "access_denied",
-    /// ThrottlingException.
-    Throttled => "throttled",
-    /// EntityDoesNotExistException, or an empty answer to DescribeDirectories.
-    NotFound => "not_found",
-    /// EntityAlreadyExistsException.
-    AlreadyExists => "already_exists",
-    /// InvalidParameterException, ValidationException.
-    InvalidParameter => "invalid_parameter",
-    /// UnsupportedOperationException.
-    Unsupported => "unsupported",
-    /// ClientException and other refusals.
-    Refused => "refused",
-    /// ServiceException and other 5xx answers: it may have been done all the same.
-    Service => "service",
-    /// The operator did not send it: its leader's lease was about to end.
-    NotSent => "not_sent",
-    /// No answer: time-out, connection refused, no DNS. It may have been done all the same.
-    Unreachable => "unreachable",
+labelled_enum! {
+    /// Kinds of failure.
+    pub enum AwsErrorClass {
+        /// No credentials were found.
+        NoCredentials => "no_credentials",
+        /// Credentials that AWS does not know, whose signature is wrong, or that have expired.
+        InvalidCredentials => "invalid_credentials",
+        /// AccessDeniedException, for the call or for the role.
+        AccessDenied => "access_denied",
+        /// ThrottlingException.
+        Throttled => "throttled",
+        /// EntityDoesNotExistException, or an empty answer to DescribeDirectories.
+        NotFound => "not_found",
+        /// EntityAlreadyExistsException.
+        AlreadyExists => "already_exists",
+        /// InvalidParameterException, ValidationException.
+        InvalidParameter => "invalid_parameter",
+        /// UnsupportedOperationException.
+        Unsupported => "unsupported",
+        /// ClientException and other refusals.
+        Refused => "refused",
+        /// ServiceException and other 5xx answers: it may have been done all the same.
+        Service => "service",
+        /// The operator did not send it: its leader's lease was about to end.
+        NotSent => "not_sent",
+        /// No answer: time-out, connection refused, no DNS. It may have been done all the same.
+        Unreachable => "unreachable",
+    }
 }
 
 impl AwsErrorClass {

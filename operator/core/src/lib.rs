@@ -21,6 +21,7 @@ mod config;
 pub mod directory_client;
 pub mod dns;
 pub mod events;
+mod labelled_enum;
 pub mod names;
 pub mod objects;
 pub mod observed;

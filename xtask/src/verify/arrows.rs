@@ -99,7 +99,7 @@ const LAYERED: &str = "operator-core";
 /// Its layers: a module uses those of its own layer and of the layers before it.
 const LAYERS: [&[&str]; 7] = [
     &["api"],
-    &["aws", "dns", "names", "time"],
+    &["aws", "dns", "labelled_enum", "names", "time"],
     &["access", "conditions", "events", "outcomes", "undecodable"],
     &["observed"],
     &["config", "directory_client", "objects", "rotation", "secrets"],

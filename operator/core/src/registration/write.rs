@@ -5,6 +5,7 @@ use proxy_config::SharedSecret;
 use crate::api::RegisteredSettings;
 use crate::aws::AwsOperation;
 use crate::events::{Event, event};
+use crate::labelled_enum::labelled_enum;
 
 /// One call of EnableRadius, UpdateRadius or DisableRadius.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,56 +55,48 @@ pub struct RadiusSettings {
     pub secret: SharedSecret,
 }
 
-macro_rules! write_reasons {
-    ($($(#[$doc:meta])* $name:ident => $label:literal, $text:literal,)*) => {
-        /// Why AWS is written to.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum WriteReason { $($(#[$doc])* $name,)* }
-
-        impl WriteReason {
-            /// All of them.
-            pub const ALL: [Self; [$($label),*].len()] = [$(Self::$name,)*];
-
-            /// A metric label.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $label,)* }
-            }
-
-            /// The name in a status.
-            pub(crate) const fn name(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
-            }
-
-            /// The words of messages.
-            pub(crate) const fn text(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
+labelled_enum! {
+    /// Why AWS is written to.
+    pub enum WriteReason {
+        /// RADIUS was not configured.
+        FirstRegistration => "first_registration",
+        /// Somebody else's settings are replaced, as the adoption policy says.
+        Adoption => "adoption",
+        /// Servers came or went.
+        Servers => "servers",
+        /// The spec has other settings.
+        Settings => "settings",
+        /// The shared secret changed.
+        Secret => "secret",
+        /// Somebody changed the settings.
+        Drift => "drift",
+        /// Somebody changed the shared secret.
+        SecretMismatch => "secret_mismatch",
+        /// The last try ended in Failed, or was not answered.
+        Retry => "retry",
+        /// Another RadiusProxy holds the directory now.
+        Handover => "handover",
+        /// The RadiusProxy is deleted.
+        Deletion => "deletion",
+    }
 }
 
-write_reasons! {
-    /// RADIUS was not configured.
-    FirstRegistration => "first_registration", "first registration",
-    /// Somebody else's settings are replaced, as the adoption policy says.
-    Adoption => "adoption", "adoption",
-    /// Servers came or went.
-    Servers => "servers", "servers changed",
-    /// The spec has other settings.
-    Settings => "settings", "settings changed",
-    /// The shared secret changed.
-    Secret => "secret", "new shared secret",
-    /// Somebody changed the settings.
-    Drift => "drift", "changed from outside",
-    /// Somebody changed the shared secret.
-    SecretMismatch => "secret_mismatch", "shared secret changed from outside",
-    /// The last try ended in Failed, or was not answered.
-    Retry => "retry", "retry",
-    /// Another RadiusProxy holds the directory now.
-    Handover => "handover", "hand-over",
-    /// The RadiusProxy is deleted.
-    Deletion => "deletion", "deletion",
+impl WriteReason {
+    /// The words of messages.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::FirstRegistration => "first registration",
+            Self::Adoption => "adoption",
+            Self::Servers => "servers changed",
+            Self::Settings => "settings changed",
+            Self::Secret => "new shared secret",
+            Self::Drift => "changed from outside",
+            Self::SecretMismatch => "shared secret changed from outside",
+            Self::Retry => "retry",
+            Self::Handover => "hand-over",
+            Self::Deletion => "deletion",
+        }
+    }
 }
 
 /// The Event of a write.
